@@ -1,0 +1,179 @@
+"""ViLT (Kim et al. 2021, arXiv 2102.03334): one transformer over text tokens and image patches.
+
+The order of tokens is [class token, text 1..T-1, image class token, patches].  As in the code released with APT, a learned
+class token stands in the place of the text's [CLS]; it starts as exactly what [CLS] would have been.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vltune.backbones.features import Features
+from vltune.errors import UserError
+from vltune.nn.blocks import PreNormBlock
+from vltune.nn.heads import Pooler, bert_init
+from vltune.sites import TokenSite
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+class Vilt(nn.Module):
+    """
+    image_size: pixels of the square image whose patch grid the position embeddings were trained for.
+    max_image_len: at most so many patches an image (-1: all), drawn at random in training, evenly spaced otherwise.
+    last_layer: `class_token` computes the last layer for the class token alone, all that a task's head reads;
+        `all` for every token.
+    """
+
+    def __init__(
+        self,
+        width: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        hidden: int = 3072,
+        patch_size: int = 32,
+        image_size: int = 384,
+        vocabulary_size: int = 30522,
+        max_text_len: int = 40,
+        token_types: int = 2,
+        max_image_len: int = -1,
+        activation: str = "gelu",
+        dropout: float = 0.1,
+        last_layer: str = "class_token",
+    ):
+        super().__init__()
+        if last_layer not in ("class_token", "all"):
+            raise UserError(f"backbone.last_layer={last_layer}: must be class_token or all")
+        self.last_layer, self.max_image_len, self.pooled_width = last_layer, max_image_len, width
+        self.text = TextEmbedding(vocabulary_size, max_text_len, width, dropout)
+        self.image = ImageEmbedding(width, patch_size, image_size, dropout)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.token_type = nn.Embedding(token_types, width)
+        self.at_sequence = TokenSite("sequence", width, layers=layers, hidden=hidden)
+        self.blocks = nn.ModuleList(
+            PreNormBlock(width, heads, hidden, ACTIVATIONS[activation](), dropout, eps=1e-6) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.pooler = Pooler(width)
+        self.apply(bert_init)
+
+    def always_trained(self) -> list[nn.Parameter]:
+        """What the paper trains with every method: pooler, token types and class token."""
+        return [*self.pooler.parameters(), *self.token_type.parameters(), self.class_token]
+
+    @torch.no_grad()
+    def start_class_token(self, cls_id: int) -> None:
+        """Sets the class token to the text embedding of [CLS] at position 0."""
+        training = self.training
+        self.text.eval()
+        self.class_token.copy_(self.text(torch.full((1, 1), cls_id, device=self.class_token.device)))
+        self.text.train(training)
+
+    def forward(self, batch: dict, image: str = "image", token_type: int = 1) -> Features:
+        """batch: text_ids (B, T) int, text_mask (B, T) bool, `image` (B, 3, H, W) zero-padded at the right and bottom, and
+        `image`_size (B, 2), each image's height and width in pixels.  token_type: 1, or 2 for a second image."""
+        ids, text_mask = batch["text_ids"], batch["text_mask"]
+        text = self.text(ids)
+        text = torch.cat([self.class_token.expand(len(ids), -1, -1), text[:, 1:]], dim=1) + self.token_type.weight[0]
+        patches, image_mask = self.image(batch[image], batch[f"{image}_size"], self.max_image_len)
+        x = torch.cat([text, patches + self.token_type.weight[token_type]], dim=1)
+        mask = torch.cat([text_mask, image_mask], dim=1)
+        if mask.all():
+            mask = None  # fused attention is faster without one
+        tokens, length = x.shape[1], text.shape[1]
+        x, mask = self.at_sequence(x, mask)
+        for block in self.blocks[:-1]:
+            x = block(x, mask)
+        class_token_only = self.last_layer == "class_token"
+        x = self.norm(self.blocks[-1](x, mask, first_only=class_token_only))
+        if class_token_only:
+            return Features(self.pooler(x))
+        return Features(self.pooler(x), x[:, :length], x[:, length:tokens])
+
+
+class TextEmbedding(nn.Module):
+    """BERT's embeddings: (B, T) ids -> (B, T, width)"""
+
+    def __init__(self, vocabulary_size: int, max_length: int, width: int, dropout: float):
+        super().__init__()
+        self.word = nn.Embedding(vocabulary_size, width)
+        self.position = nn.Embedding(max_length, width)
+        self.segment = nn.Embedding(2, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        length, most = ids.shape[1], self.position.num_embeddings
+        if length > most:
+            raise UserError(f"a text of {length} tokens exceeds backbone.max_text_len={most}")
+        x = self.word(ids) + self.position.weight[:length] + self.segment.weight[0]
+        return self.dropout(self.norm(x))
+
+
+class ImageEmbedding(nn.Module):
+    """Patches of images of any size, with position embeddings interpolated to each image's own patch grid."""
+
+    def __init__(self, width: int, patch_size: int, image_size: int, dropout: float):
+        super().__init__()
+        self.patch_size, self.grid = patch_size, image_size // patch_size
+        # A Linear over unfolded patches is the same map as a strided convolution, and its backward is far faster on CPU.
+        self.patch = nn.Linear(3 * patch_size**2, width)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.class_position = nn.Parameter(torch.zeros(1, 1, width))
+        self.position = nn.Parameter(torch.zeros(self.grid, self.grid, width))
+        self.dropout = nn.Dropout(dropout)
+        for parameter in (self.class_token, self.class_position, self.position):
+            nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, image: Tensor, size: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """image (B, 3, H, W), size (B, 2) in pixels -> (B, 1 + L, width), mask (B, 1 + L); L: the largest patch count."""
+        patches = self.unfold(image)
+        height, width = image.shape[2] // self.patch_size, image.shape[3] // self.patch_size
+        grids = size.div(self.patch_size, rounding_mode="floor")
+        counts = grids.prod(1)
+        kinds, kind = torch.unique(grids, dim=0, return_inverse=True)
+        position = self.interpolate(kinds, height, width)
+        mask = counts.new_ones(patches.shape[:2], dtype=torch.bool)
+        longest = int(counts.max())
+        if 0 < most < longest or bool((counts < height * width).any()):
+            keep, mask = self.choose(grids, height, width, most if 0 < most < longest else longest)
+            patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[2]))
+            position = position[kind].gather(1, keep[..., None].expand(-1, -1, position.shape[2]))
+        x = self.patch(patches) + position
+        first = (self.class_token + self.class_position).expand(len(x), -1, -1)
+        return self.dropout(torch.cat([first, x], dim=1)), nn.functional.pad(mask, (1, 0), value=True)
+
+    def unfold(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, patches in raster order, 3 * patch_size^2)"""
+        p = self.patch_size
+        return image.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+    def interpolate(self, grids: Tensor, height: int, width: int) -> Tensor:
+        """grids (U, 2) in patches -> (U, height * width, width): bilinear with aligned corners, as two products with
+        triangular kernels; what lies outside a grid is never read."""
+        rows, columns = (self.kernel(grids[:, i], n) for i, n in ((0, height), (1, width)))
+        mixed = torch.einsum("uhr,rcd->uhcd", rows, self.position)
+        return torch.einsum("uwc,uhcd->uhwd", columns, mixed).flatten(1, 2)
+
+    def kernel(self, lengths: Tensor, n: int) -> Tensor:
+        """lengths (U,) -> (U, n, grid): how much of each trained position a new one takes."""
+        step = (self.grid - 1) / (lengths - 1).clamp(min=1)
+        at = torch.arange(n, device=lengths.device) * step[:, None]
+        trained = torch.arange(self.grid, device=lengths.device)
+        return (1 - (at[..., None] - trained).abs()).clamp(min=0).to(self.position.dtype)
+
+    def choose(self, grids: Tensor, height: int, width: int, most: int) -> tuple[Tensor, Tensor]:
+        """Indices (B, most) into the padded raster of the patches that are kept, and which of them are real."""
+        row = torch.arange(height, device=grids.device)[:, None]
+        column = torch.arange(width, device=grids.device)
+        real = ((row < grids[:, 0, None, None]) & (column < grids[:, 1, None, None])).flatten(1)
+        count, place = real.sum(1, keepdim=True), torch.arange(most, device=grids.device)
+        if self.training:
+            # A random order of the real patches, but only for images that have too many.
+            noise = torch.rand(real.shape, device=grids.device) * (count > most)
+            order = (noise + 2.0 * ~real).argsort(dim=1, stable=True)
+            return order[:, :most], place < count
+        order = (~real).to(torch.uint8).argsort(dim=1, stable=True)
+        pick = torch.where(count > most, place * count // most, place)
+        return order.gather(1, pick), place < count

@@ -1,0 +1,1 @@
+"""Data sets: one file each prepares (raw -> Arrow) and reads; `shapes` is the small world generated on the spot."""

@@ -1,0 +1,65 @@
+"""Arrow IPC files: written as a stream of record batches, opened memory-mapped, diagnosed in one line."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from vltune.errors import UserError
+
+_MAGIC = b"ARROW1"
+_FOUND = {
+    b"PAR1": "a Parquet file",
+    b"version https://git-lfs": "a Git LFS pointer, not the data itself: run `git lfs pull` in its repository, or",
+    b"FEA1": "a Feather version 1 file",
+    b"\xff\xff\xff\xff": "an Arrow stream, not an Arrow file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+}
+_FIX = "make it with `vltune prepare` (`vltune prepare --help`)"
+
+
+def write_table(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write record batches as they come to an Arrow IPC file; return its number of rows.
+
+    The format of ViLT's released files (`pa.RecordBatchFileWriter`).  `path` appears only when it is complete.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    rows = 0
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.RecordBatchFileWriter(sink, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                rows += batch.num_rows
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def open_table(path: Path, columns: Sequence[str]) -> pa.Table:
+    """The named columns of an Arrow IPC file, memory-mapped: nothing is read before it is used.
+
+    Raises UserError, saying what was found and what was expected, where the file is something else.
+    """
+    path = Path(path)
+    expected = f"expected an Arrow file with the columns {', '.join(columns)}"
+    if not path.is_file():
+        raise UserError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {expected}; {_FIX}")
+    with path.open("rb") as file:
+        head = file.read(64)
+        file.seek(-min(len(_MAGIC), path.stat().st_size), os.SEEK_END)
+        tail = file.read()
+    if not head.startswith(_MAGIC):
+        found = next((name for magic, name in _FOUND.items() if head.startswith(magic)), f"a file of {head[:8]!r}...")
+        raise UserError(f"{path}: {found if head else 'an empty file'}; {expected}; {_FIX}")
+    if tail != _MAGIC:
+        raise UserError(f"{path}: a truncated Arrow file ({path.stat().st_size:,} bytes, no end mark); copy it again")
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: a damaged Arrow file ({str(error).splitlines()[0]}); {_FIX}") from None
+    if absent := [column for column in columns if column not in table.column_names]:
+        raise UserError(f"{path}: lacks the column {', '.join(absent)}; it has {', '.join(table.column_names)}; {_FIX}")
+    return table.select(list(columns))

@@ -1,0 +1,81 @@
+"""From a PIL image to uint8 pixels of the size that a backbone takes; `Collate` normalises and pads them."""
+
+import random
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vltune.errors import UserError
+
+# ViLT leaves two operations out: inversion of colours, which questions ask about, and cutout, which timm has not.
+_OPERATIONS = (
+    "AutoContrast Equalize Rotate Posterize Solarize SolarizeAdd Color Contrast Brightness Sharpness"
+    " ShearX ShearY TranslateXRel TranslateYRel"
+).split()
+
+
+class MinMaxResize:
+    """ViLT's resizing (`vilt/transforms/utils.py`): the ratio is kept, nothing is cropped.
+
+    The shorter side becomes `shorter` unless the longer one would pass `longer`, which then decides; both sides are
+    rounded to pixels and down to multiples of `multiple` (at least one: the original fails on very long images).
+    mean, std: per channel, of pixel values in [0, 1], handed on to `Collate`.
+    randaugment: a timm configuration such as "rand-m9-n2", applied before resizing when a seed is given; None: never.
+
+    Called with an image and a seed or None; returns uint8 (3, h, w).  The same seed gives the same pixels, and the
+    global random states are left as they were.
+    """
+
+    def __init__(
+        self,
+        shorter: int = 384,
+        longer: int = 640,
+        multiple: int = 32,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        randaugment: str | None = None,
+    ):
+        self.shorter, self.longer, self.multiple = shorter, longer, multiple
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.randaugment = randaugment
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels after resizing."""
+        scale = self.shorter / min(width, height)
+        sides = [self.shorter if side == min(width, height) else scale * side for side in (width, height)]
+        if max(sides) > self.longer:
+            shrink = self.longer / max(sides)
+            sides = [side * shrink for side in sides]
+        width, height = (max(int(side + 0.5) // self.multiple, 1) * self.multiple for side in sides)
+        return width, height
+
+    def __call__(self, image: Image.Image, seed: int | None = None) -> torch.Tensor:
+        if seed is not None and self.randaugment is not None:
+            image = self._augment(image, seed)
+        if (size := self.size(*image.size)) != image.size:
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    def _augment(self, image: Image.Image, seed: int) -> Image.Image:
+        policy = self._policy
+        states = random.getstate(), np.random.get_state()
+        try:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            return policy(image)
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+    @cached_property
+    def _policy(self):
+        from timm.data.auto_augment import rand_augment_transform
+
+        fill = tuple(round(255 * channel) for channel in self.mean)
+        try:
+            return rand_augment_transform(self.randaugment, {"img_mean": fill}, _OPERATIONS)
+        except (AssertionError, ValueError):
+            raise UserError(f"randaugment={self.randaugment!r}: not a timm configuration such as rand-m9-n2") from None

@@ -1,0 +1,38 @@
+"""Deep prompt (VPT-deep, Jia et al. 2022, arXiv 2203.12119, eq. 6): new prompts join every layer.
+
+    keys and values are read from [memory; prepare(P)],  P: (prompts, width), prepare: what the block does to its memory
+
+A prompt's own query would be thrown away before the next layer, so none is computed; the paper counts it all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vltune.sites import Delta, Method, Site, check_size
+
+
+class DeepPrompt(Method):
+    def __init__(self, prompts: int = 200, roles: Sequence[str] = ("memory",)):
+        self.prompts, self.roles = prompts, roles
+
+    def delta(self, site: Site) -> Delta:
+        return MemoryPrompts(site.width, check_size("prompts", self.prompts))
+
+
+class MemoryPrompts(Delta):
+    def __init__(self, width: int, prompts: int):
+        super().__init__()
+        bound = math.sqrt(3 / width)  # Xavier-uniform with fan-in = fan-out = width; VPT's bound at width 768
+        self.prompts = nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
+
+    def forward(self, prepare: Callable[[Tensor], Tensor] = lambda prompts: prompts) -> Tensor:
+        return prepare(self.prompts)
+
+    def macs_as_published(self, site: Site, tokens: int) -> int:
+        prompts, width = self.prompts.shape
+        return prompts * 3 * width**2 + 2 * tokens * prompts * width

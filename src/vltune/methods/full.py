@@ -1,0 +1,7 @@
+"""Full tuning: every parameter of the backbone is trained."""
+
+from vltune.sites import Method
+
+
+class Full(Method):
+    tunes_backbone = True

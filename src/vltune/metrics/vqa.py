@@ -1,0 +1,66 @@
+"""The official VQA accuracy: how answers are normalised and scored.
+
+Source: Antol et al., "VQA: Visual Question Answering", and the evaluation program published with VQAv2
+(github.com/GT-Vision-Lab/VQA, `vqaEvaluation/vqaEval.py`), whose rules are kept literally, oddities included.
+"""
+
+import re
+from collections.abc import Sequence
+
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_PERIOD = re.compile(r"\.(?!\d)")
+_DIGIT_COMMA = re.compile(r"\d,\d")
+_PERIODS_REMOVED = 32  # the official call passes re.UNICODE (32) where `re.sub` expects a count
+_NUMBERS = "zero one two three four five six seven eight nine ten".split()
+_DIGITS = {"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBERS)}
+_ARTICLES = {"a", "an", "the"}
+_CONTRACTED = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
+    he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
+    o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's
+    someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've
+    there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's
+    what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
+    wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+""".split()
+# A word that lacks one apostrophe -> the contraction.  "somebody'd" is the one that the official table turns round.
+_CONTRACTIONS = {
+    word[:i] + word[i + 1 :]: word for word in _CONTRACTED for i, letter in enumerate(word) if letter == "'"
+} | {"somebody'd": "somebodyd"}
+
+
+def _strip(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+def normalise(answer: str) -> str:
+    """The official form of an answer: punctuation, case, number words, articles, contractions.
+
+    A punctuation mark is deleted where the answer has it beside a space (or holds a comma between digits), and becomes
+    a space elsewhere; a period goes unless a digit follows it.
+    """
+    text = _strip(answer)
+    has_digit_comma = _DIGIT_COMMA.search(text) is not None
+    spaced = {mark for mark in _PUNCTUATION if f"{mark} " in text or f" {mark}" in text}
+    text = text.translate({ord(m): "" if has_digit_comma or m in spaced else " " for m in _PUNCTUATION})
+    text = _PERIOD.sub("", text, count=_PERIODS_REMOVED)
+    words = (_DIGITS.get(word, word) for word in text.lower().split())
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def vqa_accuracy(answer: str, human_answers: Sequence[str]) -> float:
+    """Official accuracy in [0, 1] of one answer against the ten human ones.
+
+    The mean, over leaving out each human in turn, of min(matches among the others / 3, 1).  As in the official program,
+    answers are normalised only where the humans disagree, and compared in lower case.
+    """
+    answer, humans = _strip(answer), [_strip(human) for human in human_answers]
+    if len(set(humans)) > 1:
+        answer, humans = normalise(answer), [normalise(human) for human in humans]
+    matches = [human.lower() == answer.lower() for human in humans]
+    return sum(min((sum(matches) - match) / 3, 1) for match in matches) / len(matches)
+
+
+def soft_score(count: int) -> float:
+    """The same accuracy of an answer that `count` of ten humans gave: 0, 0.3, 0.6, 0.9 or 1."""
+    return (0.0, 0.3, 0.6, 0.9, 1.0)[min(count, 4)]

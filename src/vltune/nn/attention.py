@@ -1,0 +1,35 @@
+"""Multi-head attention (Vaswani et al. 2017), fused, with a site at every projection."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vltune.sites import Site
+
+
+class Attention(nn.Module):
+    """x: (B, N, width) asks, memory: (B, M, width) answers; mask: (B, M) bool, True = attend, or None."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.at_query = Site("query", width, linear=self.query)
+        self.at_key = Site("key", width, linear=self.key)
+        self.at_value = Site("value", width, linear=self.value)
+        self.at_output = Site("attention_output", width, linear=self.out)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        q = self.split(self.at_query(self.query(x), x))
+        k = self.split(self.at_key(self.key(memory), memory))
+        v = self.split(self.at_value(self.value(memory), memory))
+        y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None])
+        return self.at_output(self.out(y.transpose(1, 2).flatten(2)), x)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, N, width) -> (B, heads, N, width / heads)"""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

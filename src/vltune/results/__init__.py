@@ -1,0 +1,35 @@
+"""Records of runs, and the tables and figures that are made of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltune.errors import UserError
+
+if TYPE_CHECKING:
+    from vltune.results.tables import Table
+
+FORMATS = ("md", "tex", "csv", "png", "svg")
+
+
+def report(name: str, root: Path, out: Path | None = None, formats: Sequence[str] = FORMATS) -> Table:
+    """Builds table `name` from the records under `root` and writes it.
+
+    Writes `out/tables/<name>.{md,tex,csv}` and `out/figures/<name>.{png,svg}`, `out` being `root` unless given.
+    Raises UserError for an unknown table or format and for a folder that cannot be written.
+    """
+    from vltune.results import figures, render, tables
+    from vltune.results.record import save
+
+    if unknown := [format for format in formats if format not in FORMATS]:
+        raise UserError(f"format {unknown[0]!r} is not known: use any of {', '.join(FORMATS)}")
+    table = tables.build(name, root)
+    out = Path(root if out is None else out)
+    for format in formats:
+        if format in render.TEXT:
+            save(out / "tables" / f"{name}.{format}", render.TEXT[format](table).encode())
+        else:
+            save(out / "figures" / f"{name}.{format}", figures.draw(table, format))
+    return table

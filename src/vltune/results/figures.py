@@ -1,0 +1,117 @@
+"""One picture per table: score against each of its two costs."""
+
+from __future__ import annotations
+
+import io
+import math
+from itertools import product
+from typing import TYPE_CHECKING
+
+from vltune.results.tables import CONTROLS, METHODS, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE = {"font.size": 11, "svg.hashsalt": "vltune", "axes.spines.top": False, "axes.spines.right": False}
+_METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+# Label positions in points from the marker, nearest first.
+_DIRECTIONS = ((1, 0.7), (1, -0.7), (-1, 0.7), (-1, -0.7), (0, 1), (0, -1), (1, 0), (-1, 0))
+_OFFSETS = [(radius * x, radius * y) for radius, (x, y) in product((9, 16, 26, 38, 52), _DIRECTIONS)]
+_ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
+
+
+def draw(table: Table, format: str) -> bytes:
+    """The picture as `png` or `svg`, the same bytes for the same table.
+
+    Filled: ours, with the standard deviation over seeds; hollow: published.  A control, or a score without a cost, is a line.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
+        figure = Figure(figsize=(12, 5), dpi=120)
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(1, 2, sharey=True)
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.13, wspace=0.06)
+        figure.suptitle(table.title)
+        for axes, key in zip(panels, table.figure["against"], strict=True):
+            _panel(axes, table, key)
+        panels[0].set_ylabel(table.column(table.figure["score"]).title)
+        data = io.BytesIO()
+        figure.savefig(data, format=format, metadata=_METADATA[format])
+        return data.getvalue()
+
+
+def _panel(axes: Axes, table: Table, key: str) -> None:
+    score = table.figure["score"]
+    points = {}
+    for row in table.rows:
+        color = _color(row.method)
+        x, y = row.cells[key], row.cells[score]
+        if None not in (x.published, y.published):
+            axes.plot(x.published, y.published, "o", color=color, markerfacecolor="none")
+            points[row.label] = x.published, y.published, 0.0, color
+        if y.mean is None:
+            continue
+        if x.mean is not None and row.method not in CONTROLS:
+            axes.errorbar(x.mean, y.mean, y.std, fmt="o", color=color, capsize=3)
+            points[row.label] = x.mean, y.mean, y.std or 0.0, color
+        else:
+            axes.axhline(y.mean, color=color, linestyle="--", linewidth=1)
+            place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+            axes.text(0.99, y.mean, row.label, color=color, **place)
+    axes.set_xlabel(table.column(key).title)
+    axes.grid(alpha=0.25)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
+    _scale(axes, [x for x, *_ in points.values()])
+    _annotate(axes, points)
+
+
+def _color(method: str) -> str:
+    """One colour per method in every figure; grey for what is no method of the canonical list."""
+    return f"C{METHODS.index(method)}" if method in METHODS else "0.4"
+
+
+def _scale(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis where costs span decades, linear about zero where some method costs nothing."""
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return
+    if min(values) <= 0:
+        axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(positive))), linscale=0.5)
+    elif max(positive) > 10 * min(positive):
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.12, y=0.12)
+
+
+def _annotate(axes: Axes, points: dict[str, tuple[float, float, float, str]]) -> None:
+    """Writes each label {label: (x, y, std, colour)} at the nearest place where it covers no marker and no label."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    figure = axes.figure
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    taken = []
+    for x, y, std, _ in points.values():
+        (left, bottom), (right, top) = axes.transData.transform([(x, y - std), (x, y + std)])
+        taken.append(Bbox.from_extents(left - 6, bottom - 6, right + 6, top + 6))
+    for label, (x, y, _, color) in points.items():
+        line = {"arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.7}
+        text = axes.annotate(
+            label, (x, y), color=color, xytext=_OFFSETS[0], textcoords="offset points", arrowprops=line
+        )
+        for offset in _OFFSETS:
+            sides = [(part > 0) - (part < 0) for part in offset]
+            text.set_position(offset)
+            text.set(ha=_ALIGN[sides[0]][0], va=_ALIGN[sides[1]][1])
+            box = Text.get_window_extent(text, renderer)
+            inside = (
+                axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+            )
+            if inside and not box.count_overlaps(taken):
+                break
+        taken.append(box)

@@ -1,0 +1,193 @@
+"""One run is one JSON file.  `record.schema.json` says what it holds; docs/results.md explains every field."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import uuid
+from datetime import datetime, timezone
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal
+
+from vltune.errors import UserError
+
+Kind = Literal["records", "costs"]
+
+_HERE = Path(__file__).parent
+SCHEMA: dict = json.loads((_HERE / "record.schema.json").read_text())
+VERSION: int = SCHEMA["properties"]["schema"]["const"]
+COST: tuple[str, ...] = tuple(SCHEMA["properties"]["cost"]["required"])
+"""The fields of `cost`, all required: `dict.fromkeys(COST)` is the cost of a run that measured none."""
+
+
+def path(root: Path, identity: dict, kind: Kind = "records") -> Path:
+    """Where the record of this identity lies.  `costs` (`mode=cost`) have no seed: they measure, and train nothing."""
+    seed = f"-seed{identity['seed']}" if kind == "records" else ""
+    folder = Path(root) / kind / identity["backbone"] / f"{identity['task']}-{identity['dataset']}"
+    return folder / f"{identity['method']}-{identity['hash']}{seed}.json"
+
+
+def write(record: dict, root: Path, kind: Kind = "records") -> Path:
+    """Validates `record` and writes it under `root`, whole or not at all; returns its path.
+
+    Raises UserError where a field breaks the schema or is not finite, and where the folder cannot be written.
+    """
+    _check(record, f"record {record.get('id')!r}")
+    file = path(root, record["identity"], kind)
+    for field, value in flatten(record).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{file}: field '{field}' is {value}, which JSON cannot hold: write null, or fix the run")
+    try:
+        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{file}: the record is not plain JSON ({error}): resolve the config first") from error
+    return save(file, f"{text}\n".encode())
+
+
+def read(file: Path) -> dict:
+    """The validated record in `file`.  Raises UserError that names the file and the field."""
+    record = read_json(file)
+    _check(record, str(file))
+    return record
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file, NaN and infinities refused.  Raises UserError that names the file."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{file}: broken JSON ({error}): restore the file or run again") from error
+
+
+def save(file: Path, data: bytes) -> Path:
+    """Writes `data` to `file` through a temporary file beside it: a reader sees the old content or the new one.
+
+    Raises UserError that names the folder where it cannot be written or the disk is full.
+    """
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        reason = f"{file.parent}: {file.name} cannot be written here ({error.strerror})"
+        raise UserError(f"{reason}: free space, or name another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return file
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as {dotted key: leaf}; an empty dict or list is a leaf."""
+    if not isinstance(tree, dict | list | tuple) or not tree:
+        return {prefix: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    flat = {}
+    for key, value in items:
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def provenance() -> dict:
+    """What made a run's numbers: commit, versions, hardware, time (UTC).  `precision` and `seconds` are null."""
+    checkout = _in_checkout()
+    return {
+        "commit": _git("rev-parse", "HEAD") if checkout else None,
+        "dirty": _dirty() if checkout else None,
+        "packages": {"python": platform.python_version()} | _packages(),
+        "hardware": _hardware(),
+        "precision": None,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": None,
+    }
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(SCHEMA)
+
+
+def _check(record: Any, source: str) -> None:
+    version = record.get("schema") if isinstance(record, dict) else None
+    if isinstance(version, int) and version != VERSION:
+        raise UserError(
+            f"{source}: field 'schema' is {version}, this vltune reads {VERSION}: use the vltune that wrote it"
+        )
+    from jsonschema.exceptions import best_match
+
+    if error := best_match(_validator().iter_errors(record)):
+        field = error.json_path.removeprefix("$").removeprefix(".") or "(top level)"
+        raise UserError(f"{source}: field '{field}': {shorten(error.message, 160)}")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints about the checkout of this code, None where it fails or is not installed."""
+    try:
+        done = subprocess.run(["git", "-C", _HERE, *arguments], capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _in_checkout() -> bool:
+    """Whether git tracks this very file; a virtual environment inside another project's checkout does not count."""
+    return _git("ls-files", "--error-unmatch", __file__) is not None
+
+
+def _dirty() -> bool | None:
+    """Whether anything but results differs from the commit; runs write results, and do not change the code by that."""
+    changes = _git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
+    return None if changes is None else bool(changes)
+
+
+def _packages() -> dict[str, str]:
+    """Installed versions of what vltune requires, read from their metadata: nothing is imported."""
+    versions = {}
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        versions["vltune"] = metadata.version("vltune")
+        for requirement in metadata.requires("vltune") or ():
+            name = re.match(r"[\w.-]+", requirement).group()
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[name] = metadata.version(name)
+    return versions
+
+
+def _hardware() -> dict:
+    """Processor, usable cores, memory in bytes, platform, and GPU names if torch is loaded and sees any."""
+    torch = sys.modules.get("torch")
+    gpus = range(torch.cuda.device_count()) if torch and torch.cuda.is_available() else ()
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "platform": platform.platform(),
+        "gpus": [torch.cuda.get_device_name(index) for index in gpus],
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        if model := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return model.group(1)
+    return platform.processor() or platform.machine()

@@ -1,0 +1,155 @@
+"""A table as text: Markdown, LaTeX and CSV files, and what a terminal shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vltune.results.tables import METHODS, Cell, Column, Table
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+NOTHING = "—"
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", NOTHING: "---"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+)
+
+
+def markdown(table: Table) -> str:
+    """A GitHub-flavoured table under its title, with notes and unfinished runs below."""
+
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    header = line(["method", *(column.title for column in table.columns)])
+    rule = f"|---|{'---:|' * len(table.columns)}"
+    rows = [
+        line([row.label, *(_cell(column, row.cells[column.key]) for column in table.columns)]) for row in table.rows
+    ]
+    parts = [f"# {table.title}", "\n".join([header, rule, *rows]), " ".join([_legend(table), *table.notes])]
+    for heading, lines in _below(table):
+        parts.append("\n".join([f"{heading}:", "", *(f"- `{line.replace('`', chr(39))}`" for line in lines)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A table environment that needs only the booktabs package."""
+
+    def line(cells: list[str]) -> str:
+        return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+
+    header = line(["method", *(column.title for column in table.columns)])
+    rows = [
+        line([row.label, *(_cell(column, row.cells[column.key]) for column in table.columns)]) for row in table.rows
+    ]
+    below = [f"{heading}: {'; '.join(lines)}." for heading, lines in _below(table)]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{table.title.translate(_LATEX)}}}",
+            rf"\label{{tab:{table.name}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            header,
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+            rf"\footnotesize {' '.join([_legend(table), *table.notes, *below]).translate(_LATEX)}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def comma_separated(table: Table) -> str:
+    """One line per row: unrounded numbers in the columns' units, an empty field where there is none."""
+    fields = ("mean", "std", "n", "published", "difference")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["table", "method", "label", "hash", *(f"{column.key}_{field}" for column in table.columns for field in fields)]
+    )
+    for row in table.rows:
+        cells = (row.cells[column.key] for column in table.columns)
+        numbers = [getattr(cell, field) for cell in cells for field in fields]
+        writer.writerow([table.name, row.method, row.label, "+".join(row.hashes), *numbers])
+    return text.getvalue()
+
+
+TEXT: dict[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "csv": comma_separated}
+
+
+def terminal(table: Table) -> Group:
+    """The essential columns; published, ours and difference below each other, so that 80 to 120 columns hold them."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    columns = [column for column in table.columns if column.essential]
+    compares = _compares(table)
+    grid = Grid(title=table.title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    grid.add_column("method", overflow="fold", min_width=max(map(len, METHODS)))
+    if compares:
+        grid.add_column("", no_wrap=True)
+    for column in columns:
+        grid.add_column(Text(column.short or column.title), justify="right", overflow="fold")
+    for row in table.rows:
+        cells = [(column, row.cells[column.key]) for column in columns]
+        lines = {"ours": [_ours(*pair) for pair in cells]}
+        if any(cell.published is not None for _, cell in cells):
+            lines = {"published": [_number(column, cell.published) for column, cell in cells]} | lines
+        if any(cell.difference is not None for _, cell in cells):
+            lines["difference"] = [_number(column, cell.difference, "+") for column, cell in cells]
+        for index, (name, texts) in enumerate(lines.items()):
+            label = row.label if index == 0 else ""
+            style = "bold" if compares and name == "ours" else ""
+            grid.add_row(Text(label), *([name] if compares else []), *texts, style=style)
+        if compares:
+            grid.add_section()
+    texts = [_legend(table), *table.notes]
+    for heading, lines in _below(table):
+        texts += ["", f"{heading}:", *lines]
+    return Group(grid, *map(Text, texts))
+
+
+def _legend(table: Table) -> str:
+    cells = "Cells: published / ours / difference where a number was published. " if _compares(table) else ""
+    return f"{cells}Scores: mean ± standard deviation over seeds (how many); costs: mean; {NOTHING}: not run."
+
+
+def _compares(table: Table) -> bool:
+    return any(column.published for column in table.columns)
+
+
+def _below(table: Table) -> list[tuple[str, tuple[str, ...]]]:
+    """What must be said about runs that gave no number: (heading, lines)."""
+    parts = [("Runs that did not finish", table.unfinished), ("Files that are no valid record", table.broken)]
+    return [(heading, lines) for heading, lines in parts if lines]
+
+
+def _cell(column: Column, cell: Cell) -> str:
+    if not column.published:
+        return _ours(column, cell)
+    parts = [_number(column, cell.published), _ours(column, cell), _number(column, cell.difference, "+")]
+    return NOTHING if set(parts) == {NOTHING} else " / ".join(parts)
+
+
+def _ours(column: Column, cell: Cell) -> str:
+    mean = _number(column, cell.mean)
+    if cell.mean is None or not column.is_score:
+        return mean
+    return f"{mean} ({cell.n})" if cell.std is None else f"{mean} ± {_number(column, cell.std)} ({cell.n})"
+
+
+def _number(column: Column, value: float | None, sign: str = "") -> str:
+    return NOTHING if value is None else f"{value:{sign}.{column.digits}f}"

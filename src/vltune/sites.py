@@ -1,0 +1,147 @@
+"""Sites: the places in a backbone where a tuning method may change hidden states.
+
+A backbone calls its sites by name in `forward`; a method asks for roles and says what happens there.  So a method knows
+no backbone and a backbone knows no method.
+
+Roles: `query`, `key`, `value` (projections), `attention_output`, `feed_forward_output` (after the sublayer's last
+linear layer, before dropout and the residual), `memory` (the sequence that keys and values are read from), `sequence`
+(the sequence that enters the first block).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vltune.errors import UserError
+
+
+class Delta(nn.Module):
+    """What a method does at one site; a subclass defines `forward` with the site's arguments."""
+
+    def merge(self, site: Site) -> None:
+        """Folds what is constant outside training, so that inference computes less.  Same output to 1e-5."""
+
+    def unmerge(self, site: Site) -> None:
+        """Undoes `merge`, bit for bit."""
+
+    def macs_as_published(self, site: Site, tokens: int) -> int:
+        """Multiply-accumulates an example that the paper counts at this site, for a sequence of `tokens`."""
+        raise TypeError(f"{type(self).__name__} states no published cost")
+
+
+class Site(nn.Module):
+    """Passes `y` through until a method sets `delta`.
+
+    y: (B, N, width), the hidden state here; x: (B, N, in_width), the sublayer's input.  `linear` is the layer whose
+    output the site sees, for methods that merge into it; it stays owned by the block.
+    """
+
+    def __init__(self, role: str, width: int, in_width: int | None = None, linear: nn.Linear | None = None):
+        super().__init__()
+        self.role, self.width, self.in_width = role, width, in_width or width
+        self._linear = (linear,)  # in a tuple, so that it is not registered (and saved) a second time
+        self.register_module("delta", None)
+
+    @property
+    def linear(self) -> nn.Linear:
+        return self._linear[0]
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        return y if self.delta is None else self.delta(y, x)
+
+    def extra_repr(self) -> str:
+        return f"{self.role}, width={self.width}"
+
+
+class TokenSite(Site):
+    """Appends a method's tokens (P, width) to a sequence, and ones to its mask.
+
+    `prepare` is what the block does to a sequence before its keys and values are read (a norm, say).  `layers` and
+    `hidden` (the feed-forward width) tell what appended tokens run through afterwards, for the published cost.
+    """
+
+    def __init__(self, role: str, width: int, layers: int = 0, hidden: int = 0):
+        super().__init__(role, width)
+        self.layers, self.hidden = layers, hidden
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None, prepare: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """tokens: (B, N, width); mask: (B, N) bool, True = token, or None where nothing is masked."""
+        if self.delta is None:
+            return tokens, mask
+        extra = self.delta(prepare) if prepare else self.delta()
+        extra = extra.expand(len(tokens), -1, -1).to(tokens.dtype)
+        if mask is not None:
+            mask = nn.functional.pad(mask, (0, extra.shape[1]), value=True)
+        return torch.cat([tokens, extra], dim=1), mask
+
+
+class Method:
+    """A tuning method: the roles it wants and the delta it puts there.
+
+    A subclass sets `roles` and defines `delta(site)`; `name` is only for messages.
+    """
+
+    name = "method"
+    roles: Sequence[str] = ()
+    tunes_backbone = False
+
+    def delta(self, site: Site) -> Delta:
+        raise TypeError(f"{type(self).__name__} asks for roles {tuple(self.roles)} but makes no delta")
+
+    def attach(self, backbone: nn.Module) -> list[nn.Parameter]:
+        """Puts a delta at every site of the wanted roles and returns the parameters that were made."""
+        known = {site.role for site in sites(backbone)}
+        for role in self.roles:
+            if role not in known:
+                raise UserError(
+                    f"method.roles: no site of {type(backbone).__name__} has the role '{role}'; "
+                    f"it offers {', '.join(sorted(known))}"
+                )
+        made = []
+        for site in sites(backbone):
+            if site.role in self.roles:
+                site.delta = self.delta(site)
+                made += site.delta.parameters()
+        return made
+
+
+def sites(module: nn.Module) -> Iterator[Site]:
+    return (m for m in module.modules() if isinstance(m, Site))
+
+
+def tuned_sites(module: nn.Module) -> list[Site]:
+    return [site for site in sites(module) if site.delta is not None]
+
+
+def merge(module: nn.Module) -> None:
+    for site in tuned_sites(module):
+        site.delta.merge(site)
+
+
+def unmerge(module: nn.Module) -> None:
+    for site in tuned_sites(module):
+        site.delta.unmerge(site)
+
+
+@contextmanager
+def merged(module: nn.Module):
+    """Inference with everything folded that is constant outside training."""
+    merge(module)
+    try:
+        yield module
+    finally:
+        unmerge(module)
+
+
+def check_size(name: str, value: int, most: int | None = None) -> int:
+    """A size that a user typed: a whole number of at least 1 and, where it is bounded, at most `most`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
+        bound = "at least 1" if most is None else f"between 1 and the width {most}"
+        raise UserError(f"method.{name}={value}: must be a whole number {bound}")
+    return value

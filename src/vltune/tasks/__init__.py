@@ -1,0 +1,1 @@
+"""Tasks: one file each, with head, loss, metric and predictions."""

@@ -1,0 +1,60 @@
+"""Visual question answering as classification (VQAv2, Goyal et al. 2017).
+
+Loss: binary cross-entropy x number of answers against soft targets, as in ViLT.  Score: the official 10-choose-9 rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vltune.nn.heads import classifier
+from vltune.tasks.task import Task
+
+
+class VQA(Task):
+    """answers: the answer vocabulary, in the order of the data's labels.  3,129 on the real data."""
+
+    metric = "vqa_score"
+
+    def __init__(self, in_width: int, answers: Sequence[str]):
+        super().__init__()
+        self.answers = list(answers)
+        self.head = classifier(in_width, 2 * in_width, len(self.answers))
+
+    def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
+        """-> (B, answers) logits"""
+        return self.head(backbone(batch).pooled)
+
+    def targets(self, batch: dict, like: Tensor) -> Tensor:
+        """(B, answers): the soft score of every answer that an annotator gave, else 0."""
+        labels, scores = batch["answer_labels"], batch["answer_scores"]
+        rows = [row for row, of_row in enumerate(labels) for _ in of_row]
+        targets = torch.zeros(len(labels), len(self.answers))
+        targets[rows, [label for of_row in labels for label in of_row]] = torch.tensor(
+            [score for of_row in scores for score in of_row], dtype=torch.float32
+        )
+        return targets.to(like.device)
+
+    def loss(self, output: Tensor, batch: dict) -> Tensor:
+        targets = self.targets(batch, output)
+        return F.binary_cross_entropy_with_logits(output.float(), targets) * targets.shape[1]
+
+    def predictions(self, output: Tensor, batch: dict) -> list[dict]:
+        """The label's soft score is the official accuracy of that answer: 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 annotators."""
+        rows = zip(batch["ids"], output.argmax(1).tolist(), batch["answer_labels"], batch["answer_scores"], strict=True)
+        return [
+            {
+                "id": id,
+                "prediction": self.answers[label],
+                "score": dict(zip(labels, scores, strict=True)).get(label, 0.0) if labels else None,
+            }
+            for id, label, labels, scores in rows
+        ]
+
+    def metrics(self, predictions: list[dict]) -> dict[str, float]:
+        scores = [row["score"] for row in predictions if row["score"] is not None]
+        return {"vqa_score": 100 * sum(scores) / len(scores)} if scores else {}

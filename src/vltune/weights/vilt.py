@@ -1,0 +1,161 @@
+"""Key maps of ViLT checkpoints: the authors' `.ckpt`, transformers' folders, our own safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vltune.weights.files import read
+from vltune.weights.keys import OURS, Family, load, recognise
+
+PARAMETERS = ("weight", "bias")
+
+
+def both(theirs: str, ours: str) -> list[tuple]:
+    return [(f"{theirs}.{p}", f"{ours}.{p}", None) for p in PARAMETERS]
+
+
+def qkv(p: str) -> tuple:
+    ours = tuple(f"blocks.{{i}}.attention.{part}.{p}" for part in ("query", "key", "value"))
+    return (f"transformer.blocks.{{i}}.attn.qkv.{p}", ours, lambda tensor: tensor.chunk(3))
+
+
+def split_positions(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """(1, 1 + grid^2, width) -> (1, 1, width), (grid, grid, width)"""
+    side = round((tensor.shape[1] - 1) ** 0.5)
+    return tensor[:, :1], tensor[0, 1:].unflatten(0, (side, side))
+
+
+POSITIONS = ("image.class_position", "image.position")
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """A patch convolution's weight (width, 3, p, p) as that of the same map on unfolded patches (width, 3 p^2)"""
+    return tensor.flatten(1)
+
+
+def transpose(tensor: Tensor) -> Tensor:
+    return tensor.t()
+
+
+def unstack_prompts(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`prompt` (layers, 1, P, width) as one entry a layer."""
+    if "prompt" not in state:
+        return state
+    layers = {f"prompt.{i}": layer[0] for i, layer in enumerate(state["prompt"])}
+    return {key: tensor for key, tensor in state.items() if key != "prompt"} | layers
+
+
+def strip_vilt(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Models with a head hold the backbone under `vilt.`."""
+    return {key.removeprefix("vilt."): tensor for key, tensor in state.items()}
+
+
+AUTHORS_BACKBONE = [
+    ("token4classifier", "class_token", None),
+    ("text_embeddings.word_embeddings.weight", "text.word.weight", None),
+    ("text_embeddings.position_embeddings.weight", "text.position.weight", None),
+    ("text_embeddings.token_type_embeddings.weight", "text.segment.weight", None),
+    *both("text_embeddings.LayerNorm", "text.norm"),
+    ("token_type_embeddings.weight", "token_type.weight", None),
+    ("transformer.cls_token", "image.class_token", None),
+    ("transformer.pos_embed", POSITIONS, split_positions),
+    ("transformer.patch_embed.proj.weight", "image.patch.weight", flat),
+    ("transformer.patch_embed.proj.bias", "image.patch.bias", None),
+    *both("transformer.blocks.{i}.norm1", "blocks.{i}.norm1"),
+    *map(qkv, PARAMETERS),
+    *both("transformer.blocks.{i}.attn.proj", "blocks.{i}.attention.out"),
+    *both("transformer.blocks.{i}.norm2", "blocks.{i}.norm2"),
+    *both("transformer.blocks.{i}.mlp.fc1", "blocks.{i}.feed_forward.up"),
+    *both("transformer.blocks.{i}.mlp.fc2", "blocks.{i}.feed_forward.down"),
+    *both("transformer.norm", "norm"),
+    *both("pooler.dense", "pooler.dense"),
+]
+
+AUTHORS_METHODS = [
+    ("prompt.0", "at_sequence.delta.prompts", None),
+    ("prompt.{i}", "blocks.{i}.at_memory.delta.prompts", None),
+    ("transformer.blocks.{i}.attn.APT.mm_tokens", "blocks.{i}.attention.at_output.delta.prompts", None),
+    ("transformer.blocks.{i}.attn.APT.scale", "blocks.{i}.attention.at_output.delta.log_scale", None),
+    ("transformer.blocks.{i}.attn.APT.mm.0.weight", "blocks.{i}.attention.at_output.delta.map.0.weight", None),
+    ("transformer.blocks.{i}.attn.APT.mm.1.weight", "blocks.{i}.attention.at_output.delta.map.1.weight", None),
+    ("transformer.blocks.{i}.attn.q_lora.lora_A", "blocks.{i}.attention.at_query.delta.down.weight", transpose),
+    ("transformer.blocks.{i}.attn.q_lora.lora_B", "blocks.{i}.attention.at_query.delta.up.weight", transpose),
+    ("transformer.blocks.{i}.attn.v_lora.lora_A", "blocks.{i}.attention.at_value.delta.down.weight", transpose),
+    ("transformer.blocks.{i}.attn.v_lora.lora_B", "blocks.{i}.attention.at_value.delta.up.weight", transpose),
+    *both("transformer.blocks.{i}.attn.PA.adapter_layer_norm_before", "blocks.{i}.attention.at_output.delta.norm"),
+    *both("transformer.blocks.{i}.attn.PA.down_proj", "blocks.{i}.attention.at_output.delta.down"),
+    *both("transformer.blocks.{i}.attn.PA.up_proj", "blocks.{i}.attention.at_output.delta.up"),
+    *both("transformer.blocks.{i}.adapter0.down_sampler", "blocks.{i}.attention.at_output.delta.down"),
+    *both("transformer.blocks.{i}.adapter0.up_sampler", "blocks.{i}.attention.at_output.delta.up"),
+    *both("transformer.blocks.{i}.adapter1.down_sampler", "blocks.{i}.feed_forward.at_output.delta.down"),
+    *both("transformer.blocks.{i}.adapter1.up_sampler", "blocks.{i}.feed_forward.at_output.delta.up"),
+]
+
+AUTHORS_HEADS = [
+    *both("vqa_classifier.0", "head.0"),
+    *both("vqa_classifier.1", "head.1"),
+    *both("vqa_classifier.3", "head.3"),
+]
+
+TRANSFORMERS_BACKBONE = [
+    ("embeddings.text_embeddings.word_embeddings.weight", "text.word.weight", None),
+    ("embeddings.text_embeddings.position_embeddings.weight", "text.position.weight", None),
+    ("embeddings.text_embeddings.token_type_embeddings.weight", "text.segment.weight", None),
+    *both("embeddings.text_embeddings.LayerNorm", "text.norm"),
+    ("embeddings.token_type_embeddings.weight", "token_type.weight", None),
+    ("embeddings.cls_token", "image.class_token", None),
+    ("embeddings.position_embeddings", POSITIONS, split_positions),
+    ("embeddings.patch_embeddings.projection.weight", "image.patch.weight", flat),
+    ("embeddings.patch_embeddings.projection.bias", "image.patch.bias", None),
+    *both("encoder.layer.{i}.layernorm_before", "blocks.{i}.norm1"),
+    *both("encoder.layer.{i}.attention.attention.query", "blocks.{i}.attention.query"),
+    *both("encoder.layer.{i}.attention.attention.key", "blocks.{i}.attention.key"),
+    *both("encoder.layer.{i}.attention.attention.value", "blocks.{i}.attention.value"),
+    *both("encoder.layer.{i}.attention.output.dense", "blocks.{i}.attention.out"),
+    *both("encoder.layer.{i}.layernorm_after", "blocks.{i}.norm2"),
+    *both("encoder.layer.{i}.intermediate.dense", "blocks.{i}.feed_forward.up"),
+    *both("encoder.layer.{i}.output.dense", "blocks.{i}.feed_forward.down"),
+    *both("layernorm", "norm"),
+    *both("pooler.dense", "pooler.dense"),
+]
+
+# A task's or pretraining's head is no part of a backbone.
+HEADS = ("mlm_score.", "itm_score.", "mpp_score.", "vqa_classifier.", "nlvr2_classifier.", "rank_output.", "classifier.")
+
+AUTHORS = Family(
+    name="the authors' ViLT",
+    marks=("transformer.blocks.0.attn.qkv.weight", "token_type_embeddings.weight"),
+    rules=[*AUTHORS_BACKBONE, *AUTHORS_METHODS],
+    unused=("text_embeddings.position_ids", *HEADS),
+    prepare=unstack_prompts,
+)
+TRANSFORMERS = Family(
+    name="transformers' ViLT",
+    marks=("embeddings.text_embeddings.word_embeddings.weight", "embeddings.patch_embeddings.projection.weight"),
+    rules=TRANSFORMERS_BACKBONE,
+    unused=("embeddings.text_embeddings.position_ids", *HEADS),
+    prepare=strip_vilt,
+)
+FAMILIES = (AUTHORS, TRANSFORMERS, OURS)
+HEAD = Family(name="the authors' ViLT, a task's head", marks=(), rules=AUTHORS_HEADS, unused=("",))
+
+# What pretrained checkpoints lack; the class token then starts as the embedding of [CLS].
+ABSENT = ("class_token",)
+
+
+def load_backbone(backbone: nn.Module, path: Path, cls_id: int) -> str:
+    """Loads a backbone, and the deltas attached to it where the file has them, from any known layout.
+
+    cls_id: the tokenizer's [CLS].  Returns the layout's name."""
+    state = read(path)
+    family = recognise(state, FAMILIES, path)
+    if "class_token" in load(backbone, state, family, path, ABSENT):
+        backbone.start_class_token(cls_id)
+    return family.name
+
+
+def load_head(task: nn.Module, path: Path) -> None:
+    """Loads a task's head from a fine-tuned checkpoint of the authors."""
+    load(task, read(path), HEAD, path)
