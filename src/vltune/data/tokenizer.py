@@ -14,7 +14,7 @@ class Tokenizer:
     """Text -> `[CLS] ... [SEP]` as ids, at most `max_length` of them.
 
     vocabulary: a BERT `vocab.txt`, one token a line, its line number the id.  UserError if it is missing or malformed.
-    Attributes: pad_id, mask_id, size (entries in the vocabulary), max_length.
+    Attributes: pad_id, cls_id, mask_id, size (entries in the vocabulary), max_length.
     """
 
     def __init__(self, vocabulary: Path, max_length: int):
@@ -33,7 +33,7 @@ class Tokenizer:
         self._encoder.enable_truncation(max_length)
         self.max_length = max_length
         self.size = self._encoder.get_vocab_size()
-        self.pad_id, self.mask_id = map(self._encoder.token_to_id, ("[PAD]", "[MASK]"))
+        self.pad_id, self.cls_id, self.mask_id = map(self._encoder.token_to_id, ("[PAD]", "[CLS]", "[MASK]"))
 
     def __call__(self, text: str) -> list[int]:
         return self._encoder.encode(text).ids

@@ -23,7 +23,8 @@ _ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
 def draw(table: Table, format: str) -> bytes:
     """The picture as `png` or `svg`, the same bytes for the same table.
 
-    Filled: ours, with the standard deviation over seeds; hollow: published.  A control, or a score without a cost, is a line.
+    Filled: ours, with the standard deviation over seeds; hollow: published.  A control is a line, and so is a score
+    whose cost was not measured.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,18 +46,20 @@ def draw(table: Table, format: str) -> bytes:
 
 def _panel(axes: Axes, table: Table, key: str) -> None:
     score = table.figure["score"]
-    points = {}
+    points, markers = {}, []
     for row in table.rows:
         color = _color(row.method)
         x, y = row.cells[key], row.cells[score]
         if None not in (x.published, y.published):
             axes.plot(x.published, y.published, "o", color=color, markerfacecolor="none")
-            points[row.label] = x.published, y.published, 0.0, color
+            points[row.label] = x.published, y.published, color
+            markers.append((x.published, y.published, 0.0))
         if y.mean is None:
             continue
         if x.mean is not None and row.method not in CONTROLS:
             axes.errorbar(x.mean, y.mean, y.std, fmt="o", color=color, capsize=3)
-            points[row.label] = x.mean, y.mean, y.std or 0.0, color
+            points[row.label] = x.mean, y.mean, color
+            markers.append((x.mean, y.mean, y.std or 0.0))
         else:
             axes.axhline(y.mean, color=color, linestyle="--", linewidth=1)
             place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
@@ -65,8 +68,8 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
     axes.grid(alpha=0.25)
     if not axes.lines:
         axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
-    _scale(axes, [x for x, *_ in points.values()])
-    _annotate(axes, points)
+    _scale(axes, [x for x, *_ in markers])
+    _annotate(axes, points, markers)
 
 
 def _color(method: str) -> str:
@@ -87,8 +90,13 @@ def _scale(axes: Axes, values: list[float]) -> None:
     axes.margins(x=0.12, y=0.12)
 
 
-def _annotate(axes: Axes, points: dict[str, tuple[float, float, float, str]]) -> None:
-    """Writes each label {label: (x, y, std, colour)} at the nearest place where it covers no marker and no label."""
+def _annotate(
+    axes: Axes, points: dict[str, tuple[float, float, str]], markers: list[tuple[float, float, float]]
+) -> None:
+    """Writes each label at the nearest place where it covers no marker and no label.
+
+    points: {label: (x, y, colour)}; markers: (x, y, half the error bar).
+    """
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -96,10 +104,10 @@ def _annotate(axes: Axes, points: dict[str, tuple[float, float, float, str]]) ->
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     taken = []
-    for x, y, std, _ in points.values():
+    for x, y, std in markers:
         (left, bottom), (right, top) = axes.transData.transform([(x, y - std), (x, y + std)])
         taken.append(Bbox.from_extents(left - 6, bottom - 6, right + 6, top + 6))
-    for label, (x, y, _, color) in points.items():
+    for label, (x, y, color) in points.items():
         line = {"arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.7}
         text = axes.annotate(
             label, (x, y), color=color, xytext=_OFFSETS[0], textcoords="offset points", arrowprops=line
@@ -108,6 +116,7 @@ def _annotate(axes: Axes, points: dict[str, tuple[float, float, float, str]]) ->
             sides = [(part > 0) - (part < 0) for part in offset]
             text.set_position(offset)
             text.set(ha=_ALIGN[sides[0]][0], va=_ALIGN[sides[1]][1])
+            text.update_positions(renderer)
             box = Text.get_window_extent(text, renderer)
             inside = (
                 axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1

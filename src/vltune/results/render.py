@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vltune.results.tables import METHODS, Cell, Column, Table
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 NOTHING = "—"
+_MARKDOWN = str.maketrans({"|": r"\|"})
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", NOTHING: "---"}
@@ -22,49 +24,40 @@ _LATEX = str.maketrans(
 
 def markdown(table: Table) -> str:
     """A GitHub-flavoured table under its title, with notes and unfinished runs below."""
-
-    def line(cells: list[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-    header = line(["method", *(column.title for column in table.columns)])
-    rule = f"|---|{'---:|' * len(table.columns)}"
-    rows = [
-        line([row.label, *(_cell(column, row.cells[column.key]) for column in table.columns)]) for row in table.rows
-    ]
-    parts = [f"# {table.title}", "\n".join([header, rule, *rows]), " ".join([_legend(table), *table.notes])]
-    for heading, lines in _below(table):
-        parts.append("\n".join([f"{heading}:", "", *(f"- `{line.replace('`', chr(39))}`" for line in lines)]))
+    header = ["method", *(column.title for column in table.columns)]
+    lines = [f"| {' | '.join(text.translate(_MARKDOWN) for text in texts)} |" for texts in (header, *_body(table))]
+    lines.insert(1, f"|---|{'---:|' * len(table.columns)}")
+    parts = [f"# {table.title}", "\n".join(lines), "\n".join(f"- {note}" for note in (_legend(table), *table.notes))]
+    for heading, items in _below(table):
+        quoted = (item.replace("`", "'") for item in items)
+        parts += [f"{heading}:", "\n".join(f"- `{item}`" for item in quoted)]
     return "\n\n".join(parts) + "\n"
 
 
 def latex(table: Table) -> str:
-    """A table environment that needs only the booktabs package."""
-
-    def line(cells: list[str]) -> str:
-        return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
-
-    header = line(["method", *(column.title for column in table.columns)])
-    rows = [
-        line([row.label, *(_cell(column, row.cells[column.key]) for column in table.columns)]) for row in table.rows
-    ]
-    below = [f"{heading}: {'; '.join(lines)}." for heading, lines in _below(table)]
+    """The essential columns over the whole width of a page; needs the packages booktabs and graphicx."""
+    columns = _essential(table)
+    header = ["method", *(column.short or column.title for column in columns)]
+    head, *rows = (rf"{' & '.join(map(_tex, texts))} \\" for texts in (header, *_body(table, columns)))
+    below = [f"{heading}: {'; '.join(items)}." for heading, items in _below(table)]
     return "\n".join(
         [
-            r"% \usepackage{booktabs}",
-            r"\begin{table}",
+            r"% \usepackage{booktabs,graphicx}",
+            r"\begin{table*}",
             r"\centering",
-            rf"\caption{{{table.title.translate(_LATEX)}}}",
+            rf"\caption{{{_tex(table.title)}}}",
             rf"\label{{tab:{table.name}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\resizebox{\textwidth}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
             r"\toprule",
-            header,
+            head,
             r"\midrule",
             *rows,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             "",
-            rf"\footnotesize {' '.join([_legend(table), *table.notes, *below]).translate(_LATEX)}",
-            r"\end{table}",
+            rf"\footnotesize {_tex(' '.join([_legend(table), *table.notes, *below]))}",
+            r"\end{table*}",
             "",
         ]
     )
@@ -95,10 +88,12 @@ def terminal(table: Table) -> Group:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    columns = [column for column in table.columns if column.essential]
+    columns = _essential(table)
     compares = _compares(table)
     grid = Grid(title=table.title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    grid.add_column("method", overflow="fold", min_width=max(map(len, METHODS)))
+    # A fixed width: rich would take the room for a long label from the numbers.
+    room = max(map(len, METHODS)) if compares else 30
+    grid.add_column("method", overflow="fold", width=min(room, max(len(row.label) for row in table.rows)))
     if compares:
         grid.add_column("", no_wrap=True)
     for column in columns:
@@ -117,9 +112,24 @@ def terminal(table: Table) -> Group:
         if compares:
             grid.add_section()
     texts = [_legend(table), *table.notes]
-    for heading, lines in _below(table):
-        texts += ["", f"{heading}:", *lines]
+    for heading, items in _below(table):
+        texts += ["", f"{heading}:", *items]
     return Group(grid, *map(Text, texts))
+
+
+def _essential(table: Table) -> list[Column]:
+    return [column for column in table.columns if column.essential]
+
+
+def _body(table: Table, columns: Sequence[Column] | None = None) -> list[list[str]]:
+    """The texts of each row: its label, then one cell for each column."""
+    columns = table.columns if columns is None else columns
+    return [[row.label, *(_cell(column, row.cells[column.key]) for column in columns)] for row in table.rows]
+
+
+def _tex(text: str) -> str:
+    """LaTeX for `text`: special characters escaped, a number's sign a minus."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text.translate(_LATEX))
 
 
 def _legend(table: Table) -> str:
@@ -132,9 +142,9 @@ def _compares(table: Table) -> bool:
 
 
 def _below(table: Table) -> list[tuple[str, tuple[str, ...]]]:
-    """What must be said about runs that gave no number: (heading, lines)."""
+    """What gave no number, and is named for that: (heading, items)."""
     parts = [("Runs that did not finish", table.unfinished), ("Files that are no valid record", table.broken)]
-    return [(heading, lines) for heading, lines in parts if lines]
+    return [(heading, items) for heading, items in parts if items]
 
 
 def _cell(column: Column, cell: Cell) -> str:

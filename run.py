@@ -1,0 +1,27 @@
+"""One experiment, or a sweep of them: `python run.py --help`."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from vltune.entry import report_errors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="run")
+def main(config: DictConfig) -> str:
+    from hydra.core.hydra_config import HydraConfig
+    from vltune.experiment import run
+
+    settings = HydraConfig.get()
+    return run(
+        OmegaConf.to_container(config, resolve=True),
+        overrides=list(settings.overrides.task),
+        alone=settings.mode.name == "RUN",
+    )
+
+
+if __name__ == "__main__":
+    with report_errors(Path(__file__).parent / "conf", sys.argv[1:]):
+        main()

@@ -1,0 +1,139 @@
+"""Multiply-accumulates (MACs) of one example: measured by fvcore, and as the paper counted them.
+
+fvcore counts one flop a multiply-accumulate and 5 an element of an affine LayerNorm.  It has no handler for fused
+attention, which it would silently count as zero: it is given one, and any operator that is neither counted nor on the
+list of cheap ones is an error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vltune.sites import Site, merged, tuned_sites
+from vltune.tasks.model import Model
+
+# Elementwise work, comparisons and bookkeeping: a few operations an element where a linear layer takes `width`.
+CHEAP = {
+    f"aten::{name}"
+    for name in (
+        "abs add add_ all all any amax arange argsort bitwise_not clamp clamp_min cumsum div embedding eq exp expand_as "
+        "fill_ floor_divide ge gelu gt le lt max maximum min minimum mul mul_ ne neg nonzero one_hot ones ones_like pad "
+        "pow prod reciprocal relu relu_ repeat rsub sigmoid softmax sort sub sum tanh tile unflatten unique_dim view_as where zeros zeros_like _unique2"
+    ).split()
+}
+
+
+def attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """softmax(q k^T) v: (..., N, d), (..., M, d), (..., M, e) -> N M (d + e) for every head of every example"""
+    (*lead, n, d), (*_, m, e) = (inputs[i].type().sizes() for i in (0, 2))
+    return Counter({"attention": prod(lead) * n * m * (d + e)})
+
+
+class _Plain(nn.Module):
+    """A model as a function of tensors, which is what fvcore traces."""
+
+    def __init__(self, model: Model, keys: list[str]):
+        super().__init__()
+        self.model, self.keys = model, keys
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.model(dict(zip(self.keys, tensors, strict=True)))
+
+
+def example(text_len: int, image: tuple[int, int], vocabulary_size: int) -> dict[str, Tensor]:
+    """A batch of one: `text_len` tokens, none of them padding, and an image of `image` (height, width) pixels."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "text_ids": torch.randint(vocabulary_size, (1, text_len), generator=generator),
+        "text_mask": torch.ones(1, text_len, dtype=torch.bool),
+        "image": torch.randn(1, 3, *image, generator=generator),
+        "image_size": torch.tensor([image]),
+    }
+
+
+@torch.no_grad()
+def count(model: Model, batch: dict[str, Tensor]) -> int:
+    """MACs of one forward pass in inference."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function while it is imported
+        from fvcore.nn import FlopCountAnalysis
+
+    analysis = FlopCountAnalysis(_Plain(model, list(batch)).eval(), tuple(batch.values()))
+    analysis.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    total = analysis.total()
+    unknown = set(analysis.unsupported_ops()) - CHEAP
+    if unknown:
+        raise RuntimeError(f"operators that are neither counted nor known to be cheap: {', '.join(sorted(unknown))}")
+    return int(total)
+
+
+@contextmanager
+def untuned(backbone: nn.Module):
+    """The backbone without its method."""
+    deltas = [(site, site.delta) for site in tuned_sites(backbone)]
+    for site, _ in deltas:
+        site.delta = None
+    try:
+        yield
+    finally:
+        for site, delta in deltas:
+            site.delta = delta
+
+
+@contextmanager
+def every_token(backbone: nn.Module):
+    """The published protocol computes the last layer for every token."""
+    before, backbone.last_layer = backbone.last_layer, "all"
+    try:
+        yield
+    finally:
+        backbone.last_layer = before
+
+
+def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int]:
+    """`macs`, `additional_macs` over classifier-only tuning, both of folded inference with every token in the last layer,
+    and `additional_macs_as_published`, what the paper counted."""
+    with every_token(model.backbone):
+        with merged(model.backbone):
+            total = count(model, batch)
+        with untuned(model.backbone):
+            base = count(model, batch)
+        published = as_published(model, batch)
+    return {"macs": total, "additional_macs": total - base, "additional_macs_as_published": published}
+
+
+@torch.no_grad()
+def as_published(model: Model, batch: dict[str, Tensor]) -> int:
+    """The sum over tuned sites of their published closed forms, at the sequence lengths that each site sees."""
+    tokens: dict[Site, int] = {}
+    hooks = [
+        site.register_forward_pre_hook(lambda site, inputs: tokens.update({site: inputs[0].shape[1]}))
+        for site in tuned_sites(model.backbone)
+    ]
+    try:
+        model.eval()(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(site.delta.macs_as_published(site, length) for site, length in tokens.items())
+
+
+def parameters(model: Model) -> dict[str, int]:
+    """`method_params`: the method's own; `task_params`: head, pooler, token types and class token; `total_params`."""
+
+    def size(members) -> int:
+        return sum(parameter.numel() for parameter in members)
+
+    return {
+        "method_params": size(model.method_parameters),
+        "task_params": size(model.head_parameters) + size(model.shared_parameters),
+        "total_params": size(model.parameters()),
+    }

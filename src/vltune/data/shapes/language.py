@@ -1,0 +1,130 @@
+"""Captions: drawn as integer arrays, checked against scenes, turned into words, all in batches.
+
+A caption is up to three clauses joined by "and": "a large red circle", "... at the top left", or "... above a blue
+square".  A relation holds along one row or one column of the grid, at any distance.
+"""
+
+import numpy as np
+
+from vltune.data.shapes.scenes import CELLS, COLOURS, POSITIONS, RELATED, RELATIONS, SHAPES, SIZES, Scenes
+
+MAX_CLAUSES = 3
+NO_CLAUSE, BARE, PLACED, RELATING = range(4)
+# A clause is 8 integers: its kind; size (0: unsaid), colour and shape of what it is about; a position or a relation;
+# and size, colour and shape of what the relation is to.
+KIND, SIZE, COLOUR, SHAPE, PLACE, OTHER_SIZE, OTHER_COLOUR, OTHER_SHAPE = range(8)
+_FIELDS = 8
+_CHOICES = np.array([0, len(SIZES), len(COLOURS), len(SHAPES), CELLS, len(SIZES), len(COLOURS), len(SHAPES)])
+
+# Index 0 stands for "no word".
+WORDS = ("", *dict.fromkeys(" ".join(("and a at the", *SIZES, *COLOURS, *SHAPES, *POSITIONS, *RELATIONS)).split()))
+_WORD = {word: index for index, word in enumerate(WORDS)}
+
+
+def _table(phrases: tuple[str, ...]) -> np.ndarray:
+    """(phrases, 2) word indices of phrases of one or two words."""
+    return np.array([[_WORD[word] for word in [*phrase.split(), "", ""][:2]] for phrase in phrases])
+
+
+_SIZE_WORDS, _COLOUR_WORDS, _SHAPE_WORDS = (_table(("", *names))[:, 0] for names in (SIZES, COLOURS, SHAPES))
+_POSITION_WORDS = _table(POSITIONS)
+_RELATION_WORDS = np.concatenate([_table(RELATIONS), np.zeros((CELLS - len(RELATIONS), 2), int)])
+_RELATION = np.where(RELATED.any(0), RELATED.argmax(0), -1)  # (9, 9): the relation of cell i to cell j, -1 if none
+
+
+def draw_captions(rng: np.random.Generator, scenes: Scenes, max_words: int) -> np.ndarray:
+    """One true caption of at most `max_words` words (10 or more) for each scene: clauses (B, 3, 8) int64."""
+    count = len(scenes)
+    occupied = scenes.shape > 0
+    about = np.where(occupied, rng.random((count, CELLS)), 2).argsort(1)[:, :MAX_CLAUSES]
+    wanted = np.minimum(rng.integers(2, MAX_CLAUSES + 1, count), occupied.sum(1))
+    partners = occupied[:, None] & (_RELATION[about] >= 0)
+    partner = (partners * rng.random(partners.shape)).argmax(2)
+    kind = rng.choice([BARE, PLACED, RELATING], (count, MAX_CLAUSES), p=[0.15, 0.4, 0.45])
+    kind = np.where((kind == RELATING) & ~partners.any(2), PLACED, kind)
+    said = rng.random((2, count, MAX_CLAUSES)) < 0.5
+
+    clauses = np.zeros((count, MAX_CLAUSES, _FIELDS), int)
+    rows = np.arange(count)[:, None]
+    clauses[..., KIND] = kind
+    clauses[..., SIZE : SHAPE + 1] = np.stack(
+        [scenes.size[rows, about] * said[0], scenes.colour[rows, about], scenes.shape[rows, about]], -1
+    )
+    clauses[..., PLACE] = np.select([kind == PLACED, kind == RELATING], [about, _RELATION[about, partner]])
+    other = np.stack(
+        [scenes.size[rows, partner] * said[1], scenes.colour[rows, partner], scenes.shape[rows, partner]], -1
+    )
+    clauses[..., OTHER_SIZE:] = other * (kind == RELATING)[..., None]
+
+    length = (to_words(clauses).reshape(count, MAX_CLAUSES, -1) > 0).sum(2)
+    kept = (np.arange(MAX_CLAUSES) < wanted[:, None]) & (length.cumsum(1) <= max_words)
+    return clauses * kept[..., None]
+
+
+def hold(scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
+    """(B,) bool: is every clause of a caption true of some objects in its scene?"""
+    subject, other = _matches(scenes, clauses[..., SIZE:PLACE]), _matches(scenes, clauses[..., OTHER_SIZE:])
+    place = clauses[..., PLACE]
+    at_place = np.take_along_axis(subject, place[..., None], 2)[..., 0]
+    related = RELATED[np.minimum(place, len(RELATIONS) - 1)] & subject[..., :, None] & other[..., None, :]
+    kind = clauses[..., KIND]
+    kinds = [kind == BARE, kind == PLACED, kind == RELATING]
+    return np.select(kinds, [subject.any(2), at_place, related.any((2, 3))], True).all(1)
+
+
+def _matches(scenes: Scenes, description: np.ndarray) -> np.ndarray:
+    """(B, 3, 9) bool: which cells hold what (size or 0, colour, shape) describes."""
+    size, colour, shape = (description[..., k, None] for k in range(3))
+    fits = (scenes.size[:, None] == size) | (size == 0)
+    return fits & (scenes.colour[:, None] == colour) & (scenes.shape[:, None] == shape) & (shape > 0)
+
+
+def falsify(rng: np.random.Generator, scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
+    """Captions changed in exactly one word, so that they no longer hold."""
+    edited = clauses.copy()
+    todo = np.arange(len(clauses))
+    tries = 8
+    while len(todo):
+        rows = todo.repeat(tries)
+        clause = rng.integers(0, (clauses[rows, :, KIND] != NO_CLAUSE).sum(1))
+        field = rng.integers(SIZE, _FIELDS, len(rows))
+        proposed = clauses[rows]
+        first = (field != PLACE).astype(int)
+        proposed[np.arange(len(rows)), clause, field] = first + rng.integers(0, _CHOICES[field])
+        before, after = to_words(clauses[rows]), to_words(proposed)
+        one_word = ((before != after).sum(1) == 1) & ((before > 0) == (after > 0)).all(1)
+        good = (one_word & ~hold(scenes[rows], proposed)).reshape(-1, tries)
+        done = good.any(1)
+        edited[todo[done]] = proposed.reshape(-1, tries, *proposed.shape[1:])[done, good.argmax(1)[done]]
+        todo = todo[~done]
+    return edited
+
+
+def to_words(clauses: np.ndarray) -> np.ndarray:
+    """(B, 33) int64 indices into WORDS, 11 places a clause in reading order, 0 where a place is empty."""
+    kind = clauses[..., KIND]
+    there, placed, relating = kind != NO_CLAUSE, kind == PLACED, kind == RELATING
+    position = _POSITION_WORDS[clauses[..., PLACE]]
+    relation = _RELATION_WORDS[clauses[..., PLACE]]
+    article = _WORD["a"]
+    first = np.zeros(clauses.shape[1], int)
+    first[1:] = _WORD["and"]
+    words = [
+        there * first,
+        there * article,
+        _SIZE_WORDS[clauses[..., SIZE]],
+        _COLOUR_WORDS[clauses[..., COLOUR]],
+        _SHAPE_WORDS[clauses[..., SHAPE]],
+        relating * relation[..., 0] + placed * _WORD["at"],
+        relating * relation[..., 1] + placed * _WORD["the"],
+        relating * article + placed * position[..., 0],
+        relating * _SIZE_WORDS[clauses[..., OTHER_SIZE]] + placed * position[..., 1],
+        _COLOUR_WORDS[clauses[..., OTHER_COLOUR]],
+        _SHAPE_WORDS[clauses[..., OTHER_SHAPE]],
+    ]
+    return np.stack(words, -1).reshape(len(clauses), -1)
+
+
+def to_text(words: np.ndarray) -> list[str]:
+    """Captions as strings."""
+    return [" ".join(WORDS[index] for index in row if index) for row in words.tolist()]

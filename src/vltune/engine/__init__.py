@@ -1,0 +1,1 @@
+"""Training and evaluation: one readable loop that every method and task shares."""

@@ -1,0 +1,54 @@
+"""What lies beside a record: the tuned tensors and the predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vltune.engine.checkpoint import write_atomically
+from vltune.errors import UserError
+from vltune.tasks.model import Model
+
+
+def write_tuned(path: Path, model: Model) -> int:
+    """Saves what was trained, and nothing else; returns the file's bytes."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.contiguous() for name, tensor in model.tuned_state().items()}
+    write_atomically(path, lambda temporary: save_file(state, temporary))
+    return path.stat().st_size
+
+
+def read_tuned(path: Path, model: Model) -> None:
+    from vltune.weights.files import read_safetensors
+
+    if not path.is_file():
+        raise UserError(f"{path}: the tuned parameters of this record are not here; run its command again to make them")
+    try:
+        model.load_tuned(read_safetensors(path))
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: does not fit the model of its record: {error}") from None
+
+
+def write_backbone(path: Path, model: Model) -> int:
+    """Saves a pretrained backbone in half precision, its pretraining heads beside it under `task.`"""
+    from safetensors.torch import save_file
+
+    heads = {f"task.{name}": tensor for name, tensor in model.task.state_dict().items()}
+    state = {name: t.to(torch.float16).contiguous() for name, t in (model.backbone.state_dict() | heads).items()}
+    write_atomically(path, lambda temporary: save_file(state, temporary))
+    return path.stat().st_size
+
+
+def write_predictions(path: Path, predictions: dict[str, list[dict]]) -> None:
+    """One row an example: split, id, prediction, score (0 to 1, null where the truth is unknown)."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = pa.schema(
+        {"split": pa.dictionary(pa.int8(), pa.string()), "id": pa.int64(), "prediction": pa.string(), "score": pa.float32()}
+    )
+    rows = [{"split": split, **row} for split, of_split in predictions.items() for row in of_split]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    write_atomically(path, lambda temporary: parquet.write_table(table, temporary, compression="zstd"))

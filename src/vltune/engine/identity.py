@@ -1,0 +1,28 @@
+"""Which run this is: what decides its result, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+# Where things lie, what they run on and what is logged: another value gives the same result.
+NOT_DECISIVE = {
+    "dataset": ("data_dir", "make", "answers", "max_bad_examples"),
+    "engine": ("accelerator", "devices", "workers", "threads", "micro_batch_size", "eval_batch_size", "checkpoint_seconds"),
+    "backbone": ("weights", "loader", "protocol", "sizes", "tokenizer"),
+}
+
+
+def identity(config: dict, weights: str | None, data: str) -> dict:
+    """backbone, method, task, dataset, seed and `hash`: 8 hexadecimal digits of the decisive configuration, the seed
+    left out.  weights, data: fingerprints of the pretrained weights and of the data."""
+    parts = {
+        group: {key: value for key, value in config[group].items() if key not in NOT_DECISIVE.get(group, ())}
+        for group in ("method", "backbone", "task", "dataset", "engine")
+    }
+    text = json.dumps({**parts, "weights": weights, "data": data}, sort_keys=True)
+    return {
+        **{group: config[group]["name"] for group in ("backbone", "method", "task", "dataset")},
+        "seed": config["seed"],
+        "hash": hashlib.sha256(text.encode()).hexdigest()[:8],
+    }

@@ -1,0 +1,59 @@
+"""Everything that `conf/engine` sets, with the checks that a typing error deserves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vltune.errors import UserError
+
+
+@dataclass
+class Settings:
+    """batch_size: examples an optimiser step, over all devices; micro_batch_size: examples a forward pass (null: all that
+    a device takes).  max_steps: optimiser steps, or null for `epochs`.  head_lr: rate of the task's head, or null for
+    lr x head_lr_multiplier.  warmup: share of all steps.  clip: largest gradient norm, or null.  select: `last` or `best`
+    on validation.  val_every: epochs between validations where select=best.  evaluate: splits to score at the end.
+    """
+
+    lr: float
+    batch_size: int = 256
+    micro_batch_size: int | None = None
+    eval_batch_size: int = 64
+    epochs: int = 10
+    max_steps: int | None = None
+    head_lr: float | None = None
+    head_lr_multiplier: float = 1.0
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    warmup: float = 0.1
+    clip: float | None = None
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    workers: int = 0
+    threads: int | None = None
+    select: str = "last"
+    val_every: int = 1
+    evaluate: tuple[str, ...] = ("val", "test")
+    checkpoint_seconds: float = 300.0
+
+    def __post_init__(self):
+        for name in ("batch_size", "eval_batch_size", "epochs", "devices", "val_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"engine.{name}={getattr(self, name)}: must be at least 1")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"engine.max_steps={self.max_steps}: must be at least 1, or null to train engine.epochs")
+        if self.lr < 0:
+            raise UserError(f"engine.lr={self.lr}: must not be negative")
+        if self.select not in ("last", "best"):
+            raise UserError(f"engine.select={self.select}: must be last or best")
+        if set(self.evaluate) - {"val", "test"}:
+            raise UserError(f"engine.evaluate={list(self.evaluate)}: may hold val and test")
+
+    @property
+    def rate_of_head(self) -> float:
+        return self.lr * self.head_lr_multiplier if self.head_lr is None else self.head_lr
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        return self.max_steps or self.epochs * steps_per_epoch

@@ -1,0 +1,148 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from vltune.engine import checkpoint
+from vltune.engine.interrupt import StopRequest
+from vltune.engine.optimiser import adamw, linear_schedule, parameter_groups
+from vltune.engine.order import accumulation_steps
+from vltune.engine.progress import Progress
+from vltune.engine.settings import Settings
+from vltune.engine.source import BadExamples, GeneratedData, TrainingData
+from vltune.errors import UserError
+from vltune.tasks.model import Model
+
+HISTORY_POINTS = 50
+
+
+@dataclass
+class Progressed:
+    """What training carries from step to step beside the parameters; saved in every checkpoint."""
+
+    step: int = 0
+    best: dict | None = None  # {"metric", "step", "state"}
+    history: list[dict] = field(default_factory=list)
+    step_ms: list[float] = field(default_factory=list)
+
+
+def train(
+    fabric: Fabric,
+    model: Model,
+    data: TrainingData | GeneratedData,
+    settings: Settings,
+    file: Path,
+    stop: StopRequest,
+    bad: BadExamples,
+    validate: Callable[[], float],
+    log: Callable[[dict, int], None],
+    label: str,
+) -> Progressed:
+    """Trains `model` in place, from the checkpoint `file` on where there is one.
+
+    validate: the metric on the validation split, larger is better.  log: takes (values, optimiser step).
+    """
+    total = settings.total_steps(data.steps_per_epoch)
+    accumulation = accumulation_steps(settings.batch_size, settings.micro_batch_size, fabric.world_size)
+    groups = parameter_groups(
+        model, model.head_parameters, settings.lr, settings.rate_of_head, settings.weight_decay
+    )
+    rates = [group["lr"] for group in groups]
+    factor = linear_schedule(settings.warmup, total)
+    wrapped, optimiser = fabric.setup(model, adamw(groups, settings.betas, settings.eps))
+    at = resume(file, model, optimiser)
+    stream = data.batches(at.step, total, accumulation, fabric.global_rank, fabric.world_size)
+    progress = Progress(label, total, at.step, show=fabric.is_global_zero)
+    saved, every = time.monotonic(), max(1, total // HISTORY_POINTS)
+    model.train()
+
+    def save() -> None:
+        if fabric.is_global_zero:
+            checkpoint.save(file, state_of(at, model, optimiser))
+
+    try:
+        while at.step < total:
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor(at.step)
+            loss, seconds = 0.0, 0.0
+            for i in range(accumulation):
+                batch = next(stream)
+                bad.note(batch)
+                if not batch["ids"]:
+                    continue
+                began = time.perf_counter()
+                batch = fabric.to_device(batch)
+                with fabric.no_backward_sync(wrapped, enabled=i + 1 < accumulation):
+                    part = model.task.loss(wrapped(batch), batch) / accumulation
+                    fabric.backward(part)
+                loss = loss + part.detach()
+                seconds += time.perf_counter() - began
+            began = time.perf_counter()
+            if settings.clip is not None:
+                fabric.clip_gradients(wrapped, optimiser, max_norm=settings.clip)
+            optimiser.step()
+            optimiser.zero_grad()
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize()
+            at.step_ms.append(1000 * (seconds + time.perf_counter() - began))
+            at.step += 1
+            progress.step()
+            if at.step % every == 0 or at.step == total:
+                value = float(loss)
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"the loss is {value} at step {at.step} with engine.lr={settings.lr}; the last batch held "
+                        f"{batch['ids'][:4]}...: lower engine.lr, or set engine.clip"
+                    )
+                at.history.append({"step": at.step, "train/loss": value, "train/lr": rates[0] * factor(at.step - 1)})
+                log(at.history[-1], at.step)
+                progress.step(0, loss=value)
+            if settings.select == "best" and (at.step % (settings.val_every * data.steps_per_epoch) == 0 or at.step == total):
+                metric = validate()
+                at.history.append({"step": at.step, f"val/{model.task.metric}": metric})
+                log(at.history[-1], at.step)
+                if at.best is None or metric > at.best["metric"]:
+                    state = {name: tensor.cpu().clone() for name, tensor in model.tuned_state().items()}
+                    at.best = {"metric": metric, "step": at.step, "state": state}
+                model.train()
+            if stop.signum is not None or time.monotonic() - saved > settings.checkpoint_seconds:
+                save()
+                saved = time.monotonic()
+                stop.check()
+        save()
+    finally:
+        progress.close()
+    if at.best is not None:
+        model.load_tuned(at.best["state"])
+    model.eval()
+    return at
+
+
+def state_of(at: Progressed, model: Model, optimiser: torch.optim.Optimizer) -> dict:
+    return {
+        "progressed": vars(at),
+        "model": model.tuned_state(),
+        "optimiser": optimiser.state_dict(),
+        "random": checkpoint.random_state(),
+    }
+
+
+def resume(file: Path, model: Model, optimiser: torch.optim.Optimizer) -> Progressed:
+    state = checkpoint.load(file)
+    if state is None:
+        return Progressed()
+    try:
+        model.load_tuned(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{file}: is of another run ({error}); delete it to start over") from None
+    checkpoint.set_random_state(state["random"])
+    return Progressed(**state["progressed"])

@@ -1,0 +1,54 @@
+"""What every command does with errors: one line and an exit status for what a user can mend, a traceback for bugs."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vltune.errors import BadExampleError, UserError
+
+USER_ERROR, FAILED = 2, 1
+
+
+@contextmanager
+def report_errors(conf: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """Around a Hydra main.  Exit status: 2 where the command must be mended, 1 where the run failed."""
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, where it would print several lines and exit
+    try:
+        check_choices(conf, arguments)
+        yield
+    except Exception as error:
+        if traceback_wanted or not is_users(error):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(FAILED if isinstance(error, BadExampleError) else USER_ERROR)
+
+
+def is_users(error: Exception) -> bool:
+    """Whether the command, not the code, is at fault."""
+    return isinstance(error, UserError) or type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+
+
+def one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " | ".join(lines[:3])
+
+
+def check_choices(conf: Path, arguments: Sequence[str]) -> None:
+    """`group=choice` arguments against the files that there are; Hydra's own message takes a screen."""
+    for argument in arguments:
+        group, equals, choices = argument.lstrip("+").partition("=")
+        folder = conf / group
+        if not equals or not group or not folder.is_dir():
+            continue
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        for choice in filter(None, choices.split(",")):
+            if choice not in known:
+                near = difflib.get_close_matches(choice, known, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise UserError(f"{group}={choice}: no such {group}; {hint}there are {', '.join(known)}")

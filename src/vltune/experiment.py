@@ -1,0 +1,336 @@
+"""One experiment: what `python run.py` does once Hydra has composed its configuration."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltune import assemble
+from vltune.engine.identity import identity as identify
+from vltune.engine.interrupt import Interrupted, StopRequest
+from vltune.engine.settings import Settings
+from vltune.entry import FAILED, USER_ERROR, is_users, one_line
+from vltune.errors import BadExampleError, UserError
+from vltune.results import record as records
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from vltune.tasks.model import Model
+
+
+def run(config: dict, overrides: list[str], alone: bool) -> str:
+    """Runs one experiment and prints its record's path as the last line of standard output.
+
+    overrides: what the user typed; alone: not one of a multirun.  A run that fails ends the process when it is alone and
+    raises otherwise, so that a sweep goes on."""
+    if not alone:
+        config["engine"]["threads"] = config["engine"]["threads"] or 1  # as many runs as cores
+    try:
+        file = mode_of(config, alone)(config, overrides)
+    except Interrupted as stop:
+        if not alone:
+            raise UserError(str(stop)) from None
+        print(f"{stop}: saved; the same command resumes it", file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        if not alone:
+            raise
+        if not is_users(error):
+            traceback.print_exc()
+            sys.exit(FAILED)
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(FAILED if isinstance(error, BadExampleError) else USER_ERROR)
+    print(f"record: {file}", flush=True)
+    return str(file)
+
+
+def mode_of(config: dict, alone: bool):
+    modes = {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}
+    if config["mode"] not in modes:
+        raise UserError(f"mode={config['mode']}: must be one of {', '.join(modes)}")
+    if not alone and config["engine"]["devices"] > 1:
+        raise UserError("engine.devices: a run of a sweep has one device; start runs of several devices one by one")
+    return modes[config["mode"]]
+
+
+def train(config: dict, overrides: list[str]) -> Path:
+    """Trains, evaluates and measures, unless a finished record of this very run is there."""
+    clock, root = Clock(), Path(config["results_dir"])
+    settings = assemble.settings(config)
+    data, identity = prepare(config)
+    clock.lap("data")
+    file = records.path(root, identity)
+    if file.exists() and not config["force"]:
+        record = records.read(file)
+        if record["status"] == "finished":
+            print(f"finished before; force=true runs it again\n{scores(record)}")
+            return file
+    fabric = start_fabric(settings, config["seed"])
+    record = {
+        "schema": records.VERSION,
+        "id": file.stem,
+        "status": "running",
+        "identity": identity,
+        "config": config,
+        "metrics": {"val": None, "test": None},
+        "cost": dict.fromkeys(records.COST),
+        "provenance": records.provenance() | {"precision": settings.precision},
+        "error": None,
+        "sweep": config["sweep"],
+    }
+    folder = root / "runs" / file.parent.relative_to(root / "records") / file.stem
+    if fabric.is_global_zero:
+        if config["force"]:
+            shutil.rmtree(folder, ignore_errors=True)
+        records.write(record, root)
+    logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
+    logger.start(identity, config, folder, config["sweep"])
+    with ending(record, root, logger, clock, fabric.is_global_zero):
+        fill(record, config, settings, data, fabric, file, folder, logger, clock)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if fabric.is_global_zero:
+        print(scores(record))
+    return file
+
+
+NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
+
+
+def prepare(config: dict) -> tuple[assemble.Data, dict]:
+    """The data, made first where it can be made, and which run this is.  Raises UserError where a file is missing."""
+    from vltune.weights.files import find, fingerprint
+
+    weights = None if config["weights"] is None else fingerprint(find(config["weights"]))
+    assemble.make_data(config)
+    data = assemble.open_data(config)
+    return data, identify(config, weights, data.fingerprint)
+
+
+def fill(
+    record: dict,
+    config: dict,
+    settings: Settings,
+    data: assemble.Data,
+    fabric: Fabric,
+    file: Path,
+    folder: Path,
+    logger,
+    clock: Clock,
+) -> None:
+    """Trains and evaluates; fills in the record and writes what lies beside it."""
+    from vltune.costs import macs, usage
+    from vltune.engine import artifacts
+    from vltune.engine.evaluate import predict
+    from vltune.engine.source import BadExamples
+    from vltune.engine.train import train as train_loop
+
+    label = f"{record['identity']['method']} seed {config['seed']}"
+    model = assemble.build_model(config, data.facts)
+    assemble.load_weights(model.backbone, config)
+    bad = BadExamples(config["dataset"]["max_bad_examples"])
+    clock.lap("build")
+    with StopRequest() as stop:
+
+        def rows(split: str) -> list[dict]:
+            dataset = data.split(split)
+            if dataset is None:
+                return []
+            return predict(
+                fabric, model, dataset, data.collate, data.eval_batch_size, settings.workers, stop, bad, f"{label}, {split}"
+            )
+
+        usage.reset_peak_memory()
+        trained = train_loop(
+            fabric,
+            model,
+            data.training(),
+            settings,
+            folder / "checkpoints" / "last.pt",
+            stop,
+            bad,
+            validate=lambda: model.task.metrics(rows("val"))[model.task.metric],
+            log=logger.log,
+            label=label,
+        )
+        peak = usage.peak_memory_bytes()
+        clock.lap("train")
+        predictions = {split: rows(split) for split in settings.evaluate}
+        clock.lap("evaluate")
+    if not fabric.is_global_zero:
+        return
+    for split, of_split in predictions.items():
+        record["metrics"][split] = (model.task.metrics(of_split) or None) if of_split else None
+    record["bad_examples"] = list(bad.seen)
+    record["history"] = trained.history
+    record["selected"] = {"step": trained.best["step"] if trained.best else trained.step, "by": settings.select}
+    if config["mode"] == "train":
+        artifacts.write_predictions(file.with_suffix(".parquet"), predictions)
+        saved = artifacts.write_tuned(file.with_suffix(".safetensors"), model)
+    else:
+        saved = artifacts.write_backbone(file.with_suffix(".safetensors"), model)
+    record["cost"] |= {
+        "train_step_ms": usage.spread(trained.step_ms),
+        "peak_memory_bytes": peak,
+        "adapter_bytes": saved,
+        **macs.parameters(model),
+    }
+    if config["mode"] == "train":
+        batch = protocol(config)
+        record["cost"] |= inference(model, batch, settings.eval_batch_size) | macs.macs(model.cpu(), batch)
+    clock.lap("cost")
+
+
+def inference(model: Model, batch: dict, batch_size: int) -> dict:
+    """Latency of one example in milliseconds, and examples a second in batches."""
+    from vltune.costs import usage
+
+    many = usage.spread(usage.inference(model, usage.repeat(batch, batch_size), repeats=6))
+    return {
+        "latency_ms": usage.spread(usage.inference(model, batch)),
+        "throughput_per_s": 1000 * batch_size / many["median"],
+    }
+
+
+def protocol(config: dict) -> dict:
+    """One example of the sizes that the backbone's costs are counted on."""
+    from vltune.costs import macs
+
+    spec = config["backbone"]
+    return macs.example(spec["protocol"]["text_len"], spec["protocol"]["image"], spec["vocabulary_size"])
+
+
+@contextmanager
+def ending(record: dict, root: Path, logger, clock: Clock, writes: bool) -> Iterator[None]:
+    """However a run ends, its record says so and its logger is closed with the right exit status."""
+    exit_code = FAILED
+    try:
+        yield
+        record["status"], exit_code = "finished", 0
+    except (Interrupted, KeyboardInterrupt) as stop:
+        record["status"] = "interrupted"
+        exit_code = getattr(stop, "exit_code", 130)
+        raise
+    except BaseException:
+        record["status"], record["error"] = "failed", traceback.format_exc()
+        raise
+    finally:
+        record["provenance"] |= {"seconds": clock.total(), "phases": clock.laps}
+        try:
+            if writes:
+                records.write(record, root)
+        finally:
+            logger.finish(records.flatten({"cost": record["cost"], **record["metrics"]}), exit_code)
+
+
+class Clock:
+    """Seconds since the start, by phase."""
+
+    def __init__(self):
+        self.began = self.last = time.monotonic()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        now = time.monotonic()
+        self.laps[phase], self.last = round(now - self.last, 2), now
+
+    def total(self) -> float:
+        return round(time.monotonic() - self.began, 2)
+
+
+def start_fabric(settings: Settings, seed: int) -> Fabric:
+    import torch
+    from lightning_fabric import Fabric
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
+    fabric.launch()
+    fabric.seed_everything(seed, verbose=False)
+    return fabric
+
+
+def evaluate(config: dict, overrides: list[str]) -> Path:
+    """Scores the tuned model of a record again, and shows both figures."""
+    from omegaconf import OmegaConf
+
+    from vltune.engine import artifacts
+    from vltune.engine.evaluate import predict
+    from vltune.engine.source import BadExamples
+
+    if config["from"] is None:
+        raise UserError("mode=eval: say which record, from=results/records/.../NAME.json")
+    file = Path(config["from"])
+    record = records.read(file)
+    if record["status"] != "finished":
+        raise UserError(f"{file}: the run is {record['status']}; only a finished one has a tuned model")
+    mine = [override for override in overrides if not override.startswith(("mode=", "from="))]
+    config = OmegaConf.to_container(OmegaConf.merge(record["config"], OmegaConf.from_dotlist(mine)))
+    data, identity = prepare(config)
+    if identity["hash"] != record["identity"]["hash"]:
+        raise UserError(
+            f"{file}: another configuration, other data or other weights than the record's "
+            f"({identity['hash']} for {record['identity']['hash']})"
+        )
+    settings = assemble.settings(config)
+    fabric = start_fabric(settings, config["seed"])
+    model = assemble.build_model(config, data.facts)
+    assemble.load_weights(model.backbone, config)
+    artifacts.read_tuned(file.with_suffix(".safetensors"), model)
+    model.to(fabric.device)
+    bad = BadExamples(config["dataset"]["max_bad_examples"])
+    with StopRequest() as stop:
+        for split in settings.evaluate:
+            if (dataset := data.split(split)) is None:
+                continue
+            rows = predict(
+                fabric, model, dataset, data.collate, data.eval_batch_size, settings.workers, stop, bad, split
+            )
+            for name, value in model.task.metrics(rows).items():
+                print(f"{split} {name}: {value:.2f} now, {record['metrics'][split][name]:.2f} recorded")
+    return file
+
+
+def cost(config: dict, overrides: list[str]) -> Path:
+    """Parameters and MACs of a method on a backbone and task; neither data nor weights are read."""
+    from vltune.costs import macs
+
+    clock, root = Clock(), Path(config["results_dir"])
+    model = assemble.build_model(config, {"answers": [str(i) for i in range(config["dataset"]["answers"])]})
+    measured = macs.parameters(model) | macs.macs(model, protocol(config))
+    record = {
+        "schema": records.VERSION,
+        "status": "finished",
+        "identity": identify(config, None, ""),
+        "config": config,
+        "metrics": {"val": None, "test": None},
+        "cost": dict.fromkeys(records.COST) | measured,
+        "provenance": records.provenance() | {"precision": config["engine"]["precision"], "seconds": clock.total()},
+        "error": None,
+    }
+    record["id"] = records.path(root, record["identity"], "costs").stem
+    for name, value in record["cost"].items():
+        if value is not None:
+            print(f"{name:30} {value:>18,}")
+    return records.write(record, root, "costs")
+
+
+def scores(record: dict) -> str:
+    """One line a person reads at the end of a run."""
+    metrics = [
+        f"{split} {name} {value:.2f}"
+        for split, figures in record["metrics"].items()
+        for name, value in (figures or {}).items()
+    ]
+    costs = record["cost"]
+    if costs["method_params"] is not None:
+        metrics.append(f"{costs['method_params']:,} method parameters")
+    if costs["additional_macs"] is not None:
+        metrics.append(f"{costs['additional_macs']:,} additional MACs")
+    return f"{record['identity']['method']}: " + ", ".join(metrics)

@@ -1,0 +1,98 @@
+"""Pretraining on image-caption pairs: masked words and image-text matching (ViLT), and two auxiliary losses.
+
+On shapes, words and matching alone hardly start to ground within minutes.  Two further losses stand in for the ImageNet
+initialisation that the real ViLT starts from: each patch tells the shape, colour and size of the object that it shows, and
+each word whether it is the false one of a caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vltune.nn.heads import bert_init
+from vltune.tasks.task import Task
+
+IGNORE = -100
+
+
+class Pretraining(Task):
+    """width: of the backbone's tokens; attributes: how many values each patch attribute has, background included.
+
+    Half of the true pairs have `mask_rate` of their words masked and serve only the masked-word loss; the others serve
+    the matching and word losses, so that no mask gives a true pair away.
+    """
+
+    metric = "match_accuracy"
+
+    def __init__(
+        self, in_width: int, vocabulary_size: int, mask_id: int, attributes: Sequence[int], mask_rate: float = 0.4
+    ):
+        super().__init__()
+        self.mask_id, self.mask_rate, self.attributes = mask_id, mask_rate, list(attributes)
+        self.word = nn.Linear(in_width, vocabulary_size)
+        self.match = nn.Linear(in_width, 2)
+        self.false_word = nn.Linear(in_width, 2)
+        self.attribute = nn.Linear(in_width, sum(attributes))
+        self.apply(bert_init)
+
+    def forward(self, backbone: nn.Module, batch: dict) -> dict[str, Tensor]:
+        ids, masked, chosen = self.mask(batch)
+        features = backbone({**batch, "text_ids": ids})
+        return {
+            "word": self.word(features.text[chosen]),
+            "word_label": batch["text_ids"][chosen],
+            "match": self.match(features.pooled),
+            "match_label": batch["match"].masked_fill(masked, IGNORE),
+            "false_word": self.false_word(features.text),
+            "false_word_label": batch["word_labels"].masked_fill(masked[:, None], IGNORE),
+            "attribute": self.attribute(features.image[:, 1:]),
+        }
+
+    def mask(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """-> ids (B, T) with words masked, which pairs are masked (B,), which words (B, T).
+
+        Every other true pair of the batch is masked; which words is random in training and fixed otherwise."""
+        ids, true = batch["text_ids"], batch["match"] == 1
+        masked = true & (true.cumsum(0) % 2 == 0)
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        words = batch["text_mask"].clone()
+        words[:, 0] = False
+        words.scatter_(1, batch["text_mask"].sum(1, keepdim=True) - 1, False)  # [SEP]
+        chosen = (torch.rand(ids.shape, generator=generator).to(ids.device) < self.mask_rate) & words & masked[:, None]
+        return ids.masked_fill(chosen, self.mask_id), masked, chosen
+
+    def loss(self, output: dict[str, Tensor], batch: dict) -> Tensor:
+        # True pairs that serve matching are half as many as false ones: weighed so that both count the same.
+        balance = output["match"].new_tensor([0.5, 1.0])
+        rare = output["match"].new_tensor([1.0, 5.0])
+        loss = F.cross_entropy(output["word"], output["word_label"])
+        loss = loss + F.cross_entropy(output["match"], output["match_label"], balance, ignore_index=IGNORE)
+        loss = loss + F.cross_entropy(
+            output["false_word"].flatten(0, 1), output["false_word_label"].flatten(), rare, ignore_index=IGNORE
+        )
+        parts = output["attribute"].split(self.attributes, dim=-1)
+        for part, labels in zip(parts, batch["attributes"].unbind(-1), strict=True):
+            loss = loss + F.cross_entropy(part.flatten(0, 1), labels.flatten())
+        return loss
+
+    def predictions(self, output: dict[str, Tensor], batch: dict) -> list[dict]:
+        right = output["match"].argmax(1) == output["match_label"]
+        used = output["match_label"] != IGNORE
+        words = output["word"].argmax(1) == output["word_label"]
+        rows = [
+            {"id": id, "prediction": "match", "score": float(r)}
+            for id, r, u in zip(batch["ids"], right.tolist(), used.tolist(), strict=True)
+            if u
+        ]
+        return rows + [{"id": batch["ids"][0], "prediction": "word", "score": float(w)} for w in words.tolist()]
+
+    def metrics(self, predictions: list[dict]) -> dict[str, float]:
+        figures = {}
+        for kind, name in (("match", "match_accuracy"), ("word", "masked_word_accuracy")):
+            scores = [row["score"] for row in predictions if row["prediction"] == kind]
+            figures[name] = 100 * sum(scores) / len(scores)
+        return figures
