@@ -7,7 +7,8 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,44 +46,54 @@ def _stop_service() -> Iterator[None]:
 def records(path: Path) -> Iterator[Record]:
     """The records of a `run-*.wandb` file: 7 bytes of header, then LevelDB's log format, blocks of 32 KiB.
 
-    Source: https://github.com/google/leveldb/blob/main/doc/log_format.md
+    Ends where a file that is still being written does.  Source: https://github.com/google/leveldb/blob/main/doc/log_format.md
     """
     data, position, record = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
     while position + 7 <= len(data):
         left = 32768 - position % 32768
         if left < 7:
             position += left
             continue
         length, kind = struct.unpack_from("<HB", data, position + 4)
-        record += data[position + 7 : position + 7 + length]
-        position += 7 + length
+        begin, position = position + 7, position + 7 + length
+        if position > len(data):
+            return
+        record += data[begin:position]
         if kind in (1, 4):  # a whole record, or the last part of one
             yield Record.FromString(record)
             record = b""
 
 
+def closed(path: Path) -> list[Record]:
+    """All records of a finished run.  wandb's service writes the last ones up to some milliseconds after `finish`."""
+    deadline = time.monotonic() + 10
+    while not (found := list(records(path))) or found[-1].WhichOneof("record_type") != "exit":
+        assert time.monotonic() < deadline, f"{path} never got its exit record"
+        time.sleep(0.002)
+    return found
+
+
+def decode(items: Iterable) -> dict:
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
 def read_back(folder: Path) -> dict:
     """The only run under `folder`: its id, name, group, ..., config, history, summary and exit code."""
     [path] = folder.glob("wandb/offline-run-*/run-*.wandb")
-    found = {"config": {}, "history": [], "summary": {}, "exit_code": None}
-    for record in records(path):
+    found = {"config": {}, "history": [], "summary": {}}
+    for record in closed(path):
         match record.WhichOneof("record_type"):
             case "run":
                 run = record.run
                 found |= {"id": run.run_id, "name": run.display_name, "group": run.run_group, "tags": list(run.tags)}
                 found |= {"project": run.project, "job_type": run.job_type}
-                found["config"] |= {item.key: json.loads(item.value_json) for item in run.config.update}
+                found["config"] |= decode(run.config.update)
             case "config":
-                found["config"] |= {item.key: json.loads(item.value_json) for item in record.config.update}
+                found["config"] |= decode(record.config.update)
             case "history":
-                row = {
-                    item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
-                }
-                found["history"].append(row)
+                found["history"].append(decode(record.history.item))
             case "summary":
-                for item in record.summary.update:
-                    found["summary"][item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
+                found["summary"] |= decode(record.summary.update)
             case "exit":
                 found["exit_code"] = record.exit.exit_code
     return found
@@ -122,9 +133,9 @@ def test_long_history_reads_back(tmp_path):
     for step in range(1000):
         logger.log({"train/loss": float(step)}, step=step)
     logger.finish({}, exit_code=0)
+    assert [row["train/loss"] for row in read_back(tmp_path)["history"]] == list(range(1000))
     [path] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert path.stat().st_size > 2 * 32768
-    assert [row["train/loss"] for row in read_back(tmp_path)["history"]] == list(range(1000))
 
 
 def test_runs_one_after_another(tmp_path):

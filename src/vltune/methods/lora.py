@@ -31,12 +31,12 @@ class LowRank(Delta):
         self.down = nn.Linear(in_width, rank, bias=False)
         self.up = nn.Linear(rank, width, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.unmerged: nn.Parameter | None = None
+        self.unmerged: tuple[nn.Parameter, ...] = ()  # a tuple, so that it is no parameter of this module
         nn.init.normal_(self.down.weight)
         nn.init.zeros_(self.up.weight)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        if self.unmerged is not None:
+        if self.unmerged:
             return y
         low = self.down(self.dropout(x))
         # One pass over y: the second product is added in place of being stored first.
@@ -46,11 +46,11 @@ class LowRank(Delta):
     def merge(self, site: Site) -> None:
         weight = site.linear.weight
         # Keeping the old weight rather than subtracting makes `unmerge` exact; a float sum is not.
-        self.unmerged = weight
+        self.unmerged = (weight,)
         site.linear.weight = nn.Parameter(weight + self.up.weight @ self.down.weight, requires_grad=False)
 
     def unmerge(self, site: Site) -> None:
-        site.linear.weight, self.unmerged = self.unmerged, None
+        (site.linear.weight,), self.unmerged = self.unmerged, ()
 
     def macs_as_published(self, site: Site, tokens: int) -> int:
         return 0  # counted merged

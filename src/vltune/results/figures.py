@@ -35,7 +35,8 @@ def draw(table: Table, format: str) -> bytes:
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 2, sharey=True)
         figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.13, wspace=0.06)
-        figure.suptitle(table.title)
+        published = any(cell.published is not None for row in table.rows for cell in row.cells.values())
+        figure.suptitle(f"{table.title} (filled: ours; hollow: published)" if published else table.title)
         for axes, key in zip(panels, table.figure["against"], strict=True):
             _panel(axes, table, key)
         panels[0].set_ylabel(table.column(table.figure["score"]).title)

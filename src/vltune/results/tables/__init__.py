@@ -21,6 +21,8 @@ METHODS = ("full", "classifier_only", "shallow_prompt", "deep_prompt", "lora", "
 CONTROLS = ("question_only",)
 """Rows that are no tuning method: they say what a score is worth.  Last, and only where they were run."""
 
+# Values of a configuration that say how a run was started, not what it is.
+_NO_SETTING = {"force", "from", "mode", "results_dir", "seed", "sweep"}
 _HERE = Path(__file__).parent
 
 
@@ -162,25 +164,44 @@ def _variants(records: list[dict]) -> list[list[dict]]:
 
     A row holds one hash per experiment.  Experiments meet in a row where the method's own settings (`config.method`)
     are equal and each has a single hash; otherwise which hash of one goes with which of another is anybody's guess, and
-    every hash is a row.
+    every hash is a row.  What `mode=cost` measured, without data and so under another hash, joins the rows of the same
+    method and backbone settings.
     """
-    by_settings = defaultdict(list)
-    for record in records:
-        by_settings[json.dumps(record["config"].get("method"), sort_keys=True)].append(record)
+    runs = [record for record in records if not store.is_cost(record)]
     variants = []
-    for group in by_settings.values():
-        runs = {(store.experiment(record), record["identity"]["hash"]) for record in group}
-        if len(runs) == len({experiment for experiment, _ in runs}):
+    for group in _grouped(runs, "method"):
+        configurations = {(store.experiment(run), run["identity"]["hash"]) for run in group}
+        if len(configurations) == len({experiment for experiment, _ in configurations}):
             variants.append(group)
         else:
-            variants += [[record for record in group if _hashes([record]) == (hash_,)] for hash_ in _hashes(group)]
-    return sorted(
-        variants, key=lambda variant: (-sum(not store.is_cost(run) for run in variant), _hashes(variant))
-    ) or [[]]
+            variants += [[run for run in group if run["identity"]["hash"] == hash_] for hash_ in _hashes(group)]
+    variants.sort(key=lambda variant: (-len(variant), _hashes(variant)))
+    for costs in _grouped([record for record in records if store.is_cost(record)], "method", "backbone"):
+        settings = _settings(costs[0], "method", "backbone")
+        same = [variant for variant in variants if settings == _settings(variant[0], "method", "backbone")]
+        for variant in same:
+            variant += costs
+        if not same:
+            variants.append(costs)
+    return variants or [[]]
+
+
+def _settings(record: dict, *groups: str) -> str:
+    return json.dumps([record["config"].get(group) for group in groups], sort_keys=True)
+
+
+def _grouped(records: Iterable[dict], *groups: str) -> Iterable[list[dict]]:
+    """Records whose settings in these groups of the configuration are equal."""
+    by_settings = defaultdict(list)
+    for record in records:
+        by_settings[_settings(record, *groups)].append(record)
+    return by_settings.values()
 
 
 def _hashes(records: Iterable[dict]) -> tuple[str, ...]:
-    return tuple(sorted({record["identity"]["hash"] for record in records}))
+    """Of the runs; of the costs where nothing was trained."""
+    runs = [record for record in records if not store.is_cost(record)] or records
+    return tuple(sorted({record["identity"]["hash"] for record in runs}))
 
 
 def _labels(method: str, variants: list[list[dict]]) -> list[str]:
@@ -190,7 +211,7 @@ def _labels(method: str, variants: list[list[dict]]) -> list[str]:
     configs = [flatten(variant[0]["config"]) for variant in variants]
     first = configs[0]
     changed = [
-        {key for key in first.keys() | config.keys() if key != "seed" and first.get(key) != config.get(key)}
+        {key for key in (first.keys() | config.keys()) - _NO_SETTING if first.get(key) != config.get(key)}
         for config in configs
     ]
     changed[0] = set().union(*changed)

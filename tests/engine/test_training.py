@@ -1,0 +1,213 @@
+"""The loop: schedule, accumulation, resuming bit for bit, choosing a checkpoint, what ends a run."""
+
+import itertools
+import signal
+
+import pytest
+import tiny
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from vltune.engine.interrupt import Interrupted, StopRequest
+from vltune.engine.optimiser import linear_schedule, parameter_groups
+from vltune.engine.order import MicroBatches, Order, accumulation_steps
+from vltune.engine.settings import Settings
+from vltune.engine.source import BadExamples, TrainingData
+from vltune.engine.train import train
+from vltune.errors import BadExampleError, UserError
+from vltune.methods.lora import LoRA
+from vltune.tasks.model import Model
+from vltune.tasks.vqa import VQA
+
+
+class Examples(torch.utils.data.Dataset):
+    """48 examples, each with its own image."""
+
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, key):
+        index, seed = key
+        return {key: value[0] if torch.is_tensor(value) else value[0] for key, value in tiny.batch(1, seed=index).items()} | {
+            "ids": index,
+            "answer_labels": [index % 4],
+            "answer_scores": [1.0],
+        }
+
+
+def collate(examples):
+    return {
+        key: torch.stack([e[key] for e in examples]) if torch.is_tensor(examples[0][key]) else [e[key] for e in examples]
+        for key in examples[0]
+    }
+
+
+def make_model():
+    torch.manual_seed(0)
+    backbone = tiny.vilt(dropout=0.1)
+    return Model(backbone, VQA(tiny.WIDTH, tiny.ANSWERS), LoRA(rank=2))
+
+
+def settings(**more):
+    return Settings(**{"lr": 1e-2, "batch_size": 8, "max_steps": 12, "accelerator": "cpu", **more})
+
+
+def run(path, stop_at=None, model=None, validate=None, **more):
+    """Trains; `stop_at`: raises the flag of a signal once that step has been logged."""
+    chosen = settings(**more)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model = model or make_model()
+    torch.manual_seed(1)
+    with StopRequest() as stop:
+
+        def log(values, step):
+            if step == stop_at:
+                signal.raise_signal(signal.SIGTERM)
+
+        data = TrainingData(Examples(), collate, chosen.batch_size, seed=0, workers=0)
+        trained = train(
+            fabric, model, data, chosen, path / "last.pt", stop, BadExamples(0), validate or (lambda: 0.0), log, "test"
+        )
+    return model, trained
+
+
+def test_schedule_is_warm_up_then_linear_decay_to_zero():
+    factor = linear_schedule(0.1, 100)
+    assert [factor(step) for step in (0, 5, 10, 55, 99, 100)] == pytest.approx([0, 0.5, 1, 0.5, 1 / 90, 0])
+
+
+@pytest.mark.parametrize("micro_batch_size", [8, 4, 2])
+def test_accumulation_changes_neither_the_schedule_nor_the_gradient(tmp_path, micro_batch_size):
+    """ViLT issue 19: a schedule counted in micro-batches ends too early."""
+    whole, reference = run(tmp_path / "whole", model=without_dropout())
+    parts, trained = run(tmp_path / "parts", micro_batch_size=micro_batch_size, model=without_dropout())
+    assert [point["train/lr"] for point in trained.history] == [point["train/lr"] for point in reference.history]
+    assert trained.step == 12
+    for (name, a), b in zip(parts.tuned_state().items(), whole.tuned_state().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-2, msg=name)
+
+
+def without_dropout():
+    model = make_model()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 11])
+def test_a_stopped_run_resumes_bit_for_bit(tmp_path, stop_at):
+    """Dropout, shuffling and the optimiser's state are all in it; 12 steps are two epochs."""
+    straight, expected = run(tmp_path / "straight")
+    with pytest.raises(Interrupted) as stop:
+        run(tmp_path / "stopped", stop_at=stop_at)
+    assert stop.value.exit_code == 128 + signal.SIGTERM
+    resumed, trained = run(tmp_path / "stopped")
+    assert trained.history == expected.history
+    for (name, a), b in zip(resumed.tuned_state().items(), straight.tuned_state().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_what_is_frozen_stays_as_it_was(tmp_path):
+    model = make_model()
+    frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
+    trained = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
+    run(tmp_path, model=model)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, (frozen | trained)[name]) == (name in frozen), name
+
+
+def test_best_keeps_the_best_on_validation(tmp_path):
+    scores = itertools.count(5, -1)
+    states = []
+    model = make_model()
+
+    def validate():
+        states.append({name: p.clone() for name, p in model.tuned_state().items()})
+        return float(next(scores))
+
+    _, trained = run(tmp_path, model=model, validate=validate, select="best")
+    assert trained.best["metric"] == 5.0
+    assert trained.best["step"] == 6
+    for name, tensor in model.tuned_state().items():
+        assert torch.equal(tensor, states[0][name]), name
+
+
+def test_rates_and_decay_by_identity():
+    model = make_model()
+    groups = parameter_groups(model, model.head_parameters, lr=1.0, head_lr=10.0, weight_decay=0.01)
+    of = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    assert of[id(model.task.head[0].weight)] == (10.0, 0.01)
+    assert of[id(model.task.head[0].bias)] == (10.0, 0.0)
+    assert of[id(model.task.head[1].weight)] == (10.0, 0.0)
+    assert of[id(model.method_parameters[0])] == (1.0, 0.01)
+    assert of[id(model.backbone.pooler.dense.bias)] == (1.0, 0.0)
+    assert len(of) == sum(p.requires_grad for p in model.parameters())
+
+
+def test_order_is_a_permutation_of_each_epoch_and_starts_anywhere():
+    order = Order(20, 4, seed=3)
+    steps = list(order.steps(0, 10))
+    first, second = ([i for step in steps[k : k + 5] for i, _ in step] for k in (0, 5))
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
+    assert list(order.steps(7, 10)) == steps[7:]
+    assert len({seed for step in steps for _, seed in step}) == 40
+    assert list(Order(20, 4, seed=4).steps(0, 1)) != steps[:1]
+
+
+def test_processes_share_a_step_without_overlap():
+    order = Order(24, 8, seed=0)
+    shares = [list(MicroBatches(order, 0, 3, 2, rank, 2)) for rank in (0, 1)]
+    for step, whole in enumerate(order.steps(0, 3)):
+        seen = [pair for share in shares for micro in share[2 * step : 2 * step + 2] for pair in micro]
+        assert sorted(seen) == sorted(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "engine.batch_size=0"),
+        ({"micro_batch_size": 3}, "engine.micro_batch_size=3: must be at least 1 and divide the 8 examples"),
+        ({"micro_batch_size": -8}, "engine.micro_batch_size=-8"),
+        ({"batch_size": 64}, "engine.batch_size=64 exceeds the 48 training examples"),
+        ({"max_steps": 0}, "engine.max_steps=0"),
+        ({"select": "first"}, "engine.select=first: must be last or best"),
+        ({"evaluate": ["train"]}, "engine.evaluate"),
+        ({"lr": "fast"}, "engine.lr=fast: must be a number"),
+        ({"lr": float("nan")}, "engine.lr=nan"),
+        ({"lr": 1e30}, "the loss is"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(tmp_path, change, message):
+    with pytest.raises(UserError) as error:
+        run(tmp_path, **change)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_micro_batch_larger_than_the_batch_is_the_batch():
+    assert accumulation_steps(8, 32, 1) == 1
+
+
+def test_too_many_bad_examples_end_a_run():
+    bad = BadExamples(1)
+    bad.note({"bad": ["a.arrow row 3 image_id 7: cannot identify image"]})
+    bad.note({"bad": ["a.arrow row 3 image_id 7: cannot identify image"]})
+    with pytest.raises(BadExampleError, match=r"a\.arrow row 4.*dataset\.max_bad_examples=2"):
+        bad.note({"bad": ["a.arrow row 4 image_id 8: truncated"]})
+
+
+def test_a_damaged_checkpoint_is_never_trusted(tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 not whole")
+    with pytest.raises(UserError, match=r"last\.pt: damaged .*delete it to start over"):
+        run(tmp_path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    run(tmp_path)
+    torch.manual_seed(0)
+    other = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.ANSWERS), LoRA(rank=3))
+    with pytest.raises(UserError, match="is of another run"):
+        run(tmp_path, model=other)

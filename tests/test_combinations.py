@@ -1,0 +1,221 @@
+"""Every method on every backbone and task: one parameter each."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+from torch.nn.functional import one_hot
+
+from vltune.errors import UserError
+from vltune.methods.adapter import Adapter
+from vltune.methods.apt import APT
+from vltune.methods.classifier_only import ClassifierOnly
+from vltune.methods.deep_prompt import DeepPrompt
+from vltune.methods.full import Full
+from vltune.methods.lora import LoRA
+from vltune.methods.scaled_pa import ScaledParallelAdapter
+from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.sites import merge, merged, sites, tuned_sites, unmerge
+from vltune.tasks.model import Model
+from vltune.tasks.vqa import VQA
+
+BACKBONES = {"vilt": tiny.vilt}
+TASKS = {"vqa": lambda width: VQA(width, tiny.ANSWERS)}
+# method -> (how it is made, its parameters on a tiny backbone of 2 layers of width 32, whether it starts as the identity)
+METHODS = {
+    "full": (Full, None, True),
+    "classifier_only": (ClassifierOnly, 0, True),
+    "shallow_prompt": (lambda: ShallowPrompt(prompts=5), 5 * 32, False),
+    "deep_prompt": (lambda: DeepPrompt(prompts=5), 2 * 5 * 32, False),
+    "lora": (lambda: LoRA(rank=2), 2 * 2 * 2 * 2 * 32, True),
+    "adapter": (lambda: Adapter(bottleneck=6), 4 * (2 * 6 * 32 + 6 + 32), False),
+    "scaled_pa": (lambda: ScaledParallelAdapter(bottleneck=6), 2 * (2 * 6 * 32 + 6 + 32 + 2 * 32), False),
+    "apt": (lambda: APT(prompts=5, rank=2), 2 * (5 * 32 + 2 * 2 * 32 + 1), False),
+}
+APT_VARIANTS = {
+    "softmax": {"activation": "softmax"},
+    "full map": {"map": "full"},
+    "no map": {"map": "none"},
+    "learned scale": {"scale": "learned"},
+    "gated scale": {"scale": "gated"},
+    "on the feed-forward": {"roles": ["feed_forward_output"]},
+}
+
+
+@pytest.fixture(params=BACKBONES)
+def backbone(request):
+    return BACKBONES[request.param]()
+
+
+@pytest.fixture(params=TASKS)
+def make_task(request):
+    return TASKS[request.param]
+
+
+def disturb(model, scale=0.1):
+    """Moves every trained parameter off its start, where half a method may be zero."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += scale * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.mark.parametrize("method", METHODS)
+class TestMethod:
+    def test_starts_as_promised(self, method, backbone, make_task):
+        make, _, identity = METHODS[method]
+        batch, untouched = tiny.batch(), copy.deepcopy(backbone)
+        torch.manual_seed(0)
+        task = make_task(backbone.pooled_width).eval()
+        model = Model(backbone, task, make()).eval()
+        with torch.no_grad():
+            ours, before = model(batch), task(untouched, batch)
+        if identity:
+            torch.testing.assert_close(ours, before, atol=0, rtol=0)
+        else:
+            assert not torch.equal(ours, before)
+
+    def test_trains_exactly_its_set(self, method, backbone, make_task):
+        make, size, _ = METHODS[method]
+        own = {id(p) for p in backbone.parameters()}
+        always = {id(p) for p in backbone.always_trained()}
+        task = make_task(backbone.pooled_width)
+        model = Model(backbone, task, make())
+        trained = {id(p) for p in model.parameters() if p.requires_grad}
+        assert trained >= always | {id(p) for p in task.parameters()}
+        made = [p for p in model.parameters() if p.requires_grad and id(p) not in own | {id(p) for p in task.parameters()}]
+        if size is None:
+            assert trained == {id(p) for p in model.parameters()}
+        else:
+            assert trained & own == always
+            assert sum(p.numel() for p in made) == sum(p.numel() for p in model.method_parameters) == size
+
+    def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task):
+        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]())
+        disturb(model)
+        model.train()
+        batch = tiny.batch()
+        model.task.loss(model(batch), batch).backward()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None, name
+                assert torch.isfinite(parameter.grad).all(), name
+            else:
+                assert parameter.grad is None, name
+
+    def test_backbone_keys_are_unchanged(self, method, backbone, make_task):
+        before = set(backbone.state_dict())
+        Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]())
+        added = set(backbone.state_dict()) - before
+        assert before <= set(backbone.state_dict())
+        assert all(".delta." in key for key in added)
+
+    def test_merging_changes_nothing(self, method, backbone, make_task):
+        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+        disturb(model)
+        batch, keys = tiny.batch(), set(model.state_dict())
+        saved = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+        with torch.no_grad():
+            plain = model(batch)
+            merge(model.backbone)
+            folded = model(batch)
+            assert set(model.state_dict()) == keys
+            unmerge(model.backbone)
+            again = model(batch)
+        torch.testing.assert_close(folded, plain, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(again, plain, atol=0, rtol=0)
+        for key, tensor in model.state_dict().items():
+            assert torch.equal(tensor, saved[key]), key
+
+    def test_the_last_layer_for_the_class_token_alone_gives_the_same(self, method, backbone, make_task):
+        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+        disturb(model)
+        with torch.no_grad():
+            one = model(tiny.batch())
+            backbone.last_layer = "all"
+            every = model(tiny.batch())
+        torch.testing.assert_close(one, every, atol=1e-5, rtol=1e-5)
+
+    def test_padding_is_masked(self, method, backbone, make_task):
+        """An example alone and the same beside longer texts and larger images."""
+        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+        disturb(model)
+        batch = tiny.batch()
+        alone = {
+            "text_ids": batch["text_ids"][1:2, :7],
+            "text_mask": batch["text_mask"][1:2, :7],
+            "image": batch["image"][1:2, :, :48, :64],
+            "image_size": batch["image_size"][1:2],
+        }
+        with torch.no_grad():
+            torch.testing.assert_close(model(alone)[0], model(batch)[1], atol=1e-5, rtol=1e-4)
+
+    def test_saves_and_loads(self, method, backbone, make_task):
+        model = Model(copy.deepcopy(backbone), make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+        other = Model(copy.deepcopy(backbone), make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+        disturb(model)
+        other.load_tuned(model.tuned_state())
+        with torch.no_grad():
+            assert torch.equal(model(tiny.batch()), other(tiny.batch()))
+
+
+@pytest.mark.parametrize("variant", APT_VARIANTS)
+def test_apt_variants_train_and_fold(variant):
+    backbone = tiny.vilt()
+    model = Model(backbone, VQA(backbone.pooled_width, tiny.ANSWERS), APT(prompts=5, rank=2, **APT_VARIANTS[variant]))
+    disturb(model)
+    batch = tiny.batch()
+    model.task.loss(model(batch), batch).backward()
+    assert all(p.grad is not None for p in model.method_parameters)
+    with torch.no_grad():
+        plain = model.eval()(batch)
+        with merged(backbone):
+            torch.testing.assert_close(model(batch), plain, atol=1e-5, rtol=1e-5)
+    place = APT_VARIANTS[variant].get("roles", ["attention_output"])
+    assert {site.role for site in tuned_sites(backbone)} == set(place)
+
+
+def test_apt_is_its_equation():
+    """(y + a psi(x K^T) P) e^s with K = P + P W1 W2, written out."""
+    delta = APT(prompts=3, rank=2).delta(next(s for s in sites(tiny.vilt()) if s.role == "attention_output"))
+    y, x = torch.randn(2, 4, tiny.WIDTH), torch.randn(2, 4, tiny.WIDTH)
+    with torch.no_grad():
+        delta.map[1].weight.normal_()
+        delta.log_scale.fill_(0.3)
+        p, w1, w2 = delta.prompts, delta.map[0].weight.t(), delta.map[1].weight.t()
+        weights = (x @ (p + p @ w1 @ w2).t()).clamp(min=0)
+        expected = (y + weights.max(-1, keepdim=True).values * (weights @ p)) * torch.tensor(0.3).exp()
+        torch.testing.assert_close(delta(y, x), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LoRA(rank=0), "method.rank=0: must be a whole number between 1 and the width 32"),
+        (lambda: LoRA(rank=33), "method.rank=33: must be a whole number between 1 and the width 32"),
+        (lambda: APT(rank=33), "method.rank=33"),
+        (lambda: APT(prompts=0), "method.prompts=0: must be a whole number at least 1"),
+        (lambda: DeepPrompt(prompts=0), "method.prompts=0"),
+        (lambda: ShallowPrompt(prompts=-1), "method.prompts=-1"),
+        (lambda: Adapter(bottleneck=0), "method.bottleneck=0"),
+        (lambda: Adapter(bottleneck="six"), "method.bottleneck=six"),
+        (lambda: LoRA(roles=["qery"]), "no site of Vilt has the role 'qery'; it offers attention_output, feed_forward"),
+        (lambda: APT(activation="gelu"), "method.activation=gelu: must be one of relu, softmax"),
+        (lambda: APT(map="half"), "method.map=half: must be one of low_rank, full, none"),
+        (lambda: APT(scale="min"), "method.scale=min: must be one of max, learned, gated"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(make, message):
+    with pytest.raises(UserError) as error:
+        make().attach(tiny.vilt())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_soft_targets_are_what_the_loss_sees():
+    task, batch = VQA(tiny.WIDTH, tiny.ANSWERS), tiny.batch()
+    targets = task.targets(batch, torch.zeros(1))
+    expected = torch.stack([one_hot(torch.tensor(i), 4) + 0.3 * one_hot(torch.tensor(3), 4) for i in range(3)])
+    torch.testing.assert_close(targets, expected)

@@ -1,0 +1,96 @@
+"""Every configuration composes, and builds."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vltune import assemble
+from vltune.engine.identity import identity
+
+CONF = Path(__file__).parents[1] / "conf"
+FACTS = {"answers": ["yes", "no"]}
+
+
+def choices(group):
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("run", list(overrides)), resolve=True)
+
+
+@pytest.mark.parametrize("method", choices("method"))
+@pytest.mark.parametrize("backbone", choices("backbone"))
+def test_every_method_on_every_backbone(method, backbone):
+    config = composed(f"method={method}", f"backbone={backbone}")
+    assert config["method"]["name"] == method
+    assert config["backbone"]["name"] == backbone
+    assert isinstance(assemble.settings(config).lr, float)
+    assert assemble.build_method(config["method"])
+    if backbone.endswith("_mini"):
+        assert assemble.build_model(config, FACTS).method_parameters or method == "classifier_only"
+
+
+@pytest.mark.parametrize("group", ["task", "dataset", "engine", "logger", "mode"])
+def test_every_other_choice(group):
+    for choice in choices(group):
+        assert composed(f"{group}={choice}")
+
+
+@pytest.mark.parametrize("name", choices("sweep"))
+def test_every_sweep(name):
+    assert composed(f"+sweep={name}")["sweep"] == name
+
+
+def test_the_data_set_follows_from_backbone_and_task():
+    assert composed()["dataset"]["name"] == "shapes"
+    assert composed("backbone=vilt", "task=vqa")["dataset"]["name"] == "vqav2"
+    assert composed("backbone=vilt", "dataset=shapes")["dataset"]["name"] == "shapes"
+    assert composed("mode=pretrain")["task"]["name"] == "pretraining"
+
+
+def of(*overrides, weights="w", data="d"):
+    return identity(composed(*overrides), weights, data)["hash"]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "results_dir=elsewhere",
+        "dataset.data_dir=elsewhere",
+        "engine.micro_batch_size=8",
+        "engine.workers=3",
+        "engine.threads=2",
+        "logger=wandb",
+        "seed=3",
+        "force=true",
+        "weights=elsewhere",
+        "engine.lr=${rates.apt}",
+    ],
+)
+def test_what_does_not_decide_the_result_is_not_in_the_hash(same):
+    assert of(same) == of()
+
+
+@pytest.mark.parametrize(
+    "other", ["method.rank=3", "engine.lr=0.1", "engine.max_steps=5", "backbone.layers=2", "dataset.images=shuffled"]
+)
+def test_what_decides_the_result_is_in_the_hash(other):
+    assert of(other) != of()
+
+
+def test_weights_and_data_are_in_the_hash():
+    assert len({of(), of(weights="v"), of(data="e")}) == 3
+
+
+def test_a_configuration_names_only_what_is_in_vltune():
+    with pytest.raises(assemble.UserError, match=r"os\.system: a configuration may only name what is in vltune"):
+        assemble.build({"_target_": "os.system", "command": "true"})
+
+
+def test_a_misspelt_setting_of_a_method_is_told():
+    with pytest.raises(assemble.UserError, match=r"method\.rnak: lora has no such setting; it has rank, dropout, roles"):
+        assemble.build_method(composed("method=lora", "+method.rnak=3")["method"])

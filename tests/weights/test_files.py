@@ -1,0 +1,196 @@
+"""Checkpoints: nothing in a file is run, and whatever does not fit is told in one line."""
+
+import collections
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+
+from vltune.errors import UserError
+from vltune.weights.files import find, read
+from vltune.weights.vilt import load_backbone
+
+
+class Bomb:
+    """What a hostile file would run when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def authors_state(backbone):
+    """The authors' layout of a tiny backbone, written out from our side."""
+    ours, theirs = backbone.state_dict(), {}
+    names = {
+        "text.word.weight": "text_embeddings.word_embeddings.weight",
+        "text.position.weight": "text_embeddings.position_embeddings.weight",
+        "text.segment.weight": "text_embeddings.token_type_embeddings.weight",
+        "text.norm": "text_embeddings.LayerNorm",
+        "token_type.weight": "token_type_embeddings.weight",
+        "image.class_token": "transformer.cls_token",
+        "image.patch.bias": "transformer.patch_embed.proj.bias",
+        "attention.out": "attn.proj",
+        "feed_forward.up": "mlp.fc1",
+        "feed_forward.down": "mlp.fc2",
+    }
+    for key, tensor in ours.items():
+        if any(part in key for part in ("query", "key.", "value", "position", "class_token", "image.patch.weight")):
+            continue
+        for mine, their in names.items():
+            key = key.replace(mine, their)
+        theirs[f"transformer.{key}" if key.startswith(("blocks", "norm")) else key] = tensor
+    for i in range(len(backbone.blocks)):
+        for part in ("weight", "bias"):
+            qkv = [ours[f"blocks.{i}.attention.{name}.{part}"] for name in ("query", "key", "value")]
+            theirs[f"transformer.blocks.{i}.attn.qkv.{part}"] = torch.cat(qkv)
+    theirs["text_embeddings.position_embeddings.weight"] = ours["text.position.weight"]
+    theirs["transformer.cls_token"] = ours["image.class_token"]
+    grid = ours["image.position"].flatten(0, 1)[None]
+    theirs["transformer.pos_embed"] = torch.cat([ours["image.class_position"], grid], dim=1)
+    theirs["transformer.patch_embed.proj.weight"] = ours["image.patch.weight"].unflatten(1, (3, 16, 16))
+    return theirs
+
+
+@pytest.fixture
+def pretrained():
+    torch.manual_seed(1)
+    return tiny.vilt()
+
+
+def test_the_authors_layout_round_trips(pretrained, tmp_path):
+    torch.save({"state_dict": authors_state(pretrained)}, tmp_path / "vilt.ckpt")
+    backbone = tiny.vilt()
+    load_backbone(backbone, tmp_path / "vilt.ckpt", cls_id=2)
+    expected = pretrained.state_dict() | {"class_token": pretrained.text(torch.tensor([[2]])).detach()}
+    for key, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, expected[key]), key
+
+
+def test_the_class_token_starts_as_the_embedding_of_cls(pretrained, tmp_path):
+    torch.save({"state_dict": authors_state(pretrained)}, tmp_path / "vilt.ckpt")
+    load_backbone(pretrained, tmp_path / "vilt.ckpt", cls_id=7)
+    assert torch.equal(pretrained.class_token, pretrained.text(torch.tensor([[7]])))
+
+
+def test_our_own_safetensors_round_trip_in_half_precision(pretrained, tmp_path):
+    state = {key: tensor.half() for key, tensor in pretrained.state_dict().items()}
+    save_file(state, tmp_path / "mini.safetensors")
+    backbone = tiny.vilt()
+    assert load_backbone(backbone, tmp_path / "mini.safetensors", cls_id=2) == "vltune"
+    for key, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, state[key].float()), key
+
+
+def test_lightning_and_sacred_leftovers_become_stand_ins(pretrained, tmp_path, monkeypatch):
+    """Files hold such classes by name; none of these packages is installed here."""
+    lightning = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    lightning.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": lightning.__name__})
+    sacred = types.ModuleType("sacred.config.custom_containers")
+    sacred.ReadOnlyDict = type("ReadOnlyDict", (dict,), {"__module__": sacred.__name__})
+    for module in (lightning, sacred):
+        parts = module.__name__.split(".")
+        for i in range(1, len(parts)):
+            monkeypatch.setitem(sys.modules, ".".join(parts[:i]), types.ModuleType(".".join(parts[:i])))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    content = {
+        "state_dict": authors_state(pretrained),
+        "callbacks": {lightning.ModelCheckpoint: {"best_model_score": torch.tensor(1.0)}},
+        "hyper_parameters": {"config": sacred.ReadOnlyDict(seed=0)},
+    }
+    torch.save(content, tmp_path / "vilt.ckpt")
+    monkeypatch.undo()
+    assert read(tmp_path / "vilt.ckpt").keys() == content["state_dict"].keys()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_would_run_code_is_refused(pretrained, tmp_path, zipped):
+    mark, file = tmp_path / "ran", tmp_path / "hostile.ckpt"
+    torch.save(
+        {"state_dict": authors_state(pretrained), "callbacks": Bomb(mark)}, file, _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(UserError, match=r"hostile\.ckpt: refused, nothing in it was run: it asks for code") as error:
+        read(file)
+    assert "\n" not in str(error.value)
+    assert not mark.exists()
+
+
+def test_a_bare_pickle_is_refused(tmp_path):
+    mark, file = tmp_path / "ran", tmp_path / "hostile.pt"
+    file.write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(UserError, match="refused, nothing in it was run"):
+        read(file)
+    assert not mark.exists()
+
+
+def write(path, content):
+    torch.save(content, path)
+    return path
+
+
+def truncated(pretrained, path):
+    data = write(path / "whole.ckpt", {"state_dict": authors_state(pretrained)}).read_bytes()
+    (path / "weights.ckpt").write_bytes(data[: len(data) // 2])
+    return path / "weights.ckpt"
+
+
+def truncated_safetensors(pretrained, path):
+    save_file(pretrained.state_dict(), path / "whole.safetensors")
+    (path / "w.safetensors").write_bytes((path / "whole.safetensors").read_bytes()[:-100])
+    return path / "w.safetensors"
+
+
+def without(pretrained, path):
+    state = authors_state(pretrained)
+    del state["transformer.blocks.1.norm2.weight"]
+    return write(path / "w.ckpt", {"state_dict": state})
+
+
+def text_file(pretrained, path):
+    (path / "w.ckpt").write_text("version https://git-lfs.github.com/spec/v1\n")
+    return path / "w.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (truncated, "truncated or not a PyTorch checkpoint"),
+        (truncated_safetensors, "not a whole safetensors file"),
+        (text_file, "not a PyTorch checkpoint"),
+        (without, "missing in the file: blocks.1.norm2.weight"),
+        (
+            lambda m, p: write(p / "w.ckpt", {"state_dict": authors_state(m) | {"extra.weight": torch.ones(1)}}),
+            "unknown in the file: extra.weight",
+        ),
+        (
+            lambda m, p: write(p / "w.ckpt", {"state_dict": authors_state(tiny.vilt(vocabulary_size=99))}),
+            "of another size than the model: text.word.weight (99, 32) for (120, 32)",
+        ),
+        (
+            lambda m, p: write(p / "w.ckpt", collections.OrderedDict(a=torch.ones(1))),
+            "a foreign checkpoint: its first keys are a; known layouts: the authors' ViLT",
+        ),
+        (lambda m, p: write(p / "w.ckpt", {"epoch": 3}), "holds no state dict of tensors"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(make, message, pretrained, tmp_path):
+    path = make(pretrained, tmp_path)
+    with pytest.raises(UserError) as error:
+        load_backbone(tiny.vilt(), path, cls_id=2)
+    assert message in str(error.value)
+    assert path.name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="weights=.*nothing.ckpt: no such file"):
+        find(str(tmp_path / "nothing.ckpt"))
+    with pytest.raises(UserError, match="holds neither"):
+        find(str(tmp_path))
