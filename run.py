@@ -6,7 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from vltune.entry import report_errors
+from vltune.entry import report_errors, settle_sweep
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="run")
@@ -23,5 +23,7 @@ def main(config: DictConfig) -> str:
 
 
 if __name__ == "__main__":
-    with report_errors(Path(__file__).parent / "conf", sys.argv[1:]):
+    here = Path(__file__).parent
+    with report_errors(here / "conf", sys.argv[1:]):
+        sys.argv += settle_sweep(here / "sweeps", sys.argv[1:])
         main()

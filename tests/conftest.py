@@ -10,8 +10,8 @@ GOLDEN = Path(os.environ.get("VLTUNE_GOLDEN", Path(__file__).parents[2] / "share
 
 
 @pytest.fixture(autouse=True)
-def _few_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    torch.set_num_threads(1)
 
 
 def golden_files(backbone: str, task: str) -> list:

@@ -39,6 +39,17 @@ def one_line(error: Exception) -> str:
     return " | ".join(lines[:3])
 
 
+def settle_sweep(sweeps: Path, arguments: Sequence[str]) -> list[str]:
+    """What to add to `+sweep=NAME key=value ...` so that a key given here is not swept as well."""
+    import yaml
+
+    given = {argument.partition("=")[0] for argument in arguments}
+    names = [argument.partition("=")[2] for argument in arguments if argument.lstrip("+").startswith("sweep=")]
+    files = [file for name in names if (file := sweeps / f"{name}.yaml").is_file()]
+    swept = {key for file in files for key in yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]}
+    return [f"~hydra.sweeper.params.{key}" for key in sorted(swept & given)]
+
+
 def check_choices(conf: Path, arguments: Sequence[str]) -> None:
     """`group=choice` arguments against the files that there are; Hydra's own message takes a screen."""
     for argument in arguments:

@@ -66,7 +66,7 @@ def records(path: Path) -> Iterator[Record]:
 
 def closed(path: Path) -> list[Record]:
     """All records of a finished run.  wandb's service writes the last ones up to some milliseconds after `finish`."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30  # 2.4 s seen on a machine with four times more work than cores
     while not (found := list(records(path))) or found[-1].WhichOneof("record_type") != "exit":
         assert time.monotonic() < deadline, f"{path} never got its exit record"
         time.sleep(0.002)
@@ -244,7 +244,7 @@ def test_signal_handlers_stay_the_callers(tmp_path, number):
         logger.log({"train/loss": 1.0}, step=1)
         assert signal.getsignal(number) is handler
         with pytest.raises(Interrupt):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)  # os.kill may pick one of wandb's threads, and return before the handler runs
         logger.finish({}, exit_code=130)
         assert signal.getsignal(number) is handler
     finally:
@@ -256,7 +256,7 @@ def test_signal_handlers_stay_the_callers(tmp_path, number):
 def run_process(body: str, folder: Path) -> subprocess.CompletedProcess:
     """A process of its own, as run.py is one, with a run started under `folder` before `body`."""
     script = f"""
-import os, signal
+import os, signal, time
 from pathlib import Path
 from vltune.loggers.wandb import WandbLogger
 logger = WandbLogger()
@@ -272,7 +272,8 @@ def test_a_signal_to_the_whole_group_spares_the_exit_code(tmp_path):
     body = """
 try:
     os.killpg(0, signal.SIGINT)
-    signal.pause()
+    for _ in range(100):  # not one long sleep: the signal may have gone to one of wandb's threads
+        time.sleep(0.1)
 except KeyboardInterrupt:
     logger.finish({}, 130)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vltune.errors import UserError
@@ -39,6 +40,14 @@ class Settings:
     checkpoint_seconds: float = 300.0
 
     def __post_init__(self):
+        for name in ("lr", "head_lr", "head_lr_multiplier", "weight_decay", "eps", "warmup", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+                raise UserError(f"engine.{name}={value}: must be a number")
+        for name in ("batch_size", "micro_batch_size", "eval_batch_size", "epochs", "max_steps", "devices", "workers", "threads"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise UserError(f"engine.{name}={value}: must be a whole number")
         for name in ("batch_size", "eval_batch_size", "epochs", "devices", "val_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"engine.{name}={getattr(self, name)}: must be at least 1")

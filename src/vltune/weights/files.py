@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import zipfile
+from collections import OrderedDict
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,19 +18,19 @@ from vltune.errors import UserError
 PACKAGE = "pkg://vltune/"
 
 
-class StandIn(dict):
-    """Takes the place of a class that a checkpoint refers to: holds what it is given and does nothing."""
+class StandIn:
+    """Takes the place of a class that a checkpoint refers to, and does nothing."""
 
 
 # What Lightning 1.x and Sacred leave in the official ViLT and METER checkpoints beside tensors.
-INERT = (
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
-    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-    "sacred.config.custom_containers.ReadOnlyDict",
-    "sacred.config.custom_containers.DogmaticDict",
-)
+INERT = {
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": StandIn,
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor": StandIn,
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping": StandIn,
+    "pytorch_lightning.utilities.parsing.AttributeDict": OrderedDict,
+    "sacred.config.custom_containers.ReadOnlyDict": OrderedDict,
+    "sacred.config.custom_containers.DogmaticDict": OrderedDict,
+}
 
 
 def locate(weights: str) -> Path:
@@ -97,9 +98,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """A `.ckpt`, `.pt` or `.bin`: only tensors and plain values are read, known class names become inert stand-ins."""
-    names = [(StandIn, name) for name in INERT]
     try:
-        with torch.serialization.safe_globals(names):
+        with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in INERT.items()]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused, nothing in it was run: {reason(error)}") from None
@@ -115,7 +115,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 def reason(error: Exception) -> str:
     """The line of torch's long message that says what was refused."""
     lines = [line.strip() for line in str(error).splitlines()]
-    telling = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), None)
+    telling = next((line for line in lines if "GLOBAL" in line), None)
     if telling is None:
-        return "not a PyTorch checkpoint (no such pickle can be read)"
+        return "not a PyTorch checkpoint"
     return f"it asks for code to be run ({telling.split('. ')[0].removeprefix('WeightsUnpickler error: ')})"

@@ -1,0 +1,47 @@
+# Everything from a machine with Python >= 3.10 and make: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := outputs/demo
+
+.PHONY: help setup demo test lint format bench lock clean
+help:
+	@echo "make demo    train eight tuning methods on the toy world and print the table (5 minutes on two cores)"
+	@echo "make test    all tests (12 minutes on two cores)"
+	@echo "make lint    ruff: lint and format;  make format mends what it can"
+	@echo "make bench   timings beside transformers with PEFT"
+	@echo "make lock    pin the versions in requirements.lock anew"
+
+setup: $(READY)
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python run.py -m +sweep=mini_vqa seed=0 results_dir=$(DEMO)
+	$(BIN)/vltune report mini --results-dir $(DEMO)
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python bench/train_step.py
+	$(BIN)/python bench/cli_startup.py
+
+lock: setup
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) outputs
