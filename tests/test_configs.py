@@ -31,7 +31,7 @@ def test_every_method_on_every_backbone(method, backbone):
     assert isinstance(assemble.settings(config).lr, float)
     assert assemble.build_method(config["method"])
     if backbone.endswith("_mini"):
-        assert assemble.build_model(config, FACTS).method_parameters or method == "classifier_only"
+        assert assemble.build_model(config, FACTS, pretrained=False).method_parameters or method == "classifier_only"
 
 
 @pytest.mark.parametrize("group", ["task", "dataset", "engine", "logger", "mode"])

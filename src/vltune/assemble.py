@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
     from torch.utils.data import Dataset
 
     from vltune.engine.settings import Settings
@@ -124,7 +123,7 @@ def open_generated(config: dict) -> Data:
     stream = partial(
         PretrainingBatches,
         tokenizer=words,
-        max_text_len=config["backbone"]["max_text_len"],
+        max_text_len=config["task"]["caption_tokens"],
         patch_size=config["backbone"]["patch_size"],
     )
     training = stream(seed=config["seed"], batch_size=config["engine"]["micro_batch_size"] or size)
@@ -153,17 +152,13 @@ def numbered(stream, step: int) -> dict:
     return batch | {"ids": list(range(step * len(batch["image"]), (step + 1) * len(batch["image"])))}
 
 
-def build_model(config: dict, facts: dict) -> Model:
-    """A model with its starting values; `load_weights` gives the backbone its pretrained ones."""
+def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
+    """A model with the pretrained weights that the configuration names, or with random ones.  facts: see `Data`."""
     from vltune.tasks.model import Model
 
     backbone = build(config["backbone"])
+    if pretrained and config["weights"] is not None:
+        from vltune.weights.files import find as find_file
+
+        find(config["backbone"]["loader"])(backbone, find_file(config["weights"]), tokenizer(config).cls_id)
     return Model(backbone, build(config["task"], in_width=backbone.pooled_width, **facts), build_method(config["method"]))
-
-
-def load_weights(backbone: nn.Module, config: dict) -> None:
-    from vltune.weights.files import find as find_file
-
-    if config["weights"] is not None:
-        cls_id = tokenizer(config).cls_id
-        find(config["backbone"]["loader"])(backbone, find_file(config["weights"]), cls_id)

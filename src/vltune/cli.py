@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from vltune import __version__
 from vltune.errors import BadExampleError, UserError
 
-# One module per data set, each with `prepare(raw, out, *, min_answer_count, max_bad) -> counts`.
+# One module per data set, each with `prepare(raw, out, *, min_answer_count, max_bad) -> {what: count}`.
 DATASETS = {"vqav2": "vltune.data.vqav2"}
 
 

@@ -5,28 +5,37 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from vltune.errors import BadExampleError, UserError
 
 USER_ERROR, FAILED = 2, 1
+TRACEBACK = "VLTUNE_TRACEBACK"  # what the user set HYDRA_FULL_ERROR to, before it was set for Hydra
 
 
 @contextmanager
 def report_errors(conf: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Around a Hydra main.  Exit status: 2 where the command must be mended, 1 where the run failed."""
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ.setdefault(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, where it would print several lines and exit
     try:
         check_choices(conf, arguments)
         yield
     except Exception as error:
-        if traceback_wanted or not is_users(error):
-            raise
+        leave(error)
+
+
+def leave(error: Exception) -> NoReturn:
+    """Ends the process: one line for what a user can mend, a traceback for a bug or where it was asked for."""
+    if os.environ.get(TRACEBACK) == "1" or not is_users(error):
+        traceback.print_exception(error)
+    else:
         print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(FAILED if isinstance(error, BadExampleError) else USER_ERROR)
+    sys.exit(USER_ERROR if is_users(error) and not isinstance(error, BadExampleError) else FAILED)
 
 
 def is_users(error: Exception) -> bool:

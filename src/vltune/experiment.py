@@ -15,8 +15,8 @@ from vltune import assemble
 from vltune.engine.identity import identity as identify
 from vltune.engine.interrupt import Interrupted, StopRequest
 from vltune.engine.settings import Settings
-from vltune.entry import FAILED, USER_ERROR, is_users, one_line
-from vltune.errors import BadExampleError, UserError
+from vltune.entry import FAILED, leave
+from vltune.errors import UserError
 from vltune.results import record as records
 
 if TYPE_CHECKING:
@@ -42,11 +42,7 @@ def run(config: dict, overrides: list[str], alone: bool) -> str:
     except Exception as error:
         if not alone:
             raise
-        if not is_users(error):
-            traceback.print_exc()
-            sys.exit(FAILED)
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(FAILED if isinstance(error, BadExampleError) else USER_ERROR)
+        leave(error)
     print(f"record: {file}", flush=True)
     return str(file)
 
@@ -133,7 +129,6 @@ def fill(
 
     label = f"{record['identity']['method']} seed {config['seed']}"
     model = assemble.build_model(config, data.facts)
-    assemble.load_weights(model.backbone, config)
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     clock.lap("build")
     with StopRequest() as stop:
@@ -281,7 +276,6 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
     settings = assemble.settings(config)
     fabric = start_fabric(settings, config["seed"])
     model = assemble.build_model(config, data.facts)
-    assemble.load_weights(model.backbone, config)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     model.to(fabric.device)
     bad = BadExamples(config["dataset"]["max_bad_examples"])
@@ -302,7 +296,8 @@ def cost(config: dict, overrides: list[str]) -> Path:
     from vltune.costs import macs
 
     clock, root = Clock(), Path(config["results_dir"])
-    model = assemble.build_model(config, {"answers": [str(i) for i in range(config["dataset"]["answers"])]})
+    answers = [str(i) for i in range(config["dataset"]["answers"])]
+    model = assemble.build_model(config, {"answers": answers}, pretrained=False)
     measured = macs.parameters(model) | macs.macs(model, protocol(config))
     record = {
         "schema": records.VERSION,

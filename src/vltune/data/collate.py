@@ -43,15 +43,16 @@ class Collate:
 
     def _images(self, images: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         size = torch.tensor([image.shape[1:] for image in images])
-        height, width = size.amax(0).tolist()
         if (size == size[0]).all():
-            pixels = torch.stack(images)
-        else:
-            pixels = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
-            for row, image in zip(pixels, images, strict=True):
-                row[:, : image.shape[1], : image.shape[2]] = image
-        batch = pixels.float().sub_(self.mean).div_(self.std)
-        for row, (h, w) in zip(batch, size.tolist(), strict=True):
-            row[:, h:] = 0
-            row[:, :, w:] = 0
+            return self._normalise(torch.stack(images)), size
+        pixels = torch.zeros(len(images), 3, *size.amax(0).tolist(), dtype=torch.uint8)
+        for row, image in zip(pixels, images, strict=True):
+            row[:, : image.shape[1], : image.shape[2]] = image
+        batch = self._normalise(pixels)
+        for row, (height, width) in zip(batch, size.tolist(), strict=True):
+            row[:, height:] = 0
+            row[:, :, width:] = 0
         return batch, size
+
+    def _normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().sub_(self.mean).div_(self.std)

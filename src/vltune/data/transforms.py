@@ -11,10 +11,10 @@ from PIL import Image
 from vltune.errors import UserError
 
 # ViLT leaves two operations out: inversion of colours, which questions ask about, and cutout, which timm has not.
-_OPERATIONS = (
-    "AutoContrast Equalize Rotate Posterize Solarize SolarizeAdd Color Contrast Brightness Sharpness"
-    " ShearX ShearY TranslateXRel TranslateYRel"
-).split()
+_OPERATIONS = [
+    *("AutoContrast", "Equalize", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast", "Brightness"),
+    *("Sharpness", "Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"),
+]
 
 
 class MinMaxResize:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from hashlib import sha256
 from io import BytesIO
-from itertools import batched
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +102,8 @@ def prepare(raw: Path, out: Path, min_answer_count: int = 9, max_bad: int = 0, p
             "answers": answers,
         }
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        (out / _MANIFEST).unlink(missing_ok=True)
+        for stale in (_MANIFEST, _file("trainable_val"), _file("rest_val")):
+            (out / stale).unlink(missing_ok=True)
         for name in (*map(_file, images), _MANIFEST):
             (partial / name).replace(out / name)
     finally:
@@ -181,9 +182,7 @@ class _Rows:
     listed: the question file's entries.  humans: answers by question id.  labels: the vocabulary.
     """
 
-    def __init__(
-        self, raw: Path, split: str, listed: list[dict], humans: dict[int, list[str]], labels: dict[str, int]
-    ):
+    def __init__(self, raw: Path, split: str, listed: list[dict], humans: dict[int, list[str]], labels: dict[str, int]):
         self.split, self.labels = split, labels
         self.folder = raw / _SPLITS[split][1]
         self.dropped_questions = self.questions = 0
@@ -191,7 +190,9 @@ class _Rows:
         for question in listed:
             question_id = question["question_id"]
             if question_id not in humans and split in _TRAINING:
-                raise UserError(f"{raw}: {split} question {question_id} has no annotation; fetch both {split} files again")
+                raise UserError(
+                    f"{raw}: {split} question {question_id} has no annotation; fetch both {split} files again"
+                )
             scores = self._scores(humans.get(question_id, []))
             if scores or split not in _TRAINING:
                 by_image[question["image_id"]].append((question_id, question["question"], scores))
@@ -212,7 +213,8 @@ class _Rows:
 
         def batches() -> Iterator[pa.RecordBatch]:
             images = tqdm(self._images(bad), path.name, len(self.by_image), unit="image", disable=not progress)
-            for some in batched(images, _IMAGES_PER_BATCH):
+            images = iter(images)
+            while some := list(islice(images, _IMAGES_PER_BATCH)):
                 yield pa.RecordBatch.from_pylist([self._row(*image) for image in some], SCHEMA)
 
         return write_table(path, SCHEMA, batches())
@@ -225,8 +227,7 @@ class _Rows:
             try:
                 Image.open(BytesIO(content)).close()
             except _UNREADABLE as error:
-                reason = "empty" if not content else type(error).__name__
-                bad.add({path: reason})
+                bad.add({path: type(error).__name__ if content else "empty"})
             else:
                 yield image_id, content
 
@@ -255,8 +256,8 @@ class VQAv2(torch.utils.data.Dataset):
     image_cache_bytes: transformed images kept in memory, in each process that reads.
 
     `dataset[i]`, or `dataset[i, seed]` with the seed of the augmentation, is a dict: `id` (question id), `text_ids`
-    (list), `image` (uint8 (3, h, w)), `answer_labels` and `answer_scores` (lists; empty without published answers).  Where
-    the image cannot be decoded it is `{"bad": message}`.
+    (list), `image` (uint8 (3, h, w)), `answer_labels` and `answer_scores` (lists; empty without published answers).
+    Where the image cannot be decoded it is `{"bad": message}`.
 
     Files are memory-mapped and opened anew in each process.  UserError where one is missing or something else.
     """
@@ -331,7 +332,7 @@ class VQAv2(torch.utils.data.Dataset):
     @property
     def answers(self) -> list[str] | None:
         """The answer vocabulary, by label; None where the folder has no manifest."""
-        return self._manifest and self._manifest["answers"]
+        return self._manifest and self._manifest.get("answers")
 
     @property
     def fingerprint(self) -> str:

@@ -166,8 +166,8 @@ def _packages() -> dict[str, str]:
     versions = {}
     with contextlib.suppress(metadata.PackageNotFoundError):
         versions["vltune"] = metadata.version("vltune")
-        for requirement in metadata.requires("vltune") or ():
-            name = re.match(r"[\w.-]+", requirement).group()
+        needed = [line for line in metadata.requires("vltune") or () if "extra ==" not in line]
+        for name in (re.match(r"[\w.-]+", line).group() for line in needed):
             with contextlib.suppress(metadata.PackageNotFoundError):
                 versions[name] = metadata.version(name)
     return versions

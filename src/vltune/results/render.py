@@ -162,4 +162,6 @@ def _ours(column: Column, cell: Cell) -> str:
 
 
 def _number(column: Column, value: float | None, sign: str = "") -> str:
-    return NOTHING if value is None else f"{value:{sign}.{column.digits}f}"
+    if value is None:
+        return NOTHING
+    return f"{round(value, column.digits) + 0.0:{sign}.{column.digits}f}"  # + 0.0: no "-0.00"

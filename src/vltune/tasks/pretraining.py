@@ -1,8 +1,9 @@
-"""Pretraining on image-caption pairs: masked words and image-text matching (ViLT), and two auxiliary losses.
+"""Pretraining on image-caption pairs: masked words and image-text matching (ViLT), and three auxiliary losses.
 
-On shapes, words and matching alone hardly start to ground within minutes.  Two further losses stand in for the ImageNet
-initialisation that the real ViLT starts from: each patch tells the shape, colour and size of the object that it shows, and
-each word whether it is the false one of a caption.
+On shapes, words and matching alone hardly start to ground within minutes.  Three further losses stand in for the ImageNet
+initialisation that the real ViLT starts from, and for its millions of captions: each patch tells the shape, colour and
+size of the object that it shows, each word whether it is the false one of a caption, and the class token which words are
+masked.
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ from vltune.tasks.task import Task
 IGNORE = -100
 
 
+def bag(ids: Tensor, chosen: Tensor, size: int) -> Tensor:
+    """ids (B, T), chosen (B, T) bool -> (B, size): 1 for every word that is chosen"""
+    return torch.zeros(len(ids), size, device=ids.device).scatter_add_(1, ids, chosen.float()).clamp(max=1)
+
+
 class Pretraining(Task):
-    """width: of the backbone's tokens; attributes: how many values each patch attribute has, background included.
+    """in_width: of the backbone's tokens and of its pooled vector; attributes: how many values each patch attribute has,
+    background included; bag_weight: of the loss on the class token's bag of masked words.
 
     Half of the true pairs have `mask_rate` of their words masked and serve only the masked-word loss; the others serve
     the matching and word losses, so that no mask gives a true pair away.
@@ -29,11 +36,14 @@ class Pretraining(Task):
     metric = "match_accuracy"
 
     def __init__(
-        self, in_width: int, vocabulary_size: int, mask_id: int, attributes: Sequence[int], mask_rate: float = 0.4
+        self, in_width: int, vocabulary_size: int, mask_id: int, attributes: Sequence[int], mask_rate: float = 0.4,
+        bag_weight: float = 0.2,
     ):
         super().__init__()
+        self.bag_weight = bag_weight
         self.mask_id, self.mask_rate, self.attributes = mask_id, mask_rate, list(attributes)
         self.word = nn.Linear(in_width, vocabulary_size)
+        self.words = nn.Linear(in_width, vocabulary_size)
         self.match = nn.Linear(in_width, 2)
         self.false_word = nn.Linear(in_width, 2)
         self.attribute = nn.Linear(in_width, sum(attributes))
@@ -45,6 +55,8 @@ class Pretraining(Task):
         return {
             "word": self.word(features.text[chosen]),
             "word_label": batch["text_ids"][chosen],
+            "words": self.words(features.pooled)[masked],
+            "words_label": bag(batch["text_ids"], chosen, self.words.out_features)[masked],
             "match": self.match(features.pooled),
             "match_label": batch["match"].masked_fill(masked, IGNORE),
             "false_word": self.false_word(features.text),
@@ -70,6 +82,8 @@ class Pretraining(Task):
         balance = output["match"].new_tensor([0.5, 1.0])
         rare = output["match"].new_tensor([1.0, 5.0])
         loss = F.cross_entropy(output["word"], output["word_label"])
+        scale = self.bag_weight * self.words.out_features
+        loss = loss + scale * F.binary_cross_entropy_with_logits(output["words"], output["words_label"])
         loss = loss + F.cross_entropy(output["match"], output["match_label"], balance, ignore_index=IGNORE)
         loss = loss + F.cross_entropy(
             output["false_word"].flatten(0, 1), output["false_word_label"].flatten(), rare, ignore_index=IGNORE

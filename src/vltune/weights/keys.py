@@ -28,8 +28,8 @@ class Family:
     prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
 
-# Our own files use the model's own names.
-OURS = Family(name="vltune", marks=("class_token", "token_type.weight"), rules=())
+# Our own files use the model's own names; what stands under `task.` are pretraining's heads.
+OURS = Family(name="vltune", marks=("class_token", "token_type.weight"), rules=(), unused=("task.",))
 
 
 def load(model: nn.Module, state: dict[str, Tensor], family: Family, path: Path, absent: Iterable[str] = ()) -> list[str]:

@@ -1,6 +1,7 @@
 """Questions about scenes: every referent is unambiguous, answers are balanced, ten simulated people answer."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ def _candidates(scenes: Scenes) -> Iterator[_Candidates]:
 
 
 def _choose(rng: np.random.Generator, candidates: _Candidates) -> np.ndarray:
-    """(B,) one valid candidate for each scene, weighted so that the answers within a group are about equally frequent."""
+    """(B,) one valid candidate for each scene, so weighted that a group's answers are about equally frequent."""
     cells = candidates.group * len(ANSWERS) + candidates.answer
     shape = candidates.group.max() + 1, len(ANSWERS)
     possible = np.bincount(cells[candidates.valid], minlength=shape[0] * shape[1]).reshape(shape) > 0
@@ -133,7 +134,7 @@ def _confusions() -> dict[str, tuple[str, ...]]:
     near |= {"purple": ("blue", "red"), "cyan": ("blue", "green"), "circle": ("square",), "square": ("circle",)}
     near |= {"triangle": ("star",), "star": ("cross", "triangle"), "cross": ("star",)}
     for ordered in (_NUMBERS, POSITIONS[:3], POSITIONS[3:6], POSITIONS[6:], *(POSITIONS[k::3] for k in range(3))):
-        for one, other in zip(ordered, ordered[1:], strict=False):
+        for one, other in pairwise(ordered):
             near[one] = (*near.get(one, ()), other)
             near[other] = (*near.get(other, ()), one)
     return near

@@ -1,4 +1,7 @@
-"""The WordPiece vocabulary of the embedded world: its words whole, and letters so that any other word tokenises too."""
+"""The WordPiece vocabulary of the embedded world: its words whole, and letters so that any other word tokenises too.
+
+`python -m vltune.data.shapes.vocabulary` writes the committed file anew.
+"""
 
 import string
 from pathlib import Path

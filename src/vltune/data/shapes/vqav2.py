@@ -19,9 +19,7 @@ _INFO = {"description": "vltune shapes: an embedded world in the layout of VQA v
 _LICENSE = {"name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 
 
-def write_raw(
-    out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, questions_per_image: int = 4
-) -> None:
+def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, questions_per_image: int = 4) -> None:
     """Write images, questions and annotations to the folder `out`; the same arguments give the same bytes.
 
     The layout is VQAv2's, with one difference: the test split has annotations, so that a score can be computed here.

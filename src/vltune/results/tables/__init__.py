@@ -249,7 +249,7 @@ def _value(record: dict, field: str) -> float | None:
 
 def _unfinished(record: dict) -> str:
     identity = record["identity"]
-    lines = (record["error"] or "no reason recorded").strip().splitlines()
+    lines = (record["error"] or "").strip().splitlines() or ["no reason recorded"]
     run = f"{identity['method']} {identity['hash']} on {store.experiment(record)}, seed {identity['seed']}"
     return f"{record['status']}: {run}: {shorten(lines[-1], 160)} ({record['path']})"
 

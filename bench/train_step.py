@@ -1,0 +1,150 @@
+"""Time of a training step and of inference at ViLT-B/32 size, beside transformers' ViLT under PEFT's LoRA.
+
+    python bench/train_step.py [--rounds 7] [--batch 8] [--methods lora apt ...]
+
+384 x 384 images, 40 text tokens, no padding; float32 on a CPU, bfloat16 autocast too where there is a GPU.  Both sides run
+in this process on the same inputs, in turn; medians of the rounds, and the median of the ratios round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from vltune.backbones.vilt import Vilt
+from vltune.methods.adapter import Adapter
+from vltune.methods.apt import APT
+from vltune.methods.classifier_only import ClassifierOnly
+from vltune.methods.deep_prompt import DeepPrompt
+from vltune.methods.full import Full
+from vltune.methods.lora import LoRA
+from vltune.methods.scaled_pa import ScaledParallelAdapter
+from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.sites import merged
+from vltune.tasks.model import Model
+from vltune.tasks.vqa import VQA
+
+METHODS = {
+    "lora": LoRA,
+    "apt": APT,
+    "adapter": Adapter,
+    "scaled_pa": ScaledParallelAdapter,
+    "deep_prompt": DeepPrompt,
+    "shallow_prompt": ShallowPrompt,
+    "classifier_only": ClassifierOnly,
+    "full": Full,
+}
+ANSWERS = 3129
+
+
+def inputs(size: int, device: str) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "text_ids": torch.randint(1000, 30522, (size, 40), generator=generator).to(device),
+        "text_mask": torch.ones(size, 40, dtype=torch.bool, device=device),
+        "image": torch.randn(size, 3, 384, 384, generator=generator).to(device),
+        "image_size": torch.full((size, 2), 384),
+        "answer_labels": [[i] for i in range(size)],
+        "answer_scores": [[1.0] for _ in range(size)],
+    }
+
+
+def peer_model(device: str) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+    from transformers import ViltConfig, ViltForQuestionAnswering
+
+    config = ViltConfig(num_labels=ANSWERS, max_position_embeddings=40, max_image_length=-1)
+    lora = LoraConfig(r=4, target_modules=["query", "value"], lora_dropout=0.1, modules_to_save=["classifier"])
+    return get_peft_model(ViltForQuestionAnswering(config), lora).to(device)
+
+
+def peer_forward(model: nn.Module, batch: dict) -> torch.Tensor:
+    return model(
+        input_ids=batch["text_ids"],
+        attention_mask=batch["text_mask"].long(),
+        pixel_values=batch["image"],
+        pixel_mask=torch.ones_like(batch["image"][:, 0], dtype=torch.long),
+    ).logits
+
+
+def trainer(model: nn.Module, forward: Callable, task: VQA, batch: dict, autocast: Callable) -> Callable[[], None]:
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+
+    def step() -> None:
+        model.train()
+        with autocast():
+            loss = task.loss(forward(batch), batch)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def infer(model: nn.Module, forward: Callable, batch: dict, autocast: Callable) -> Callable[[], None]:
+    @torch.no_grad()
+    def step() -> None:
+        model.eval()
+        with autocast():
+            forward(batch)
+
+    return step
+
+
+def timed(step: Callable[[], None], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - began)
+
+
+def in_turn(ours: Callable, peer: Callable, rounds: int, device: str) -> tuple[float, float, float]:
+    """Median milliseconds of both, and the median ratio; one round of each is warm-up."""
+    pairs = [(timed(ours, device), timed(peer, device)) for _ in range(rounds + 1)][1:]
+    mine, theirs = zip(*pairs, strict=True)
+    return statistics.median(mine), statistics.median(theirs), statistics.median(a / b for a, b in pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precisions = {"float32": torch.float32, "bfloat16": torch.bfloat16} if device == "cuda" else {"float32": torch.float32}
+    batch = inputs(options.batch, device)
+    peer, task = peer_model(device), VQA(768, [str(i) for i in range(ANSWERS)])
+    print(f"{device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}")
+    print(f"{'precision':10}{'method':17}{'train ms':>10}{'peer':>10}{'ratio':>7}{'infer ms':>10}{'peer':>10}{'ratio':>7}")
+    for precision, dtype in precisions.items():
+
+        def autocast(dtype: torch.dtype = dtype) -> torch.autocast:
+            return torch.autocast(device, dtype, enabled=dtype != torch.float32)
+
+        theirs = [
+            trainer(peer, lambda b: peer_forward(peer, b), task, batch, autocast),
+            infer(peer, lambda b: peer_forward(peer, b), batch, autocast),
+        ]
+        for name in options.methods:
+            torch.manual_seed(0)
+            model = Model(Vilt(), VQA(768, task.answers), METHODS[name]()).to(device)
+            trained = in_turn(trainer(model, model, task, batch, autocast), theirs[0], options.rounds, device)
+            peer.merge_adapter()
+            with merged(model.backbone):
+                inferred = in_turn(infer(model, model, batch, autocast), theirs[1], options.rounds, device)
+            peer.unmerge_adapter()
+            figures = "".join(f"{a:10.0f}{b:10.0f}{r:7.2f}" for a, b, r in (trained, inferred))
+            print(f"{precision:10}{name:17}{figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

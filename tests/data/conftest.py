@@ -1,0 +1,35 @@
+"""A small world, written and prepared once."""
+
+import pytest
+
+from vltune.data.shapes.vocabulary import VOCABULARY
+from vltune.data.shapes.vqav2 import write_raw
+from vltune.data.tokenizer import Tokenizer
+from vltune.data.transforms import MinMaxResize
+from vltune.data.vqav2 import prepare
+
+IMAGES = {"train": 60, "val": 20, "test": 30}
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    write_raw(folder, seed=3, images=IMAGES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(raw, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(raw, folder, min_answer_count=1, progress=False)
+    return folder
+
+
+@pytest.fixture
+def tokenizer():
+    return Tokenizer(VOCABULARY, 20)
+
+
+@pytest.fixture
+def transform():
+    return MinMaxResize(shorter=64, longer=64, multiple=16)

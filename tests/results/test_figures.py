@@ -1,0 +1,55 @@
+import pytest
+from fabricated import Root
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from vltune.results import figures, tables
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path)
+
+
+def fill(root):
+    for index, method in enumerate(tables.METHODS):
+        for seed in range(2):
+            costs = {
+                "method_params": 1000 * max(0, index - 1),
+                "total_params": 255_000,
+                "additional_macs": 100_000 * (index // 2),
+            }
+            root.add(60.0 + index / 10 + seed, method=method, seed=seed, **costs)
+    root.add(35.0, method="question_only", additional_macs=None)
+
+
+def test_figure_is_the_same_bytes_every_time(root):
+    fill(root)
+    for format, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        once, again = (figures.draw(tables.build("mini", root.folder), format) for _ in range(2))
+        assert once == again
+        assert once.startswith(start)
+    assert b"<dc:date>" not in once
+
+
+def test_figure_names_every_method_without_overlap(root, monkeypatch):
+    drawn = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
+    fill(root)
+    figures.draw(tables.build("mini", root.folder), "png")
+    renderer = drawn[0].canvas.get_renderer()
+    for axes in drawn[0].axes:
+        texts = [text for text in axes.texts if text.get_text()]
+        assert {text.get_text() for text in texts} == {*tables.METHODS, "question_only"}
+        assert axes.get_xscale() == "symlog", "a method that costs nothing has its place"
+        boxes = [Text.get_window_extent(text, renderer) for text in texts]
+        assert not any(box.count_overlaps(boxes[index + 1 :]) for index, box in enumerate(boxes))
+        assert len(axes.containers) == len(tables.METHODS), "error bars"
+
+
+def test_figure_without_a_run_says_so(root):
+    empty = figures.draw(tables.build("mini", root.folder), "svg")
+    assert empty.count(b"<!-- no finished run -->") == 2
+    root.add(60.0)
+    assert b"no finished run" not in figures.draw(tables.build("mini", root.folder), "svg")

@@ -1,0 +1,269 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from fabricated import Root
+from rich.console import Console
+
+from vltune.errors import UserError
+from vltune.results import FORMATS, render, report, tables
+
+PAPER = Path(__file__).parents[2] / "results" / "paper"
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path)
+
+
+def rows(table, method):
+    return [row for row in table.rows if row.method == method]
+
+
+def shown(table, width=100):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render.terminal(table))
+    return console.file.getvalue()
+
+
+def publish(root):
+    (root.folder / "paper").mkdir()
+    (root.folder / "paper" / "vilt.json").write_text((PAPER / "vilt.json").read_text())
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_every_definition_builds_without_records(root, name):
+    table = tables.build(name, root.folder)
+    assert [row.label for row in table.rows] == list(tables.METHODS), "controls appear where they were run"
+    assert all(cell.mean is None for row in table.rows for cell in row.cells.values())
+    assert {table.figure["score"], *table.figure["against"]} <= {column.key for column in table.columns}
+
+
+def test_mean_sample_deviation_and_seeds(root):
+    for seed, score in enumerate((60.0, 62.0, 64.0)):
+        root.add(score, seed=seed)
+    root.add(50.0, method="apt")
+    table = tables.build("mini", root.folder)
+    cell = rows(table, "lora")[0].cells["vqa_test"]
+    assert (cell.mean, cell.std, cell.n) == (62.0, 2.0, 3)
+    cell = rows(table, "apt")[0].cells["vqa_test"]
+    assert (cell.mean, cell.std, cell.n) == (50.0, None, 1)
+    markdown = render.markdown(table)
+    assert "| lora | 62.00 ± 2.00 (3) | — | 4.10 |" in markdown
+    assert "| apt | 50.00 (1) |" in markdown
+    assert "| adapter | — | — |" in markdown
+
+
+def test_other_backbones_and_experiments_stay_out(root):
+    root.add(60.0)
+    root.add(10.0, backbone="vilt", seed=1)
+    root.add(10.0, task="pretraining", seed=1)
+    (row,) = rows(tables.build("mini", root.folder), "lora")
+    assert row.cells["vqa_test"].n == 1
+
+
+def test_configurations_are_not_mixed(root):
+    root.add(60.0)
+    root.add(61.0, seed=1)
+    other = {"method": {"rank": 4}, "engine": {"lr": 1e-2}, "sweep": "rates", "results_dir": "elsewhere"}
+    root.add(40.0, hash="ffffffff", config=other)
+    first, second = rows(tables.build("mini", root.folder), "lora")
+    assert (first.label, first.hashes, first.cells["vqa_test"].n) == ("lora (engine.lr=0.001)", ("0a1b2c3d",), 2)
+    assert (second.label, second.hashes, second.cells["vqa_test"].n) == ("lora (engine.lr=0.01)", ("ffffffff",), 1)
+
+
+def test_many_differences_are_named_by_hash(root):
+    root.add(60.0, config={"method": {"a": 1, "b": 1, "c": 1, "d": 1}})
+    root.add(50.0, hash="ffffffff", config={"method": {"a": 2, "b": 2, "c": 2, "d": 2}})
+    root.add(40.0, hash="eeeeeeee", config={"method": {"a": 1, "b": 1, "c": 1, "d": 3}})
+    labels = [row.label for row in rows(tables.build("mini", root.folder), "lora")]
+    assert labels == ["lora (0a1b2c3d)", "lora (method.d=3)", "lora (ffffffff)"]
+
+
+def test_order_of_rows(root):
+    for method in ("question_only", "zeta", "full"):
+        root.add(method=method)
+    assert [row.method for row in tables.build("mini", root.folder).rows] == [*tables.METHODS, "zeta", "question_only"]
+
+
+def test_tasks_of_one_method_share_a_row_and_a_mean(root):
+    publish(root)
+    vilt = {"backbone": "vilt"}
+    root.add(71.0, dataset="vqav2", hash="00000001", **vilt)
+    root.add(task="nlvr2", dataset="nlvr2", hash="00000002", metrics={"val": None, "test": {"accuracy": 76.0}}, **vilt)
+    recalls = {"val": None, "test": {"ir_r1": 64.0, "tr_r1": 83.0}}
+    root.add(task="retrieval", dataset="flickr30k", hash="00000003", metrics=recalls, **vilt)
+    (row,) = rows(tables.build("vilt", root.folder), "lora")
+    assert row.hashes == ("00000001", "00000002", "00000003")
+    cell = row.cells["avg"]
+    assert (cell.mean, cell.std, cell.n, cell.published) == (73.5, None, None, 69.09)
+
+    # A second configuration of one task leaves open which belongs with the others: every hash is a row.
+    root.add(70.0, dataset="vqav2", hash="00000004", **vilt)
+    split = rows(tables.build("vilt", root.folder), "lora")
+    assert [row.hashes for row in split] == [("00000001",), ("00000002",), ("00000003",), ("00000004",)]
+    assert all(row.cells["avg"].mean is None for row in split)
+
+
+def test_costs_come_from_the_run_and_else_from_mode_cost(root):
+    nothing = {"val": None, "test": None}
+    config = {"method": {"rank": 4}, "backbone": {"layers": 4}}
+    for method, own in (("lora", 1000), ("apt", None)):
+        root.add(60.0, method=method, method_params=own, config=config)
+        root.add(kind="costs", method=method, hash="cccccccc", method_params=2000, config=config, metrics=nothing)
+    root.add(kind="costs", method="adapter", hash="cccccccc", method_params=3000, metrics=nothing)
+    table = tables.build("mini", root.folder)
+    found = {row.label: row.cells["method_params_k"].mean for row in table.rows}
+    assert (found["lora"], found["apt"], found["adapter"]) == (1.0, 2.0, 3.0)
+    assert rows(table, "lora")[0].hashes == ("0a1b2c3d",)
+    assert rows(table, "adapter")[0].cells["vqa_test"].mean is None
+
+
+def test_a_cost_of_another_backbone_configuration_is_a_row_of_its_own(root):
+    root.add(60.0, method_params=None, config={"method": {"rank": 4}, "backbone": {"layers": 4}})
+    config = {"method": {"rank": 4}, "backbone": {"layers": 8}}
+    root.add(kind="costs", hash="cccccccc", config=config, metrics={"val": None, "test": None})
+    labels = [row.label for row in rows(tables.build("mini", root.folder), "lora")]
+    assert labels == ["lora (backbone.layers=4)", "lora (backbone.layers=8)"]
+
+
+def test_published_ours_and_difference(root):
+    publish(root)
+    for seed, score in enumerate((70.0, 71.0)):
+        root.add(score, backbone="vilt", dataset="vqav2", seed=seed, method="apt", method_params=1_917_000)
+    table = tables.build("vilt", root.folder)
+    cell = rows(table, "apt")[0].cells["vqa_test_dev"]
+    assert cell.published == 70.94
+    assert cell.difference == pytest.approx(-0.44)
+    markdown = render.markdown(table)
+    assert "| 70.94 / 70.50 ± 0.71 (2) / -0.44 |" in markdown
+    assert "| 1.92 / 1.92 / +0.00 |" in markdown
+    assert "| 71.26 / — / — |" in markdown, "full tuning is published and was not run here"
+    assert "README of DoubtedSteam/APT" in markdown
+    for width in (80, 120):
+        assert max(map(len, shown(table, width).splitlines())) <= width
+        assert all(number in shown(table, width) for number in ("70.94", "-0.44", "72.93", "difference"))
+
+
+def test_without_the_published_table_it_is_said(root):
+    table = tables.build("vilt", root.folder)
+    assert "Published numbers are left out: there is no paper/vilt.json." in table.notes
+    assert all(cell.published is None for row in table.rows for cell in row.cells.values())
+
+
+@pytest.mark.parametrize(("total", "said"), [(117_590_000, True), (115_431_000, False)])
+def test_full_tuning_counts_every_parameter_and_says_where_that_differs(root, total, said):
+    publish(root)
+    full = {"backbone": "vilt", "dataset": "vqav2", "method": "full"}
+    root.add(71.0, total_params=total, task_params=5_990_000, method_params=None, **full)
+    table = tables.build("vilt", root.folder)
+    assert rows(table, "full")[0].cells["method_params_M"].mean == total / 1e6
+    note = "full: 115.43M parameters published, 117.59M in our records (111.60M backbone + 5.99M of the task's own)."
+    assert (note in table.notes) is said
+    assert said or not any("115.43M" in note for note in table.notes)
+
+
+def test_runs_without_a_number_are_named_below(root):
+    root.add(60.0)
+    root.fail(seed=1)
+    root.fail(seed=2, status="interrupted", error=None)
+    root.fail(seed=3, status="running", error=None)
+    (root.folder / "records" / "vilt_mini" / "half.json").write_text("{")
+    table = tables.build("mini", root.folder)
+    assert rows(table, "lora")[0].cells["vqa_test"].n == 1
+    folder = "records/vilt_mini/vqa-shapes/lora-0a1b2c3d"
+    run = "lora 0a1b2c3d on vqa-shapes, seed"
+    assert table.unfinished == (
+        f"failed: {run} 1: RuntimeError: boom ({folder}-seed1.json)",
+        f"interrupted: {run} 2: no reason recorded ({folder}-seed2.json)",
+        f"running: {run} 3: no reason recorded ({folder}-seed3.json)",
+    )
+    assert len(table.broken) == 1
+    assert table.broken[0].startswith("records/vilt_mini/half.json: broken JSON")
+    for text in (render.markdown(table), shown(table, 200)):
+        below = text.split("Runs that did not finish")[1]
+        assert all(line in below for line in (*table.unfinished, *table.broken))
+    assert r"lora-0a1b2c3d-seed1.json" in render.latex(table)
+
+
+def test_a_method_that_only_failed_has_a_dash(root):
+    root.fail(method="apt")
+    (row,) = rows(tables.build("mini", root.folder), "apt")
+    assert row.cells["vqa_test"].mean is None
+    assert row.hashes == ()
+
+
+def test_latex_escapes(root):
+    root.add(60.0, config={"engine": {"lr": 1e-3, "name": "a"}})
+    root.add(61.5, hash="ffffffff", config={"engine": {"lr": 1e-3, "name": r"a_b&50%$#{x}~^\|<>"}})
+    root.fail(seed=1, error=r"KeyError: 'a_b' & 100% \n")
+    publish(root)
+    text = render.latex(tables.build("mini", root.folder))
+    escaped = (
+        r"a\_b\&50\%\$\#\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{}\textless{}\textgreater{}"
+    )
+    assert rf"lora (engine.name={escaped}) & 61.50 (1)" in text
+    assert r"KeyError: 'a\_b' \& 100\% \textbackslash{}n" in text
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    columns = text.split(r"\begin{tabular}{")[1].split("}")[0]
+    assert all(len(line.replace(r"\&", "").split(" & ")) == len(columns) for line in body)
+
+    root.add(70.0, backbone="vilt", dataset="vqav2", method="apt")
+    assert r"70.94 / 70.00 (1) / $-$0.94" in render.latex(tables.build("vilt", root.folder))
+
+
+def test_markdown_escapes(root):
+    root.add(60.0, config={"engine": {"name": "a"}})
+    root.add(60.0, hash="ffffffff", config={"engine": {"name": "a|b"}})
+    assert r"| lora (engine.name=a\|b) | 60.00 (1) |" in render.markdown(tables.build("mini", root.folder))
+
+
+def test_csv_holds_unrounded_numbers(root):
+    publish(root)
+    apt = {"backbone": "vilt", "dataset": "vqav2", "method": "apt"}
+    root.add(70.125, method_params=1_917_123, **apt)
+    root.add(70.375, method_params=1_917_123, seed=1, **apt)
+    lines = list(csv.DictReader(io.StringIO(render.comma_separated(tables.build("vilt", root.folder)))))
+    assert [line["method"] for line in lines] == list(tables.METHODS)
+    line = lines[-1]
+    assert line["hash"] == "0a1b2c3d"
+    assert float(line["vqa_test_dev_mean"]) == 70.25
+    assert float(line["vqa_test_dev_std"]) == pytest.approx(0.1767767)
+    assert (line["vqa_test_dev_n"], line["vqa_test_dev_published"]) == ("2", "70.94")
+    assert line["method_params_M_mean"] == "1.917123"
+    assert line["nlvr2_test_p_mean"] == ""
+
+
+def test_report_writes_what_is_asked_for(root, tmp_path):
+    root.add(60.0)
+    table = report("mini", root.folder)
+    assert table.name == "mini"
+    written = [root.folder / "tables" / f"mini.{format}" for format in ("md", "tex", "csv")]
+    written += [root.folder / "figures" / f"mini.{format}" for format in ("png", "svg")]
+    assert len(FORMATS) == len(written)
+    assert all(file.stat().st_size for file in written)
+    out = tmp_path / "out"
+    report("mini", root.folder, out, ("csv",))
+    assert [path.relative_to(out).as_posix() for path in out.rglob("*.*")] == ["tables/mini.csv"]
+
+
+def test_report_refuses_what_it_does_not_know(root):
+    with pytest.raises(UserError, match="table 'maxi' is not known: use one of mini, vilt"):
+        report("maxi", root.folder)
+    with pytest.raises(UserError, match="format 'doc' is not known: use any of md, tex"):
+        report("mini", root.folder, formats=("md", "doc"))
+    assert not list(root.folder.iterdir())
+
+
+def test_the_published_tables_are_whole():
+    for name in ("vilt", "meter"):
+        paper = json.loads((PAPER / f"{name}.json").read_text())
+        assert "2306.15706" in paper["source"]
+        assert set(paper["rows"]) == set(tables.METHODS) - {"shallow_prompt"}
+        assert all(row.keys() == paper["units"].keys() for row in paper["rows"].values())
+        scores = ("vqa_test_dev", "nlvr2_test_p", "f30k_ir_r1", "f30k_tr_r1")
+        for row in paper["rows"].values():
+            assert sum(row[score] for score in scores) / 4 == pytest.approx(row["avg"], abs=0.011)
