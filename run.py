@@ -12,6 +12,7 @@ from vltune.entry import report_errors, settle_sweep
 @hydra.main(version_base="1.3", config_path="conf", config_name="run")
 def main(config: DictConfig) -> str:
     from hydra.core.hydra_config import HydraConfig
+
     from vltune.experiment import run
 
     settings = HydraConfig.get()

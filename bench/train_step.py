@@ -120,11 +120,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    precisions = {"float32": torch.float32, "bfloat16": torch.bfloat16} if device == "cuda" else {"float32": torch.float32}
+    precisions = (
+        {"float32": torch.float32, "bfloat16": torch.bfloat16} if device == "cuda" else {"float32": torch.float32}
+    )
     batch = inputs(options.batch, device)
     peer, task = peer_model(device), VQA(768, [str(i) for i in range(ANSWERS)])
     print(f"{device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}")
-    print(f"{'precision':10}{'method':17}{'train ms':>10}{'peer':>10}{'ratio':>7}{'infer ms':>10}{'peer':>10}{'ratio':>7}")
+    print(
+        f"{'precision':10}{'method':17}{'train ms':>10}{'peer':>10}{'ratio':>7}{'infer ms':>10}{'peer':>10}{'ratio':>7}"
+    )
     for precision, dtype in precisions.items():
 
         def autocast(dtype: torch.dtype = dtype) -> torch.autocast:

@@ -85,7 +85,9 @@ class TestMethod:
         model = Model(backbone, task, make())
         trained = {id(p) for p in model.parameters() if p.requires_grad}
         assert trained >= always | {id(p) for p in task.parameters()}
-        made = [p for p in model.parameters() if p.requires_grad and id(p) not in own | {id(p) for p in task.parameters()}]
+        made = [
+            p for p in model.parameters() if p.requires_grad and id(p) not in own | {id(p) for p in task.parameters()}
+        ]
         if size is None:
             assert trained == {id(p) for p in model.parameters()}
         else:

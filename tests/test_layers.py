@@ -68,6 +68,8 @@ def test_no_branch_on_the_name_of_a_method_or_backbone():
             continue  # tables order and label their rows by name
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Compare):
-                constants = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+                constants = {
+                    n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+                }
                 names = backbones if package(file) == "methods" else methods | backbones
                 assert not constants & names, f"{file}:{node.lineno}"

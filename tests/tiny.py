@@ -30,4 +30,5 @@ def batch(images=3, sizes=((64, 80), (48, 64), (64, 64)), text_lengths=(12, 7, 9
         "image_size": sizes,
         "answer_labels": [[i % len(ANSWERS), 3] for i in range(images)],
         "answer_scores": [[1.0, 0.3] for _ in range(images)],
+        "labelled": [True] * images,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ def open_files(config: dict) -> Data:
     collate = Collate(words.pad_id, transform.mean, transform.std)
     return Data(
         training=lambda: TrainingData(train, collate, settings["batch_size"], config["seed"], settings["workers"]),
-        split=lambda name: read(dataset[name]) if dataset[name] else None,
+        split=cache(lambda name: read(dataset[name]) if dataset[name] else None),
         collate=collate,
         facts={"answers": train.answers or [str(i) for i in range(dataset["answers"])]},
         fingerprint=train.fingerprint,
@@ -161,4 +161,6 @@ def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
         from vltune.weights.files import find as find_file
 
         find(config["backbone"]["loader"])(backbone, find_file(config["weights"]), tokenizer(config).cls_id)
-    return Model(backbone, build(config["task"], in_width=backbone.pooled_width, **facts), build_method(config["method"]))
+    return Model(
+        backbone, build(config["task"], in_width=backbone.pooled_width, **facts), build_method(config["method"])
+    )

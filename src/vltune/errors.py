@@ -6,4 +6,4 @@ class UserError(Exception):
 
 
 class BadExampleError(UserError):
-    """An example that cannot be read (a corrupt image, say).  It ends a run with exit status 1 unless the limit allows it."""
+    """An example that cannot be read (a corrupt image, say).  It ends a run with status 1 unless the limit allows it."""

@@ -82,13 +82,13 @@ def train(config: dict, overrides: list[str]) -> Path:
         "sweep": config["sweep"],
     }
     folder = root / "runs" / file.parent.relative_to(root / "records") / file.stem
+    logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
     if fabric.is_global_zero:
         if config["force"]:
             shutil.rmtree(folder, ignore_errors=True)
         records.write(record, root)
-    logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
-    logger.start(identity, config, folder, config["sweep"])
     with ending(record, root, logger, clock, fabric.is_global_zero):
+        logger.start(identity, config, folder, config["sweep"])
         fill(record, config, settings, data, fabric, file, folder, logger, clock)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if fabric.is_global_zero:
@@ -138,7 +138,15 @@ def fill(
             if dataset is None:
                 return []
             return predict(
-                fabric, model, dataset, data.collate, data.eval_batch_size, settings.workers, stop, bad, f"{label}, {split}"
+                fabric,
+                model,
+                dataset,
+                data.collate,
+                data.eval_batch_size,
+                settings.workers,
+                stop,
+                bad,
+                f"{label}, {split}",
             )
 
         usage.reset_peak_memory()

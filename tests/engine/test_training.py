@@ -28,19 +28,14 @@ class Examples(torch.utils.data.Dataset):
         return 48
 
     def __getitem__(self, key):
-        index, seed = key
-        return {key: value[0] if torch.is_tensor(value) else value[0] for key, value in tiny.batch(1, seed=index).items()} | {
-            "ids": index,
-            "answer_labels": [index % 4],
-            "answer_scores": [1.0],
-        }
+        index, _ = key
+        example = {name: value[0] for name, value in tiny.batch(1, seed=index).items()}
+        return example | {"ids": index, "answer_labels": [index % 4], "answer_scores": [1.0]}
 
 
 def collate(examples):
-    return {
-        key: torch.stack([e[key] for e in examples]) if torch.is_tensor(examples[0][key]) else [e[key] for e in examples]
-        for key in examples[0]
-    }
+    columns = {key: [example[key] for example in examples] for key in examples[0]}
+    return {key: torch.stack(column) if torch.is_tensor(column[0]) else column for key, column in columns.items()}
 
 
 def make_model():

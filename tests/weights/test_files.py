@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_told_in_one_line(make, message, pretrained, tmp_pa
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(UserError, match="weights=.*nothing.ckpt: no such file"):
+    with pytest.raises(UserError, match=r"weights=.*nothing\.ckpt: no such file"):
         find(str(tmp_path / "nothing.ckpt"))
     with pytest.raises(UserError, match="holds neither"):
         find(str(tmp_path))

@@ -1,11 +1,12 @@
 """Agreement with the authors' released code on tiny random checkpoints; sizes are read from the files."""
 
 import json
+import os
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import golden_files
 from safetensors import safe_open
 
 from vltune.backbones.vilt import Vilt
@@ -20,6 +21,17 @@ from vltune.sites import merged
 from vltune.tasks.vqa import VQA
 from vltune.weights.files import read
 from vltune.weights.vilt import load_backbone, load_head
+
+GOLDEN = Path(os.environ.get("VLTUNE_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
+
+
+def golden_files(backbone: str, task: str) -> list:
+    """Every golden checkpoint of a backbone and task; one skipped parameter that says why where there are none."""
+    found = sorted(GOLDEN.glob(f"**/{backbone}-*-{task}.ckpt"))
+    if not found:
+        reason = f"no {backbone}-*-{task}.ckpt under {GOLDEN}: set VLTUNE_GOLDEN to the folder of golden files"
+        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
+    return [pytest.param(path, id=f"{path.parent.name}-{path.stem}") for path in found]
 
 
 def read_io(path):

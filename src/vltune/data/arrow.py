@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vltune.atomic import replacing
 from vltune.errors import UserError
 
 _MAGIC = b"ARROW1"
@@ -25,16 +26,15 @@ def write_table(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 
     The format of ViLT's released files (`pa.RecordBatchFileWriter`).  `path` appears only when it is complete.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     rows = 0
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.RecordBatchFileWriter(sink, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.RecordBatchFileWriter(sink, schema) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
     return rows
 
 

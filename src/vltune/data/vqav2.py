@@ -256,7 +256,8 @@ class VQAv2(torch.utils.data.Dataset):
     image_cache_bytes: transformed images kept in memory, in each process that reads.
 
     `dataset[i]`, or `dataset[i, seed]` with the seed of the augmentation, is a dict: `id` (question id), `text_ids`
-    (list), `image` (uint8 (3, h, w)), `answer_labels` and `answer_scores` (lists; empty without published answers).
+    (list), `image` (uint8 (3, h, w)), `answer_labels` and `answer_scores` (lists; empty where no answer is in the
+    vocabulary or none is published), `labelled` (whether the split's answers are published).
     Where the image cannot be decoded it is `{"bad": message}`.
 
     Files are memory-mapped and opened anew in each process.  UserError where one is missing or something else.
@@ -293,6 +294,7 @@ class VQAv2(torch.utils.data.Dataset):
         self._answers_end = np.cumsum(lengths)
         if not len(self._row) == len(self._id) == len(lengths) or len(self._labels) != len(self._scores):
             raise UserError(f"{self.data_dir}: questions, ids, labels and scores of {list(splits)} differ in number")
+        self._labelled = np.repeat([len(labels) > 0 for _, labels, _ in answers], [len(each) for each, _, _ in answers])
         self._picture = _derangement(len(per_row), seed) if images == "shuffled" else np.arange(len(per_row))
         self._text = np.zeros((len(self), tokenizer.max_length), np.int32)
         self._text_length = np.zeros(len(self), np.int16)
@@ -317,6 +319,7 @@ class VQAv2(torch.utils.data.Dataset):
             "image": image,
             "answer_labels": self._labels[start:end].tolist(),
             "answer_scores": self._scores[start:end].tolist(),
+            "labelled": bool(self._labelled[index]),
         }
 
     @cached_property

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from vltune.engine.checkpoint import write_atomically
+from vltune.atomic import replacing
+from vltune.engine.checkpoint import writing
 from vltune.errors import UserError
 from vltune.tasks.model import Model
 
@@ -16,7 +17,8 @@ def write_tuned(path: Path, model: Model) -> int:
     from safetensors.torch import save_file
 
     state = {name: tensor.contiguous() for name, tensor in model.tuned_state().items()}
-    write_atomically(path, lambda temporary: save_file(state, temporary))
+    with replacing(path) as temporary, writing(path):
+        save_file(state, temporary)
     return path.stat().st_size
 
 
@@ -37,7 +39,8 @@ def write_backbone(path: Path, model: Model) -> int:
 
     heads = {f"task.{name}": tensor for name, tensor in model.task.state_dict().items()}
     state = {name: t.to(torch.float16).contiguous() for name, t in (model.backbone.state_dict() | heads).items()}
-    write_atomically(path, lambda temporary: save_file(state, temporary))
+    with replacing(path) as temporary, writing(path):
+        save_file(state, temporary)
     return path.stat().st_size
 
 
@@ -47,8 +50,14 @@ def write_predictions(path: Path, predictions: dict[str, list[dict]]) -> None:
     from pyarrow import parquet
 
     schema = pa.schema(
-        {"split": pa.dictionary(pa.int8(), pa.string()), "id": pa.int64(), "prediction": pa.string(), "score": pa.float32()}
+        {
+            "split": pa.dictionary(pa.int8(), pa.string()),
+            "id": pa.int64(),
+            "prediction": pa.string(),
+            "score": pa.float32(),
+        }
     )
     rows = [{"split": split, **row} for split, of_split in predictions.items() for row in of_split]
     table = pa.Table.from_pylist(rows, schema=schema)
-    write_atomically(path, lambda temporary: parquet.write_table(table, temporary, compression="zstd"))
+    with replacing(path) as temporary:
+        parquet.write_table(table, temporary, compression="zstd")

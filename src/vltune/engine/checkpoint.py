@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
+from vltune.atomic import replacing
 from vltune.errors import UserError
 
 
-def write_atomically(path: Path, save) -> None:
-    """`save(temporary)` writes the file, which then takes its name in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch and safetensors report a full disk as a RuntimeError
-        raise UserError(f"{path.parent}: cannot write {path.name} ({error}); free space or set results_dir") from None
-    finally:
-        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
-
-
 def save(path: Path, content: dict) -> None:
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    with replacing(path) as temporary, writing(path):
+        torch.save(content, temporary)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """torch and safetensors report a full disk as an error of their own."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]}): free space") from None
 
 
 def load(path: Path) -> dict | None:

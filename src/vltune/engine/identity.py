@@ -8,7 +8,15 @@ import json
 # Where things lie, what they run on and what is logged: another value gives the same result.
 NOT_DECISIVE = {
     "dataset": ("data_dir", "make", "answers", "max_bad_examples"),
-    "engine": ("accelerator", "devices", "workers", "threads", "micro_batch_size", "eval_batch_size", "checkpoint_seconds"),
+    "engine": (
+        "accelerator",
+        "devices",
+        "workers",
+        "threads",
+        "micro_batch_size",
+        "eval_batch_size",
+        "checkpoint_seconds",
+    ),
     "backbone": ("weights", "loader", "protocol", "sizes", "tokenizer"),
 }
 

@@ -44,7 +44,16 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
                 raise UserError(f"engine.{name}={value}: must be a number")
-        for name in ("batch_size", "micro_batch_size", "eval_batch_size", "epochs", "max_steps", "devices", "workers", "threads"):
+        for name in (
+            "batch_size",
+            "micro_batch_size",
+            "eval_batch_size",
+            "epochs",
+            "max_steps",
+            "devices",
+            "workers",
+            "threads",
+        ):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int):
                 raise UserError(f"engine.{name}={value}: must be a whole number")

@@ -52,9 +52,7 @@ def train(
     """
     total = settings.total_steps(data.steps_per_epoch)
     accumulation = accumulation_steps(settings.batch_size, settings.micro_batch_size, fabric.world_size)
-    groups = parameter_groups(
-        model, model.head_parameters, settings.lr, settings.rate_of_head, settings.weight_decay
-    )
+    groups = parameter_groups(model, model.head_parameters, settings.lr, settings.rate_of_head, settings.weight_decay)
     rates = [group["lr"] for group in groups]
     factor = linear_schedule(settings.warmup, total)
     wrapped, optimiser = fabric.setup(model, adamw(groups, settings.betas, settings.eps))
@@ -105,7 +103,9 @@ def train(
                 at.history.append({"step": at.step, "train/loss": value, "train/lr": rates[0] * factor(at.step - 1)})
                 log(at.history[-1], at.step)
                 progress.step(0, loss=value)
-            if settings.select == "best" and (at.step % (settings.val_every * data.steps_per_epoch) == 0 or at.step == total):
+            if settings.select == "best" and (
+                at.step % (settings.val_every * data.steps_per_epoch) == 0 or at.step == total
+            ):
                 metric = validate()
                 at.history.append({"step": at.step, f"val/{model.task.metric}": metric})
                 log(at.history[-1], at.step)

@@ -38,7 +38,11 @@ class APT(Method):
         dropout: float = 0.0,
         roles: Sequence[str] = ("attention_output",),
     ):
-        for name, value, known in (("activation", activation, ACTIVATIONS), ("map", map, MAPS), ("scale", scale, SCALES)):
+        for name, value, known in (
+            ("activation", activation, ACTIVATIONS),
+            ("map", map, MAPS),
+            ("scale", scale, SCALES),
+        ):
             if value not in known:
                 raise UserError(f"method.{name}={value}: must be one of {', '.join(known)}")
         self.prompts, self.rank, self.roles, self.dropout = prompts, rank, roles, dropout
@@ -66,9 +70,7 @@ def prompt_map(kind: str, width: int, rank: int) -> nn.Module | None:
 
 
 class ApproximatedPrompts(Delta):
-    def __init__(
-        self, width: int, prompts: int, activation: str, map: nn.Module | None, scale: str, dropout: float
-    ):
+    def __init__(self, width: int, prompts: int, activation: str, map: nn.Module | None, scale: str, dropout: float):
         super().__init__()
         self.prompts = nn.Parameter(torch.randn(prompts, width) * 0.02)
         self.map = map

@@ -1,6 +1,6 @@
 """Shallow prompt (VPT-shallow, Jia et al. 2022, arXiv 2203.12119, eq. 4): prompts join the first layer's input.
 
-    x_0 = [x; P],  P: (prompts, width); from there on a prompt is a token like any other
+x_0 = [x; P],  P: (prompts, width); from there on a prompt is a token like any other
 """
 
 from __future__ import annotations

@@ -18,9 +18,7 @@ class Pooler(nn.Module):
 
 def classifier(in_width: int, hidden: int, classes: int) -> nn.Sequential:
     """(B, in_width) -> (B, classes): the two-layer head that ViLT and METER put on pooled features."""
-    head = nn.Sequential(
-        nn.Linear(in_width, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, classes)
-    )
+    head = nn.Sequential(nn.Linear(in_width, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, classes))
     return head.apply(bert_init)
 
 

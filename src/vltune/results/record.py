@@ -10,7 +10,6 @@ import platform
 import re
 import subprocess
 import sys
-import uuid
 from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
@@ -18,6 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
+from vltune.atomic import replacing
 from vltune.errors import UserError
 
 Kind = Literal["records", "costs"]
@@ -71,24 +71,9 @@ def read_json(file: Path) -> Any:
 
 
 def save(file: Path, data: bytes) -> Path:
-    """Writes `data` to `file` through a temporary file beside it: a reader sees the old content or the new one.
-
-    Raises UserError that names the folder where it cannot be written or the disk is full.
-    """
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as error:
-        reason = f"{file.parent}: {file.name} cannot be written here ({error.strerror})"
-        raise UserError(f"{reason}: free space, or name another folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    """Writes `data` to `file`, whole or not at all.  Raises UserError where that cannot be done."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(data)
     return file
 
 

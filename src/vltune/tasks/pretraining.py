@@ -36,7 +36,12 @@ class Pretraining(Task):
     metric = "match_accuracy"
 
     def __init__(
-        self, in_width: int, vocabulary_size: int, mask_id: int, attributes: Sequence[int], mask_rate: float = 0.4,
+        self,
+        in_width: int,
+        vocabulary_size: int,
+        mask_id: int,
+        attributes: Sequence[int],
+        mask_rate: float = 0.4,
         bag_weight: float = 0.2,
     ):
         super().__init__()

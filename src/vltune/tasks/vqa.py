@@ -46,15 +46,24 @@ class VQA(Task):
         return F.binary_cross_entropy_with_logits(output.float(), targets) * targets.shape[1]
 
     def predictions(self, output: Tensor, batch: dict) -> list[dict]:
-        """The label's soft score is the official accuracy of that answer: 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 annotators."""
-        rows = zip(batch["ids"], output.argmax(1).tolist(), batch["answer_labels"], batch["answer_scores"], strict=True)
+        """The label's soft score is the official accuracy of that answer: 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 annotators.
+
+        A question none of whose answers is in the vocabulary scores 0; only those of a split without answers have none."""
+        rows = zip(
+            batch["ids"],
+            output.argmax(1).tolist(),
+            batch["answer_labels"],
+            batch["answer_scores"],
+            batch["labelled"],
+            strict=True,
+        )
         return [
             {
                 "id": id,
                 "prediction": self.answers[label],
-                "score": dict(zip(labels, scores, strict=True)).get(label, 0.0) if labels else None,
+                "score": dict(zip(labels, scores, strict=True)).get(label, 0.0) if labelled else None,
             }
-            for id, label, labels, scores in rows
+            for id, label, labels, scores, labelled in rows
         ]
 
     def metrics(self, predictions: list[dict]) -> dict[str, float]:

@@ -32,7 +32,9 @@ class Family:
 OURS = Family(name="vltune", marks=("class_token", "token_type.weight"), rules=(), unused=("task.",))
 
 
-def load(model: nn.Module, state: dict[str, Tensor], family: Family, path: Path, absent: Iterable[str] = ()) -> list[str]:
+def load(
+    model: nn.Module, state: dict[str, Tensor], family: Family, path: Path, absent: Iterable[str] = ()
+) -> list[str]:
     """Copies `state` into `model` by the family's map; returns the keys of `absent` that the file does not have.
 
     `absent`: our keys that a checkpoint may lack.  Raises on any other leftover on either side, and on other shapes.

@@ -122,7 +122,15 @@ TRANSFORMERS_BACKBONE = [
 ]
 
 # A task's or pretraining's head is no part of a backbone.
-HEADS = ("mlm_score.", "itm_score.", "mpp_score.", "vqa_classifier.", "nlvr2_classifier.", "rank_output.", "classifier.")
+HEADS = (
+    "mlm_score.",
+    "itm_score.",
+    "mpp_score.",
+    "vqa_classifier.",
+    "nlvr2_classifier.",
+    "rank_output.",
+    "classifier.",
+)
 
 AUTHORS = Family(
     name="the authors' ViLT",
