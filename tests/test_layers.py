@@ -12,7 +12,8 @@ LAYERS = [
     {"backbones", "methods", "data"},
     {"nn"},
     {"sites", "metrics"},
-    {"atomic", "errors", "__init__"},
+    {"atomic"},
+    {"errors", "__init__"},
 ]
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 

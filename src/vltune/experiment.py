@@ -68,6 +68,7 @@ def train(config: dict, overrides: list[str]) -> Path:
         if record["status"] == "finished":
             print(f"finished before; force=true runs it again\n{scores(record)}")
             return file
+        clock.before = record["provenance"]["seconds"] or 0
     fabric = start_fabric(settings, config["seed"])
     record = {
         "schema": records.VERSION,
@@ -233,9 +234,10 @@ def ending(record: dict, root: Path, logger, clock: Clock, writes: bool) -> Iter
 
 
 class Clock:
-    """Seconds since the start, by phase."""
+    """Seconds since the start, by phase; `before` are those of earlier processes that this one resumes."""
 
     def __init__(self):
+        self.before = 0.0
         self.began = self.last = time.monotonic()
         self.laps: dict[str, float] = {}
 
@@ -244,7 +246,7 @@ class Clock:
         self.laps[phase], self.last = round(now - self.last, 2), now
 
     def total(self) -> float:
-        return round(time.monotonic() - self.began, 2)
+        return round(self.before + time.monotonic() - self.began, 2)
 
 
 def start_fabric(settings: Settings, seed: int) -> Fabric:
