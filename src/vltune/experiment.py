@@ -88,9 +88,9 @@ def train(config: dict, overrides: list[str]) -> Path:
         if config["force"]:
             shutil.rmtree(folder, ignore_errors=True)
         records.write(record, root)
-    with ending(record, root, logger, clock, fabric.is_global_zero):
+    with StopRequest() as stop, ending(record, root, logger, clock, fabric.is_global_zero):
         logger.start(identity, config, folder, config["sweep"])
-        fill(record, config, settings, data, fabric, file, folder, logger, clock)
+        fill(record, config, settings, data, fabric, file, folder, logger, clock, stop)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if fabric.is_global_zero:
         print(scores(record))
@@ -120,6 +120,7 @@ def fill(
     folder: Path,
     logger,
     clock: Clock,
+    stop: StopRequest,
 ) -> None:
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
@@ -132,41 +133,41 @@ def fill(
     model = assemble.build_model(config, data.facts)
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     clock.lap("build")
-    with StopRequest() as stop:
+    stop.check()
 
-        def rows(split: str) -> list[dict]:
-            dataset = data.split(split)
-            if dataset is None:
-                return []
-            return predict(
-                fabric,
-                model,
-                dataset,
-                data.collate,
-                data.eval_batch_size,
-                settings.workers,
-                stop,
-                bad,
-                f"{label}, {split}",
-            )
-
-        usage.reset_peak_memory()
-        trained = train_loop(
+    def rows(split: str) -> list[dict]:
+        dataset = data.split(split)
+        if dataset is None:
+            return []
+        return predict(
             fabric,
             model,
-            data.training(),
-            settings,
-            folder / "checkpoints" / "last.pt",
+            dataset,
+            data.collate,
+            data.eval_batch_size,
+            settings.workers,
             stop,
             bad,
-            validate=lambda: model.task.metrics(rows("val"))[model.task.metric],
-            log=logger.log,
-            label=label,
+            f"{label}, {split}",
         )
-        peak = usage.peak_memory_bytes()
-        clock.lap("train")
-        predictions = {split: rows(split) for split in settings.evaluate}
-        clock.lap("evaluate")
+
+    usage.reset_peak_memory()
+    trained = train_loop(
+        fabric,
+        model,
+        data.training(),
+        settings,
+        folder / "checkpoints" / "last.pt",
+        stop,
+        bad,
+        validate=lambda: model.task.metrics(rows("val"))[model.task.metric],
+        log=logger.log,
+        label=label,
+    )
+    peak = usage.peak_memory_bytes()
+    clock.lap("train")
+    predictions = {split: rows(split) for split in settings.evaluate}
+    clock.lap("evaluate")
     if not fabric.is_global_zero:
         return
     for split, of_split in predictions.items():

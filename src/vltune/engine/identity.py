@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 
-# Where things lie, what they run on and what is logged: another value gives the same result.
+# Where things lie, how they come there, what they run on: another value gives the same result.  What data and weights
+# hold is decisive, and enters by its fingerprint.
 NOT_DECISIVE = {
-    "dataset": ("data_dir", "make", "answers", "max_bad_examples"),
+    "dataset": ("data_dir", "subfolder", "make", "generate", "answers", "max_bad_examples"),
     "engine": (
         "accelerator",
         "devices",

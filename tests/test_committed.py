@@ -1,0 +1,67 @@
+"""What is committed under `results/` is what this code and these records give."""
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vltune.experiment import prepare
+from vltune.results import record as records
+from vltune.results import report
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+SWEEP = yaml.safe_load((ROOT / "sweeps" / "mini_vqa.yaml").read_text())["hydra"]["sweeper"]["params"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return tmp_path_factory.mktemp("world") / "shapes"
+
+
+@pytest.mark.parametrize("method", SWEEP["method"].split(","))
+def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(method, world):
+    """The hash holds the decisive configuration, the weights and the data: whoever changes one must run the sweep again."""
+    for seed in map(int, str(SWEEP["seed"]).split(",")):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            chosen = compose("run", [f"method={method}", f"seed={seed}", f"dataset.data_dir={world}"])
+        _, identity = prepare(OmegaConf.to_container(chosen, resolve=True))
+        record = records.read(records.path(RESULTS, identity))
+        assert record["status"] == "finished"
+        assert record["metrics"]["test"]["vqa_score"] > 0
+
+
+@pytest.mark.parametrize("table", ["mini", "vilt"])
+def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path):
+    for part in ("records", "costs", "paper"):
+        shutil.copytree(RESULTS / part, tmp_path / part)
+    report(table, tmp_path, formats=("md", "tex", "csv"))
+    for form in ("md", "tex", "csv"):
+        made, committed = (folder / "tables" / f"{table}.{form}" for folder in (tmp_path, RESULTS))
+        assert made.read_text() == committed.read_text()
+
+
+def test_the_readme_shows_the_committed_table():
+    text = (ROOT / "README.md").read_text()
+    shown = text.partition("<!-- table: results/tables/mini.md -->\n")[2].partition("<!-- end of table -->")[0]
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    assert len(rows) > 9
+    assert set(rows) <= set((RESULTS / "tables" / "mini.md").read_text().splitlines())
+
+
+def test_learning_rates_were_chosen_on_validation_with_as_many_trials_for_every_method():
+    tried = defaultdict(dict)
+    for file in (RESULTS / "learning_rates" / "records").rglob("*.json"):
+        record = records.read(file)
+        assert record["status"] == "finished"
+        assert record["metrics"]["test"] is None, "the test split was read while rates were chosen"
+        tried[record["identity"]["method"]][record["config"]["engine"]["lr"]] = record["metrics"]["val"]["vqa_score"]
+    chosen = yaml.safe_load((ROOT / "conf" / "recipe" / "vilt_mini-vqa.yaml").read_text())["rates"]
+    assert tried.keys() == chosen.keys()
+    for method, scores in tried.items():
+        assert len(scores) == 3
+        assert float(chosen[method]) == max(scores, key=scores.get), method
