@@ -104,7 +104,8 @@ def prepare(config: dict) -> tuple[assemble.Data, dict]:
     """The data, made first where it can be made, and which run this is.  Raises UserError where a file is missing."""
     from vltune.weights.files import find, fingerprint
 
-    weights = None if config["weights"] is None else fingerprint(find(config["weights"]))
+    source = config["backbone"].get("weights_from")
+    weights = None if config["weights"] is None else fingerprint(find(config["weights"], source))
     assemble.make_data(config)
     data = assemble.open_data(config)
     return data, identify(config, weights, data.fingerprint)

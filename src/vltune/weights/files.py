@@ -40,8 +40,10 @@ def locate(weights: str) -> Path:
     return Path(weights).expanduser()
 
 
-def find(weights: str) -> Path:
-    """The file behind `weights=`: a file, a folder that holds one, or a hub name where there is a network."""
+def find(weights: str, source: str | None = None) -> Path:
+    """The file behind `weights=`: a file, a folder that holds one, or a hub name where there is a network.
+
+    source: where the file comes from, to be told where it is missing."""
     path = locate(weights)
     if path.is_dir():
         for name in ("model.safetensors", "pytorch_model.bin"):
@@ -52,7 +54,7 @@ def find(weights: str) -> Path:
         return path
     if weights.count("/") == 1 and not path.suffix and not path.parent.exists():
         return from_hub(weights)
-    raise UserError(f"weights={weights}: no such file")
+    raise UserError(f"weights={weights}: no such file" + (f"; it comes from {source}" if source else ""))
 
 
 def from_hub(name: str) -> Path:
