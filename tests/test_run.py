@@ -163,7 +163,10 @@ def truncate(world, folder):
         (["engine.max_stepz=3"], "Could not override 'engine.max_stepz'"),
         (["engine.lr=fast"], "engine.lr=fast: must be a number"),
         (["~dataset.generate", "dataset.data_dir=nowhere"], "nowhere/vqav2/vqav2_train.arrow"),
-        (["backbone=vilt", "task=vqa"], "vilt_200k_mlm_itm.ckpt: no such file; it comes from the releases of github.com/dandelin/ViLT"),
+        (
+            ["backbone=vilt", "task=vqa"],
+            "vilt_200k_mlm_itm.ckpt: no such file; it comes from the releases of github.com/dandelin/ViLT",
+        ),
         (["weights=README.md"], "README.md: truncated or not a PyTorch checkpoint|README.md: refused"),
         (["mode=eval"], "mode=eval: say which record"),
         (["mode=eval", "from=README.md"], "README.md: broken JSON"),
