@@ -2,8 +2,9 @@
 
     python bench/train_step.py [--rounds 7] [--batch 8] [--methods lora apt ...]
 
-384 x 384 images, 40 text tokens, no padding, no dropout but LoRA's (transformers' default); float32 on a CPU, bfloat16 autocast too where there is a GPU.  Both sides run
-in this process on the same inputs, in turn; medians of the rounds, and the median of the ratios round by round.
+384 x 384 images, 40 text tokens, no padding, no dropout but LoRA's (transformers' default); float32 on a CPU, bfloat16
+autocast too where there is a GPU.  Both sides run in this process on the same inputs, in turn; medians of the rounds, and
+the median of the ratios round by round.
 """
 
 from __future__ import annotations
