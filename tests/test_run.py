@@ -130,9 +130,15 @@ def corrupt(world, folder):
     return [f"dataset.data_dir={folder}", "~dataset.generate"]
 
 
-def test_a_corrupt_image_is_refused_or_counted(job, world, tmp_path):
+@pytest.fixture
+def generated(job):
+    """The world, once a run has generated it; and the job without its data and results."""
     run("method=classifier_only", *job)
-    spoilt = [argument for argument in job if not argument.startswith("dataset.")] + corrupt(world, tmp_path / "spoilt")
+    return [argument for argument in job if not argument.startswith(("dataset.", "results_dir="))]
+
+
+def test_a_corrupt_image_is_refused_or_counted(generated, world, tmp_path):
+    spoilt = [*generated, *corrupt(world, tmp_path / "spoilt"), f"results_dir={tmp_path / 'of_spoilt'}"]
     refused = run("method=classifier_only", *spoilt, check=False)
     assert refused.returncode == 1
     assert "vqav2_train.arrow" in refused.stderr
@@ -183,12 +189,8 @@ def test_a_mistake_is_one_line(arguments, message, job):
     assert any(part in done.stderr for part in message.split("|")), done.stderr
 
 
-def test_a_truncated_arrow_file_is_one_line(job, world, tmp_path):
-    run("method=classifier_only", *job)
-    spoilt = [argument for argument in job if not argument.startswith("dataset.")] + truncate(
-        world, tmp_path / "spoilt"
-    )
-    done = run(*spoilt, check=False)
+def test_a_truncated_arrow_file_is_one_line(generated, world, tmp_path):
+    done = run(*generated, *truncate(world, tmp_path / "spoilt"), f"results_dir={tmp_path / 'of_spoilt'}", check=False)
     assert done.returncode == 2
     assert "vqav2_train.arrow" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
