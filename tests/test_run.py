@@ -108,6 +108,30 @@ def test_a_multirun_goes_on_after_a_failure(job, tmp_path):
     assert found == {99: "failed", 2: "finished", 3: "finished"}
 
 
+@pytest.mark.parametrize("whole_group", [True, False], ids=["Ctrl-C of a terminal", "SIGINT to the parent"])
+def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path, whole_group):
+    """A terminal's Ctrl-C reaches the parent and its workers; `kill` reaches the parent alone."""
+    sweep = ["-m", "method=lora", "seed=0,1,2", *job, "engine.max_steps=300"]
+    process = subprocess.Popen(
+        [sys.executable, "run.py", *sweep, "engine.checkpoint_seconds=0.05"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    folder = tmp_path / "results"
+    for _ in range(1200):
+        if list(folder.glob("runs/**/last.pt")):
+            break
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT) if whole_group else process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, errors
+    assert "Traceback" not in errors
+    states = [records.read(file)["status"] for file in folder.glob("records/**/*.json")]
+    assert set(states) == {"interrupted"}
+    assert len(states) < 3 or (os.cpu_count() or 1) > 2
+    run(*sweep)
+    assert [records.read(file)["status"] for file in folder.glob("records/**/*.json")] == ["finished"] * 3
+
+
 def test_several_devices_are_one_run(job):
     """Two processes (gloo) train on halves of each batch."""
     record = recorded(run("method=lora", *job, "engine.devices=2", "engine.accelerator=cpu"))

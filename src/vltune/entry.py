@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,11 +23,50 @@ def report_errors(conf: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Around a Hydra main.  Exit status: 2 where the command must be mended, 1 where the run failed."""
     os.environ.setdefault(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, where it would print several lines and exit
+    sweeps = any(a in ("-m", "--multirun") or a.startswith("+sweep=") for a in arguments)
+    with passing_on_signals() if sweeps else nullcontext([]) as received:
+        try:
+            check_choices(conf, arguments)
+            yield
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        except Exception as error:
+            if not received:
+                leave(error)
+    if received:
+        print(f"stopped by {signal.Signals(received[0]).name}: the same command resumes the sweep", file=sys.stderr)
+        sys.exit(128 + received[0])
+
+
+@contextmanager
+def passing_on_signals() -> Iterator[list[int]]:
+    """In the parent of a sweep: asks the workers to stop, and waits for them, where joblib would kill them.
+
+    They are sent SIGTERM whatever came, since a terminal gives a Ctrl-C to all processes and the second one stops at once.
+    """
+    received: list[int] = []
+
+    def handle(signum: int, frame) -> None:
+        received.append(signum)
+        for worker in workers():
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGTERM)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    previous = {signum: signal.signal(signum, handle) for signum in signals}
     try:
-        check_choices(conf, arguments)
-        yield
-    except Exception as error:
-        leave(error)
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+def workers() -> list[int]:
+    """Process ids of the workers that Hydra's joblib launcher started in this process."""
+    from joblib.externals.loky import reusable_executor
+
+    return list(reusable_executor._executor._processes) if reusable_executor._executor else []
 
 
 def leave(error: Exception) -> NoReturn:

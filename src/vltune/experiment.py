@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vltune import assemble
 from vltune.engine.identity import identity as identify
-from vltune.engine.interrupt import Interrupted, StopRequest
+from vltune.engine.interrupt import Interrupted, StopRequest, guard_worker
 from vltune.engine.settings import Settings
 from vltune.entry import FAILED, leave
 from vltune.errors import UserError
@@ -30,9 +30,10 @@ def run(config: dict, overrides: list[str], alone: bool) -> str:
 
     overrides: what the user typed; alone: not one of a multirun.  A run that fails ends the process when it is alone and
     raises otherwise, so that a sweep goes on."""
-    if not alone:
-        config["engine"]["threads"] = config["engine"]["threads"] or 1  # as many runs as cores
     try:
+        if not alone:
+            guard_worker()
+            config["engine"]["threads"] = config["engine"]["threads"] or 1  # as many runs as cores
         file = mode_of(config, alone)(config, overrides)
     except Interrupted as stop:
         if not alone:

@@ -16,6 +16,22 @@ class Interrupted(BaseException):
         self.exit_code = 128 + signum
 
 
+_swept: list[int] = []  # in a worker of a sweep: the signals that it has received
+
+
+def _note(signum: int, frame) -> None:
+    _swept.append(signum)
+
+
+def guard_worker() -> None:
+    """For a process that runs one run of a sweep after another: once it was asked to stop, it starts no further run."""
+    if signal.getsignal(signal.SIGTERM) is not _note:
+        for signum in SIGNALS:
+            signal.signal(signum, _note)
+    if _swept:
+        raise Interrupted(_swept[0])
+
+
 class StopRequest:
     """Within it, the first signal only raises a flag; a second Ctrl-C stops at once, losing what followed the last save."""
 
@@ -36,6 +52,8 @@ class StopRequest:
         if signum == signal.SIGINT and self.signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
+        if self.previous.get(signum) is _note:
+            _note(signum, frame)
 
     def check(self) -> None:
         if self.signum is not None:
