@@ -129,6 +129,28 @@ def test_best_keeps_the_best_on_validation(tmp_path):
         assert torch.equal(tensor, states[0][name]), name
 
 
+def test_a_run_stopped_while_it_validates_validates_again(tmp_path):
+    def scores(*values):
+        values = iter(values)
+
+        def validate():
+            value = next(values)
+            if value is None:
+                raise Interrupted(signal.SIGTERM)
+            return value
+
+        return validate
+
+    straight, expected = run(tmp_path / "straight", validate=scores(3.0, 2.0), select="best")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", validate=scores(None), select="best")
+    resumed, trained = run(tmp_path / "stopped", validate=scores(3.0, 2.0), select="best")
+    assert trained.history == expected.history
+    assert trained.best["step"] == expected.best["step"] == 6
+    for (name, a), b in zip(resumed.tuned_state().items(), straight.tuned_state().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
 def test_rates_and_decay_by_identity():
     model = make_model()
     groups = parameter_groups(model, model.head_parameters, lr=1.0, head_lr=10.0, weight_decay=0.01)

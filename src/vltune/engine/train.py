@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from vltune.engine import checkpoint
-from vltune.engine.interrupt import StopRequest
+from vltune.engine.interrupt import Interrupted, StopRequest
 from vltune.engine.optimiser import adamw, linear_schedule, parameter_groups
 from vltune.engine.order import accumulation_steps
 from vltune.engine.progress import Progress
@@ -29,6 +29,7 @@ class Progressed:
     """What training carries from step to step beside the parameters; saved in every checkpoint."""
 
     step: int = 0
+    validated: int = 0  # the last step that was scored on validation, where select=best
     best: dict | None = None  # {"metric", "step", "state"}
     history: list[dict] = field(default_factory=list)
     step_ms: list[float] = field(default_factory=list)
@@ -66,8 +67,27 @@ def train(
         if fabric.is_global_zero:
             checkpoint.save(file, state_of(at, model, optimiser))
 
+    def choose() -> None:
+        """Keeps the best on validation.  A stop in the middle saves first, and the resumed run validates again."""
+        due = at.step % (settings.val_every * data.steps_per_epoch) == 0 or at.step == total
+        if settings.select != "best" or not due or at.validated == at.step:
+            return
+        try:
+            metric = validate()
+        except Interrupted:
+            save()
+            raise
+        at.validated = at.step
+        at.history.append({"step": at.step, f"val/{model.task.metric}": metric})
+        log(at.history[-1], at.step)
+        if at.best is None or metric > at.best["metric"]:
+            state = {name: tensor.cpu().clone() for name, tensor in model.tuned_state().items()}
+            at.best = {"metric": metric, "step": at.step, "state": state}
+        model.train()
+
     try:
         while at.step < total:
+            choose()
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(at.step)
             loss, seconds = 0.0, 0.0
@@ -103,20 +123,11 @@ def train(
                 at.history.append({"step": at.step, "train/loss": value, "train/lr": rates[0] * factor(at.step - 1)})
                 log(at.history[-1], at.step)
                 progress.step(0, loss=value)
-            if settings.select == "best" and (
-                at.step % (settings.val_every * data.steps_per_epoch) == 0 or at.step == total
-            ):
-                metric = validate()
-                at.history.append({"step": at.step, f"val/{model.task.metric}": metric})
-                log(at.history[-1], at.step)
-                if at.best is None or metric > at.best["metric"]:
-                    state = {name: tensor.cpu().clone() for name, tensor in model.tuned_state().items()}
-                    at.best = {"metric": metric, "step": at.step, "state": state}
-                model.train()
             if stop.signum is not None or time.monotonic() - saved > settings.checkpoint_seconds:
                 save()
                 saved = time.monotonic()
                 stop.check()
+        choose()
         save()
     finally:
         progress.close()
