@@ -221,3 +221,40 @@ def test_soft_targets_are_what_the_loss_sees():
     targets = task.targets(batch, torch.zeros(1))
     expected = torch.stack([one_hot(torch.tensor(i), 4) + 0.3 * one_hot(torch.tensor(3), 4) for i in range(3)])
     torch.testing.assert_close(targets, expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "role", "name", "spread"),
+    [
+        (lambda: LoRA(rank=8, init_std=0.5), "query", "down.weight", 0.5),
+        (lambda: Adapter(bottleneck=32, init_std=0.3), "attention_output", "up.weight", 0.3),
+        (lambda: ScaledParallelAdapter(bottleneck=32, init_std=0.4), "attention_output", "down.weight", 0.4),
+        (lambda: APT(prompts=40, prompt_std=0.7), "attention_output", "prompts", 0.7),
+        (lambda: APT(prompts=4, rank=32, map_std=0.2), "attention_output", "map.0.weight", 0.2),
+        (lambda: DeepPrompt(prompts=40, init_bound=0.6), "memory", "prompts", 0.6 / 3**0.5),
+        (lambda: ShallowPrompt(prompts=40), "sequence", "prompts", 32**-0.5),
+    ],
+)
+def test_initialisation_is_as_configured(make, role, name, spread):
+    torch.manual_seed(0)
+    delta = make().delta(next(site for site in sites(tiny.vilt()) if site.role == role))
+    assert delta.get_parameter(name).std().item() == pytest.approx(spread, rel=0.1)
+
+
+def test_the_most_patches_are_drawn_in_training_and_fixed_otherwise():
+    backbone = tiny.vilt(max_image_len=5)
+    batch = tiny.batch()
+    with torch.no_grad():
+        first, mask = backbone.image(batch["image"], batch["image_size"], 5)
+        again, _ = backbone.image(batch["image"], batch["image_size"], 5)
+        assert first.shape[1] == 1 + 5
+        assert mask.all()
+        assert torch.equal(first, again)
+        backbone.train()
+        drawn = [backbone.image(batch["image"], batch["image_size"], 5)[0] for _ in range(3)]
+        assert not torch.equal(drawn[0], drawn[1])
+        every, _ = backbone.image(batch["image"], batch["image_size"], -1)
+    for tokens in (first, *drawn):
+        for kept, available in zip(tokens, every, strict=True):
+            assert all((available - token).abs().sum(-1).min() < 1e-5 for token in kept)
+            assert len({tuple(token.tolist()) for token in kept}) == 6

@@ -93,6 +93,6 @@ def test_a_configuration_names_only_what_is_in_vltune():
 
 def test_a_misspelt_setting_of_a_method_is_told():
     with pytest.raises(
-        assemble.UserError, match=r"method\.rnak: lora has no such setting; it has rank, dropout, roles"
+        assemble.UserError, match=r"method\.rnak: lora has no such setting; it has rank, dropout, init_std, roles"
     ):
         assemble.build_method(composed("method=lora", "+method.rnak=3")["method"])

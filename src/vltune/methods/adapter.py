@@ -15,20 +15,25 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class Adapter(Method):
-    def __init__(self, bottleneck: int = 96, roles: Sequence[str] = ("attention_output", "feed_forward_output")):
-        self.bottleneck, self.roles = bottleneck, roles
+    def __init__(
+        self,
+        bottleneck: int = 96,
+        init_std: float = 0.01,
+        roles: Sequence[str] = ("attention_output", "feed_forward_output"),
+    ):
+        self.bottleneck, self.init_std, self.roles = bottleneck, init_std, roles
 
     def delta(self, site: Site) -> Delta:
-        return Bottleneck(site.width, check_size("bottleneck", self.bottleneck))
+        return Bottleneck(site.width, check_size("bottleneck", self.bottleneck), self.init_std)
 
 
 class Bottleneck(Delta):
-    def __init__(self, width: int, bottleneck: int):
+    def __init__(self, width: int, bottleneck: int, init_std: float):
         super().__init__()
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for layer in (self.down, self.up):
-            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.normal_(layer.weight, std=init_std)
             nn.init.zeros_(layer.bias)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class APT(Method):
         map: str = "low_rank",
         scale: str = "max",
         dropout: float = 0.0,
+        prompt_std: float = 0.02,
+        map_std: float = 1.0,
         roles: Sequence[str] = ("attention_output",),
     ):
         for name, value, known in (
@@ -47,16 +49,17 @@ class APT(Method):
                 raise UserError(f"method.{name}={value}: must be one of {', '.join(known)}")
         self.prompts, self.rank, self.roles, self.dropout = prompts, rank, roles, dropout
         self.activation, self.map, self.scale = activation, map, scale
+        self.prompt_std, self.map_std = prompt_std, map_std
 
     def delta(self, site: Site) -> Delta:
         rank = check_size("rank", self.rank, site.width) if self.map == "low_rank" else 0
         prompts = check_size("prompts", self.prompts)
-        return ApproximatedPrompts(
-            site.width, prompts, self.activation, prompt_map(self.map, site.width, rank), self.scale, self.dropout
-        )
+        map = prompt_map(self.map, site.width, rank, self.map_std)
+        start = self.prompt_std * torch.randn(prompts, site.width)
+        return ApproximatedPrompts(start, self.activation, map, self.scale, self.dropout)
 
 
-def prompt_map(kind: str, width: int, rank: int) -> nn.Module | None:
+def prompt_map(kind: str, width: int, rank: int, std: float) -> nn.Module | None:
     """The map from prompts to what is added to their keys, zero at the start; (P, width) -> (P, width)."""
     if kind == "none":
         return None
@@ -64,15 +67,17 @@ def prompt_map(kind: str, width: int, rank: int) -> nn.Module | None:
         layers = [nn.Linear(width, width, bias=False)]
     else:
         layers = [nn.Linear(width, rank, bias=False), nn.Linear(rank, width, bias=False)]
-        nn.init.normal_(layers[0].weight)
+        nn.init.normal_(layers[0].weight, std=std)
     nn.init.zeros_(layers[-1].weight)
     return nn.Sequential(*layers)
 
 
 class ApproximatedPrompts(Delta):
-    def __init__(self, width: int, prompts: int, activation: str, map: nn.Module | None, scale: str, dropout: float):
+    """start: (P, width), what the prompts are at first."""
+
+    def __init__(self, start: Tensor, activation: str, map: nn.Module | None, scale: str, dropout: float):
         super().__init__()
-        self.prompts = nn.Parameter(torch.randn(prompts, width) * 0.02)
+        self.prompts = nn.Parameter(start)
         self.map = map
         self.log_scale = nn.Parameter(torch.zeros(1))
         self.weight_scale = None if scale == "max" else nn.Parameter(torch.full((1,), float(scale == "learned")))

@@ -17,17 +17,19 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class DeepPrompt(Method):
-    def __init__(self, prompts: int = 200, roles: Sequence[str] = ("memory",)):
-        self.prompts, self.roles = prompts, roles
+    def __init__(self, prompts: int = 200, init_bound: float | None = None, roles: Sequence[str] = ("memory",)):
+        self.prompts, self.init_bound, self.roles = prompts, init_bound, roles
 
     def delta(self, site: Site) -> Delta:
-        return MemoryPrompts(site.width, check_size("prompts", self.prompts))
+        return MemoryPrompts(site.width, check_size("prompts", self.prompts), self.init_bound)
 
 
 class MemoryPrompts(Delta):
-    def __init__(self, width: int, prompts: int):
+    def __init__(self, width: int, prompts: int, init_bound: float | None):
         super().__init__()
-        bound = math.sqrt(3 / width)  # Xavier-uniform with fan-in = fan-out = width; VPT's bound at width 768
+        bound = (
+            math.sqrt(3 / width) if init_bound is None else init_bound
+        )  # Xavier-uniform with fan-in = fan-out = width; VPT's bound at width 768
         self.prompts = nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
 
     def forward(self, prepare: Callable[[Tensor], Tensor] = lambda prompts: prompts) -> Tensor:

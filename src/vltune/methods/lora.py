@@ -17,22 +17,24 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class LoRA(Method):
-    def __init__(self, rank: int = 4, dropout: float = 0.1, roles: Sequence[str] = ("query", "value")):
-        self.rank, self.dropout, self.roles = rank, dropout, roles
+    def __init__(
+        self, rank: int = 4, dropout: float = 0.1, init_std: float = 1.0, roles: Sequence[str] = ("query", "value")
+    ):
+        self.rank, self.dropout, self.init_std, self.roles = rank, dropout, init_std, roles
 
     def delta(self, site: Site) -> Delta:
         rank = check_size("rank", self.rank, min(site.in_width, site.width))
-        return LowRank(site.in_width, site.width, rank, self.dropout)
+        return LowRank(site.in_width, site.width, rank, self.dropout, self.init_std)
 
 
 class LowRank(Delta):
-    def __init__(self, in_width: int, width: int, rank: int, dropout: float):
+    def __init__(self, in_width: int, width: int, rank: int, dropout: float, init_std: float):
         super().__init__()
         self.down = nn.Linear(in_width, rank, bias=False)
         self.up = nn.Linear(rank, width, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.unmerged: tuple[nn.Parameter, ...] = ()  # a tuple, so that it is no parameter of this module
-        nn.init.normal_(self.down.weight)
+        nn.init.normal_(self.down.weight, std=init_std)
         nn.init.zeros_(self.up.weight)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:

@@ -15,22 +15,29 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class ScaledParallelAdapter(Method):
-    def __init__(self, bottleneck: int = 96, scale: float = 4.0, roles: Sequence[str] = ("attention_output",)):
-        self.bottleneck, self.scale, self.roles = bottleneck, scale, roles
+    def __init__(
+        self,
+        bottleneck: int = 96,
+        scale: float = 4.0,
+        init_std: float = 0.02,
+        roles: Sequence[str] = ("attention_output",),
+    ):
+        self.bottleneck, self.scale, self.init_std, self.roles = bottleneck, scale, init_std, roles
 
     def delta(self, site: Site) -> Delta:
-        return ParallelBottleneck(site.in_width, site.width, check_size("bottleneck", self.bottleneck), self.scale)
+        bottleneck = check_size("bottleneck", self.bottleneck)
+        return ParallelBottleneck(site.in_width, site.width, bottleneck, self.scale, self.init_std)
 
 
 class ParallelBottleneck(Delta):
-    def __init__(self, in_width: int, width: int, bottleneck: int, scale: float):
+    def __init__(self, in_width: int, width: int, bottleneck: int, scale: float, init_std: float):
         super().__init__()
         self.scale = scale
         self.norm = nn.LayerNorm(in_width)
         self.down = nn.Linear(in_width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for layer in (self.down, self.up):
-            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.normal_(layer.weight, std=init_std)
             nn.init.zeros_(layer.bias)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:

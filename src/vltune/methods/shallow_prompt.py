@@ -15,17 +15,19 @@ from vltune.sites import Delta, Method, TokenSite, check_size
 
 
 class ShallowPrompt(Method):
-    def __init__(self, prompts: int = 200, roles: Sequence[str] = ("sequence",)):
-        self.prompts, self.roles = prompts, roles
+    def __init__(self, prompts: int = 200, init_bound: float | None = None, roles: Sequence[str] = ("sequence",)):
+        self.prompts, self.init_bound, self.roles = prompts, init_bound, roles
 
     def delta(self, site: TokenSite) -> Delta:
-        return InputPrompts(site.width, check_size("prompts", self.prompts))
+        return InputPrompts(site.width, check_size("prompts", self.prompts), self.init_bound)
 
 
 class InputPrompts(Delta):
-    def __init__(self, width: int, prompts: int):
+    def __init__(self, width: int, prompts: int, init_bound: float | None):
         super().__init__()
-        bound = math.sqrt(3 / width)  # Xavier-uniform with fan-in = fan-out = width; VPT's bound at width 768
+        bound = (
+            math.sqrt(3 / width) if init_bound is None else init_bound
+        )  # Xavier-uniform with fan-in = fan-out = width; VPT's bound at width 768
         self.prompts = nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
 
     def forward(self) -> Tensor:
