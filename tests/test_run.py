@@ -27,6 +27,18 @@ def run(*arguments, check=True, **environment):
     return done
 
 
+def started(folder, *arguments):
+    """A process in a group of its own, once a run of it has written its first checkpoint under `folder`."""
+    command = [sys.executable, "run.py", *arguments, "engine.checkpoint_seconds=0.05"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    for _ in range(1200):
+        if list(folder.glob("runs/**/last.pt")):
+            break
+        time.sleep(0.05)
+    return process
+
+
 def recorded(done):
     last = done.stdout.splitlines()[-1]
     assert last.startswith("record: ")
@@ -79,15 +91,8 @@ def test_the_main_job(job, tmp_path):
 def test_a_run_stopped_by_sigterm_resumes_to_the_same_record(job, tmp_path):
     long = [*job, "engine.max_steps=150"]
     expected = recorded(run("method=lora", *long, f"results_dir={tmp_path / 'straight'}"))
-    process = subprocess.Popen(
-        [sys.executable, "run.py", "method=lora", *long, "engine.checkpoint_seconds=0.05"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
     folder = tmp_path / "results"
-    for _ in range(600):
-        if list(folder.glob("runs/**/last.pt")):
-            break
-        time.sleep(0.05)
+    process = started(folder, "method=lora", *long)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, errors
@@ -112,15 +117,8 @@ def test_a_multirun_goes_on_after_a_failure(job, tmp_path):
 def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path, whole_group):
     """A terminal's Ctrl-C reaches the parent and its workers; `kill` reaches the parent alone."""
     sweep = ["-m", "method=lora", "seed=0,1,2", *job, "engine.max_steps=300"]
-    process = subprocess.Popen(
-        [sys.executable, "run.py", *sweep, "engine.checkpoint_seconds=0.05"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
     folder = tmp_path / "results"
-    for _ in range(1200):
-        if list(folder.glob("runs/**/last.pt")):
-            break
-        time.sleep(0.05)
+    process = started(folder, *sweep)
     os.killpg(process.pid, signal.SIGINT) if whole_group else process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, errors

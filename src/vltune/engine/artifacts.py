@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from vltune.atomic import replacing
 from vltune.engine.checkpoint import writing
@@ -14,12 +14,7 @@ from vltune.tasks.model import Model
 
 def write_tuned(path: Path, model: Model) -> int:
     """Saves what was trained, and nothing else; returns the file's bytes."""
-    from safetensors.torch import save_file
-
-    state = {name: tensor.contiguous() for name, tensor in model.tuned_state().items()}
-    with replacing(path) as temporary, writing(path):
-        save_file(state, temporary)
-    return path.stat().st_size
+    return write_tensors(path, model.tuned_state())
 
 
 def read_tuned(path: Path, model: Model) -> None:
@@ -35,12 +30,15 @@ def read_tuned(path: Path, model: Model) -> None:
 
 def write_backbone(path: Path, model: Model) -> int:
     """Saves a pretrained backbone in half precision, its pretraining heads beside it under `task.`"""
+    heads = {f"task.{name}": tensor for name, tensor in model.task.state_dict().items()}
+    return write_tensors(path, {name: t.half() for name, t in (model.backbone.state_dict() | heads).items()})
+
+
+def write_tensors(path: Path, state: dict[str, Tensor]) -> int:
     from safetensors.torch import save_file
 
-    heads = {f"task.{name}": tensor for name, tensor in model.task.state_dict().items()}
-    state = {name: t.to(torch.float16).contiguous() for name, t in (model.backbone.state_dict() | heads).items()}
     with replacing(path) as temporary, writing(path):
-        save_file(state, temporary)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
     return path.stat().st_size
 
 
