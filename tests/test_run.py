@@ -89,7 +89,7 @@ def test_the_main_job(job, tmp_path):
 
 
 def test_a_run_stopped_by_sigterm_resumes_to_the_same_record(job, tmp_path):
-    long = [*job, "engine.max_steps=150"]
+    long = [*job, "engine.max_steps=400"]
     expected = recorded(run("method=lora", *long, f"results_dir={tmp_path / 'straight'}"))
     folder = tmp_path / "results"
     process = started(folder, "method=lora", *long)
@@ -116,7 +116,7 @@ def test_a_multirun_goes_on_after_a_failure(job, tmp_path):
 @pytest.mark.parametrize("whole_group", [True, False], ids=["Ctrl-C of a terminal", "SIGINT to the parent"])
 def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path, whole_group):
     """A terminal's Ctrl-C reaches the parent and its workers; `kill` reaches the parent alone."""
-    sweep = ["-m", "method=lora", "seed=0,1,2", *job, "engine.max_steps=300"]
+    sweep = ["-m", "method=lora", "seed=0,1,2", *job, "engine.max_steps=1500"]
     folder = tmp_path / "results"
     process = started(folder, *sweep)
     os.killpg(process.pid, signal.SIGINT) if whole_group else process.send_signal(signal.SIGINT)
