@@ -18,20 +18,35 @@ from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.sites import merge, merged, sites, tuned_sites, unmerge
 from vltune.tasks.model import Model
+from vltune.tasks.nlvr2 import NLVR2
+from vltune.tasks.retrieval import Retrieval
+from vltune.tasks.snli_ve import SNLIVE
 from vltune.tasks.vqa import VQA
 
-BACKBONES = {"vilt": tiny.vilt}
-TASKS = {"vqa": lambda width: VQA(width, tiny.ANSWERS)}
-# method -> (how it is made, its parameters on a tiny backbone of 2 layers of width 32, whether it starts as the identity)
+# backbone -> (how it is made, the sizes of its images)
+BACKBONES = {"vilt": (tiny.vilt, tiny.SIZES), "meter": (tiny.meter, tiny.SQUARE)}
+TASKS = {
+    "vqa": lambda in_width, width: VQA(in_width, width, tiny.ANSWERS),
+    "nlvr2": NLVR2,
+    "retrieval": lambda in_width, width: Retrieval(in_width),
+    "snli_ve": SNLIVE,
+}
+# method -> (how it is made, its parameters at one site of width 32, whether it starts as the identity)
 METHODS = {
     "full": (Full, None, True),
     "classifier_only": (ClassifierOnly, 0, True),
     "shallow_prompt": (lambda: ShallowPrompt(prompts=5), 5 * 32, False),
-    "deep_prompt": (lambda: DeepPrompt(prompts=5), 2 * 5 * 32, False),
-    "lora": (lambda: LoRA(rank=2), 2 * 2 * 2 * 2 * 32, True),
-    "adapter": (lambda: Adapter(bottleneck=6), 4 * (2 * 6 * 32 + 6 + 32), False),
-    "scaled_pa": (lambda: ScaledParallelAdapter(bottleneck=6), 2 * (2 * 6 * 32 + 6 + 32 + 2 * 32), False),
-    "apt": (lambda: APT(prompts=5, rank=2), 2 * (5 * 32 + 2 * 2 * 32 + 1), False),
+    "deep_prompt": (lambda: DeepPrompt(prompts=5), 5 * 32, False),
+    "lora": (lambda: LoRA(rank=2), 2 * 2 * 32, True),
+    "adapter": (lambda: Adapter(bottleneck=6), 2 * 6 * 32 + 6 + 32, False),
+    "scaled_pa": (lambda: ScaledParallelAdapter(bottleneck=6), 2 * 6 * 32 + 6 + 32 + 2 * 32, False),
+    "apt": (lambda: APT(prompts=5, rank=2), 5 * 32 + 2 * 2 * 32 + 1, False),
+}
+# How many sites each method has on a backbone of 2 layers; METER's layers are of two streams, each with self- and
+# cross-attention.
+SITES = {
+    "vilt": {"shallow_prompt": 1, "deep_prompt": 2, "lora": 4, "adapter": 4, "scaled_pa": 2, "apt": 2},
+    "meter": {"shallow_prompt": 2, "deep_prompt": 8, "lora": 16, "adapter": 12, "scaled_pa": 8, "apt": 8},
 }
 APT_VARIANTS = {
     "softmax": {"activation": "softmax"},
@@ -45,12 +60,19 @@ APT_VARIANTS = {
 
 @pytest.fixture(params=BACKBONES)
 def backbone(request):
-    return BACKBONES[request.param]()
+    made = BACKBONES[request.param][0]()
+    made.name = request.param
+    return made
+
+
+@pytest.fixture
+def batch(backbone):
+    return tiny.batch(BACKBONES[backbone.name][1])
 
 
 @pytest.fixture(params=TASKS)
 def make_task(request):
-    return TASKS[request.param]
+    return lambda backbone: TASKS[request.param](backbone.pooled_width, backbone.width)
 
 
 def disturb(model, scale=0.1):
@@ -64,11 +86,11 @@ def disturb(model, scale=0.1):
 
 @pytest.mark.parametrize("method", METHODS)
 class TestMethod:
-    def test_starts_as_promised(self, method, backbone, make_task):
+    def test_starts_as_promised(self, method, backbone, make_task, batch):
         make, _, identity = METHODS[method]
-        batch, untouched = tiny.batch(), copy.deepcopy(backbone)
+        untouched = copy.deepcopy(backbone)
         torch.manual_seed(0)
-        task = make_task(backbone.pooled_width).eval()
+        task = make_task(backbone).eval()
         model = Model(backbone, task, make()).eval()
         with torch.no_grad():
             ours, before = model(batch), task(untouched, batch)
@@ -81,7 +103,7 @@ class TestMethod:
         make, size, _ = METHODS[method]
         own = {id(p) for p in backbone.parameters()}
         always = {id(p) for p in backbone.always_trained()}
-        task = make_task(backbone.pooled_width)
+        task = make_task(backbone)
         model = Model(backbone, task, make())
         trained = {id(p) for p in model.parameters() if p.requires_grad}
         assert trained >= always | {id(p) for p in task.parameters()}
@@ -92,13 +114,13 @@ class TestMethod:
             assert trained == {id(p) for p in model.parameters()}
         else:
             assert trained & own == always
-            assert sum(p.numel() for p in made) == sum(p.numel() for p in model.method_parameters) == size
+            expected = SITES[backbone.name].get(method, 0) * size
+            assert sum(p.numel() for p in made) == sum(p.numel() for p in model.method_parameters) == expected
 
-    def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task):
-        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]())
+    def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task, batch):
+        model = Model(backbone, make_task(backbone), METHODS[method][0]())
         disturb(model)
         model.train()
-        batch = tiny.batch()
         model.task.loss(model(batch), batch).backward()
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -109,15 +131,15 @@ class TestMethod:
 
     def test_backbone_keys_are_unchanged(self, method, backbone, make_task):
         before = set(backbone.state_dict())
-        Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]())
+        Model(backbone, make_task(backbone), METHODS[method][0]())
         added = set(backbone.state_dict()) - before
         assert before <= set(backbone.state_dict())
         assert all(".delta." in key for key in added)
 
-    def test_merging_changes_nothing(self, method, backbone, make_task):
-        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+    def test_merging_changes_nothing(self, method, backbone, make_task, batch):
+        model = Model(backbone, make_task(backbone), METHODS[method][0]()).eval()
         disturb(model)
-        batch, keys = tiny.batch(), set(model.state_dict())
+        keys = set(model.state_dict())
         saved = {key: tensor.clone() for key, tensor in model.state_dict().items()}
         with torch.no_grad():
             plain = model(batch)
@@ -131,42 +153,36 @@ class TestMethod:
         for key, tensor in model.state_dict().items():
             assert torch.equal(tensor, saved[key]), key
 
-    def test_the_last_layer_for_the_class_token_alone_gives_the_same(self, method, backbone, make_task):
-        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+    def test_the_last_layer_for_the_class_token_alone_gives_the_same(self, method, backbone, make_task, batch):
+        model = Model(backbone, make_task(backbone), METHODS[method][0]()).eval()
         disturb(model)
         with torch.no_grad():
-            one = model(tiny.batch())
+            one = model(batch)
             backbone.last_layer = "all"
-            every = model(tiny.batch())
+            every = model(batch)
         torch.testing.assert_close(one, every, atol=1e-5, rtol=1e-5)
 
-    def test_padding_is_masked(self, method, backbone, make_task):
+    def test_padding_is_masked(self, method, backbone, make_task, batch):
         """An example alone and the same beside longer texts and larger images."""
-        model = Model(backbone, make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+        model = Model(backbone, make_task(backbone), METHODS[method][0]()).eval()
         disturb(model)
-        batch = tiny.batch()
-        alone = {
-            "text_ids": batch["text_ids"][1:2, :7],
-            "text_mask": batch["text_mask"][1:2, :7],
-            "image": batch["image"][1:2, :, :48, :64],
-            "image_size": batch["image_size"][1:2],
-        }
+        alone = tiny.alone(batch, 1, 7, batch["image_size"][1].tolist())
         with torch.no_grad():
-            torch.testing.assert_close(model(alone)[0], model(batch)[1], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(model(alone)[0, :1], model(batch)[1, :1], atol=1e-5, rtol=1e-4)
 
-    def test_saves_and_loads(self, method, backbone, make_task):
-        model = Model(copy.deepcopy(backbone), make_task(backbone.pooled_width), METHODS[method][0]()).eval()
-        other = Model(copy.deepcopy(backbone), make_task(backbone.pooled_width), METHODS[method][0]()).eval()
+    def test_saves_and_loads(self, method, backbone, make_task, batch):
+        model = Model(copy.deepcopy(backbone), make_task(backbone), METHODS[method][0]()).eval()
+        other = Model(copy.deepcopy(backbone), make_task(backbone), METHODS[method][0]()).eval()
         disturb(model)
         other.load_tuned(model.tuned_state())
         with torch.no_grad():
-            assert torch.equal(model(tiny.batch()), other(tiny.batch()))
+            assert torch.equal(model(batch), other(batch))
 
 
 @pytest.mark.parametrize("variant", APT_VARIANTS)
 def test_apt_variants_train_and_fold(variant):
     backbone = tiny.vilt()
-    model = Model(backbone, VQA(backbone.pooled_width, tiny.ANSWERS), APT(prompts=5, rank=2, **APT_VARIANTS[variant]))
+    model = Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), APT(prompts=5, rank=2, **APT_VARIANTS[variant]))
     disturb(model)
     batch = tiny.batch()
     model.task.loss(model(batch), batch).backward()
@@ -203,7 +219,11 @@ def test_apt_is_its_equation():
         (lambda: ShallowPrompt(prompts=-1), "method.prompts=-1"),
         (lambda: Adapter(bottleneck=0), "method.bottleneck=0"),
         (lambda: Adapter(bottleneck="six"), "method.bottleneck=six"),
-        (lambda: LoRA(roles=["qery"]), "no site of Vilt has the role 'qery'; it offers attention_output, feed_forward"),
+        (lambda: LoRA(roles=["qery"]), "method.roles: there is no role 'qery'; there are query, key, value"),
+        (
+            lambda: DeepPrompt(roles=["cross_memory"]),
+            "Vilt has no such site with method.sites_in=fusion; it offers att",
+        ),
         (lambda: APT(activation="gelu"), "method.activation=gelu: must be one of relu, softmax"),
         (lambda: APT(map="half"), "method.map=half: must be one of low_rank, full, none"),
         (lambda: APT(scale="min"), "method.scale=min: must be one of max, learned, gated"),
@@ -217,7 +237,7 @@ def test_wrong_settings_are_told_in_one_line(make, message):
 
 
 def test_soft_targets_are_what_the_loss_sees():
-    task, batch = VQA(tiny.WIDTH, tiny.ANSWERS), tiny.batch()
+    task, batch = VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), tiny.batch()
     targets = task.targets(batch, torch.zeros(1))
     expected = torch.stack([one_hot(torch.tensor(i), 4) + 0.3 * one_hot(torch.tensor(3), 4) for i in range(3)])
     torch.testing.assert_close(targets, expected)

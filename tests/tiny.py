@@ -2,6 +2,7 @@
 
 import torch
 
+from vltune.backbones.meter import Meter
 from vltune.backbones.vilt import Vilt
 
 WIDTH, ANSWERS, VOCABULARY, TEXT = 32, ["yes", "no", "red", "2"], 120, 12
@@ -9,26 +10,76 @@ WIDTH, ANSWERS, VOCABULARY, TEXT = 32, ["yes", "no", "red", "2"], 120, 12
 
 def vilt(**more):
     torch.manual_seed(0)
-    sizes = {"width": WIDTH, "layers": 2, "heads": 4, "hidden": 64, "patch_size": 16, "image_size": 64}
+    sizes = {
+        "width": WIDTH,
+        "layers": 2,
+        "heads": 4,
+        "hidden": 64,
+        "patch_size": 16,
+        "image_size": 64,
+        "token_types": 3,
+    }
     return Vilt(**{**sizes, "vocabulary_size": VOCABULARY, "max_text_len": TEXT, "dropout": 0.0, **more}).eval()
 
 
-def batch(images=3, sizes=((64, 80), (48, 64), (64, 64)), text_lengths=(12, 7, 9), seed=0):
-    """Images of several sizes, zero-padded; texts of several lengths."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes, lengths = torch.tensor(sizes[:images]), torch.tensor(text_lengths[:images])
+def meter(**more):
+    torch.manual_seed(0)
+    tower = {"layers": 2, "heads": 2, "hidden": 48}
+    text = {**tower, "width": 24, "vocabulary_size": VOCABULARY, "positions": TEXT + 2, "dropout": 0.0}
+    image = {**tower, "kind": "clip", "width": 40, "patch_size": 16, "image_size": 64}
+    sizes = {"width": WIDTH, "layers": 2, "heads": 4, "hidden": 64, "token_types": 3, "dropout": 0.0}
+    return Meter(text_tower=text, image_tower="clip", image_towers={"clip": image}, **{**sizes, **more}).eval()
+
+
+SIZES = ((64, 80), (48, 64), (64, 64))  # images that differ, for backbones that take any
+SQUARE = ((64, 64),) * 3
+
+
+def images(sizes=SIZES, seed=0):
+    """Zero-padded at the right and bottom, and each one's height and width."""
+    sizes = torch.tensor(sizes)
     height, width = sizes.amax(0).tolist()
-    image = torch.randn(images, 3, height, width, generator=generator)
-    for i, (h, w) in enumerate(sizes.tolist()):
-        image[i, :, h:], image[i, :, :, w:] = 0, 0
-    length = int(lengths.max())
-    return {
-        "ids": list(range(images)),
-        "text_ids": torch.randint(1, VOCABULARY, (images, length), generator=generator),
-        "text_mask": torch.arange(length) < lengths[:, None],
-        "image": image,
-        "image_size": sizes,
-        "answer_labels": [[i % len(ANSWERS), 3] for i in range(images)],
-        "answer_scores": [[1.0, 0.3] for _ in range(images)],
-        "labelled": [True] * images,
+    image = torch.randn(len(sizes), 3, height, width, generator=torch.Generator().manual_seed(seed))
+    for row, (h, w) in zip(image, sizes.tolist(), strict=True):
+        row[:, h:], row[:, :, w:] = 0, 0
+    return image, sizes
+
+
+def texts(lengths=(12, 7, 9), seed=0):
+    lengths = torch.tensor(lengths)
+    ids = torch.randint(
+        1, VOCABULARY, (len(lengths), int(lengths.max())), generator=torch.Generator().manual_seed(seed)
+    )
+    return ids, torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+FALSE_CAPTIONS = 2
+
+
+def batch(sizes=SIZES, seed=0):
+    """Three examples for every task: images of several sizes, texts of several lengths."""
+    count = len(sizes)
+    made = {"ids": list(range(count)), "pair": ["a", "a", "b"][:count], "label": torch.arange(count) % 2}
+    for number, name in enumerate(("image", "image_0", "image_1")):
+        made[name], made[f"{name}_size"] = images(sizes, seed + number)
+    made["text_ids"], made["text_mask"] = texts((12, 7, 9)[:count], seed)
+    lengths = (5, 9, 8, 9, 7, 6)[: FALSE_CAPTIONS * count]
+    made["false_text_ids"], made["false_text_mask"] = texts(lengths, seed + 1)
+    return made | {
+        "answer_labels": [[i % len(ANSWERS), 3] for i in range(count)],
+        "answer_scores": [[1.0, 0.3] for _ in range(count)],
+        "labelled": [True] * count,
     }
+
+
+def alone(batch, row, text_length, image_length):
+    """One example of a batch by itself, without padding."""
+    height, width = image_length
+    made = {
+        "text_ids": batch["text_ids"][row : row + 1, :text_length],
+        "text_mask": batch["text_mask"][row : row + 1, :text_length],
+    }
+    for name in ("image", "image_0", "image_1"):
+        made[name] = batch[name][row : row + 1, :, :height, :width]
+        made[f"{name}_size"] = batch[f"{name}_size"][row : row + 1]
+    return made

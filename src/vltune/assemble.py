@@ -32,20 +32,22 @@ def find(target: str) -> Callable:
 
 
 def build(spec: dict, **more: Any) -> Any:
-    """Calls `_target_` with those of the other keys that it takes, and with `more`."""
+    """Calls `_target_` with those of the other keys and of `more` that it takes."""
     make = find(spec["_target_"])
     takes = inspect.signature(make).parameters
-    return make(**{key: value for key, value in spec.items() if key in takes}, **more)
+    return make(**{key: value for key, value in (spec | more).items() if key in takes})
 
 
 def build_method(spec: dict):
-    """A method takes every key of its configuration, so that a misspelt one is told."""
-    make, given = find(spec["_target_"]), {k: v for k, v in spec.items() if k not in ("_target_", "name")}
+    """A method takes every key of its configuration, so that a misspelt one is told; `sites_in` is every method's."""
+    make, given = find(spec["_target_"]), {k: v for k, v in spec.items() if k not in ("_target_", "name", "sites_in")}
     known = inspect.signature(make).parameters
     for key in given:
         if key not in known:
             raise UserError(f"method.{key}: {spec['name']} has no such setting; it has {', '.join(known) or 'none'}")
-    return make(**given)
+    method = make(**given)
+    method.sites_in = spec.get("sites_in", method.sites_in)
+    return method
 
 
 def settings(config: dict) -> Settings:
@@ -68,11 +70,11 @@ def make_data(config: dict) -> None:
 
 
 def tokenizer(config: dict):
-    from vltune.data.tokenizer import Tokenizer
     from vltune.weights.files import locate
 
     spec = config["backbone"]
-    return Tokenizer(locate(spec["tokenizer"]["vocabulary"]), spec["max_text_len"])
+    files = {key: locate(value) for key, value in spec["tokenizer"].items() if key != "_target_"}
+    return find(spec["tokenizer"]["_target_"])(**files, max_length=spec["max_text_len"])
 
 
 @dataclass
@@ -94,25 +96,33 @@ def open_data(config: dict) -> Data:
 
 def open_files(config: dict) -> Data:
     from vltune.data.collate import Collate
-    from vltune.data.transforms import MinMaxResize
     from vltune.engine.source import TrainingData
 
     dataset, settings, folder = config["dataset"], config["engine"], data_folder(config)
     words = tokenizer(config)
-    transform = MinMaxResize(**config["backbone"]["transform"], randaugment=dataset["randaugment"])
-    read = partial(
-        find(config["task"]["reader"]), folder, tokenizer=words, transform=transform, images=dataset["images"]
+    transform = build(config["backbone"]["transform"], randaugment=dataset["randaugment"])
+    reader = config["task"] | {"_target_": config["task"]["reader"], "images": dataset["images"]}
+    read = cache(
+        lambda name: (
+            build(reader, data_dir=folder, splits=dataset[name], tokenizer=words, transform=transform)
+            if dataset[name]
+            else None
+        )
     )
-    train = read(dataset["train"])
-    collate = Collate(words.pad_id, transform.mean, transform.std)
+    train, collate = read("train"), Collate(words.pad_id, transform.mean, transform.std)
     return Data(
         training=lambda: TrainingData(train, collate, settings["batch_size"], config["seed"], settings["workers"]),
-        split=cache(lambda name: read(dataset[name]) if dataset[name] else None),
+        split=read,
         collate=collate,
-        facts={"answers": train.answers or [str(i) for i in range(dataset["answers"])]},
+        facts=facts(config) | train.facts,
         fingerprint=train.fingerprint,
         eval_batch_size=settings["eval_batch_size"],
     )
+
+
+def facts(config: dict) -> dict:
+    """What a task's head is built from where no data is read, or where the data does not tell."""
+    return {"answers": [str(i) for i in range(config["dataset"].get("answers", 0))]}
 
 
 def open_generated(config: dict) -> Data:
@@ -157,10 +167,14 @@ def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
     from vltune.tasks.model import Model
 
     backbone = build(config["backbone"])
+    task = build(config["task"], in_width=backbone.pooled_width, width=backbone.width, **facts)
     if pretrained and config["weights"] is not None:
+        from vltune.weights.backbones import load_backbone
         from vltune.weights.files import find as find_file
+        from vltune.weights.heads import start_from_matching
 
-        find(config["backbone"]["loader"])(backbone, find_file(config["weights"]), tokenizer(config).cls_id)
-    return Model(
-        backbone, build(config["task"], in_width=backbone.pooled_width, **facts), build_method(config["method"])
-    )
+        file = find_file(config["weights"])
+        load_backbone(backbone, file, tokenizer(config).cls_id)
+        if config["task"].get("start") == "matching":
+            start_from_matching(task, file)
+    return Model(backbone, task, build_method(config["method"]))

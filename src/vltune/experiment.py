@@ -189,7 +189,7 @@ def fill(
         **macs.parameters(model),
     }
     if config["mode"] == "train":
-        batch = protocol(config)
+        batch = protocol(config, model)
         record["cost"] |= inference(model, batch, settings.eval_batch_size) | macs.macs(model.cpu(), batch)
     clock.lap("cost")
 
@@ -205,12 +205,12 @@ def inference(model: Model, batch: dict, batch_size: int) -> dict:
     }
 
 
-def protocol(config: dict) -> dict:
+def protocol(config: dict, model: Model) -> dict:
     """One example of the sizes that the backbone's costs are counted on."""
     from vltune.costs import macs
 
-    spec = config["backbone"]
-    return macs.example(spec["protocol"]["text_len"], spec["protocol"]["image"], spec["vocabulary_size"])
+    spec, sizes = config["backbone"], config["backbone"]["protocol"]
+    return macs.example(sizes["text_len"], sizes["image"], spec["vocabulary_size"], model.task.images)
 
 
 @contextmanager
@@ -309,9 +309,8 @@ def cost(config: dict, overrides: list[str]) -> Path:
     from vltune.costs import macs
 
     clock, root = Clock(), Path(config["results_dir"])
-    answers = [str(i) for i in range(config["dataset"]["answers"])]
-    model = assemble.build_model(config, {"answers": answers}, pretrained=False)
-    measured = macs.parameters(model) | macs.macs(model, protocol(config))
+    model = assemble.build_model(config, assemble.facts(config), pretrained=False)
+    measured = macs.parameters(model) | macs.macs(model, protocol(config, model))
     record = {
         "schema": records.VERSION,
         "status": "finished",

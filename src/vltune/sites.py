@@ -4,8 +4,11 @@ A backbone calls its sites by name in `forward`; a method asks for roles and say
 no backbone and a backbone knows no method.
 
 Roles: `query`, `key`, `value` (projections), `attention_output`, `feed_forward_output` (after the sublayer's last
-linear layer, before dropout and the residual), `memory` (the sequence that keys and values are read from), `sequence`
-(the sequence that enters the first block).
+linear layer, before dropout and the residual), `parallel_output` (where what runs beside an attention sublayer is added:
+its output in a pre-norm block, after add-and-norm in a post-norm one), `memory` (the sequence that keys and values are
+read from), `cross_memory` (the same where it is another stream's), `sequence` (what enters the first block).
+
+Places: `fusion`, where both modalities meet, and `towers`, encoders of one modality.
 """
 
 from __future__ import annotations
@@ -18,6 +21,12 @@ from torch import Tensor, nn
 
 from vltune.errors import UserError
 
+ROLES = (
+    *("query", "key", "value", "attention_output", "feed_forward_output", "parallel_output"),
+    *("memory", "cross_memory", "sequence"),
+)
+PLACES = {"fusion": ("fusion",), "towers": ("towers",), "all": ("fusion", "towers")}
+
 
 class Delta(nn.Module):
     """What a method does at one site; a subclass defines `forward` with the site's arguments."""
@@ -28,9 +37,10 @@ class Delta(nn.Module):
     def unmerge(self, site: Site) -> None:
         """Undoes `merge`, bit for bit."""
 
-    def macs_as_published(self, site: Site, tokens: int) -> int:
-        """Multiply-accumulates an example that the paper counts at this site, for a sequence of `tokens`."""
-        raise TypeError(f"{type(self).__name__} states no published cost")
+    def macs_as_published(self, site: Site, tokens: int) -> int | None:
+        """Multiply-accumulates an example that the paper counts at this site, for a sequence of `tokens`; None where it
+        counts none."""
+        return None
 
 
 class Site(nn.Module):
@@ -43,6 +53,7 @@ class Site(nn.Module):
     def __init__(self, role: str, width: int, in_width: int | None = None, linear: nn.Linear | None = None):
         super().__init__()
         self.role, self.width, self.in_width = role, width, in_width or width
+        self.place = "fusion"
         self._linear = (linear,)  # in a tuple, so that it is not registered (and saved) a second time
         self.register_module("delta", None)
 
@@ -60,13 +71,8 @@ class Site(nn.Module):
 class TokenSite(Site):
     """Appends a method's tokens (P, width) to a sequence, and ones to its mask.
 
-    `prepare` is what the block does to a sequence before its keys and values are read (a norm, say).  `layers` and
-    `hidden` (the feed-forward width) tell what appended tokens run through afterwards, for the published cost.
+    `prepare` is what the block does to a sequence before its keys and values are read (a norm, say).
     """
-
-    def __init__(self, role: str, width: int, layers: int = 0, hidden: int = 0):
-        super().__init__(role, width)
-        self.layers, self.hidden = layers, hidden
 
     def forward(
         self, tokens: Tensor, mask: Tensor | None, prepare: Callable[[Tensor], Tensor] | None = None
@@ -84,35 +90,46 @@ class TokenSite(Site):
 class Method:
     """A tuning method: the roles it wants and the delta it puts there.
 
-    A subclass sets `roles` and defines `delta(site)`; `name` is only for messages.
+    A subclass sets `roles` and defines `delta(site)`.  sites_in: fusion, towers or all, the places where it acts.
     """
 
-    name = "method"
     roles: Sequence[str] = ()
+    sites_in = "fusion"
     tunes_backbone = False
 
     def delta(self, site: Site) -> Delta:
         raise TypeError(f"{type(self).__name__} asks for roles {tuple(self.roles)} but makes no delta")
 
     def attach(self, backbone: nn.Module) -> list[nn.Parameter]:
-        """Puts a delta at every site of the wanted roles and returns the parameters that were made."""
-        known = {site.role for site in sites(backbone)}
+        """Puts a delta at every site of the wanted roles and places and returns the parameters that were made."""
+        if self.sites_in not in PLACES:
+            raise UserError(f"method.sites_in={self.sites_in}: must be one of {', '.join(PLACES)}")
+        here = [site for site in sites(backbone) if site.place in PLACES[self.sites_in]]
+        known = sorted({site.role for site in here})
         for role in self.roles:
-            if role not in known:
-                raise UserError(
-                    f"method.roles: no site of {type(backbone).__name__} has the role '{role}'; "
-                    f"it offers {', '.join(sorted(known))}"
-                )
+            if role not in ROLES:
+                raise UserError(f"method.roles: there is no role '{role}'; there are {', '.join(ROLES)}")
+        chosen = [site for site in here if site.role in self.roles]
+        if self.roles and not chosen:
+            raise UserError(
+                f"method.roles={list(self.roles)}: {type(backbone).__name__} has no such site with "
+                f"method.sites_in={self.sites_in}; it offers {', '.join(known) or 'none'} there"
+            )
         made = []
-        for site in sites(backbone):
-            if site.role in self.roles:
-                site.delta = self.delta(site)
-                made += site.delta.parameters()
+        for site in chosen:
+            site.delta = self.delta(site)
+            made += site.delta.parameters()
         return made
 
 
 def sites(module: nn.Module) -> Iterator[Site]:
     return (m for m in module.modules() if isinstance(m, Site))
+
+
+def place(module: nn.Module, where: str) -> None:
+    """Says of every site of a part that it lies in `where`."""
+    for site in sites(module):
+        site.place = where
 
 
 def tuned_sites(module: nn.Module) -> list[Site]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from vltune.errors import UserError
 from vltune.weights.files import find, read
-from vltune.weights.vilt import load_backbone
+from vltune.weights.backbones import load_backbone
 
 
 class Bomb:

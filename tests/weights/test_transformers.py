@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from vltune.weights.vilt import load_backbone
+from vltune.weights.backbones import load_backbone
 
 transformers = pytest.importorskip("transformers", reason="transformers, an oracle of the tests, is not installed")
 CLS = 2

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vltune.backbones.features import Features
+from vltune.backbones.features import Encoded, Features
 from vltune.errors import UserError
+from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
+from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold
 from vltune.nn.heads import Pooler, bert_init
 from vltune.sites import TokenSite
-
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
 
 
 class Vilt(nn.Module):
@@ -45,12 +45,13 @@ class Vilt(nn.Module):
         super().__init__()
         if last_layer not in ("class_token", "all"):
             raise UserError(f"backbone.last_layer={last_layer}: must be class_token or all")
-        self.last_layer, self.max_image_len, self.pooled_width = last_layer, max_image_len, width
+        self.last_layer, self.max_image_len = last_layer, max_image_len
+        self.width = self.pooled_width = width
         self.text = TextEmbedding(vocabulary_size, max_text_len, width, dropout)
         self.image = ImageEmbedding(width, patch_size, image_size, dropout)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.token_type = nn.Embedding(token_types, width)
-        self.at_sequence = TokenSite("sequence", width, layers=layers, hidden=hidden)
+        self.at_sequence = TokenSite("sequence", width)
         self.blocks = nn.ModuleList(
             PreNormBlock(width, heads, hidden, ACTIVATIONS[activation](), dropout, eps=1e-6) for _ in range(layers)
         )
@@ -62,6 +63,10 @@ class Vilt(nn.Module):
         """What the paper trains with every method: pooler, token types and class token."""
         return [*self.pooler.parameters(), *self.token_type.parameters(), self.class_token]
 
+    def multiplied(self) -> list[nn.Parameter]:
+        """What is trained at `engine.fusion_lr_multiplier` times the rate: nothing, as released."""
+        return []
+
     @torch.no_grad()
     def start_class_token(self, cls_id: int) -> None:
         """Sets the class token to the text embedding of [CLS] at position 0."""
@@ -70,18 +75,22 @@ class Vilt(nn.Module):
         self.class_token.copy_(self.text(torch.full((1, 1), cls_id, device=self.class_token.device)))
         self.text.train(training)
 
-    def forward(self, batch: dict, image: str = "image", token_type: int = 1) -> Features:
-        """batch: text_ids (B, T) int, text_mask (B, T) bool, `image` (B, 3, H, W) zero-padded at the right and bottom, and
-        `image`_size (B, 2), each image's height and width in pixels.  token_type: 1, or 2 for a second image."""
-        ids, text_mask = batch["text_ids"], batch["text_mask"]
-        text = self.text(ids)
-        text = torch.cat([self.class_token.expand(len(ids), -1, -1), text[:, 1:]], dim=1) + self.token_type.weight[0]
-        patches, image_mask = self.image(batch[image], batch[f"{image}_size"], self.max_image_len)
-        x = torch.cat([text, patches + self.token_type.weight[token_type]], dim=1)
-        mask = torch.cat([text_mask, image_mask], dim=1)
-        if mask.all():
-            mask = None  # fused attention is faster without one
-        tokens, length = x.shape[1], text.shape[1]
+    def encode_text(self, batch: dict, text: str = "text") -> Encoded:
+        """batch: `text`_ids (B, T) int, `text`_mask (B, T) bool.  The class token comes first."""
+        embedded = self.text(batch[f"{text}_ids"])
+        first = self.class_token.expand(len(embedded), -1, -1)
+        return Encoded(torch.cat([first, embedded[:, 1:]], 1) + self.token_type.weight[0], batch[f"{text}_mask"])
+
+    def encode_image(self, batch: dict, image: str = "image", token_type: int = 1) -> Encoded:
+        """batch: `image` (B, 3, H, W) zero-padded at the right and bottom, and `image`_size (B, 2), each image's height and
+        width in pixels.  token_type: 1, or 2 for a second image."""
+        patches, mask = self.image(batch[image], batch[f"{image}_size"], self.max_image_len)
+        return Encoded(patches + self.token_type.weight[token_type], mask)
+
+    def fuse(self, text: Encoded, image: Encoded) -> Features:
+        x = torch.cat([text.tokens, image.tokens], dim=1)
+        mask = joint_mask((text.tokens, text.mask), (image.tokens, image.mask))
+        tokens, length = x.shape[1], text.tokens.shape[1]
         x, mask = self.at_sequence(x, mask)
         for block in self.blocks[:-1]:
             x = block(x, mask)
@@ -91,24 +100,9 @@ class Vilt(nn.Module):
             return Features(self.pooler(x))
         return Features(self.pooler(x), x[:, :length], x[:, length:tokens])
 
-
-class TextEmbedding(nn.Module):
-    """BERT's embeddings: (B, T) ids -> (B, T, width)"""
-
-    def __init__(self, vocabulary_size: int, max_length: int, width: int, dropout: float):
-        super().__init__()
-        self.word = nn.Embedding(vocabulary_size, width)
-        self.position = nn.Embedding(max_length, width)
-        self.segment = nn.Embedding(2, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        length, most = ids.shape[1], self.position.num_embeddings
-        if length > most:
-            raise UserError(f"a text of {length} tokens exceeds backbone.max_text_len={most}")
-        x = self.word(ids) + self.position.weight[:length] + self.segment.weight[0]
-        return self.dropout(self.norm(x))
+    def forward(self, batch: dict) -> Features:
+        """A batch of texts with one image each, as `encode_text` and `encode_image` take them."""
+        return self.fuse(self.encode_text(batch), self.encode_image(batch))
 
 
 class ImageEmbedding(nn.Module):
@@ -128,7 +122,7 @@ class ImageEmbedding(nn.Module):
 
     def forward(self, image: Tensor, size: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """image (B, 3, H, W), size (B, 2) in pixels -> (B, 1 + L, width), mask (B, 1 + L); L: the largest patch count."""
-        patches = self.unfold(image)
+        patches = unfold(image, self.patch_size)
         height, width = image.shape[2] // self.patch_size, image.shape[3] // self.patch_size
         grids = size.div(self.patch_size, rounding_mode="floor")
         counts = grids.prod(1)
@@ -143,11 +137,6 @@ class ImageEmbedding(nn.Module):
         x = self.patch(patches) + position
         first = (self.class_token + self.class_position).expand(len(x), -1, -1)
         return self.dropout(torch.cat([first, x], dim=1)), nn.functional.pad(mask, (1, 0), value=True)
-
-    def unfold(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, patches in raster order, 3 * patch_size^2)"""
-        p = self.patch_size
-        return image.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
     def interpolate(self, grids: Tensor, height: int, width: int) -> Tensor:
         """grids (U, 2) in patches -> (U, height * width, width): bilinear with aligned corners, as two products with

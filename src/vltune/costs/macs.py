@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -46,15 +47,19 @@ class _Plain(nn.Module):
         return self.model(dict(zip(self.keys, tensors, strict=True)))
 
 
-def example(text_len: int, image: tuple[int, int], vocabulary_size: int) -> dict[str, Tensor]:
-    """A batch of one: `text_len` tokens, none of them padding, and an image of `image` (height, width) pixels."""
+def example(
+    text_len: int, image: tuple[int, int], vocabulary_size: int, images: Sequence[str] = ("image",)
+) -> dict[str, Tensor]:
+    """A batch of one: `text_len` tokens, none of them padding, and `images` of `image` (height, width) pixels."""
     generator = torch.Generator().manual_seed(0)
-    return {
+    batch = {
         "text_ids": torch.randint(vocabulary_size, (1, text_len), generator=generator),
         "text_mask": torch.ones(1, text_len, dtype=torch.bool),
-        "image": torch.randn(1, 3, *image, generator=generator),
-        "image_size": torch.tensor([image]),
     }
+    for name in images:
+        batch[name] = torch.randn(1, 3, *image, generator=generator)
+        batch[f"{name}_size"] = torch.tensor([image])
+    return batch
 
 
 @torch.no_grad()
@@ -97,7 +102,7 @@ def every_token(backbone: nn.Module):
         backbone.last_layer = before
 
 
-def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int]:
+def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int | None]:
     """`macs`, `additional_macs` over classifier-only tuning, both of folded inference with every token in the last layer,
     and `additional_macs_as_published`, what the paper counted."""
     with every_token(model.backbone):
@@ -110,8 +115,9 @@ def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int]:
 
 
 @torch.no_grad()
-def as_published(model: Model, batch: dict[str, Tensor]) -> int:
-    """The sum over tuned sites of their published closed forms, at the sequence lengths that each site sees."""
+def as_published(model: Model, batch: dict[str, Tensor]) -> int | None:
+    """The sum over tuned sites of their published closed forms, at the sequence lengths that each site sees; None where
+    the paper has no such method."""
     tokens: dict[Site, int] = {}
     hooks = [
         site.register_forward_pre_hook(lambda site, inputs: tokens.update({site: inputs[0].shape[1]}))
@@ -122,7 +128,8 @@ def as_published(model: Model, batch: dict[str, Tensor]) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return sum(site.delta.macs_as_published(site, length) for site, length in tokens.items())
+    counted = [site.delta.macs_as_published(site, length) for site, length in tokens.items()]
+    return None if None in counted else sum(counted)
 
 
 def parameters(model: Model) -> dict[str, int]:

@@ -18,7 +18,7 @@ NOT_DECISIVE = {
         "eval_batch_size",
         "checkpoint_seconds",
     ),
-    "backbone": ("weights", "weights_from", "loader", "protocol", "sizes", "tokenizer"),
+    "backbone": ("weights", "weights_from", "protocol", "sizes", "tokenizer"),
 }
 
 

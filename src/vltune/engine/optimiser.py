@@ -1,4 +1,4 @@
-"""AdamW and its schedule, as the paper trains: no decay on biases and norms, a multiplied rate for the head."""
+"""AdamW and its schedule, as the paper trains: no decay on biases and norms, multiplied rates for head and fusion."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from torch import nn
 from torch.optim import AdamW
 
 
-def parameter_groups(
-    model: nn.Module, head: Sequence[nn.Parameter], lr: float, head_lr: float, weight_decay: float
-) -> list[dict]:
-    """Trainable parameters by rate and decay; `head` is told apart by identity."""
-    in_head = {id(parameter) for parameter in head}
+def parameter_groups(model: nn.Module, rates: Sequence[tuple[float, Sequence[nn.Parameter]]], weight_decay: float) -> list[dict]:
+    """Trainable parameters by rate and decay.  rates: each with its parameters, told apart by identity; the first that
+    names a parameter counts, the last is for all others."""
+    rate_of = {id(parameter): rate for rate, members in reversed(rates) for parameter in members}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 undecayed = name == "bias" or isinstance(module, nn.LayerNorm)
-                key = (head_lr if id(parameter) in in_head else lr, 0.0 if undecayed else weight_decay)
+                key = (rate_of.get(id(parameter), rates[-1][0]), 0.0 if undecayed else weight_decay)
                 groups.setdefault(key, []).append(parameter)
     return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
 

@@ -12,7 +12,7 @@ from vltune.errors import UserError
 class Settings:
     """batch_size: examples an optimiser step, over all devices; micro_batch_size: examples a forward pass (null: all that
     a device takes).  max_steps: optimiser steps, or null for `epochs`.  head_lr: rate of the task's head, or null for
-    lr x head_lr_multiplier.  warmup: share of all steps.  clip: largest gradient norm, or null.  select: `last` or `best`
+    lr x head_lr_multiplier; fusion_lr_multiplier: of what lies where a two-stream backbone's streams meet.  warmup: share of all steps.  clip: largest gradient norm, or null.  select: `last` or `best`
     on validation.  val_every: epochs between validations where select=best.  evaluate: splits to score at the end.
     """
 
@@ -24,6 +24,7 @@ class Settings:
     max_steps: int | None = None
     head_lr: float | None = None
     head_lr_multiplier: float = 1.0
+    fusion_lr_multiplier: float = 1.0
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
@@ -40,7 +41,7 @@ class Settings:
     checkpoint_seconds: float = 300.0
 
     def __post_init__(self):
-        for name in ("lr", "head_lr", "head_lr_multiplier", "weight_decay", "eps", "warmup", "clip"):
+        for name in ("lr", "head_lr", "head_lr_multiplier", "fusion_lr_multiplier", "weight_decay", "eps", "warmup", "clip"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
                 raise UserError(f"engine.{name}={value}: must be a number")

@@ -53,7 +53,9 @@ def train(
     """
     total = settings.total_steps(data.steps_per_epoch)
     accumulation = accumulation_steps(settings.batch_size, settings.micro_batch_size, fabric.world_size)
-    groups = parameter_groups(model, model.head_parameters, settings.lr, settings.rate_of_head, settings.weight_decay)
+    fusion = settings.lr * settings.fusion_lr_multiplier
+    rates_of = [(settings.rate_of_head, model.head_parameters), (fusion, model.fusion_parameters), (settings.lr, [])]
+    groups = parameter_groups(model, rates_of, settings.weight_decay)
     rates = [group["lr"] for group in groups]
     factor = linear_schedule(settings.warmup, total)
     wrapped, optimiser = fabric.setup(model, adamw(groups, settings.betas, settings.eps))
@@ -120,7 +122,7 @@ def train(
                         f"the loss is {value} at step {at.step} with engine.lr={settings.lr}; the last batch held "
                         f"{batch['ids'][:4]}...: lower engine.lr, or set engine.clip"
                     )
-                at.history.append({"step": at.step, "train/loss": value, "train/lr": rates[0] * factor(at.step - 1)})
+                at.history.append({"step": at.step, "train/loss": value, "train/lr": settings.lr * factor(at.step - 1)})
                 log(at.history[-1], at.step)
                 progress.step(0, loss=value)
             if stop.signum is not None or time.monotonic() - saved > settings.checkpoint_seconds:

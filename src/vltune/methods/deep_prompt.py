@@ -17,7 +17,9 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class DeepPrompt(Method):
-    def __init__(self, prompts: int = 200, init_bound: float | None = None, roles: Sequence[str] = ("memory",)):
+    def __init__(
+        self, prompts: int = 200, init_bound: float | None = None, roles: Sequence[str] = ("memory", "cross_memory")
+    ):
         self.prompts, self.init_bound, self.roles = prompts, init_bound, roles
 
     def delta(self, site: Site) -> Delta:

@@ -20,7 +20,7 @@ class ScaledParallelAdapter(Method):
         bottleneck: int = 96,
         scale: float = 4.0,
         init_std: float = 0.02,
-        roles: Sequence[str] = ("attention_output",),
+        roles: Sequence[str] = ("parallel_output",),
     ):
         self.bottleneck, self.scale, self.init_std, self.roles = bottleneck, scale, init_std, roles
 

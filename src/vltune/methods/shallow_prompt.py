@@ -32,9 +32,3 @@ class InputPrompts(Delta):
 
     def forward(self) -> Tensor:
         return self.prompts
-
-    def macs_as_published(self, site: TokenSite, tokens: int) -> int:
-        prompts, width = self.prompts.shape
-        linear = prompts * (4 * width**2 + 2 * width * site.hidden)
-        attention = 2 * width * ((tokens + prompts) ** 2 - tokens**2)
-        return site.layers * (linear + attention)

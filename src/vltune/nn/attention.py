@@ -9,11 +9,13 @@ from vltune.sites import Site
 
 
 class Attention(nn.Module):
-    """x: (B, N, width) asks, memory: (B, M, width) answers; mask: (B, M) bool, True = attend, or None."""
+    """x: (B, N, width) asks, memory: (B, M, width) answers; mask: (B, M) bool, True = attend, or None.
 
-    def __init__(self, width: int, heads: int):
+    dropout: of attention weights, in training."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0):
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -27,7 +29,8 @@ class Attention(nn.Module):
         q = self.split(self.at_query(self.query(x), x))
         k = self.split(self.at_key(self.key(memory), memory))
         v = self.split(self.at_value(self.value(memory), memory))
-        y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None])
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None], dropout)
         return self.at_output(self.out(y.transpose(1, 2).flatten(2)), x)
 
     def split(self, x: Tensor) -> Tensor:

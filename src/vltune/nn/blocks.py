@@ -6,17 +6,18 @@ from torch import Tensor, nn
 
 from vltune.nn.attention import Attention
 from vltune.nn.feed_forward import FeedForward
-from vltune.sites import TokenSite
+from vltune.sites import Site, TokenSite
 
 
 class PreNormBlock(nn.Module):
-    """The pre-norm block of ViT (Dosovitskiy et al. 2021), as in ViLT."""
+    """The pre-norm block of ViT (Dosovitskiy et al. 2021), as in ViLT and CLIP."""
 
     def __init__(self, width: int, heads: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.at_memory = TokenSite("memory", width)
         self.attention = Attention(width, heads)
+        self.at_parallel = Site("parallel_output", width)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.feed_forward = FeedForward(width, hidden, activation, dropout)
         self.dropout = nn.Dropout(dropout)
@@ -28,5 +29,67 @@ class PreNormBlock(nn.Module):
         memory, mask = self.at_memory(h, mask, self.norm1)
         if first_only:
             x, h = x[:, :1], h[:, :1]
-        x = x + self.dropout(self.attention(h, memory, mask))
+        x = x + self.dropout(self.at_parallel(self.attention(h, memory, mask), h))
         return x + self.dropout(self.feed_forward(self.norm2(x)))
+
+
+class PostNormAttention(nn.Module):
+    """norm(x + attention(x, memory)), BERT's attention sublayer (Devlin et al. 2019).
+
+    role: of the site where a method extends the memory; `cross_memory` where that is another stream's sequence."""
+
+    def __init__(self, width: int, heads: int, dropout: float, eps: float, role: str = "memory"):
+        super().__init__()
+        self.at_memory = TokenSite(role, width)
+        self.attention = Attention(width, heads, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.at_parallel = Site("parallel_output", width)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """x: (B, N, width), memory: (B, M, width), mask: (B, M) or None -> (B, N, width)"""
+        memory, mask = self.at_memory(memory, mask)
+        return self.at_parallel(self.norm(x + self.dropout(self.attention(x, memory, mask))), x)
+
+
+class PostNormFeedForward(nn.Module):
+    """norm(x + feed_forward(x)), BERT's other sublayer; (B, N, width) -> (B, N, width)."""
+
+    def __init__(self, width: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
+        super().__init__()
+        self.feed_forward = FeedForward(width, hidden, activation)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.dropout(self.feed_forward(x)))
+
+
+class PostNormBlock(nn.Module):
+    """The post-norm block of BERT, as in RoBERTa."""
+
+    def __init__(self, width: int, heads: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
+        super().__init__()
+        self.self_attention = PostNormAttention(width, heads, dropout, eps)
+        self.feed_forward = PostNormFeedForward(width, hidden, activation, dropout, eps)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return self.feed_forward(self.self_attention(x, x, mask))
+
+
+class FusionBlock(nn.Module):
+    """One stream's block of METER's co-attention (Dou et al. 2022): self-attention, cross-attention, feed-forward."""
+
+    def __init__(self, width: int, heads: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
+        super().__init__()
+        self.self_attention = PostNormAttention(width, heads, dropout, eps)
+        self.cross_attention = PostNormAttention(width, heads, dropout, eps, role="cross_memory")
+        self.feed_forward = PostNormFeedForward(width, hidden, activation, dropout, eps)
+
+    def alone(self, x: Tensor, mask: Tensor | None, first_only: bool = False) -> Tensor:
+        """What this stream does before it sees the other: x (B, N, width) -> (B, N, width), or (B, 1, width)."""
+        return self.self_attention(x[:, :1] if first_only else x, x, mask)
+
+    def together(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """x: (B, N, width), what `alone` gave; memory: (B, M, width) and mask (B, M) of the other stream."""
+        return self.feed_forward(self.cross_attention(x, memory, mask))

@@ -26,7 +26,7 @@ def bag(ids: Tensor, chosen: Tensor, size: int) -> Tensor:
 
 
 class Pretraining(Task):
-    """in_width: of the backbone's tokens and of its pooled vector; attributes: how many values each patch attribute has,
+    """in_width: of the pooled vector, width: of the backbone's tokens; attributes: how many values each patch attribute has,
     background included; bag_weight: of the loss on the class token's bag of masked words.
 
     Half of the true pairs have `mask_rate` of their words masked and serve only the masked-word loss; the others serve
@@ -38,6 +38,7 @@ class Pretraining(Task):
     def __init__(
         self,
         in_width: int,
+        width: int,
         vocabulary_size: int,
         mask_id: int,
         attributes: Sequence[int],
@@ -47,11 +48,11 @@ class Pretraining(Task):
         super().__init__()
         self.bag_weight = bag_weight
         self.mask_id, self.mask_rate, self.attributes = mask_id, mask_rate, list(attributes)
-        self.word = nn.Linear(in_width, vocabulary_size)
+        self.word = nn.Linear(width, vocabulary_size)
         self.words = nn.Linear(in_width, vocabulary_size)
         self.match = nn.Linear(in_width, 2)
-        self.false_word = nn.Linear(in_width, 2)
-        self.attribute = nn.Linear(in_width, sum(attributes))
+        self.false_word = nn.Linear(width, 2)
+        self.attribute = nn.Linear(width, sum(attributes))
         self.apply(bert_init)
 
     def forward(self, backbone: nn.Module, batch: dict) -> dict[str, Tensor]:

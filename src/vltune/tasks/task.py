@@ -9,9 +9,12 @@ class Task(nn.Module):
     """A head on a backbone's features, its loss and its metric.
 
     metric: the name of the figure that checkpoints are selected by and tables show; larger is better.
+    images: the batch's keys of an example's images.  pairs: whether evaluation scores every image with every text of a split, in place of one example after the other.
     """
 
     metric: str
+    images: tuple[str, ...] = ("image",)
+    pairs = False
 
     def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
         """The head's output for a batch, (B, ...)."""

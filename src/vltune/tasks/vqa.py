@@ -16,15 +16,15 @@ from vltune.tasks.task import Task
 
 
 class VQA(Task):
-    """answers: the answer vocabulary, in the order of the data's labels; 3,129 on the real data.  start_bias: of every
+    """in_width: of the pooled vector, width: of the backbone.  answers: the answer vocabulary, in the order of the data's labels; 3,129 on the real data.  start_bias: of every
     answer's logit; 0 as published.  Most answers are wrong, and a short training cannot move a bias from 0 to there."""
 
     metric = "vqa_score"
 
-    def __init__(self, in_width: int, answers: Sequence[str], start_bias: float = 0.0):
+    def __init__(self, in_width: int, width: int, answers: Sequence[str], start_bias: float = 0.0):
         super().__init__()
         self.answers = list(answers)
-        self.head = classifier(in_width, 2 * in_width, len(self.answers))
+        self.head = classifier(in_width, 2 * width, len(self.answers))
         nn.init.constant_(self.head[-1].bias, start_bias)
 
     def forward(self, backbone: nn.Module, batch: dict) -> Tensor:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from vltune.errors import UserError
+from vltune.nn.embeddings import interpolate_positions
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,36 @@ class Family:
     prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
 
-# Our own files use the model's own names; what stands under `task.` are pretraining's heads.
-OURS = Family(name="vltune", marks=("class_token", "token_type.weight"), rules=(), unused=("task.",))
+def both(theirs: str, ours: str) -> list[tuple]:
+    """The rules of a layer with weight and bias."""
+    return [(f"{theirs}.{p}", f"{ours}.{p}", None) for p in ("weight", "bias")]
+
+
+def qkv(theirs: str, ours: str, joint: str = ".") -> list[tuple]:
+    """The rules of one layer that holds query, key and value: `THEIRS.weight`, or `THEIRS_weight` with joint="_"."""
+    return [
+        (f"{theirs}{joint}{p}", tuple(f"{ours}.{part}.{p}" for part in ("query", "key", "value")), lambda t: t.chunk(3))
+        for p in ("weight", "bias")
+    ]
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """A patch convolution's weight (width, 3, p, p) as that of the same map on unfolded patches (width, 3 p^2)"""
+    return tensor.flatten(1)
+
+
+def transpose(tensor: Tensor) -> Tensor:
+    return tensor.t()
+
+
+def fit(key: str, tensor: Tensor, size: torch.Size) -> Tensor:
+    """A pretrained tensor for a model of another size: a third token type starts as the second (NLVR2's second image),
+    positions of a square grid are interpolated to another resolution."""
+    if key == "token_type.weight" and len(tensor) < size[0]:
+        return torch.cat([tensor, tensor[-1:].expand(size[0] - len(tensor), -1)])
+    if key in ("image.position", "position") and tensor.dim() == 2 and len(tensor) != size[0]:
+        return interpolate_positions(tensor, round(size[0] ** 0.5))
+    return tensor
 
 
 def load(
@@ -41,6 +71,7 @@ def load(
     """
     own = model.state_dict()
     converted, leftover = convert(family.prepare(state), family, own)
+    converted = {key: fit(key, tensor, own[key].shape) for key, tensor in converted.items()}
     missing = [key for key in own if key not in converted]
     wrong = [
         f"{key} {tuple(tensor.shape)} for {tuple(own[key].shape)}"
@@ -62,7 +93,7 @@ def load(
 
 def convert(state: dict[str, Tensor], family: Family, wanted: Container[str]) -> tuple[dict[str, Tensor], list[str]]:
     """(our key -> tensor, their keys that no rule names)"""
-    converted = {key: tensor for key, tensor in state.items() if family is OURS and key in wanted}
+    converted = {key: tensor for key, tensor in state.items() if key in wanted}
     left = {key: tensor for key, tensor in state.items() if key not in converted}
     for theirs, ours, change in family.rules:
         for layer in count() if "{i}" in theirs else (0,):

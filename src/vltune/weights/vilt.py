@@ -1,24 +1,11 @@
-"""Key maps of ViLT checkpoints: the authors' `.ckpt`, transformers' folders, our own safetensors."""
+"""Key maps of ViLT checkpoints: the authors' `.ckpt` and transformers' folders."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from vltune.weights.files import read
-from vltune.weights.keys import OURS, Family, load, recognise
-
-PARAMETERS = ("weight", "bias")
-
-
-def both(theirs: str, ours: str) -> list[tuple]:
-    return [(f"{theirs}.{p}", f"{ours}.{p}", None) for p in PARAMETERS]
-
-
-def qkv(p: str) -> tuple:
-    ours = tuple(f"blocks.{{i}}.attention.{part}.{p}" for part in ("query", "key", "value"))
-    return (f"transformer.blocks.{{i}}.attn.qkv.{p}", ours, lambda tensor: tensor.chunk(3))
+from vltune.weights.heads import HEADS
+from vltune.weights.keys import Family, both, flat, qkv, transpose
 
 
 def split_positions(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,15 +15,6 @@ def split_positions(tensor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 POSITIONS = ("image.class_position", "image.position")
-
-
-def flat(tensor: Tensor) -> Tensor:
-    """A patch convolution's weight (width, 3, p, p) as that of the same map on unfolded patches (width, 3 p^2)"""
-    return tensor.flatten(1)
-
-
-def transpose(tensor: Tensor) -> Tensor:
-    return tensor.t()
 
 
 def unstack_prompts(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +42,7 @@ AUTHORS_BACKBONE = [
     ("transformer.patch_embed.proj.weight", "image.patch.weight", flat),
     ("transformer.patch_embed.proj.bias", "image.patch.bias", None),
     *both("transformer.blocks.{i}.norm1", "blocks.{i}.norm1"),
-    *map(qkv, PARAMETERS),
+    *qkv("transformer.blocks.{i}.attn.qkv", "blocks.{i}.attention"),
     *both("transformer.blocks.{i}.attn.proj", "blocks.{i}.attention.out"),
     *both("transformer.blocks.{i}.norm2", "blocks.{i}.norm2"),
     *both("transformer.blocks.{i}.mlp.fc1", "blocks.{i}.feed_forward.up"),
@@ -84,19 +62,13 @@ AUTHORS_METHODS = [
     ("transformer.blocks.{i}.attn.q_lora.lora_B", "blocks.{i}.attention.at_query.delta.up.weight", transpose),
     ("transformer.blocks.{i}.attn.v_lora.lora_A", "blocks.{i}.attention.at_value.delta.down.weight", transpose),
     ("transformer.blocks.{i}.attn.v_lora.lora_B", "blocks.{i}.attention.at_value.delta.up.weight", transpose),
-    *both("transformer.blocks.{i}.attn.PA.adapter_layer_norm_before", "blocks.{i}.attention.at_output.delta.norm"),
-    *both("transformer.blocks.{i}.attn.PA.down_proj", "blocks.{i}.attention.at_output.delta.down"),
-    *both("transformer.blocks.{i}.attn.PA.up_proj", "blocks.{i}.attention.at_output.delta.up"),
+    *both("transformer.blocks.{i}.attn.PA.adapter_layer_norm_before", "blocks.{i}.at_parallel.delta.norm"),
+    *both("transformer.blocks.{i}.attn.PA.down_proj", "blocks.{i}.at_parallel.delta.down"),
+    *both("transformer.blocks.{i}.attn.PA.up_proj", "blocks.{i}.at_parallel.delta.up"),
     *both("transformer.blocks.{i}.adapter0.down_sampler", "blocks.{i}.attention.at_output.delta.down"),
     *both("transformer.blocks.{i}.adapter0.up_sampler", "blocks.{i}.attention.at_output.delta.up"),
     *both("transformer.blocks.{i}.adapter1.down_sampler", "blocks.{i}.feed_forward.at_output.delta.down"),
     *both("transformer.blocks.{i}.adapter1.up_sampler", "blocks.{i}.feed_forward.at_output.delta.up"),
-]
-
-AUTHORS_HEADS = [
-    *both("vqa_classifier.0", "head.0"),
-    *both("vqa_classifier.1", "head.1"),
-    *both("vqa_classifier.3", "head.3"),
 ]
 
 TRANSFORMERS_BACKBONE = [
@@ -121,17 +93,6 @@ TRANSFORMERS_BACKBONE = [
     *both("pooler.dense", "pooler.dense"),
 ]
 
-# A task's or pretraining's head is no part of a backbone.
-HEADS = (
-    "mlm_score.",
-    "itm_score.",
-    "mpp_score.",
-    "vqa_classifier.",
-    "nlvr2_classifier.",
-    "rank_output.",
-    "classifier.",
-)
-
 AUTHORS = Family(
     name="the authors' ViLT",
     marks=("transformer.blocks.0.attn.qkv.weight", "token_type_embeddings.weight"),
@@ -146,24 +107,3 @@ TRANSFORMERS = Family(
     unused=("embeddings.text_embeddings.position_ids", *HEADS),
     prepare=strip_vilt,
 )
-FAMILIES = (AUTHORS, TRANSFORMERS, OURS)
-HEAD = Family(name="the authors' ViLT, a task's head", marks=(), rules=AUTHORS_HEADS, unused=("",))
-
-# What pretrained checkpoints lack; the class token then starts as the embedding of [CLS].
-ABSENT = ("class_token",)
-
-
-def load_backbone(backbone: nn.Module, path: Path, cls_id: int) -> str:
-    """Loads a backbone, and the deltas attached to it where the file has them, from any known layout.
-
-    cls_id: the tokenizer's [CLS].  Returns the layout's name."""
-    state = read(path)
-    family = recognise(state, FAMILIES, path)
-    if "class_token" in load(backbone, state, family, path, ABSENT):
-        backbone.start_class_token(cls_id)
-    return family.name
-
-
-def load_head(task: nn.Module, path: Path) -> None:
-    """Loads a task's head from a fine-tuned checkpoint of the authors."""
-    load(task, read(path), HEAD, path)

@@ -1,57 +1,69 @@
-"""The embedded world: a small VQAv2 of coloured shapes, generated on the spot in the official raw layout."""
+"""The embedded world: small data sets of coloured shapes, generated on the spot in their official raw layouts."""
 
 import json
 import shutil
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from vltune.errors import UserError
 
 _ARGUMENTS = "shapes.json"
+# layout -> the module, here and in vltune.data, that writes and prepares it, its `prepare`, and what else that is given
+_LAYOUTS = {
+    "vqav2": ("vqav2", "prepare", {"min_answer_count": 1}),
+    "nlvr2": ("nlvr2", "prepare", {}),
+    "f30k": ("karpathy", "prepare_f30k", {}),
+    "snli_ve": ("snli_ve", "prepare", {}),
+}
 
 
 def ensure(
-    data_dir: Path, seed: int = 0, images: Mapping[str, int] | None = None, questions_per_image: int = 4
+    data_dir: Path, layout: str = "vqav2", seed: int = 0, images: Mapping[str, int] | None = None, **more: int
 ) -> None:
-    """Make sure that `data_dir` holds the world: `raw/` as `write_raw` leaves it, `vqav2/` as `prepare` does.
+    """Make sure that `data_dir/layout` holds the world as the layout's `prepare` leaves it, and its raw files in `raw/`.
 
-    images: how many of each split; None: `write_raw`'s.  Generates on first use (seconds) and returns at once after
-    that.  Safe when several processes start together (the others wait) and when killed half-way (the folder appears
-    complete or not at all).  UserError if the folder holds something else or was generated with other arguments.
+    layout: vqav2, nlvr2, f30k or snli_ve.  images: how many of train, val and test; None: as many as the layout's
+    `write_raw` has for itself.  more: what else that takes, as vqav2's questions_per_image.
+
+    Generates on first use (seconds) and returns at once after that.  Safe when several processes start together (the
+    others wait) and when killed half-way (the folder appears complete or not at all).  UserError if the folder holds
+    something else or was generated with other arguments.
     """
     from filelock import FileLock
 
-    from vltune.data.shapes.vqav2 import IMAGES
-
-    data_dir = Path(data_dir)
-    wanted = {"seed": seed, "images": dict(images or IMAGES), "questions_per_image": questions_per_image}
-    if _is_there(data_dir, wanted):
+    if layout not in _LAYOUTS:
+        raise UserError(f"layout={layout!r}: shapes are written as {', '.join(_LAYOUTS)}")
+    writer = import_module(f"vltune.data.shapes.{_LAYOUTS[layout][0]}")
+    wanted = {"seed": seed, "images": dict(images or writer.IMAGES), **more}
+    folder = Path(data_dir) / layout
+    if _is_there(folder, wanted):
         return
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(data_dir.with_name(f".{data_dir.name}.lock")):
-        if not _is_there(data_dir, wanted):
-            _generate(data_dir, wanted)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{layout}.lock")):
+        if not _is_there(folder, wanted):
+            _generate(folder, writer, wanted)
 
 
-def _is_there(data_dir: Path, wanted: dict) -> bool:
+def _is_there(folder: Path, wanted: dict) -> bool:
     try:
-        found = json.loads((data_dir / _ARGUMENTS).read_text(encoding="utf-8"))
+        found = json.loads((folder / _ARGUMENTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if data_dir.exists() and any(data_dir.iterdir()):
-            raise UserError(f"{data_dir}: holds files that are not generated shapes; choose an empty folder") from None
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder}: holds files that are not generated shapes; choose an empty folder") from None
         return False
     if found != wanted:
-        raise UserError(f"{data_dir}: was generated with {found}, not {wanted}; choose another folder or delete it")
+        raise UserError(f"{folder}: was generated with {found}, not {wanted}; choose another folder or delete it")
     return True
 
 
-def _generate(data_dir: Path, wanted: dict) -> None:
-    from vltune.data.shapes.vqav2 import write_raw
-    from vltune.data.vqav2 import prepare
-
-    partial = data_dir.with_name(f".{data_dir.name}.partial")
+def _generate(folder: Path, writer: ModuleType, wanted: dict) -> None:
+    module, name, more = _LAYOUTS[folder.name]
+    prepare = getattr(import_module(f"vltune.data.{module}"), name)
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    write_raw(partial / "raw", **wanted)
-    prepare(partial / "raw", partial / "vqav2", min_answer_count=1, progress=False)
+    writer.write_raw(partial / "raw", **wanted)
+    prepare(partial / "raw", partial, **more, progress=False)
     (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")
-    partial.replace(data_dir)
+    partial.replace(folder)

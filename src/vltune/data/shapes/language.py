@@ -63,7 +63,7 @@ def draw_captions(rng: np.random.Generator, scenes: Scenes, max_words: int) -> n
 
 def hold(scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
     """(B,) bool: is every clause of a caption true of some objects in its scene?"""
-    subject, other = _matches(scenes, clauses[..., SIZE:PLACE]), _matches(scenes, clauses[..., OTHER_SIZE:])
+    subject, other = matches(scenes, clauses[..., SIZE:PLACE]), matches(scenes, clauses[..., OTHER_SIZE:])
     place = clauses[..., PLACE]
     at_place = np.take_along_axis(subject, place[..., None], 2)[..., 0]
     related = RELATED[np.minimum(place, len(RELATIONS) - 1)] & subject[..., :, None] & other[..., None, :]
@@ -72,11 +72,13 @@ def hold(scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
     return np.select(kinds, [subject.any(2), at_place, related.any((2, 3))], True).all(1)
 
 
-def _matches(scenes: Scenes, description: np.ndarray) -> np.ndarray:
-    """(B, 3, 9) bool: which cells hold what (size or 0, colour, shape) describes."""
-    size, colour, shape = (description[..., k, None] for k in range(3))
-    fits = (scenes.size[:, None] == size) | (size == 0)
-    return fits & (scenes.colour[:, None] == colour) & (scenes.shape[:, None] == shape) & (shape > 0)
+def matches(scenes: Scenes, descriptions: np.ndarray) -> np.ndarray:
+    """(B, N, 9) bool: which cells hold what each of N (size, colour, shape) describes, 0 where it is unsaid."""
+    fits = (scenes.shape > 0)[:, None]
+    for k, values in enumerate((scenes.size, scenes.colour, scenes.shape)):
+        said = descriptions[..., k, None]
+        fits = fits & ((values[:, None] == said) | (said == 0))
+    return fits
 
 
 def falsify(rng: np.random.Generator, scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
@@ -123,6 +125,13 @@ def to_words(clauses: np.ndarray) -> np.ndarray:
         _SHAPE_WORDS[clauses[..., OTHER_SHAPE]],
     ]
     return np.stack(words, -1).reshape(len(clauses), -1)
+
+
+def noun(size: int, colour: int, shape: int, plural: bool = False) -> str:
+    """Such as "large red circle": 0 leaves a word out, of the shape it makes "object"."""
+    words = (("", *SIZES)[size], ("", *COLOURS)[colour], ("object", *SHAPES)[shape])
+    singular = " ".join(filter(None, words))
+    return singular + ("es" if singular.endswith("s") else "s") * plural
 
 
 def to_text(words: np.ndarray) -> list[str]:

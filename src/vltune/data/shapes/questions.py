@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vltune.data.shapes.language import noun
 from vltune.data.shapes.scenes import COLOURS, POSITIONS, RELATED, RELATIONS, SHAPES, SIZES, Scenes
 from vltune.errors import UserError
 
@@ -114,17 +115,10 @@ def ask(rng: np.random.Generator, scenes: Scenes, per_image: int) -> list[list[Q
         answers = mine.answer[np.arange(len(rows)), chosen]
         for row, pick, answer in zip(rows.tolist(), chosen.tolist(), answers.tolist(), strict=True):
             relation, description = divmod(pick, len(_SAID))
-            noun = _noun(description)
-            nouns = noun + ("es" if noun.endswith("s") else "s")
-            rest = kind.rest.format(noun=noun, nouns=nouns, relation=RELATIONS[relation])
+            nouns = {"noun": noun(*_SAID[description]), "nouns": noun(*_SAID[description], plural=True)}
+            rest = kind.rest.format(**nouns, relation=RELATIONS[relation])
             questions[row].append(Question(f"{kind.begins} {rest}", kind.begins, kind.answer_type, ANSWERS[answer]))
     return questions
-
-
-def _noun(description: int) -> str:
-    size, colour, shape = _SAID[description]
-    words = (("", *SIZES)[size], ("", *COLOURS)[colour], ("object", *SHAPES)[shape])
-    return " ".join(filter(None, words))
 
 
 def _confusions() -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,9 @@
 """Pictures of scenes: sprites drawn once, gathered and coloured in batches."""
 
 from functools import cache
+from io import BytesIO
 from math import cos, pi, sin
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -69,6 +71,20 @@ def render(scenes: Scenes) -> np.ndarray:
     return pixels
 
 
+def cell_pixels(cell: int) -> tuple[slice, slice, slice]:
+    """Which pixels of an image (3, 64, 64) a cell has."""
+    top, left = cell // 3 * _CELL, cell % 3 * _CELL
+    return np.s_[:, top : top + _CELL, left : left + _CELL]
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Store RGB pixels (3, h, w) uint8 as JPEG or PNG, as the path ends."""
+    with BytesIO() as buffer:
+        image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        image.save(buffer, {".jpg": "JPEG", ".png": "PNG"}[path.suffix], quality=95, compress_level=1)
+        path.write_bytes(buffer.getvalue())
+
+
 @cache
 def coverage(patch_size: int) -> np.ndarray:
     """(sprites, 9, patches) int64: how many pixels of each patch a sprite in each cell covers at least half."""
@@ -77,7 +93,6 @@ def coverage(patch_size: int) -> np.ndarray:
     covered = []
     for cell in range(CELLS):
         canvas = np.zeros((len(opaque), SIDE, SIDE), bool)
-        top, left = cell // 3 * _CELL, cell % 3 * _CELL
-        canvas[:, top : top + _CELL, left : left + _CELL] = opaque
+        canvas[cell_pixels(cell)] = opaque
         covered.append(canvas.reshape(-1, patches, patch_size, patches, patch_size).sum((2, 4)).reshape(-1, patches**2))
     return np.stack(covered, 1)

@@ -1,5 +1,6 @@
 """Scenes of the embedded world: two to five objects on a 3 x 3 grid, as batches of integer arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,10 @@ class Scenes:
     def __getitem__(self, index) -> "Scenes":
         return Scenes(*(array[index] for array in self._arrays))
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Scenes"]) -> "Scenes":
+        return cls(*map(np.concatenate, zip(*(part._arrays for part in parts), strict=True)))
+
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return self.shape, self.colour, self.size, self.jitter, self.shade, self.tint
@@ -73,7 +78,7 @@ def draw(rng: np.random.Generator, count: int, split: str = "train") -> Scenes:
         repeats = ((objects[:, 1:] == objects[:, :-1]) & (objects[:, 1:] > 0)).any(1)
         share = (scenes.layout * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(10)
         parts.append(scenes[np.flatnonzero(np.isin(share, shares) & ~repeats)[:missing]])
-    return Scenes(*map(np.concatenate, zip(*(part._arrays for part in parts), strict=True)))
+    return Scenes.concatenate(parts)
 
 
 def _draw(rng: np.random.Generator, count: int) -> Scenes:

@@ -11,6 +11,8 @@ import numpy as np
 from vltune.data.shapes import language, questions, scenes
 
 _MARKS = ".,?!'-"
+# NLVR2's statements need these too.  Behind all others, so that the ids of a model that was pretrained before them stay.
+_LATER = ("as", "each", "image", "in", "more", "most", "only", "than")
 VOCABULARY = Path(__file__).parents[2] / "weights" / "shapes_vocab.txt"
 
 
@@ -24,7 +26,7 @@ def corpus(seed: int = 0, count: int = 4000) -> list[str]:
 
 
 def build(texts: list[str]) -> list[str]:
-    """Tokens in the order of their ids: special ones, the texts' words, characters, characters inside a word."""
+    """Tokens in the order of their ids: special ones, the texts' words, characters, those inside a word, later words."""
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -34,7 +36,7 @@ def build(texts: list[str]) -> list[str]:
     words = {word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
     characters = string.ascii_lowercase + string.digits
     inside = (f"##{character}" for character in characters)
-    return list(dict.fromkeys([*SPECIAL, *sorted(words), *characters, *_MARKS, *inside]))
+    return list(dict.fromkeys([*SPECIAL, *sorted(words), *characters, *_MARKS, *inside, *_LATER]))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vltune.data.shapes import questions
-from vltune.data.shapes.render import render
+from vltune.data.shapes.render import render, write_image
 from vltune.data.shapes.scenes import draw
 
 IMAGES: Mapping[str, int] = {"train": 2000, "val": 500, "test": 1000}
@@ -35,7 +33,7 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, ques
             ids = range(first_id + start, first_id + min(start + _CHUNK, images[split]))
             scenes = draw(streams[0], len(ids), split)
             for image_id, pixels in zip(ids, render(scenes), strict=True):
-                _write_image(folder / f"COCO_{subtype}_{image_id:012d}.jpg", pixels)
+                write_image(folder / f"COCO_{subtype}_{image_id:012d}.jpg", pixels)
             _annotate(streams[1], streams[2], scenes, ids, questions_per_image, asked, annotations)
         first_id += images[split]
 
@@ -43,12 +41,6 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, ques
         _write_questions(out, subtype, asked)
         if split == "test":
             _write_questions(out, "test-dev2015", [question for question in asked if question["image_id"] % 2])
-
-
-def _write_image(path: Path, pixels: np.ndarray) -> None:
-    with BytesIO() as buffer:
-        Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, "JPEG", quality=95)
-        path.write_bytes(buffer.getvalue())
 
 
 def _annotate(ask_rng, answer_rng, scenes, ids: range, per_image: int, asked: list, annotations: list) -> None:

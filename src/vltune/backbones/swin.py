@@ -1,0 +1,37 @@
+"""Swin Transformer (Liu et al. 2021, arXiv 2103.14030) as an image tower: timm's, all tokens of the last stage."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vltune.sites import Site
+
+
+class SwinTower(nn.Module):
+    """(B, 3, image_size, image_size) -> (B, tokens, width), normalised; pooled by averaging, there is no class token.
+
+    model: timm's name of it, such as swin_base_patch4_window12_384.  sizes: what else it is built from.
+    Its sites are the outputs of attention and of the feed-forward sublayer, over the tokens of a window and of the image.
+    """
+
+    pools_class_token = False
+
+    def __init__(self, model: str, image_size: int, **sizes):
+        super().__init__()
+        from timm import create_model
+
+        self.body = create_model(model, pretrained=False, num_classes=0, img_size=image_size, **sizes)
+        self.width = self.body.num_features
+        for stage in self.body.layers:
+            for block in stage.blocks:
+                expose(block.attn, Site("attention_output", stage.dim))
+                expose(block.mlp, Site("feed_forward_output", stage.dim))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.body.forward_features(image).flatten(1, 2)
+
+
+def expose(sublayer: nn.Module, site: Site) -> None:
+    """Puts a site at the output of a module that is not ours, whose own names stay as they are."""
+    sublayer.at_output = site
+    sublayer.register_forward_hook(lambda module, inputs, output: module.at_output(output, inputs[0]))

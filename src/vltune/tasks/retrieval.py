@@ -1,0 +1,113 @@
+"""Image-text retrieval, on Karpathy's splits of Flickr30K and COCO (Karpathy and Fei-Fei 2015, arXiv 1412.2306).
+
+Loss: cross-entropy of the true caption among false ones, by one score a pair, 15 false ones as in ViLT (Kim et al. 2021,
+arXiv 2102.03334).  Recall at K: how often the true match is among the K best of the whole split, which every image is
+scored with every caption for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vltune.backbones.features import Features
+from vltune.errors import UserError
+from vltune.metrics.recall import ranks
+from vltune.nn.heads import bert_init
+from vltune.tasks.task import Task
+
+RECALL_AT = (1, 5, 10)
+
+
+class Retrieval(Task):
+    """start: of the head, from the pretrained `matching` head or `random`.  folds: recall is also the mean over so many
+    consecutive parts of the images, each with its own captions, 5 for COCO's 1K test."""
+
+    metric = "r1"
+    pairs = True
+
+    def __init__(self, in_width: int, start: str = "matching", folds: int = 1):
+        super().__init__()
+        if start not in ("matching", "random"):
+            raise UserError(f"task.start={start}: must be matching or random")
+        self.start, self.folds = start, folds
+        self.head = nn.Linear(in_width, 1).apply(bert_init)
+
+    def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
+        """-> (B, 1 + K) scores, the true caption's first.  batch: `false_text_ids` and `false_text_mask` (B * K, T), each
+        image's K false captions in a row, or none of them.  An image is encoded once for all of its captions."""
+        image = backbone.encode_image(batch)
+        scores = self.score(backbone.fuse(backbone.encode_text(batch), image))[:, None]
+        if "false_text_ids" not in batch:
+            return scores
+        false = len(batch["false_text_ids"]) // len(image)
+        false_scores = self.score(backbone.fuse(backbone.encode_text(batch, "false_text"), image.repeat(false)))
+        return torch.cat([scores, false_scores.unflatten(0, (-1, false))], dim=1)
+
+    def score(self, features: Features) -> Tensor:
+        """-> (B,), how well each text and its image match"""
+        return self.head(features.pooled)[:, 0]
+
+    def loss(self, output: Tensor, batch: dict) -> Tensor:
+        return F.cross_entropy(output.float(), output.new_zeros(len(output), dtype=torch.long))
+
+    def rows(
+        self, scores: Tensor, owner: np.ndarray, image_ids: Sequence[int], caption_ids: Sequence[int]
+    ) -> list[dict]:
+        """Prediction rows of a split: one a caption, then one an image, then with folds those of each fold.
+
+        scores: (images, captions).  owner: (captions,) int64, the number of each caption's image.
+        A row's `prediction` is what was placed first; its `score` is 1 / the place of the true match, so that recall at K
+        is the share of rows with 1 / K or more.
+        """
+        owner, image_ids, caption_ids = (torch.as_tensor(numbers) for numbers in (owner, image_ids, caption_ids))
+        if self.folds > len(scores):
+            raise UserError(f"task.folds={self.folds} exceeds the {len(scores)} images of the split; make it smaller")
+        rows = placed(scores, owner, image_ids, caption_ids)
+        for fold, images in enumerate(torch.arange(len(scores)).tensor_split(self.folds) if self.folds > 1 else (), 1):
+            captions = torch.isin(owner, images)
+            part = scores[images[0] : images[-1] + 1][:, captions]
+            of_fold = owner[captions] - images[0], image_ids[images], caption_ids[captions]
+            rows += placed(part, *of_fold, f", fold {fold}")
+        return rows
+
+    def metrics(self, predictions: list[dict]) -> dict[str, float]:
+        """Recall at 1, 5, 10 of image (`ir_`) and text retrieval (`tr_`), and `r1`, the mean of both at 1; with folds also
+        the means over these, `_1k`."""
+        scores = defaultdict(lambda: defaultdict(list))
+        for row in predictions:
+            first, _, fold = row["prediction"].partition(", fold ")
+            scores[fold][first.split()[0]].append(row["score"])
+        figures = recalls([scores.pop("")])
+        if scores:
+            figures |= {f"{name}_1k": value for name, value in recalls(list(scores.values())).items()}
+        return figures
+
+
+def placed(scores: Tensor, owner: Tensor, image_ids: Tensor, caption_ids: Tensor, suffix: str = "") -> list[dict]:
+    rows, found = [], (("image", caption_ids, image_ids), ("caption", image_ids, caption_ids))
+    for (what, asked, given), places, first in zip(
+        found, ranks(scores, owner), (scores.argmax(0), scores.argmax(1)), strict=True
+    ):
+        rows += [
+            {"id": id, "prediction": f"{what} {best}{suffix}", "score": 1 / place}
+            for id, best, place in zip(asked.tolist(), given[first].tolist(), places.tolist(), strict=True)
+        ]
+    return rows
+
+
+def recalls(parts: list[dict[str, list[float]]]) -> dict[str, float]:
+    """In percent, the mean over parts of a split, each (what is retrieved) -> (1 / place of the true match)."""
+    figures = {
+        f"{name}_r{k}": 100 * sum(np.mean(np.array(part[what]) >= 1 / k) for part in parts) / len(parts)
+        for name, what in (("ir", "image"), ("tr", "caption"))
+        for k in RECALL_AT
+    }
+    return {name: float(value) for name, value in figures.items()} | {
+        "r1": float(figures["ir_r1"] + figures["tr_r1"]) / 2
+    }

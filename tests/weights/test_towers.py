@@ -1,0 +1,136 @@
+"""METER's towers against transformers' CLIP and RoBERTa on random weights, from their folders and from OpenAI's layout."""
+
+import pytest
+import torch
+
+from vltune.backbones.clip import ClipTower
+from vltune.backbones.roberta import RobertaTower
+from vltune.errors import UserError
+from vltune.weights.files import find
+from vltune.weights.towers import load_image_tower, load_text_tower
+
+transformers = pytest.importorskip("transformers", reason="transformers, an oracle of the tests, is not installed")
+LAYERS, WIDTH, HIDDEN, HEADS = 3, 32, 64, 4
+
+
+def roughen(model):
+    """Norms, biases and class tokens start at 0 or 1, where a mistake does not show."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    config = transformers.CLIPVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        image_size=64,
+        patch_size=16,
+    )
+    model, folder = roughen(transformers.CLIPVisionModel(config)), tmp_path_factory.mktemp("clip")
+    model.save_pretrained(folder)
+    return model, folder
+
+
+def clip_tower(image_size=64):
+    return ClipTower(WIDTH, LAYERS - 1, HEADS, HIDDEN, patch_size=16, image_size=image_size).eval()
+
+
+def left_out(model, image):
+    """CLIP up to the last block, which METER leaves out, and then normalised."""
+    with torch.no_grad():
+        hidden = model(image, output_hidden_states=True).hidden_states[LAYERS - 1]
+        norm = next(module for name, module in model.named_modules() if name.endswith("post_layernorm"))
+        return norm(hidden)
+
+
+def test_clip_tower_is_transformers_without_the_last_block(clip):
+    model, folder = clip
+    tower, image = clip_tower(), torch.randn(2, 3, 64, 64)
+    load_image_tower(tower, find(str(folder)))
+    with torch.no_grad():
+        torch.testing.assert_close(tower(image), left_out(model, image), atol=1e-4, rtol=0)
+
+
+def openai_layout(model):
+    """The same weights under OpenAI's names, with the text tower and the projection that their file also has."""
+    names = {
+        "embeddings.class_embedding": "class_embedding",
+        "embeddings.position_embedding.weight": "positional_embedding",
+        "embeddings.patch_embedding.weight": "conv1.weight",
+        "pre_layrnorm": "ln_pre",
+        "post_layernorm": "ln_post",
+        "encoder.layers": "transformer.resblocks",
+        "layer_norm1": "ln_1",
+        "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+        "self_attn.out_proj": "attn.out_proj",
+    }
+    state = {}
+    for key, tensor in model.state_dict().items():
+        name = key.removeprefix("vision_model.")
+        for theirs, openais in names.items():
+            name = name.replace(theirs, openais)
+        state[f"visual.{name}"] = tensor
+    for i in range(LAYERS):
+        for p in ("weight", "bias"):
+            prefix = f"visual.transformer.resblocks.{i}"
+            parts = [state.pop(f"{prefix}.self_attn.{part}_proj.{p}") for part in "qkv"]
+            state[f"{prefix}.attn.in_proj_{p}"] = torch.cat(parts)
+    beside = {"visual.proj": torch.zeros(WIDTH, 8), "token_embedding.weight": torch.zeros(4, 8)}
+    return state | beside | {"transformer.resblocks.0.ln_1.weight": torch.zeros(8)}
+
+
+def test_openais_layout_gives_the_same(clip, tmp_path):
+    model, _ = clip
+    torch.save(openai_layout(model), tmp_path / "ViT.pt")
+    tower, image = clip_tower(), torch.randn(2, 3, 64, 64)
+    load_image_tower(tower, tmp_path / "ViT.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(tower(image), left_out(model, image), atol=1e-4, rtol=0)
+
+
+def test_positions_are_interpolated_to_another_resolution(clip):
+    """As transformers interpolates them: bicubic over the grid, the class token's kept."""
+    model, folder = clip
+    tower, image = clip_tower(image_size=96), torch.randn(2, 3, 96, 96)
+    load_image_tower(tower, find(str(folder)))
+    with torch.no_grad():
+        theirs = model(image, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states[LAYERS - 1]
+        norm = next(module for name, module in model.named_modules() if name.endswith("post_layernorm"))
+        torch.testing.assert_close(tower(image), norm(theirs), atol=1e-4, rtol=0)
+
+
+def test_roberta_tower_is_transformers(tmp_path):
+    config = transformers.RobertaConfig(
+        vocab_size=120,
+        hidden_size=WIDTH,
+        intermediate_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=20,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )
+    model = roughen(transformers.RobertaModel(config))
+    model.save_pretrained(tmp_path)
+    tower = RobertaTower(WIDTH, LAYERS, HEADS, HIDDEN, vocabulary_size=120, positions=20).eval()
+    load_text_tower(tower, find(str(tmp_path)))
+    mask = torch.arange(12) < torch.tensor([12, 5])[:, None]
+    ids = torch.randint(3, 120, (2, 12)).masked_fill(~mask, 1)
+    with torch.no_grad():
+        theirs = model(ids, attention_mask=mask.long()).last_hidden_state
+        torch.testing.assert_close(tower(ids, mask)[mask], theirs[mask], atol=1e-4, rtol=0)
+
+
+def test_a_tower_of_another_size_is_told(clip):
+    _, folder = clip
+    tower = ClipTower(WIDTH, LAYERS + 1, HEADS, HIDDEN, patch_size=16, image_size=64)
+    with pytest.raises(UserError, match=r"does not fit this backbone: missing in the file: blocks\.3\."):
+        load_image_tower(tower, find(str(folder)))
