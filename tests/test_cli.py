@@ -62,16 +62,38 @@ def test_prepare_prints_the_counts(vqav2):
     assert vqav2.calls == [("r", "o", {"min_answer_count": 3, "max_bad": 1})]
     assert result.stdout.splitlines() == ["train images: 3", "answers: 2"]
     invoke("prepare", "vqav2", "--raw", "r", "--out", "o")
-    assert vqav2.calls[1] == ("r", "o", {"min_answer_count": 9, "max_bad": 0})
+    assert vqav2.calls[1] == ("r", "o", {"max_bad": 0})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "missing"),
+    [
+        ("nlvr2", "data/train.json"),
+        ("f30k", "dataset_flickr30k.json"),
+        ("coco", "dataset_coco.json"),
+        ("snli_ve", "snli_ve_train.jsonl"),
+    ],
+)
+def test_every_data_set_is_prepared_by_its_own_module(tmp_path, dataset, missing):
+    result = invoke("prepare", dataset, "--raw", tmp_path, "--out", tmp_path / "out", "--max-bad", 2)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {tmp_path}: lacks {missing}, ")
+
+
+def test_an_option_of_another_data_set_is_refused():
+    result = invoke("prepare", "coco", "--raw", "r", "--out", "o", "--min-answer-count", 3)
+    assert result.exit_code == 2
+    assert result.stderr == "error: --min-answer-count=3: coco has no such option; leave it out\n"
 
 
 def test_unknown_names_list_the_right_ones(tmp_path):
-    result = invoke("prepare", "coco", "--raw", "r", "--out", "o")
+    result = invoke("prepare", "gqa", "--raw", "r", "--out", "o")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "error: data set 'coco' is not known: use one of vqav2\n"
+    assert result.stderr == "error: data set 'gqa' is not known: use one of vqav2, nlvr2, f30k, coco, snli_ve\n"
     result = invoke("report", "maxi", "--results-dir", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "error: table 'maxi' is not known: use one of mini, vilt\n"
+    assert result.stderr.startswith("error: table 'maxi' is not known: use one of ")
+    assert "mini" in result.stderr
 
 
 @pytest.mark.parametrize(("error", "status"), [(UserError, 2), (BadExampleError, 1)])

@@ -42,11 +42,12 @@ METHODS = {
     "scaled_pa": (lambda: ScaledParallelAdapter(bottleneck=6), 2 * 6 * 32 + 6 + 32 + 2 * 32, False),
     "apt": (lambda: APT(prompts=5, rank=2), 5 * 32 + 2 * 2 * 32 + 1, False),
 }
-# How many sites each method has on a backbone of 2 layers; METER's layers are of two streams, each with self- and
+# How many sites of each role a backbone of 2 layers has; METER's layers are of two streams, each with self- and
 # cross-attention.
+EACH = ("query", "key", "value", "attention_output", "parallel_output")
 SITES = {
-    "vilt": {"shallow_prompt": 1, "deep_prompt": 2, "lora": 4, "adapter": 4, "scaled_pa": 2, "apt": 2},
-    "meter": {"shallow_prompt": 2, "deep_prompt": 8, "lora": 16, "adapter": 12, "scaled_pa": 8, "apt": 8},
+    "vilt": dict.fromkeys(EACH, 2) | {"feed_forward_output": 2, "memory": 2, "cross_memory": 0, "sequence": 1},
+    "meter": dict.fromkeys(EACH, 8) | {"feed_forward_output": 4, "memory": 4, "cross_memory": 4, "sequence": 2},
 }
 APT_VARIANTS = {
     "softmax": {"activation": "softmax"},
@@ -104,7 +105,8 @@ class TestMethod:
         own = {id(p) for p in backbone.parameters()}
         always = {id(p) for p in backbone.always_trained()}
         task = make_task(backbone)
-        model = Model(backbone, task, make())
+        of_method = make()
+        model = Model(backbone, task, of_method)
         trained = {id(p) for p in model.parameters() if p.requires_grad}
         assert trained >= always | {id(p) for p in task.parameters()}
         made = [
@@ -114,7 +116,7 @@ class TestMethod:
             assert trained == {id(p) for p in model.parameters()}
         else:
             assert trained & own == always
-            expected = SITES[backbone.name].get(method, 0) * size
+            expected = sum(SITES[backbone.name][role] for role in of_method.roles) * size
             assert sum(p.numel() for p in made) == sum(p.numel() for p in model.method_parameters) == expected
 
     def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task, batch):
@@ -179,6 +181,35 @@ class TestMethod:
             assert torch.equal(model(batch), other(batch))
 
 
+@pytest.mark.parametrize(
+    ("where", "text", "image", "fusion"),
+    [("fusion", 0, 0, 8), ("towers", 2, 2, 0), ("all", 2, 2, 8)],
+)
+def test_a_method_acts_where_it_is_told(where, text, image, fusion):
+    backbone, method = tiny.meter(), APT(prompts=5, rank=2)
+    method.sites_in = where
+    model = Model(backbone, VQA(2 * tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method)
+    counts = [len(tuned_sites(part)) for part in (backbone.text, backbone.image, backbone)]
+    assert counts == [text, image, text + image + fusion]
+    batch = tiny.batch(tiny.SQUARE)
+    model.task.loss(model.train()(batch), batch).backward()
+    assert all(parameter.grad is not None for parameter in model.method_parameters)
+
+
+def test_a_frozen_tower_gives_the_same_in_training_and_builds_no_graph():
+    backbone = tiny.meter(text_dropout=0.5)
+    model = Model(backbone, VQA(2 * tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), LoRA(rank=2)).train()
+    batch = tiny.batch(tiny.SQUARE)
+    features = backbone.text_features(batch["text_ids"], batch["text_mask"])
+    assert not features.requires_grad
+    assert torch.equal(features, backbone.text_features(batch["text_ids"], batch["text_mask"]))
+    assert not backbone.image_features(batch["image"]).requires_grad
+    assert model.training
+    assert backbone.text_layers.training
+    tuned = Model(tiny.meter(text_dropout=0.5), VQA(2 * tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), Full()).train().backbone
+    assert not torch.equal(*(tuned.text_features(batch["text_ids"], batch["text_mask"]) for _ in range(2)))
+
+
 @pytest.mark.parametrize("variant", APT_VARIANTS)
 def test_apt_variants_train_and_fold(variant):
     backbone = tiny.vilt()
@@ -208,6 +239,11 @@ def test_apt_is_its_equation():
         torch.testing.assert_close(delta(y, x), expected, atol=1e-6, rtol=1e-5)
 
 
+def placed(method, where):
+    method.sites_in = where
+    return method
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -227,6 +263,8 @@ def test_apt_is_its_equation():
         (lambda: APT(activation="gelu"), "method.activation=gelu: must be one of relu, softmax"),
         (lambda: APT(map="half"), "method.map=half: must be one of low_rank, full, none"),
         (lambda: APT(scale="min"), "method.scale=min: must be one of max, learned, gated"),
+        (lambda: placed(APT(), "towers"), "Vilt has no such site with method.sites_in=towers; it offers none there"),
+        (lambda: placed(APT(), "head"), "method.sites_in=head: must be one of fusion, towers, all"),
     ],
 )
 def test_wrong_settings_are_told_in_one_line(make, message):

@@ -22,12 +22,15 @@ def composed(*overrides):
         return OmegaConf.to_container(compose("run", list(overrides)), resolve=True)
 
 
+TASKS = [name for name in choices("task") if name != "pretraining"]
+
+
 @pytest.mark.parametrize("method", choices("method"))
 @pytest.mark.parametrize("backbone", choices("backbone"))
-def test_every_method_on_every_backbone(method, backbone):
-    config = composed(f"method={method}", f"backbone={backbone}")
-    assert config["method"]["name"] == method
-    assert config["backbone"]["name"] == backbone
+@pytest.mark.parametrize("task", TASKS)
+def test_every_method_on_every_backbone_and_task(method, backbone, task):
+    config = composed(f"method={method}", f"backbone={backbone}", f"task={task}")
+    assert [config[group]["name"] for group in ("method", "backbone", "task")] == [method, backbone, task]
     assert isinstance(assemble.settings(config).lr, float)
     assert assemble.build_method(config["method"])
     if backbone.endswith("_mini"):
@@ -48,6 +51,8 @@ def test_every_sweep(name):
 def test_the_data_set_follows_from_backbone_and_task():
     assert composed()["dataset"]["name"] == "shapes"
     assert composed("backbone=vilt", "task=vqa")["dataset"]["name"] == "vqav2"
+    assert composed("backbone=meter", "task=retrieval")["dataset"]["name"] == "f30k"
+    assert composed("backbone=meter", "task=retrieval", "dataset=coco")["dataset"]["name"] == "coco"
     assert composed("backbone=vilt", "dataset=shapes")["dataset"]["name"] == "shapes"
     assert composed("mode=pretrain")["task"]["name"] == "pretraining"
 

@@ -27,7 +27,7 @@ def test_the_example_of_adding_a_method():
     spec = yaml.safe_load(blocks("docs/adding-a-method.md", "yaml")[0])
     assert spec["_target_"].endswith(".IA3")
     backbone = tiny.vilt()
-    model = Model(backbone, VQA(tiny.WIDTH, tiny.ANSWERS), names["IA3"](spec["roles"]))
+    model = Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), names["IA3"](spec["roles"]))
     assert sum(p.numel() for p in model.method_parameters) == 2 * 3 * 32
     assert {site.role for site in tuned_sites(backbone)} == set(spec["roles"])
     with torch.no_grad():

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from vltune.results import record as records
 
 ROOT = Path(__file__).parents[1]
-WORLD = "{seed: 0, images: {train: 60, val: 20, test: 30}, questions_per_image: 4}"
+WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 60, val: 20, test: 30}}"
 QUICK = ["engine.max_steps=12", "engine.batch_size=8", "engine.eval_batch_size=32"]
 
 

@@ -22,10 +22,10 @@ def vilt(**more):
     return Vilt(**{**sizes, "vocabulary_size": VOCABULARY, "max_text_len": TEXT, "dropout": 0.0, **more}).eval()
 
 
-def meter(**more):
+def meter(text_dropout=0.0, **more):
     torch.manual_seed(0)
     tower = {"layers": 2, "heads": 2, "hidden": 48}
-    text = {**tower, "width": 24, "vocabulary_size": VOCABULARY, "positions": TEXT + 2, "dropout": 0.0}
+    text = {**tower, "width": 24, "vocabulary_size": VOCABULARY, "positions": TEXT + 2, "dropout": text_dropout}
     image = {**tower, "kind": "clip", "width": 40, "patch_size": 16, "image_size": 64}
     sizes = {"width": WIDTH, "layers": 2, "heads": 4, "hidden": 64, "token_types": 3, "dropout": 0.0}
     return Meter(text_tower=text, image_tower="clip", image_towers={"clip": image}, **{**sizes, **more}).eval()
@@ -59,7 +59,12 @@ FALSE_CAPTIONS = 2
 def batch(sizes=SIZES, seed=0):
     """Three examples for every task: images of several sizes, texts of several lengths."""
     count = len(sizes)
-    made = {"ids": list(range(count)), "pair": ["a", "a", "b"][:count], "label": torch.arange(count) % 2}
+    made = {
+        "ids": list(range(count)),
+        "pair": ["a", "a", "b"][:count],
+        "sentence": [0, 1, 0][:count],
+        "label": torch.arange(count) % 2,
+    }
     for number, name in enumerate(("image", "image_0", "image_1")):
         made[name], made[f"{name}_size"] = images(sizes, seed + number)
     made["text_ids"], made["text_mask"] = texts((12, 7, 9)[:count], seed)

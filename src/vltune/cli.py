@@ -12,8 +12,14 @@ from typer.core import TyperGroup
 from vltune import __version__
 from vltune.errors import BadExampleError, UserError
 
-# One module per data set, each with `prepare(raw, out, *, min_answer_count, max_bad) -> {what: count}`.
-DATASETS = {"vqav2": "vltune.data.vqav2"}
+# Data set -> a module and its function (raw, out, *, max_bad) -> {what: count}; vqav2's takes min_answer_count too.
+DATASETS = {
+    "vqav2": ("vltune.data.vqav2", "prepare"),
+    "nlvr2": ("vltune.data.nlvr2", "prepare"),
+    "f30k": ("vltune.data.karpathy", "prepare_f30k"),
+    "coco": ("vltune.data.karpathy", "prepare_coco"),
+    "snli_ve": ("vltune.data.snli_ve", "prepare"),
+}
 
 
 class _Group(TyperGroup):
@@ -64,7 +70,9 @@ def prepare(
     dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")],
     raw: Annotated[Path, typer.Option(help="Folder of the files as downloaded.")],
     out: Annotated[Path, typer.Option(help="Folder to write; runs take it as their data folder.")],
-    min_answer_count: Annotated[int, typer.Option(help="Keep answers given at least this often.", min=1)] = 9,
+    min_answer_count: Annotated[
+        int | None, typer.Option(help="vqav2 only: keep answers given at least this often.", min=1, show_default="9")
+    ] = None,
     max_bad: Annotated[
         int, typer.Option(help="Unreadable examples to leave out (and count) before failing.", min=0)
     ] = 0,
@@ -73,11 +81,21 @@ def prepare(
 
     \b
       vltune prepare vqav2 --raw ~/vqa --out data/vqav2
+      vltune prepare nlvr2 --raw ~/nlvr2 --out data/nlvr2
+      vltune prepare f30k --raw ~/flickr30k --out data/f30k
+      vltune prepare coco --raw ~/coco --out data/coco
+      vltune prepare snli_ve --raw ~/snli_ve --out data/snli_ve
       vltune prepare vqav2 --raw ~/vqa --out data/vqav2 --max-bad 3
     """
     if dataset not in DATASETS:
         raise UserError(f"data set {dataset!r} is not known: use one of {', '.join(DATASETS)}")
-    counts = import_module(DATASETS[dataset]).prepare(raw, out, min_answer_count=min_answer_count, max_bad=max_bad)
+    options = {"max_bad": max_bad}
+    if min_answer_count is not None:
+        if dataset != "vqav2":
+            raise UserError(f"--min-answer-count={min_answer_count}: {dataset} has no such option; leave it out")
+        options["min_answer_count"] = min_answer_count
+    module, function = DATASETS[dataset]
+    counts = getattr(import_module(module), function)(raw, out, **options)
     for name, count in counts.items():
         typer.echo(f"{name}: {count}")
 
@@ -89,7 +107,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Write tables/ and figures/ here instead of into results.")] = None,
     format: Annotated[str, typer.Option(help="What to write, separated by commas.")] = "md,tex,csv,png,svg",
 ) -> None:
-    """Print a table of the records, and write it with its figure.
+    """Print tables of the records, and write each with its figure.
 
     \b
       vltune report mini
@@ -100,5 +118,5 @@ def report(
     from vltune.results import render
     from vltune.results import report as write_report
 
-    built = write_report(table, results_dir, out, [name.strip() for name in format.split(",") if name.strip()])
-    Console(highlight=False).print(render.terminal(built))
+    for built in write_report(table, results_dir, out, [name.strip() for name in format.split(",") if name.strip()]):
+        Console(highlight=False).print(render.terminal(built))

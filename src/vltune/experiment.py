@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vltune import assemble
@@ -22,6 +23,7 @@ from vltune.results import record as records
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from vltune.engine.source import BadExamples
     from vltune.tasks.model import Model
 
 
@@ -127,7 +129,6 @@ def fill(
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
     from vltune.engine import artifacts
-    from vltune.engine.evaluate import predict
     from vltune.engine.source import BadExamples
     from vltune.engine.train import train as train_loop
 
@@ -138,20 +139,7 @@ def fill(
     stop.check()
 
     def rows(split: str) -> list[dict]:
-        dataset = data.split(split)
-        if dataset is None:
-            return []
-        return predict(
-            fabric,
-            model,
-            dataset,
-            data.collate,
-            data.eval_batch_size,
-            settings.workers,
-            stop,
-            bad,
-            f"{label}, {split}",
-        )
+        return score(fabric, model, data, split, settings, stop, bad, f"{label}, {split}", folder / "checkpoints")
 
     usage.reset_peak_memory()
     trained = train_loop(
@@ -192,6 +180,32 @@ def fill(
         batch = protocol(config, model)
         record["cost"] |= inference(model, batch, settings.eval_batch_size) | macs.macs(model.cpu(), batch)
     clock.lap("cost")
+
+
+def score(
+    fabric: Fabric,
+    model: Model,
+    data: assemble.Data,
+    split: str,
+    settings: Settings,
+    stop: StopRequest,
+    bad: BadExamples,
+    label: str,
+    folder: Path,
+) -> list[dict]:
+    """Prediction rows of a split, none where there is no such split.  folder: for what a stopped run goes on from."""
+    from vltune.engine.evaluate import predict
+    from vltune.engine.retrieval import score_pairs
+
+    dataset = data.split(split)
+    if dataset is None:
+        return []
+    how = data.collate, data.eval_batch_size, settings.workers, stop, bad, label
+    if not model.task.pairs:
+        return predict(fabric, model, dataset, *how)
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = score_pairs(fabric, model, dataset, *how, file=folder / f"{split}-scores")
+    return model.task.rows(scores, dataset.owner, range(len(dataset.images)), range(len(dataset.captions)))
 
 
 def inference(model: Model, batch: dict, batch_size: int) -> dict:
@@ -269,7 +283,6 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
     from omegaconf import OmegaConf
 
     from vltune.engine import artifacts
-    from vltune.engine.evaluate import predict
     from vltune.engine.source import BadExamples
 
     if config["from"] is None:
@@ -292,14 +305,10 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     model.to(fabric.device)
     bad = BadExamples(config["dataset"]["max_bad_examples"])
-    with StopRequest() as stop:
+    with StopRequest() as stop, TemporaryDirectory() as folder:
         for split in settings.evaluate:
-            if (dataset := data.split(split)) is None:
-                continue
-            rows = predict(
-                fabric, model, dataset, data.collate, data.eval_batch_size, settings.workers, stop, bad, split
-            )
-            for name, value in model.task.metrics(rows).items():
+            rows = score(fabric, model, data, split, settings, stop, bad, split, Path(folder))
+            for name, value in (model.task.metrics(rows) if rows else {}).items():
                 print(f"{split} {name}: {value:.2f} now, {record['metrics'][split][name]:.2f} recorded")
     return file
 

@@ -1,6 +1,8 @@
 """A small world, written and prepared once."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vltune.data.shapes.vocabulary import VOCABULARY
 from vltune.data.shapes.vqav2 import write_raw
@@ -33,3 +35,15 @@ def tokenizer():
 @pytest.fixture
 def transform():
     return MinMaxResize(shorter=64, longer=64, multiple=16)
+
+
+@pytest.fixture(scope="session")
+def paint():
+    """Writes noise that follows from a number as an image of a size (width, height)."""
+
+    def write(path, number, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+
+    return write

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
-from vltune.data.transforms import MinMaxResize
+from vltune.data.transforms import MinMaxResize, SquareResize
 from vltune.errors import UserError
 
 
@@ -56,6 +57,36 @@ def test_augmentation_follows_from_the_seed_alone():
     assert all(torch.equal(transform(image, seed), first[seed]) for seed in range(8))
     assert len({pixels.numpy().tobytes() for pixels in first}) > 4
     assert torch.equal(transform(image), MinMaxResize(64, 64, 16)(image))
+
+
+@pytest.mark.parametrize("size", [(100, 70), (70, 101), (48, 48), (33, 160)])
+def test_square_as_released(size):
+    """The shorter side to 48 pixels, then the middle: as torchvision's Resize and CenterCrop."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    theirs = Compose([Resize(48, InterpolationMode.BICUBIC), CenterCrop(48)])(image)
+    ours = SquareResize(48)
+    assert np.array_equal(ours(image).permute(1, 2, 0), theirs)
+    assert ours.size(*size) == (48, 48)
+
+
+def test_square_that_keeps_everything():
+    image = noise(100).resize((100, 60))
+    expected = image.resize((48, 48), Image.Resampling.BICUBIC)
+    assert np.array_equal(SquareResize(48, crop=False)(image).permute(1, 2, 0), expected)
+
+
+def test_square_normalises_as_clip_unless_told_otherwise():
+    assert SquareResize(48).mean == (0.48145466, 0.4578275, 0.40821073)
+    assert SquareResize(48, std=[0.5] * 3).std == (0.5, 0.5, 0.5)
+
+
+def test_square_is_augmented_before_it_is_resized():
+    image = noise(96)
+    square = SquareResize(48, mean=(0.5,) * 3, randaugment="rand-m9-n2")
+    same = MinMaxResize(96, 96, 96, randaugment="rand-m9-n2")
+    for seed in range(4):
+        augmented = Image.fromarray(same(image, seed).permute(1, 2, 0).numpy())
+        assert torch.equal(square(image, seed), SquareResize(48)(augmented))
 
 
 def test_wrong_configuration():

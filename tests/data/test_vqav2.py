@@ -105,7 +105,7 @@ class TestPrepare:
         prepare(raw_copy, tmp_path / "out", min_answer_count=1, progress=False)
         rows = open_table(tmp_path / "out" / "vqav2_test.arrow", SCHEMA.names).to_pylist()
         assert [row["answer_labels"] for row in rows] == [[]] * 30
-        dataset = VQAv2(tmp_path / "out", ["val", "test"], tokenizer, transform)
+        dataset = VQAv2(tmp_path / "out", ["vqav2_val", "vqav2_test"], tokenizer, transform)
         assert len(dataset) == 80 + 120
         assert dataset[79]["answer_labels"]
         assert (dataset[80]["answer_labels"], dataset[80]["answer_scores"]) == ([], [])
@@ -177,7 +177,7 @@ class TestPrepareErrors:
 
 class TestReading:
     def test_raw_to_batch(self, raw, prepared, tokenizer, transform):
-        dataset = VQAv2(prepared, ["val", "train"], tokenizer, transform)
+        dataset = VQAv2(prepared, ["vqav2_val", "vqav2_train"], tokenizer, transform)
         expected = official(raw, "val2014") | official(raw)
         assert len(dataset) == 320
         assert [dataset[i]["id"] for i in range(320)] == list(expected)
@@ -199,15 +199,15 @@ class TestReading:
         torch.testing.assert_close(batch["image"][31], dataset[31]["image"] / 127.5 - 1)
 
     def test_soft_targets_occur(self, prepared, tokenizer, transform):
-        dataset = VQAv2(prepared, ["train"], tokenizer, transform)
+        dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
         scores = Counter(score for i in range(len(dataset)) for score in dataset[i]["answer_scores"])
         assert scores.keys() == {0.3, 0.6, 0.9, 1.0}
         assert scores[1.0] == 240
 
     def test_nothing_is_decoded_twice(self, prepared, tokenizer, transform, monkeypatch):
-        dataset = VQAv2(prepared, ["train"], tokenizer, transform)
+        dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
         first = [dataset[i] for i in range(8)]
-        monkeypatch.setattr("vltune.data.vqav2.open_table", None)
+        monkeypatch.setattr("vltune.data.reading.open_table", None)
         monkeypatch.setattr(dataset, "_opened", None)
         again = [dataset[i] for i in range(8)]
         assert all(
@@ -215,24 +215,24 @@ class TestReading:
         )
 
     def test_image_cache_is_bounded(self, prepared, tokenizer, transform):
-        dataset = VQAv2(prepared, ["train"], tokenizer, transform, image_cache_bytes=2 * 3 * 64 * 64)
+        dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform, image_cache_bytes=2 * 3 * 64 * 64)
         assert dataset[0]["image"] is dataset[0]["image"]
         assert dataset[4]["image"] is dataset[4]["image"]
         assert dataset[8]["image"] is not dataset[8]["image"]
 
     def test_augmentation_seed(self, prepared, tokenizer, transform):
         transform.randaugment = "rand-m9-n2"
-        dataset = VQAv2(prepared, ["train"], tokenizer, transform)
+        dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
         seen = [dataset[0, seed]["image"].numpy().tobytes() for seed in (0, 1, 2, 3, 0, 1, 2, 3)]
         assert seen[:4] == seen[4:]
         assert len(set(seen)) > 1
         assert dataset[0]["image"] is dataset[0]["image"]
 
     def test_shuffled_images(self, prepared, tokenizer, transform):
-        true = VQAv2(prepared, ["train"], tokenizer, transform)
-        shuffled = VQAv2(prepared, ["train"], tokenizer, transform, images="shuffled")
-        again = VQAv2(prepared, ["train"], tokenizer, transform, images="shuffled")
-        other = VQAv2(prepared, ["train"], tokenizer, transform, images="shuffled", seed=1)
+        true = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
+        shuffled = VQAv2(prepared, ["vqav2_train"], tokenizer, transform, images="shuffled")
+        again = VQAv2(prepared, ["vqav2_train"], tokenizer, transform, images="shuffled")
+        other = VQAv2(prepared, ["vqav2_train"], tokenizer, transform, images="shuffled", seed=1)
         row_of = {true[i]["image"].numpy().tobytes(): i // 4 for i in range(len(true))}
         rows = [row_of[shuffled[i]["image"].numpy().tobytes()] for i in range(0, len(true), 4)]
         assert sorted(rows) == list(range(60))
@@ -246,7 +246,7 @@ class TestReading:
         rows[2]["image"] = rows[2]["image"][:300]
         batch = pa.RecordBatch.from_pylist(rows, SCHEMA)
         write_table(tmp_path / "vqav2_val.arrow", SCHEMA, [batch])
-        dataset = VQAv2(tmp_path, ["val"], tokenizer, transform)
+        dataset = VQAv2(tmp_path, ["vqav2_val"], tokenizer, transform)
         bad = dataset[9]["bad"]
         assert bad.startswith(f"{tmp_path / 'vqav2_val.arrow'} row 2 image_id 63: ")
         assert "truncated" in bad.lower()
@@ -257,11 +257,11 @@ class TestReading:
     def test_folder_without_manifest(self, prepared, tmp_path, tokenizer, transform):
         table = open_table(prepared / "vqav2_val.arrow", SCHEMA.names)
         write_table(tmp_path / "vqav2_val.arrow", table.schema, table.to_batches())
-        dataset = VQAv2(tmp_path, ["val"], tokenizer, transform)
+        dataset = VQAv2(tmp_path, ["vqav2_val"], tokenizer, transform)
         assert dataset.answers is None
         fingerprint = dataset.fingerprint
         write_table(tmp_path / "vqav2_val.arrow", table.schema, table[:-1].to_batches())
-        assert VQAv2(tmp_path, ["val"], tokenizer, transform).fingerprint != fingerprint
+        assert VQAv2(tmp_path, ["vqav2_val"], tokenizer, transform).fingerprint != fingerprint
 
     def test_test_file_as_vilt_writes_it(self, prepared, tmp_path, tokenizer, transform):
         table = open_table(prepared / "vqav2_test.arrow", SCHEMA.names)
@@ -269,7 +269,7 @@ class TestReading:
             nothing = pa.array([[]] * len(table), pa.list_(pa.null()))
             table = table.set_column(table.column_names.index(name), name, nothing)
         write_table(tmp_path / "vqav2_test.arrow", table.schema, table.to_batches())
-        dataset = VQAv2(tmp_path, ["test"], tokenizer, transform)
+        dataset = VQAv2(tmp_path, ["vqav2_test"], tokenizer, transform)
         assert (len(dataset), dataset[5]["answer_labels"]) == (120, [])
 
     def test_fingerprint(self, raw, raw_copy, prepared, tmp_path, tokenizer, transform):
@@ -281,13 +281,13 @@ class TestReading:
         )
         prepare(raw_copy, tmp_path / "other", min_answer_count=1, progress=False)
         one, same, other = (
-            VQAv2(folder, ["train"], tokenizer, transform).fingerprint
+            VQAv2(folder, ["vqav2_train"], tokenizer, transform).fingerprint
             for folder in (prepared, tmp_path / "same", tmp_path / "other")
         )
         assert one == same != other
 
     def test_pickles_without_its_open_files(self, prepared, tokenizer, transform):
-        dataset = VQAv2(prepared, ["val"], tokenizer, transform)
+        dataset = VQAv2(prepared, ["vqav2_val"], tokenizer, transform)
         dataset[0]
         copy = pickle.loads(pickle.dumps(dataset))
         assert copy._opened == []
@@ -295,8 +295,8 @@ class TestReading:
 
     def test_missing_split(self, prepared, tokenizer, transform):
         with pytest.raises(UserError, match=r"vqav2_rest_val\.arrow: no such file"):
-            VQAv2(prepared, ["train", "rest_val"], tokenizer, transform)
+            VQAv2(prepared, ["vqav2_train", "vqav2_rest_val"], tokenizer, transform)
 
     def test_images_mode(self, prepared, tokenizer, transform):
         with pytest.raises(UserError, match="images='off'"):
-            VQAv2(prepared, ["train"], tokenizer, transform, images="off")
+            VQAv2(prepared, ["vqav2_train"], tokenizer, transform, images="off")

@@ -41,7 +41,7 @@ def collate(examples):
 def make_model():
     torch.manual_seed(0)
     backbone = tiny.vilt(dropout=0.1)
-    return Model(backbone, VQA(tiny.WIDTH, tiny.ANSWERS), LoRA(rank=2))
+    return Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), LoRA(rank=2))
 
 
 def settings(**more):
@@ -153,14 +153,26 @@ def test_a_run_stopped_while_it_validates_validates_again(tmp_path):
 
 def test_rates_and_decay_by_identity():
     model = make_model()
-    groups = parameter_groups(model, model.head_parameters, lr=1.0, head_lr=10.0, weight_decay=0.01)
+    pooler = list(model.backbone.pooler.parameters())
+    groups = parameter_groups(model, [(10.0, model.head_parameters), (5.0, pooler), (1.0, [])], weight_decay=0.01)
     of = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert of[id(model.task.head[0].weight)] == (10.0, 0.01)
     assert of[id(model.task.head[0].bias)] == (10.0, 0.0)
     assert of[id(model.task.head[1].weight)] == (10.0, 0.0)
     assert of[id(model.method_parameters[0])] == (1.0, 0.01)
-    assert of[id(model.backbone.pooler.dense.bias)] == (1.0, 0.0)
+    assert of[id(model.backbone.pooler.dense.bias)] == (5.0, 0.0)
     assert len(of) == sum(p.requires_grad for p in model.parameters())
+
+
+def test_what_is_trained_at_the_fusion_rate():
+    """METER's fusion layers, projections and poolers, and the methods' parameters there; not towers and token types."""
+    model = Model(tiny.meter(), VQA(2 * tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), LoRA(rank=2))
+    multiplied = {id(parameter) for parameter in model.fusion_parameters}
+    assert {id(parameter) for parameter in model.method_parameters} <= multiplied
+    assert id(model.backbone.text_pooler.dense.weight) in multiplied
+    assert id(model.backbone.text_projection.weight) in multiplied
+    assert not multiplied & {id(parameter) for parameter in model.backbone.text.parameters()}
+    assert not multiplied & {id(model.backbone.token_type.weight), id(model.backbone.class_token)}
 
 
 def test_order_is_a_permutation_of_each_epoch_and_starts_anywhere():
@@ -225,6 +237,6 @@ def test_a_damaged_checkpoint_is_never_trusted(tmp_path):
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     run(tmp_path)
     torch.manual_seed(0)
-    other = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.ANSWERS), LoRA(rank=3))
+    other = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), LoRA(rank=3))
     with pytest.raises(UserError, match="is of another run"):
         run(tmp_path, model=other)

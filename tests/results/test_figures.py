@@ -26,7 +26,7 @@ def fill(root):
 def test_figure_is_the_same_bytes_every_time(root):
     fill(root)
     for format, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
-        once, again = (figures.draw(tables.build("mini", root.folder), format) for _ in range(2))
+        once, again = (figures.draw(tables.build("vilt_mini", root.folder), format) for _ in range(2))
         assert once == again
         assert once.startswith(start)
     assert b"<dc:date>" not in once
@@ -37,7 +37,7 @@ def test_figure_names_every_method_without_overlap(root, monkeypatch):
     savefig = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
     fill(root)
-    figures.draw(tables.build("mini", root.folder), "png")
+    figures.draw(tables.build("vilt_mini", root.folder), "png")
     renderer = drawn[0].canvas.get_renderer()
     for axes in drawn[0].axes:
         texts = [text for text in axes.texts if text.get_text()]
@@ -48,8 +48,18 @@ def test_figure_names_every_method_without_overlap(root, monkeypatch):
         assert len(axes.containers) == len(tables.METHODS), "error bars"
 
 
+def test_figure_shows_the_mean_once_there_is_one(root):
+    fill(root)
+    assert tables.build("vilt_mini", root.folder).figure["score"] == "vqa"
+    for task, scores in (("nlvr2", {"accuracy": 70.0}), ("retrieval", {"ir_r1": 40.0, "tr_r1": 50.0})):
+        root.add(method="apt", task=task, metrics={"val": None, "test": scores})
+    table = tables.build("vilt_mini", root.folder)
+    assert table.figure["score"] == "avg"
+    assert b"mean of VQA, NLVR2, IR and TR" in figures.draw(table, "svg")
+
+
 def test_figure_without_a_run_says_so(root):
-    empty = figures.draw(tables.build("mini", root.folder), "svg")
+    empty = figures.draw(tables.build("vilt_mini", root.folder), "svg")
     assert empty.count(b"<!-- no finished run -->") == 2
     root.add(60.0)
-    assert b"no finished run" not in figures.draw(tables.build("mini", root.folder), "svg")
+    assert b"no finished run" not in figures.draw(tables.build("vilt_mini", root.folder), "svg")

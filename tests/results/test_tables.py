@@ -28,9 +28,27 @@ def shown(table, width=100):
     return console.file.getvalue()
 
 
-def publish(root):
+def publish(root, name="vilt"):
     (root.folder / "paper").mkdir()
-    (root.folder / "paper" / "vilt.json").write_text((PAPER / "vilt.json").read_text())
+    (root.folder / "paper" / f"{name}.json").write_text((PAPER / f"{name}.json").read_text())
+
+
+def scored(**scores):
+    return {"val": None, "test": scores}
+
+
+def cost(root, method, as_published, measured, hash="cccccccc", config=None, **fields):
+    """A `mode=cost` record of METER, MACs in G."""
+    root.add(
+        kind="costs",
+        method=method,
+        hash=hash,
+        config=config or {"method": {"name": method}},
+        metrics={"val": None, "test": None},
+        additional_macs_as_published=int(as_published * 1e9),
+        additional_macs=int(measured * 1e9),
+        **{"backbone": "meter", "dataset": "vqav2"} | fields,
+    )
 
 
 @pytest.mark.parametrize("name", tables.names())
@@ -45,23 +63,24 @@ def test_mean_sample_deviation_and_seeds(root):
     for seed, score in enumerate((60.0, 62.0, 64.0)):
         root.add(score, seed=seed)
     root.add(50.0, method="apt")
-    table = tables.build("mini", root.folder)
-    cell = rows(table, "lora")[0].cells["vqa_test"]
+    table = tables.build("vilt_mini", root.folder)
+    cell = rows(table, "lora")[0].cells["vqa"]
     assert (cell.mean, cell.std, cell.n) == (62.0, 2.0, 3)
-    cell = rows(table, "apt")[0].cells["vqa_test"]
+    cell = rows(table, "apt")[0].cells["vqa"]
     assert (cell.mean, cell.std, cell.n) == (50.0, None, 1)
     markdown = render.markdown(table)
-    assert "| lora | 62.00 ± 2.00 (3) | — | 4.10 |" in markdown
+    assert "| lora | 62.00 ± 2.00 (3) | — | — | — | — | — | 4.10 |" in markdown
     assert "| apt | 50.00 (1) |" in markdown
     assert "| adapter | — | — |" in markdown
+    assert "| apt | 50.00 (1) | — | — | — | — | — | 4.10 |" in markdown, "no mean of four where one is missing"
 
 
 def test_other_backbones_and_experiments_stay_out(root):
     root.add(60.0)
     root.add(10.0, backbone="vilt", seed=1)
     root.add(10.0, task="pretraining", seed=1)
-    (row,) = rows(tables.build("mini", root.folder), "lora")
-    assert row.cells["vqa_test"].n == 1
+    (row,) = rows(tables.build("vilt_mini", root.folder), "lora")
+    assert row.cells["vqa"].n == 1
 
 
 def test_configurations_are_not_mixed(root):
@@ -69,42 +88,65 @@ def test_configurations_are_not_mixed(root):
     root.add(61.0, seed=1)
     other = {"method": {"rank": 4}, "engine": {"lr": 1e-2}, "sweep": "rates", "results_dir": "elsewhere"}
     root.add(40.0, hash="ffffffff", config=other)
-    first, second = rows(tables.build("mini", root.folder), "lora")
-    assert (first.label, first.hashes, first.cells["vqa_test"].n) == ("lora (engine.lr=0.001)", ("0a1b2c3d",), 2)
-    assert (second.label, second.hashes, second.cells["vqa_test"].n) == ("lora (engine.lr=0.01)", ("ffffffff",), 1)
+    first, second = rows(tables.build("vilt_mini", root.folder), "lora")
+    assert (first.label, first.hashes, first.cells["vqa"].n) == ("lora (engine.lr=0.001)", ("0a1b2c3d",), 2)
+    assert (second.label, second.hashes, second.cells["vqa"].n) == ("lora (engine.lr=0.01)", ("ffffffff",), 1)
 
 
 def test_many_differences_are_named_by_hash(root):
     root.add(60.0, config={"method": {"a": 1, "b": 1, "c": 1, "d": 1}})
     root.add(50.0, hash="ffffffff", config={"method": {"a": 2, "b": 2, "c": 2, "d": 2}})
     root.add(40.0, hash="eeeeeeee", config={"method": {"a": 1, "b": 1, "c": 1, "d": 3}})
-    labels = [row.label for row in rows(tables.build("mini", root.folder), "lora")]
+    labels = [row.label for row in rows(tables.build("vilt_mini", root.folder), "lora")]
     assert labels == ["lora (0a1b2c3d)", "lora (method.d=3)", "lora (ffffffff)"]
 
 
 def test_order_of_rows(root):
     for method in ("question_only", "zeta", "full"):
         root.add(method=method)
-    assert [row.method for row in tables.build("mini", root.folder).rows] == [*tables.METHODS, "zeta", "question_only"]
+    assert [row.method for row in tables.build("vilt_mini", root.folder).rows] == [
+        *tables.METHODS,
+        "zeta",
+        "question_only",
+    ]
 
 
 def test_tasks_of_one_method_share_a_row_and_a_mean(root):
     publish(root)
     vilt = {"backbone": "vilt"}
     root.add(71.0, dataset="vqav2", hash="00000001", **vilt)
-    root.add(task="nlvr2", dataset="nlvr2", hash="00000002", metrics={"val": None, "test": {"accuracy": 76.0}}, **vilt)
-    recalls = {"val": None, "test": {"ir_r1": 64.0, "tr_r1": 83.0}}
-    root.add(task="retrieval", dataset="flickr30k", hash="00000003", metrics=recalls, **vilt)
+    root.add(task="nlvr2", dataset="nlvr2", hash="00000002", metrics=scored(accuracy=76.0), **vilt)
+    recalls = scored(ir_r1=64.0, tr_r1=83.0)
+    root.add(task="retrieval", dataset="f30k", hash="00000003", metrics=recalls, **vilt)
     (row,) = rows(tables.build("vilt", root.folder), "lora")
     assert row.hashes == ("00000001", "00000002", "00000003")
     cell = row.cells["avg"]
-    assert (cell.mean, cell.std, cell.n, cell.published) == (73.5, None, None, 69.09)
+    assert (cell.mean, cell.std, cell.n, cell.published) == (73.5, None, 1, 69.09)
 
     # A second configuration of one task leaves open which belongs with the others: every hash is a row.
     root.add(70.0, dataset="vqav2", hash="00000004", **vilt)
     split = rows(tables.build("vilt", root.folder), "lora")
     assert [row.hashes for row in split] == [("00000001",), ("00000002",), ("00000003",), ("00000004",)]
     assert all(row.cells["avg"].mean is None for row in split)
+
+
+def test_the_mean_is_of_seeds_that_have_all_four(root):
+    for seed, score in enumerate((60.0, 62.0, 90.0)):
+        root.add(score, backbone="meter_mini", seed=seed)
+        tasks = {
+            "nlvr2": {"accuracy": score},
+            "retrieval": {"ir_r1": 40.0, "tr_r1": 50.0},
+            "snli_ve": {"accuracy": 1.0},
+        }
+        for task, scores in tasks.items():
+            if (task, seed) != ("nlvr2", 2):
+                root.add(task=task, seed=seed, metrics=scored(**scores), backbone="meter_mini")
+    cells = rows(tables.build("meter_mini", root.folder), "lora")[0].cells
+    assert (cells["vqa"].n, cells["nlvr2"].n, cells["snli_ve"].mean) == (3, 2, 1.0)
+    assert (cells["avg"].mean, cells["avg"].n) == (53.0, 2)
+    assert cells["avg"].std == pytest.approx(0.5**0.5), "of the seeds' means 52.5 and 53.5"
+    (row,) = rows(tables.build("vilt_mini", root.folder), "lora")
+    assert row.hashes == (), "each backbone has a table of its own"
 
 
 def test_costs_come_from_the_run_and_else_from_mode_cost(root):
@@ -114,19 +156,74 @@ def test_costs_come_from_the_run_and_else_from_mode_cost(root):
         root.add(60.0, method=method, method_params=own, config=config)
         root.add(kind="costs", method=method, hash="cccccccc", method_params=2000, config=config, metrics=nothing)
     root.add(kind="costs", method="adapter", hash="cccccccc", method_params=3000, metrics=nothing)
-    table = tables.build("mini", root.folder)
+    table = tables.build("vilt_mini", root.folder)
     found = {row.label: row.cells["method_params_k"].mean for row in table.rows}
     assert (found["lora"], found["apt"], found["adapter"]) == (1.0, 2.0, 3.0)
     assert rows(table, "lora")[0].hashes == ("0a1b2c3d",)
-    assert rows(table, "adapter")[0].cells["vqa_test"].mean is None
+    assert rows(table, "adapter")[0].cells["vqa"].mean is None
 
 
 def test_a_cost_of_another_backbone_configuration_is_a_row_of_its_own(root):
     root.add(60.0, method_params=None, config={"method": {"rank": 4}, "backbone": {"layers": 4}})
     config = {"method": {"rank": 4}, "backbone": {"layers": 8}}
     root.add(kind="costs", hash="cccccccc", config=config, metrics={"val": None, "test": None})
-    labels = [row.label for row in rows(tables.build("mini", root.folder), "lora")]
+    labels = [row.label for row in rows(tables.build("vilt_mini", root.folder), "lora")]
     assert labels == ["lora (backbone.layers=4)", "lora (backbone.layers=8)"]
+
+
+def test_costs_join_runs_on_several_tasks_whose_backbones_differ(root):
+    backbone = {"backbone": {"image_size": 384}}
+    pairs = {"backbone": {"image_size": 288}}
+    method = {"method": {"rank": 4}}
+    run = {"backbone": "meter", "method": "apt"}
+    root.add(75.0, dataset="vqav2", config=method | backbone, method_params=None, **run)
+    root.add(task="nlvr2", dataset="nlvr2", config=method | pairs, metrics=scored(accuracy=80.0), **run)
+    cost(root, "apt", 2.3, 2.27, config=method | backbone, method_params=3_830_000)
+    cost(root, "apt", 9.9, 9.9, config=method | pairs, hash="dddddddd", task="nlvr2", dataset="nlvr2")
+    (row,) = rows(tables.build("meter", root.folder), "apt")
+    assert (row.cells["method_params_M"].mean, row.cells["nlvr2_test_p"].mean) == (3.83, 80.0)
+    assert row.cells["additional_gmacs_as_published"].mean == 2.3
+
+
+def test_meter_has_the_default_deep_prompt_in_its_row_and_the_other_in_a_note(root):
+    publish(root, "meter")
+    cost(root, "apt", 2.3, 2.25)
+    for hash_, roles, size in (("bbbbbbbb", ["cross_memory"], 1), ("cccccccc", ["memory", "cross_memory"], 2)):
+        config = {"method": {"roles": roles}}
+        cost(root, "deep_prompt", 5.0 * size, 4.0 * size, hash_, config, method_params=1_843_200 * size)
+    table = tables.build("meter", root.folder)
+    (row,) = rows(table, "deep_prompt")
+    assert (row.label, row.hashes) == ("deep_prompt", ("cccccccc",))
+    cell = row.cells["additional_gmacs_as_published"]
+    assert (cell.published, cell.mean) == (13.05, 10.0)
+    assert "| 13.05 / 10.00 / -23.4 % | 8.00 |" in render.markdown(table)
+    assert "-23.4 %" in shown(table, 120)
+    notes = "\n".join(table.notes)
+    assert "13.05G follows from nothing found" in notes
+    assert "(24 sites, 3.69M, the row above): 10.00G by the paper's way of counting, 8.00G computed" in notes
+    assert "(12 sites, 1.84M, no row above): 5.00G by the paper's way of counting, 4.00G computed" in notes
+    assert "82.30 % below deep_prompt's by the published numbers" in notes
+    assert "77.00 % below by the paper's way of counting" in notes
+    assert "71.88 % below a deep prompt that computes only what it uses" in notes
+
+    # Runs of that variant have scores, so they have a row.
+    run = {"backbone": "meter", "dataset": "vqav2", "method": "deep_prompt", "method_params": None}
+    root.add(67.0, config={"method": {"roles": ["cross_memory"]}}, additional_macs=None, **run)
+    more = tables.build("meter", root.folder)
+    assert len(rows(more, "deep_prompt")) == 2
+    assert more.notes == table.notes
+
+
+def test_notes_need_every_number_that_they_name(root):
+    publish(root, "meter")
+    cost(root, "scaled_pa", 1.12, 1.12)
+    table = tables.build("meter", root.folder)
+    assert not any("bottleneck" in note for note in table.notes), "no difference, nothing to explain"
+    assert not any("sites" in note or "In our records" in note for note in table.notes)
+    assert any("82.30 %" in note for note in table.notes), "the published numbers alone say that"
+    cost(root, "scaled_pa", 1.19, 1.19)
+    (note,) = (note for note in tables.build("meter", root.folder).notes if "bottleneck" in note)
+    assert "at bottleneck 102, whose MACs are 1.19G; the published 1.12G needs bottleneck 96 (3.60M)" in note
 
 
 def test_published_ours_and_difference(root):
@@ -160,7 +257,7 @@ def test_full_tuning_counts_every_parameter_and_says_where_that_differs(root, to
     root.add(71.0, total_params=total, task_params=5_990_000, method_params=None, **full)
     table = tables.build("vilt", root.folder)
     assert rows(table, "full")[0].cells["method_params_M"].mean == total / 1e6
-    note = "full: 115.43M parameters published, 117.59M in our records (111.60M backbone + 5.99M of the task's own)."
+    note = "full: 115.43M parameters published, 117.59M in our records, 5.99M of them the task's own."
     assert (note in table.notes) is said
     assert said or not any("115.43M" in note for note in table.notes)
 
@@ -171,8 +268,8 @@ def test_runs_without_a_number_are_named_below(root):
     root.fail(seed=2, status="interrupted", error=None)
     root.fail(seed=3, status="running", error=None)
     (root.folder / "records" / "vilt_mini" / "half.json").write_text("{")
-    table = tables.build("mini", root.folder)
-    assert rows(table, "lora")[0].cells["vqa_test"].n == 1
+    table = tables.build("vilt_mini", root.folder)
+    assert rows(table, "lora")[0].cells["vqa"].n == 1
     folder = "records/vilt_mini/vqa-shapes/lora-0a1b2c3d"
     run = "lora 0a1b2c3d on vqa-shapes, seed"
     assert table.unfinished == (
@@ -190,8 +287,8 @@ def test_runs_without_a_number_are_named_below(root):
 
 def test_a_method_that_only_failed_has_a_dash(root):
     root.fail(method="apt")
-    (row,) = rows(tables.build("mini", root.folder), "apt")
-    assert row.cells["vqa_test"].mean is None
+    (row,) = rows(tables.build("vilt_mini", root.folder), "apt")
+    assert row.cells["vqa"].mean is None
     assert row.hashes == ()
 
 
@@ -200,7 +297,7 @@ def test_latex_escapes(root):
     root.add(61.5, hash="ffffffff", config={"engine": {"lr": 1e-3, "name": r"a_b&50%$#{x}~^\|<>"}})
     root.fail(seed=1, error=r"KeyError: 'a_b' & 100% \n")
     publish(root)
-    text = render.latex(tables.build("mini", root.folder))
+    text = render.latex(tables.build("vilt_mini", root.folder))
     escaped = (
         r"a\_b\&50\%\$\#\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{}\textless{}\textgreater{}"
     )
@@ -218,7 +315,7 @@ def test_latex_escapes(root):
 def test_markdown_escapes(root):
     root.add(60.0, config={"engine": {"name": "a"}})
     root.add(60.0, hash="ffffffff", config={"engine": {"name": "a|b"}})
-    assert r"| lora (engine.name=a\|b) | 60.00 (1) |" in render.markdown(tables.build("mini", root.folder))
+    assert r"| lora (engine.name=a\|b) | 60.00 (1) |" in render.markdown(tables.build("vilt_mini", root.folder))
 
 
 def test_csv_holds_unrounded_numbers(root):
@@ -239,19 +336,22 @@ def test_csv_holds_unrounded_numbers(root):
 
 def test_report_writes_what_is_asked_for(root, tmp_path):
     root.add(60.0)
-    table = report("mini", root.folder)
-    assert table.name == "mini"
-    written = [root.folder / "tables" / f"mini.{format}" for format in ("md", "tex", "csv")]
-    written += [root.folder / "figures" / f"mini.{format}" for format in ("png", "svg")]
+    (table,) = report("vilt_mini", root.folder)
+    assert table.name == "vilt_mini"
+    written = [root.folder / "tables" / f"vilt_mini.{format}" for format in ("md", "tex", "csv")]
+    written += [root.folder / "figures" / f"vilt_mini.{format}" for format in ("png", "svg")]
     assert len(FORMATS) == len(written)
     assert all(file.stat().st_size for file in written)
     out = tmp_path / "out"
-    report("mini", root.folder, out, ("csv",))
-    assert [path.relative_to(out).as_posix() for path in out.rglob("*.*")] == ["tables/mini.csv"]
+    assert [table.name for table in report("mini", root.folder, out, ("csv",))] == ["vilt_mini", "meter_mini"]
+    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert files == ["tables/meter_mini.csv", "tables/vilt_mini.csv"]
 
 
 def test_report_refuses_what_it_does_not_know(root):
-    with pytest.raises(UserError, match="table 'maxi' is not known: use one of mini, vilt"):
+    with pytest.raises(
+        UserError, match="table 'maxi' is not known: use one of meter, meter_mini, mini, paper, vilt, vilt_mini"
+    ):
         report("maxi", root.folder)
     with pytest.raises(UserError, match="format 'doc' is not known: use any of md, tex"):
         report("mini", root.folder, formats=("md", "doc"))

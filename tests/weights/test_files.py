@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from vltune.errors import UserError
-from vltune.weights.files import find, read
 from vltune.weights.backbones import load_backbone
+from vltune.weights.files import find, read
 
 
 class Bomb:

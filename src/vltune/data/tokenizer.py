@@ -1,39 +1,84 @@
-"""BERT's uncased WordPiece tokenisation, by the `tokenizers` library."""
+"""BERT's uncased WordPiece and RoBERTa's byte-level BPE, by the `tokenizers` library."""
 
+import json
 from pathlib import Path
 
-from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers import AddedToken
+from tokenizers.implementations import BaseTokenizer, BertWordPieceTokenizer, ByteLevelBPETokenizer
+from tokenizers.processors import RobertaProcessing
 
 from vltune.errors import UserError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SOURCE = "for BERT's, download vocab.txt from https://huggingface.co/google-bert/bert-base-uncased"
+_ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+_ROBERTA = "for RoBERTa's, download vocab.json and merges.txt from https://huggingface.co/FacebookAI/roberta-base"
 
 
-class Tokenizer:
+class _Subwords:
+    """Text -> ids, at most `max_length` of them, by an encoder that adds the tokens of beginning and end.
+
+    Attributes: pad_id, cls_id, sep_id, mask_id, size (entries in the vocabulary), max_length."""
+
+    def __init__(self, encoder: BaseTokenizer, pad: str, cls: str, sep: str, mask: str, max_length: int):
+        if max_length < 3:
+            raise UserError(f"max_length={max_length}: a text needs at least 3 tokens, {cls} word {sep}")
+        encoder.enable_truncation(max_length)
+        self._encoder = encoder
+        self.max_length = max_length
+        self.size = encoder.get_vocab_size()
+        self.pad_id, self.cls_id, self.sep_id, self.mask_id = map(encoder.token_to_id, (pad, cls, sep, mask))
+
+    def __call__(self, text: str) -> list[int]:
+        return self._encoder.encode(text).ids
+
+
+class Tokenizer(_Subwords):
     """Text -> `[CLS] ... [SEP]` as ids, at most `max_length` of them.
 
     vocabulary: a BERT `vocab.txt`, one token a line, its line number the id.  UserError if it is missing or malformed.
-    Attributes: pad_id, cls_id, mask_id, size (entries in the vocabulary), max_length.
+    Attributes: pad_id, cls_id, sep_id, mask_id, size (entries in the vocabulary), max_length.
     """
 
     def __init__(self, vocabulary: Path, max_length: int):
         vocabulary = Path(vocabulary)
-        if max_length < 3:
-            raise UserError(f"max_length={max_length}: a text needs at least 3 tokens, [CLS] word [SEP]")
-        try:
-            tokens = vocabulary.read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError:
-            raise UserError(f"{vocabulary}: no such vocabulary file; {_SOURCE}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{vocabulary}: not a readable vocabulary ({error}); {_SOURCE}") from None
+        tokens = _read(vocabulary, _SOURCE).split("\n")
         if absent := [token for token in SPECIAL if token not in tokens]:
             raise UserError(f"{vocabulary}: not a BERT vocabulary, it lacks {' '.join(absent)}; {_SOURCE}")
-        self._encoder = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
-        self._encoder.enable_truncation(max_length)
-        self.max_length = max_length
-        self.size = self._encoder.get_vocab_size()
-        self.pad_id, self.cls_id, self.mask_id = map(self._encoder.token_to_id, ("[PAD]", "[CLS]", "[MASK]"))
+        encoder = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
+        super().__init__(encoder, "[PAD]", "[CLS]", "[SEP]", "[MASK]", max_length)
 
-    def __call__(self, text: str) -> list[int]:
-        return self._encoder.encode(text).ids
+
+class BytePairTokenizer(_Subwords):
+    """Text -> `<s> ... </s>` as ids, at most `max_length` of them, as RoBERTa does: case is kept, no space is put first.
+
+    vocabulary: RoBERTa's `vocab.json`, token -> id.  merges: its `merges.txt`.  UserError if one is missing or malformed.
+    Attributes: pad_id, cls_id (of `<s>`), sep_id (of `</s>`), mask_id, size (entries in the vocabulary), max_length.
+    """
+
+    def __init__(self, vocabulary: Path, merges: Path, max_length: int):
+        vocabulary, merges = Path(vocabulary), Path(merges)
+        try:
+            ids = json.loads(_read(vocabulary, _ROBERTA))
+            absent = [token for token in _ROBERTA_SPECIAL if token not in ids]
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{vocabulary}: not a vocabulary of tokens and ids ({error}); {_ROBERTA}") from None
+        if absent:
+            raise UserError(f"{vocabulary}: not a RoBERTa vocabulary, it lacks {' '.join(absent)}; {_ROBERTA}")
+        _read(merges, _ROBERTA)
+        try:
+            encoder = ByteLevelBPETokenizer(str(vocabulary), str(merges))
+        except Exception as error:  # the library raises nothing narrower
+            raise UserError(f"{merges}: not the merges of {vocabulary.name} ({error}); {_ROBERTA}") from None
+        encoder.add_special_tokens([*_ROBERTA_SPECIAL[:-1], AddedToken("<mask>", lstrip=True)])
+        super().__init__(encoder, "<pad>", "<s>", "</s>", "<mask>", max_length)
+        encoder.post_processor = RobertaProcessing(("</s>", self.sep_id), ("<s>", self.cls_id), add_prefix_space=False)
+
+
+def _read(file: Path, source: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such vocabulary file; {source}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not a readable vocabulary ({error}); {source}") from None

@@ -1,29 +1,19 @@
 """VQAv2: from the official raw files to ViLT's Arrow files, and from those to examples."""
 
-import json
-import os
-import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
-from hashlib import sha256
-from io import BytesIO
-from itertools import islice
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from PIL import Image
-from tqdm import tqdm
 
-from vltune import __version__
 from vltune.data.arrow import open_table, write_table
-from vltune.data.tokenizer import Tokenizer
-from vltune.data.transforms import MinMaxResize
-from vltune.errors import BadExampleError, UserError
+from vltune.data.preparing import BadImages, Row, read_list, require, staging, texts_in, write_manifest, write_rows
+from vltune.data.reading import Reader, list_items, list_lengths
+from vltune.errors import UserError
 from vltune.metrics.vqa import normalise, soft_score
 
 SCHEMA = pa.schema(
@@ -38,7 +28,6 @@ SCHEMA = pa.schema(
         "split": pa.string(),
     }
 )
-_READ = ("image", "questions", "answer_labels", "answer_scores", "image_id", "question_id")
 
 # split -> what its question file, its annotation file and its image folder are named after
 _SPLITS = {
@@ -49,9 +38,7 @@ _SPLITS = {
 }
 _TRAINING = ("train", "val")
 _HELD_OUT = 1000  # val images that ViLT keeps out of training
-_IMAGES_PER_BATCH = 64  # about 10 MB of COCO images in memory
-_MANIFEST = "manifest.json"
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_KIND = "VQAv2"
 
 
 def prepare(raw: Path, out: Path, min_answer_count: int = 9, max_bad: int = 0, progress: bool = True) -> dict[str, int]:
@@ -76,42 +63,33 @@ def prepare(raw: Path, out: Path, min_answer_count: int = 9, max_bad: int = 0, p
     humans, common = _read_annotations(files, sources)
     answers = [answer for answer, count in common.items() if count >= min_answer_count]
     labels = {answer: label for label, answer in enumerate(answers)}
-    rows = {split: _Rows(raw, split, _read(files[split], "questions", sources), humans, labels) for split in _SPLITS}
+    rows = {
+        split: _Rows(raw, split, read_list(files[split], "questions", _KIND, sources), humans, labels)
+        for split in _SPLITS
+    }
 
-    bad = _BadImages(raw, max_bad)
-    bad.add({path: "missing" for split in rows.values() for path in split.paths() if not path.is_file()})
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f".{os.getpid()}.tmp"
-    partial.mkdir()
-    try:
-        images = {split: found.write(partial / _file(split), bad, progress) for split, found in rows.items()}
+    bad = BadImages(raw, max_bad)
+    bad.add_missing(path for split in rows.values() for path in split.paths())
+    with staging(out, stale=(_file("trainable_val"), _file("rest_val"))) as partial:
+        images = {
+            split: write_rows(partial / _file(split), SCHEMA, found.rows(), len(found.by_image), bad, progress)
+            for split, found in rows.items()
+        }
+        questions = {split: texts_in(partial / _file(split), "questions") for split in rows}
         if images["val"] > _HELD_OUT:
             val = open_table(partial / _file("val"), SCHEMA.names)
             for split, part in (("trainable_val", val[:-_HELD_OUT]), ("rest_val", val[-_HELD_OUT:])):
                 images[split] = write_table(partial / _file(split), SCHEMA, part.to_batches())
-        manifest = {
-            "version": __version__,
-            "columns": SCHEMA.names,
+        counts = {
             "images": images,
-            "questions": {split: found.questions for split, found in rows.items()},
+            "questions": questions,
             "dropped_questions": {split: found.dropped_questions for split, found in rows.items()},
             "dropped_images": {split: found.dropped_images for split, found in rows.items()},
-            "bad_images": {path.name: reason for path, reason in bad.reasons.items()},
-            "sources": sources,
-            "min_answer_count": min_answer_count,
-            "answers": answers,
         }
-        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for stale in (_MANIFEST, _file("trainable_val"), _file("rest_val")):
-            (out / stale).unlink(missing_ok=True)
-        for name in (*map(_file, images), _MANIFEST):
-            (partial / name).replace(out / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-    counted = ("images", "questions", "dropped_questions", "dropped_images")
-    counts = {f"{split} {what.replace('_', ' ')}": n for what in counted for split, n in manifest[what].items()}
-    return counts | {"unreadable images": len(bad.reasons), "answers": len(answers)}
+        named = write_manifest(
+            partial, SCHEMA, counts, bad, sources, min_answer_count=min_answer_count, answers=answers
+        )
+    return named | {"answers": len(answers)}
 
 
 def _file(split: str) -> str:
@@ -124,22 +102,9 @@ def _raw_files(raw: Path) -> dict[str, Path]:
     files |= {subtype: raw / f"v2_mscoco_{subtype}_annotations.json" for _, subtype in _SPLITS.values()}
     if not files["test2015"].exists():  # the official test has no published answers; `shapes` has
         del files["test2015"]
-    folders = {raw / folder for _, folder in _SPLITS.values()}
-    missing = [path.name for path in files.values() if not path.is_file()]
-    missing += sorted(f"{folder.name}/" for folder in folders if not folder.is_dir())
-    if missing:
-        raise UserError(f"{raw}: lacks {', '.join(missing)}; unpack them there from https://visualqa.org/download.html")
+    folders = sorted({raw / folder for _, folder in _SPLITS.values()})
+    require(raw, files.values(), folders, "unpack them there from https://visualqa.org/download.html")
     return files
-
-
-def _read(path: Path, key: str, sources: dict[str, str]) -> list[dict]:
-    """The list under `key` of a raw file, whose hash goes to `sources`."""
-    content = path.read_bytes()
-    sources[path.name] = sha256(content).hexdigest()
-    try:
-        return json.loads(content)[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not an official VQAv2 file with {key!r} ({error}); unpack it again") from None
 
 
 def _read_annotations(files: dict[str, Path], sources: dict[str, str]) -> tuple[dict[int, list[str]], Counter[str]]:
@@ -150,30 +115,12 @@ def _read_annotations(files: dict[str, Path], sources: dict[str, str]) -> tuple[
     shared = cache(str)  # one object for equal strings: the real data holds 6.6 million answers
     for split in ("train", "val", "test"):
         _, subtype = _SPLITS[split]
-        annotations = _read(files[subtype], "annotations", sources) if subtype in files else []
+        annotations = read_list(files[subtype], "annotations", _KIND, sources) if subtype in files else []
         for annotation in annotations:
             humans[annotation["question_id"]] = [shared(human["answer"]) for human in annotation["answers"]]
         if split in _TRAINING:
             common.update(normal(annotation["multiple_choice_answer"]) for annotation in annotations)
     return humans, common
-
-
-class _BadImages:
-    """Images that cannot be used, and how many are allowed."""
-
-    def __init__(self, raw: Path, limit: int):
-        self.raw, self.limit = raw, limit
-        self.reasons: dict[Path, str] = {}
-
-    def add(self, reasons: dict[Path, str]) -> None:
-        self.reasons |= reasons
-        if (count := len(self.reasons)) > self.limit:
-            named = ", ".join(f"{path.relative_to(self.raw)} ({why})" for path, why in [*self.reasons.items()][:5])
-            more = f" and {count - 5} more" if count > 5 else ""
-            raise BadExampleError(
-                f"{self.raw}: {count} unreadable images where max_bad={self.limit}: {named}{more}; "
-                "fetch them again or raise max_bad"
-            )
 
 
 class _Rows:
@@ -185,7 +132,7 @@ class _Rows:
     def __init__(self, raw: Path, split: str, listed: list[dict], humans: dict[int, list[str]], labels: dict[str, int]):
         self.split, self.labels = split, labels
         self.folder = raw / _SPLITS[split][1]
-        self.dropped_questions = self.questions = 0
+        self.dropped_questions = 0
         by_image: dict[int, list[tuple]] = defaultdict(list)
         for question in listed:
             question_id = question["question_id"]
@@ -208,129 +155,55 @@ class _Rows:
     def paths(self) -> Iterator[Path]:
         return (self.folder / f"COCO_{self.folder.name}_{image_id:012d}.jpg" for image_id in self.by_image)
 
-    def write(self, path: Path, bad: _BadImages, progress: bool) -> int:
-        """Write the split's Arrow file; return its number of images."""
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            images = tqdm(self._images(bad), path.name, len(self.by_image), unit="image", disable=not progress)
-            images = iter(images)
-            while some := list(islice(images, _IMAGES_PER_BATCH)):
-                yield pa.RecordBatch.from_pylist([self._row(*image) for image in some], SCHEMA)
-
-        return write_table(path, SCHEMA, batches())
-
-    def _images(self, bad: _BadImages) -> Iterator[tuple[int, bytes]]:
+    def rows(self) -> Iterator[Row]:
         for image_id, path in zip(self.by_image, self.paths(), strict=True):
-            if path in bad.reasons:
-                continue
-            content = path.read_bytes()
-            try:
-                Image.open(BytesIO(content)).close()
-            except _UNREADABLE as error:
-                bad.add({path: type(error).__name__ if content else "empty"})
-            else:
-                yield image_id, content
-
-    def _row(self, image_id: int, content: bytes) -> dict[str, Any]:
-        ids, texts, scores = zip(*self.by_image[image_id], strict=True)
-        self.questions += len(ids)
-        given = scores if self.annotated else ()
-        return {
-            "image": content,
-            "questions": texts,
-            "answers": [list(found) for found in given],
-            "answer_labels": [[self.labels[answer] for answer in found] for found in given],
-            "answer_scores": [list(found.values()) for found in given],
-            "image_id": image_id,
-            "question_id": ids,
-            "split": self.split,
-        }
+            ids, texts, scores = zip(*self.by_image[image_id], strict=True)
+            given = scores if self.annotated else ()
+            yield (
+                {"image": path},
+                {
+                    "questions": texts,
+                    "answers": [list(found) for found in given],
+                    "answer_labels": [[self.labels[answer] for answer in found] for found in given],
+                    "answer_scores": [list(found.values()) for found in given],
+                    "image_id": image_id,
+                    "question_id": ids,
+                    "split": self.split,
+                },
+            )
 
 
-class VQAv2(torch.utils.data.Dataset):
-    """Questions about images, from `vqav2_SPLIT.arrow` files of `prepare` or of ViLT's own `write_vqa.py`.
+class VQAv2(Reader):
+    """Questions about images, from `vqav2_*.arrow` files of `prepare` or of ViLT's own `write_vqa.py`.
 
-    data_dir: their folder.  splits: read one after the other, for example ["train", "trainable_val"].
-    images: "shuffled" gives every image's questions another image, by a fixed derangement that follows from `seed`: a
-    control that can only use the question.
-    image_cache_bytes: transformed images kept in memory, in each process that reads.
-
-    `dataset[i]`, or `dataset[i, seed]` with the seed of the augmentation, is a dict: `id` (question id), `text_ids`
-    (list), `image` (uint8 (3, h, w)), `answer_labels` and `answer_scores` (lists; empty where no answer is in the
-    vocabulary or none is published), `labelled` (whether the split's answers are published).
-    Where the image cannot be decoded it is `{"bad": message}`.
-
-    Files are memory-mapped and opened anew in each process.  UserError where one is missing or something else.
+    splits: for example ["vqav2_train", "vqav2_trainable_val"].  Arguments and examples: `Reader`'s; an example also has
+    `answer_labels` and `answer_scores` (lists; empty where no answer is in the vocabulary or none is published),
+    `labelled` (whether the split's answers are published), and `id` is the question's.
     """
 
-    def __init__(
-        self,
-        data_dir: Path,
-        splits: Sequence[str],
-        tokenizer: Tokenizer,
-        transform: MinMaxResize,
-        images: Literal["true", "shuffled"] = "true",
-        seed: int = 0,
-        image_cache_bytes: int = 2**30,
-    ):
-        if images not in ("true", "shuffled"):
-            raise UserError(f"images={images!r}: use true or shuffled")
-        self.data_dir = Path(data_dir)
-        self.tokenizer, self.transform = tokenizer, transform
-        self.image_cache_bytes = image_cache_bytes
-        self._paths = [self.data_dir / _file(split) for split in splits]
-        self._reset()
+    pattern = "vqav2_*.arrow"
+    text_column = "questions"
+    name_column = "image_id"
+    other_columns = ("answer_labels", "answer_scores", "question_id")
 
-        tables = self._tables()
-        rows = [table.num_rows for table in tables]
-        self._first_row = np.cumsum([0, *rows])
-        per_row = np.concatenate([_lengths(table["questions"]) for table in tables])
-        self._row = np.repeat(np.arange(len(per_row)), per_row)
-        self._first_question = np.cumsum(per_row) - per_row
-        self._id = np.concatenate([_flat(table["question_id"]) for table in tables])
-        self._image_id = np.concatenate([table["image_id"].to_numpy() for table in tables])
+    def index(self, tables: list[pa.Table]) -> None:
+        self._id = np.concatenate([list_items(table["question_id"]) for table in tables])
         answers = [_answers(table) for table in tables]
         lengths, self._labels, self._scores = map(np.concatenate, zip(*answers, strict=True))
         self._answers_end = np.cumsum(lengths)
-        if not len(self._row) == len(self._id) == len(lengths) or len(self._labels) != len(self._scores):
-            raise UserError(f"{self.data_dir}: questions, ids, labels and scores of {list(splits)} differ in number")
+        if not len(self) == len(self._id) == len(lengths) or len(self._labels) != len(self._scores):
+            raise UserError(f"{self.data_dir}: questions, ids, labels and scores of {self.splits} differ in number")
         self._labelled = np.repeat([len(labels) > 0 for _, labels, _ in answers], [len(each) for each, _, _ in answers])
-        self._picture = _derangement(len(per_row), seed) if images == "shuffled" else np.arange(len(per_row))
-        self._text = np.zeros((len(self), tokenizer.max_length), np.int32)
-        self._text_length = np.zeros(len(self), np.int16)
 
-    def __len__(self) -> int:
-        return len(self._row)
-
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
-        index, seed = index if isinstance(index, tuple) else (index, None)
-        picture = int(self._picture[self._row[index]])
-        try:
-            image = self._image(picture, seed)
-        except _UNREADABLE as error:
-            file, row = self._locate(picture)
-            where = f"{self._paths[file]} row {row} image_id {self._image_id[picture]}"
-            return {"bad": f"{where}: {str(error) or type(error).__name__}"}
+    def about(self, index: int, seed: int | None) -> dict[str, Any]:
         end = self._answers_end[index]
         start = self._answers_end[index - 1] if index else 0
         return {
             "id": int(self._id[index]),
-            "text_ids": self._text_ids(index),
-            "image": image,
             "answer_labels": self._labels[start:end].tolist(),
             "answer_scores": self._scores[start:end].tolist(),
             "labelled": bool(self._labelled[index]),
         }
-
-    @cached_property
-    def _manifest(self) -> dict | None:
-        path = self.data_dir / _MANIFEST
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{path}: not valid JSON ({error}); run `vltune prepare vqav2` again") from None
 
     @property
     def answers(self) -> list[str] | None:
@@ -338,77 +211,14 @@ class VQAv2(torch.utils.data.Dataset):
         return self._manifest and self._manifest.get("answers")
 
     @property
-    def fingerprint(self) -> str:
-        """A hash of what the folder was made of, the same on every machine; of names and sizes without a manifest."""
-        if self._manifest:
-            content = {key: value for key, value in self._manifest.items() if key != "version"}
-        else:
-            content = {path.name: path.stat().st_size for path in self.data_dir.glob(_file("*"))}
-        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def _locate(self, row: int) -> tuple[int, int]:
-        file = int(np.searchsorted(self._first_row, row, "right")) - 1
-        return file, row - int(self._first_row[file])
-
-    def _text_ids(self, index: int) -> list[int]:
-        if not (length := self._text_length[index]):
-            global_row = self._row[index]
-            file, row = self._locate(global_row)
-            question = self._tables()[file]["questions"][row][int(index - self._first_question[global_row])]
-            ids = self.tokenizer(question.as_py())
-            length = self._text_length[index] = len(ids)
-            self._text[index, :length] = ids
-        return self._text[index, :length].tolist()
-
-    def _image(self, picture: int, seed: int | None) -> torch.Tensor:
-        if self.transform.randaugment is None:
-            seed = None
-        if seed is None and picture in self._cached:
-            return self._cached[picture]
-        file, row = self._locate(picture)
-        content = self._tables()[file]["image"][row].as_buffer()
-        image = self.transform(Image.open(BytesIO(content)).convert("RGB"), seed)
-        if seed is None and self._cached_bytes + image.nbytes <= self.image_cache_bytes:
-            self._cached[picture] = image
-            self._cached_bytes += image.nbytes
-        return image
-
-    def _tables(self) -> list[pa.Table]:
-        if self._process != os.getpid():
-            self._process, self._opened = os.getpid(), [open_table(path, _READ) for path in self._paths]
-        return self._opened
-
-    def _reset(self) -> None:
-        self._process, self._opened = None, []
-        self._cached: dict[int, torch.Tensor] = {}
-        self._cached_bytes = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_process": None, "_opened": [], "_cached": {}, "_cached_bytes": 0}
-
-
-def _flat(column: pa.ChunkedArray) -> np.ndarray:
-    return pc.list_flatten(column).to_numpy()
-
-
-def _lengths(column: pa.ChunkedArray) -> np.ndarray:
-    return pc.list_value_length(column).to_numpy()
+    def facts(self) -> dict[str, Any]:
+        return {"answers": self.answers} if self.answers else {}
 
 
 def _answers(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How many answers each question has, and all labels and scores in a row."""
     labels, scores = (pc.list_flatten(table[name]) for name in ("answer_labels", "answer_scores"))
     if not len(labels):  # a test split: one empty list an image
-        questions = int(_lengths(table["questions"]).sum())
+        questions = int(list_lengths(table["questions"]).sum())
         return np.zeros(questions, int), np.zeros(0, int), np.zeros(0)
-    return _lengths(labels), _flat(labels), _flat(scores)
-
-
-def _derangement(count: int, seed: int) -> np.ndarray:
-    """(count,) a permutation that leaves nothing in its place: one cycle through all, in random order."""
-    if count < 2:
-        raise UserError(f"images=shuffled needs two images or more; there are {count}")
-    cycle = np.random.default_rng(seed).permutation(count)
-    derangement = np.empty(count, int)
-    derangement[cycle] = np.roll(cycle, 1)
-    return derangement
+    return list_lengths(labels), list_items(labels), list_items(scores)

@@ -8,7 +8,9 @@ from torch import nn
 from torch.optim import AdamW
 
 
-def parameter_groups(model: nn.Module, rates: Sequence[tuple[float, Sequence[nn.Parameter]]], weight_decay: float) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, rates: Sequence[tuple[float, Sequence[nn.Parameter]]], weight_decay: float
+) -> list[dict]:
     """Trainable parameters by rate and decay.  rates: each with its parameters, told apart by identity; the first that
     names a parameter counts, the last is for all others."""
     rate_of = {id(parameter): rate for rate, members in reversed(rates) for parameter in members}

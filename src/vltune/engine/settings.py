@@ -41,7 +41,16 @@ class Settings:
     checkpoint_seconds: float = 300.0
 
     def __post_init__(self):
-        for name in ("lr", "head_lr", "head_lr_multiplier", "fusion_lr_multiplier", "weight_decay", "eps", "warmup", "clip"):
+        for name in (
+            "lr",
+            "head_lr",
+            "head_lr_multiplier",
+            "fusion_lr_multiplier",
+            "weight_decay",
+            "eps",
+            "warmup",
+            "clip",
+        ):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
                 raise UserError(f"engine.{name}={value}: must be a number")

@@ -104,7 +104,7 @@ def terminal(table: Table) -> Group:
         if any(cell.published is not None for _, cell in cells):
             lines = {"published": [_number(column, cell.published) for column, cell in cells]} | lines
         if any(cell.difference is not None for _, cell in cells):
-            lines["difference"] = [_number(column, cell.difference, "+") for column, cell in cells]
+            lines["difference"] = [_difference(*pair) for pair in cells]
         for index, (name, texts) in enumerate(lines.items()):
             label = row.label if index == 0 else ""
             style = "bold" if compares and name == "ours" else ""
@@ -150,8 +150,15 @@ def _below(table: Table) -> list[tuple[str, tuple[str, ...]]]:
 def _cell(column: Column, cell: Cell) -> str:
     if not column.published:
         return _ours(column, cell)
-    parts = [_number(column, cell.published), _ours(column, cell), _number(column, cell.difference, "+")]
+    parts = [_number(column, cell.published), _ours(column, cell), _difference(column, cell)]
     return NOTHING if set(parts) == {NOTHING} else " / ".join(parts)
+
+
+def _difference(column: Column, cell: Cell) -> str:
+    """In the column's unit, or in percent of the published number where the column says so and that is not zero."""
+    if cell.difference is None or not (column.relative and cell.published):
+        return _number(column, cell.difference, "+")
+    return f"{_rounded(100 * cell.difference / cell.published, 1, '+')} %"
 
 
 def _ours(column: Column, cell: Cell) -> str:
@@ -164,4 +171,8 @@ def _ours(column: Column, cell: Cell) -> str:
 def _number(column: Column, value: float | None, sign: str = "") -> str:
     if value is None:
         return NOTHING
-    return f"{round(value, column.digits) + 0.0:{sign}.{column.digits}f}"  # + 0.0: no "-0.00"
+    return _rounded(value, column.digits, sign)
+
+
+def _rounded(value: float, digits: int, sign: str = "") -> str:
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no "-0.00"

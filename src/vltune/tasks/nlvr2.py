@@ -1,7 +1,8 @@
 """Reasoning about a pair of images (NLVR2, Suhr et al. 2019): is a statement true of the two?
 
 Each image goes through the backbone with the statement, with token types 1 and 2, and both pooled vectors together are
-classified, as in ViLT and METER.  Consistency counts the image pairs all of whose statements are judged right.
+classified, as in ViLT and METER.  Consistency, as the official evaluation has it, counts the statements that are judged
+right of all their image pairs; pair consistency the image pairs of which all statements are judged right.
 """
 
 from __future__ import annotations
@@ -30,11 +31,19 @@ class NLVR2(Classification):
         return self.head(torch.cat(pooled, dim=1))
 
     def predictions(self, output: Tensor, batch: dict) -> list[dict]:
-        rows = super().predictions(output, batch)
-        return [row | {"pair": pair} for row, pair in zip(rows, batch["pair"], strict=True)]
+        rows = zip(super().predictions(output, batch), batch["sentence"], batch["pair"], strict=True)
+        return [row | {"sentence": sentence, "pair": pair} for row, sentence, pair in rows]
 
     def metrics(self, predictions: list[dict]) -> dict[str, float]:
-        right = defaultdict(list)
-        for row in predictions:
-            right[row["pair"]].append(row["score"])
-        return super().metrics(predictions) | {"consistency": 100 * sum(map(all, right.values())) / len(right)}
+        return super().metrics(predictions) | {
+            "consistency": all_right(predictions, "sentence"),
+            "pair_consistency": all_right(predictions, "pair"),
+        }
+
+
+def all_right(predictions: list[dict], key: str) -> float:
+    """In percent, the groups of equal `key` in which every prediction is right."""
+    right = defaultdict(list)
+    for row in predictions:
+        right[row[key]].append(row["score"])
+    return 100 * sum(map(all, right.values())) / len(right)

@@ -90,24 +90,22 @@ class Retrieval(Task):
 
 
 def placed(scores: Tensor, owner: Tensor, image_ids: Tensor, caption_ids: Tensor, suffix: str = "") -> list[dict]:
-    rows, found = [], (("image", caption_ids, image_ids), ("caption", image_ids, caption_ids))
-    for (what, asked, given), places, first in zip(
-        found, ranks(scores, owner), (scores.argmax(0), scores.argmax(1)), strict=True
-    ):
-        rows += [
-            {"id": id, "prediction": f"{what} {best}{suffix}", "score": 1 / place}
-            for id, best, place in zip(asked.tolist(), given[first].tolist(), places.tolist(), strict=True)
-        ]
-    return rows
+    of_image, of_caption = ranks(scores, owner)
+    return [
+        {"id": id, "prediction": f"{what} {first}{suffix}", "score": 1 / place}
+        for what, ids, found, places in (
+            ("image", caption_ids, image_ids[scores.argmax(0)], of_image),
+            ("caption", image_ids, caption_ids[scores.argmax(1)], of_caption),
+        )
+        for id, first, place in zip(ids.tolist(), found.tolist(), places.tolist(), strict=True)
+    ]
 
 
 def recalls(parts: list[dict[str, list[float]]]) -> dict[str, float]:
-    """In percent, the mean over parts of a split, each (what is retrieved) -> (1 / place of the true match)."""
-    figures = {
-        f"{name}_r{k}": 100 * sum(np.mean(np.array(part[what]) >= 1 / k) for part in parts) / len(parts)
-        for name, what in (("ir", "image"), ("tr", "caption"))
-        for k in RECALL_AT
-    }
-    return {name: float(value) for name, value in figures.items()} | {
-        "r1": float(figures["ir_r1"] + figures["tr_r1"]) / 2
-    }
+    """In percent, the mean over parts of a split, each {what is retrieved: 1 / places of the true matches}."""
+
+    def recall(what: str, k: int) -> float:
+        return 100 * float(np.mean([np.mean(np.array(part[what]) >= 1 / k) for part in parts]))
+
+    figures = {f"{way}_r{k}": recall(what, k) for way, what in (("ir", "image"), ("tr", "caption")) for k in RECALL_AT}
+    return figures | {"r1": (figures["ir_r1"] + figures["tr_r1"]) / 2}

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from vltune.data.arrow import open_table
 from vltune.data.shapes import ensure
 from vltune.errors import UserError
 
@@ -17,8 +18,8 @@ def tree(folder):
 def test_generates_once(tmp_path):
     folder = tmp_path / "deep" / "shapes"
     ensure(folder, seed=1, images=IMAGES)
-    assert {path.name for path in folder.iterdir()} == {"raw", "vqav2", "shapes.json"}
-    assert (folder / "raw" / "v2_mscoco_train2014_annotations.json").exists()
+    assert {path.name for path in folder.iterdir()} == {"vqav2", ".vqav2.lock"}
+    assert (folder / "vqav2" / "raw" / "v2_mscoco_train2014_annotations.json").exists()
     assert json.loads((folder / "vqav2" / "manifest.json").read_text())["images"]["train"] == 6
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     start = time.perf_counter()
@@ -27,19 +28,36 @@ def test_generates_once(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.parametrize(
+    ("layout", "arrow"), [("nlvr2", "nlvr2_test1"), ("f30k", "f30k_caption_karpathy_test"), ("snli_ve", "snli_test")]
+)
+def test_every_layout(tmp_path, layout, arrow):
+    ensure(tmp_path, layout, images={"train": 4, "val": 4, "test": 8})
+    assert {path.name for path in tmp_path.iterdir()} == {layout, f".{layout}.lock"}
+    assert len(open_table(tmp_path / layout / f"{arrow}.arrow", [])) == 8
+    ensure(tmp_path, layout, images={"train": 4, "val": 4, "test": 8})
+
+
 @pytest.mark.parametrize("other", [{"seed": 2}, {"images": IMAGES | {"val": 5}}, {"questions_per_image": 3}])
 def test_other_arguments(tmp_path, other):
     wanted = {"seed": 1, "images": IMAGES, "questions_per_image": 4}
     ensure(tmp_path / "shapes", **wanted)
-    with pytest.raises(UserError, match=r"shapes: was generated with .*'seed': 1.*, not .*; choose another folder"):
+    with pytest.raises(
+        UserError, match=r"shapes/vqav2: was generated with .*'seed': 1.*, not .*; choose another folder"
+    ):
         ensure(tmp_path / "shapes", **(wanted | other))
 
 
 def test_leaves_a_foreign_folder_alone(tmp_path):
-    (tmp_path / "raw").mkdir()
+    (tmp_path / "vqav2" / "mine").mkdir(parents=True)
     with pytest.raises(UserError, match="holds files that are not generated shapes"):
         ensure(tmp_path, images=IMAGES)
-    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert [path.name for path in (tmp_path / "vqav2").iterdir()] == ["mine"]
+
+
+def test_unknown_layout(tmp_path):
+    with pytest.raises(UserError, match="layout='gqa': shapes are written as vqav2, nlvr2, f30k, snli_ve"):
+        ensure(tmp_path, "gqa")
 
 
 def test_killed_in_the_middle(tmp_path, monkeypatch):
@@ -50,10 +68,10 @@ def test_killed_in_the_middle(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("vltune.data.vqav2.prepare", killed)
         ensure(folder, images=IMAGES)
-    assert not folder.exists()
+    assert not (folder / "vqav2").exists()
     ensure(folder, images=IMAGES)
     assert (folder / "vqav2" / "manifest.json").exists()
-    assert not (tmp_path / ".shapes.partial").exists()
+    assert not (folder / ".vqav2.partial").exists()
 
 
 def _ensure_and_report(folder, barrier, queue):
@@ -80,4 +98,4 @@ def test_two_processes_at_once(tmp_path):
         assert process.exitcode == 0
     assert first + second == 1
     assert files == other_files
-    assert len(files) == 14 + 7 + 5 + 1
+    assert len(files) == 14 + 7 + 5 + 2

@@ -1,6 +1,6 @@
 """A table: rows of methods, columns of scores and costs, every number from a record or from the published table.
 
-`<name>.yaml` beside this file defines one; docs/results.md explains its keys.
+A YAML file beside this one defines tables of the same columns, one for each backbone; docs/results.md explains its keys.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from textwrap import shorten
@@ -33,14 +34,16 @@ class Column:
     key: str
     title: str
     experiment: str
-    value: str | None = None
+    value: str = ""
     value_for: dict[str, str] | None = None
     """{method: field}, where a method's value is another field than `value`."""
     mean_of: tuple[str, ...] = ()
-    """Instead of `value`: the mean of these columns, where all of them have one."""
+    """Instead of `value`: for each seed that all of these earlier columns have, their mean."""
     scale: float = 1.0
     digits: int = 2
     published: str | None = None
+    relative: bool = False
+    """Whether a difference from the published number is shown in percent of it."""
     essential: bool = True
     """Whether it is shown where room is short: in a terminal and on a page (LaTeX)."""
     short: str | None = None
@@ -48,9 +51,9 @@ class Column:
 
     @property
     def is_score(self) -> bool:
-        return bool(self.value) and self.value.startswith("metrics.")
+        return bool(self.mean_of) or self.value.startswith("metrics.")
 
-    def field(self, method: str) -> str | None:
+    def field(self, method: str) -> str:
         return (self.value_for or {}).get(method, self.value)
 
 
@@ -60,7 +63,7 @@ class Cell:
 
     mean: float | None = None
     std: float | None = None
-    n: int | None = 0
+    n: int = 0
     published: float | None = None
 
     @property
@@ -99,50 +102,94 @@ class Table:
         return next(column for column in self.columns if column.key == key)
 
 
+@cache
+def _groups() -> dict[str, dict]:
+    """{name of a file: its definition}"""
+    import yaml
+
+    return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(_HERE.glob("*.yaml"))}
+
+
 def names() -> list[str]:
-    """The tables that can be built."""
-    return sorted(file.stem for file in _HERE.glob("*.yaml"))
+    """The tables that can be built: each is the one of the backbone whose name it has."""
+    return [name for group in _groups().values() for name in group["tables"]]
+
+
+def expand(name: str) -> list[str]:
+    """The tables that `name` means: itself, or those of its file.  Raises UserError for an unknown name."""
+    groups = _groups()
+    if name not in {*groups, *names()}:
+        raise UserError(f"table {name!r} is not known: use one of {', '.join(sorted({*groups, *names()}))}")
+    return list(groups[name]["tables"]) if name in groups else [name]
 
 
 def build(name: str, root: Path) -> Table:
-    """Table `name` of the records under `root`; published numbers come from `root/paper/`.
+    """Table `name` (one of `names()`) of the records under `root`; published numbers come from `root/paper/`.
 
-    Raises UserError for an unknown name, and where `root` is not a folder.
+    Raises UserError where `root` is not a folder.
     """
-    if name not in names():
-        raise UserError(f"table {name!r} is not known: use one of {', '.join(names())}")
-    import yaml
-
-    definition = yaml.safe_load((_HERE / f"{name}.yaml").read_text())
-    columns = tuple(Column(**{"experiment": definition["experiment"]} | column) for column in definition["columns"])
-    experiments = {column.experiment for column in columns}
+    group = next(group for group in _groups().values() if name in group["tables"])
+    definition = group["tables"][name]
+    columns = tuple(Column(**{"experiment": group["experiment"]} | column) for column in group["columns"])
+    experiments = {
+        False: {column.experiment for column in columns},
+        True: {column.experiment for column in columns if not column.is_score},
+    }
     broken: list[str] = []
     records = [
         record
         for record in store.load(root, on_broken=lambda error: broken.append(str(error).replace(f"{root}/", "")))
-        if record["identity"]["backbone"] == definition["backbone"] and store.experiment(record) in experiments
+        if record["identity"]["backbone"] == name and store.experiment(record) in experiments[store.is_cost(record)]
     ]
     notes = []
     published = {}
-    if definition.get("published"):
-        file = Path(root) / "paper" / f"{definition['published']}.json"
+    if any(column.published for column in columns):
+        file = Path(root) / "paper" / f"{name}.json"
         if file.exists():
             paper = read_json(file)
             published = paper["rows"]
             notes.append(f"Published numbers: {paper['source']}.")
         else:
             notes.append(f"Published numbers are left out: there is no paper/{file.name}.")
-    rows = tuple(_rows([record for record in records if record["status"] == "finished"], columns, published))
+    finished = [record for record in records if record["status"] == "finished"]
+    aside = {
+        key: [record for record in finished if _has(record, fields)]
+        for key, fields in definition.get("aside", {}).items()
+    }
+    set_aside = [record for chosen in aside.values() for record in chosen]
+    in_rows = [record for record in finished if not (store.is_cost(record) and record in set_aside)]
+    rows = tuple(_rows(in_rows, columns, published))
     return Table(
         name=name,
         title=definition["title"],
         columns=columns,
         rows=rows,
-        notes=(*notes, *_notes(definition.get("notes", ()), rows, columns)),
+        notes=(
+            *notes,
+            *_notes([*group["notes"], *definition.get("notes", ())], _for_notes(rows, aside, columns), columns),
+        ),
         unfinished=tuple(_unfinished(record) for record in records if record["status"] != "finished"),
         broken=tuple(broken),
-        figure=definition["figure"],
+        figure=group["figure"] | {"score": _scored(group["figure"]["score"], rows)},
     )
+
+
+def _has(record: dict, fields: dict) -> bool:
+    """Whether a record has these values in these dotted fields."""
+    return all(_value(record, field) == value for field, value in fields.items())
+
+
+def _for_notes(rows: tuple[Row, ...], aside: dict[str, list[dict]], columns: tuple[Column, ...]) -> dict:
+    """The cells that notes speak of: each method's first row that was not set aside, and each record set aside."""
+    cells = {method: _cells(columns, method, [], {}) for method in METHODS}
+    hashes = {hash_ for records in aside.values() for hash_ in _hashes(records)}
+    cells |= {row.method: row.cells for row in reversed(rows) if hashes.isdisjoint(row.hashes)}
+    return cells | {key: _cells(columns, key, records, {}) for key, records in aside.items()}
+
+
+def _scored(keys: list[str], rows: tuple[Row, ...]) -> str:
+    """The first of these columns in which we have a number, else the first."""
+    return next((key for key in keys if any(row.cells[key].mean is not None for row in rows)), keys[0])
 
 
 def _rows(records: list[dict], columns: tuple[Column, ...], published: dict) -> Iterator[Row]:
@@ -153,10 +200,7 @@ def _rows(records: list[dict], columns: tuple[Column, ...], published: dict) -> 
     for method in (*METHODS, *others, *(control for control in CONTROLS if control in by_method)):
         variants = _variants(by_method[method])
         for variant, label in zip(variants, _labels(method, variants), strict=True):
-            cells: dict[str, Cell] = {}
-            for column in columns:
-                cells[column.key] = _cell(column, method, variant, cells, published.get(method, {}))
-            yield Row(method, label, _hashes(variant), cells)
+            yield Row(method, label, _hashes(variant), _cells(columns, method, variant, published.get(method, {})))
 
 
 def _variants(records: list[dict]) -> list[list[dict]]:
@@ -165,7 +209,7 @@ def _variants(records: list[dict]) -> list[list[dict]]:
     A row holds one hash per experiment.  Experiments meet in a row where the method's own settings (`config.method`)
     are equal and each has a single hash; otherwise which hash of one goes with which of another is anybody's guess, and
     every hash is a row.  What `mode=cost` measured, without data and so under another hash, joins the rows of the same
-    method and backbone settings.
+    method settings, unless their own runs of that experiment had another backbone.
     """
     runs = [record for record in records if not store.is_cost(record)]
     variants = []
@@ -177,13 +221,19 @@ def _variants(records: list[dict]) -> list[list[dict]]:
             variants += [[run for run in group if run["identity"]["hash"] == hash_] for hash_ in _hashes(group)]
     variants.sort(key=lambda variant: (-len(variant), _hashes(variant)))
     for costs in _grouped([record for record in records if store.is_cost(record)], "method", "backbone"):
-        settings = _settings(costs[0], "method", "backbone")
-        same = [variant for variant in variants if settings == _settings(variant[0], "method", "backbone")]
+        same = [variant for variant in variants if _is_cost_of(costs[0], variant)]
         for variant in same:
             variant += costs
         if not same:
             variants.append(costs)
     return variants or [[]]
+
+
+def _is_cost_of(cost: dict, variant: list[dict]) -> bool:
+    runs = [run for run in variant if store.experiment(run) == store.experiment(cost)]
+    return _settings(cost, "method") == _settings(variant[0], "method") and all(
+        _settings(cost, "backbone") == _settings(run, "backbone") for run in runs
+    )
 
 
 def _settings(record: dict, *groups: str) -> str:
@@ -222,22 +272,31 @@ def _labels(method: str, variants: list[list[dict]]) -> list[str]:
     return labels
 
 
-def _cell(column: Column, method: str, records: list[dict], cells: dict[str, Cell], published: dict) -> Cell:
-    paper = published.get(column.published)
-    if column.mean_of:
-        means = [cells[key].mean for key in column.mean_of]
-        return Cell(published=paper) if None in means else Cell(mean(means), None, None, paper)
+def _cells(columns: tuple[Column, ...], method: str, records: list[dict], published: dict) -> dict[str, Cell]:
+    by_seed: dict[str, dict[int, float]] = {}
+    cells = {}
+    for column in columns:
+        if column.mean_of:
+            parts = [by_seed[key] for key in column.mean_of]
+            found = {seed: mean(part[seed] for part in parts) for seed in sorted(set.intersection(*map(set, parts)))}
+        else:
+            found = _by_seed(column, method, records)
+        by_seed[column.key] = found
+        values = list(found.values())
+        ours = (mean(values), stdev(values) if len(values) > 1 else None, len(values)) if values else (None, None, 0)
+        cells[column.key] = Cell(*ours, published.get(column.published))
+    return cells
+
+
+def _by_seed(column: Column, method: str, records: list[dict]) -> dict[int, float]:
+    """{seed: number, in the column's unit}"""
     field = column.field(method)
-    found = [
-        (store.is_cost(record), value / column.scale)
-        for record in records
-        if store.experiment(record) == column.experiment and (value := _value(record, field)) is not None
-    ]
+    found: dict[bool, dict[int, float]] = {False: {}, True: {}}
+    for record in records:
+        if store.experiment(record) == column.experiment and (value := _value(record, field)) is not None:
+            found[store.is_cost(record)][record["identity"]["seed"]] = value / column.scale
     # A training run's own cost goes before what `mode=cost` measured in a process of its own.
-    values = [value for is_cost, value in found if not is_cost] or [value for _, value in found]
-    if not values:
-        return Cell(published=paper)
-    return Cell(mean(values), stdev(values) if len(values) > 1 else None, len(values), paper)
+    return found[False] or found[True]
 
 
 def _value(record: dict, field: str) -> float | None:
@@ -254,21 +313,38 @@ def _unfinished(record: dict) -> str:
     return f"{record['status']}: {run}: {shorten(lines[-1], 160)} ({record['path']})"
 
 
-def _notes(notes: Iterable[str | dict], rows: tuple[Row, ...], columns: tuple[Column, ...]) -> Iterator[str]:
-    """Plain notes, and those that a definition asks for where a row's number is not the published one.
+def _notes(
+    notes: Iterable[str | dict], cells: dict[str, dict[str, Cell]], columns: tuple[Column, ...]
+) -> Iterator[str]:
+    """Plain notes, and those that speak of the table's own cells, where every number that they name is there.
 
-    Such a note's `text` is filled with `label`, `published`, `ours`, `part` (the row's value in column `part`) and
-    `rest` (`ours` less `part`), all from the table's own cells.
+    `text` names cells as `{method[column].mean}`; `saving` gives it more names, each for the percent by which the first
+    number is below the second; with `differs` the note is for the case that this cell is not the published one.
     """
     digits = {column.key: column.digits for column in columns}
     for note in notes:
         if isinstance(note, str):
             yield note
             continue
-        for row in rows:
-            cell, part = row.cells[note["column"]], row.cells[note["part"]].mean
-            if row.method != note["method"] or cell.difference is None or part is None:
+        if "differs" in note:
+            method, column = note["differs"]
+            if not round(cells[method][column].difference or 0.0, digits[column]):
                 continue
-            if round(cell.difference, digits[note["column"]]):
-                numbers = {"published": cell.published, "ours": cell.mean, "part": part, "rest": cell.mean - part}
-                yield note["text"].format(label=row.label, **numbers)
+        savings = {
+            name: _saving(*(_number(cells, path) for path in pair)) for name, pair in note.get("saving", {}).items()
+        }
+        try:
+            text = note["text"].format(**cells, **savings)
+        except TypeError:  # what was not measured is None, which has no decimals
+            continue
+        yield text
+
+
+def _number(cells: dict[str, dict[str, Cell]], path: str) -> float | None:
+    """The number that `method.column.field` names."""
+    method, column, field = path.split(".")
+    return getattr(cells[method][column], field)
+
+
+def _saving(less: float | None, more: float | None) -> float | None:
+    return 100 * (1 - less / more) if more and less is not None else None

@@ -1,0 +1,207 @@
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from vltune.data.arrow import open_table, write_table
+from vltune.data.collate import Collate
+from vltune.data.nlvr2 import NLVR2, SCHEMA, prepare
+from vltune.errors import BadExampleError, UserError
+
+# split -> (pair, statements and their labels)
+PAIRS = {
+    "train": [
+        ("train-5-0", [("a dog", "True"), ("two cats", "False")]),
+        ("train-5-1", [("a dog", "False"), ("two cats", "True")]),
+        ("train-6-3", [("a dog", "True")]),
+    ],
+    "dev": [("dev-0-0", [("a red square", "False")]), ("dev-0-2", [("a red square", "True")])],
+    "test1": [("test1-9-1", [("one circle", "True")])],
+}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory, paint):
+    folder = tmp_path_factory.mktemp("nlvr2")
+    (folder / "data").mkdir()
+    number = 0
+    for split, pairs in PAIRS.items():
+        lines = []
+        for place, (pair, statements) in enumerate(pairs):
+            images = folder / (f"images/train/{10 + place}" if split == "train" else split)
+            for side in range(2):
+                paint(images / f"{pair}-img{side}.png", number := number + 1, (40 + 8 * side, 30 + 5 * number))
+            for index, (sentence, label) in enumerate(statements):
+                entry = {"identifier": f"{pair}-{index}", "sentence": sentence, "label": label, "writer": 3}
+                lines.append(json.dumps(entry | ({"directory": 10 + place} if split == "train" else {})))
+        lines.sort(key=lambda line: line[-30:])  # the statements of a pair need not stand together
+        (folder / "data" / f"{split}.json").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(raw, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(raw, folder, progress=False)
+    return folder
+
+
+@pytest.fixture
+def raw_copy(raw, tmp_path):
+    return shutil.copytree(raw, tmp_path / "raw")
+
+
+def image_path(raw, row, side):
+    [path] = raw.rglob(f"{row['identifier']}-img{side}.png")
+    return path
+
+
+class TestPrepare:
+    def test_rows(self, raw, prepared):
+        for split, pairs in PAIRS.items():
+            table = open_table(prepared / f"nlvr2_{split}.arrow", SCHEMA.names)
+            assert table.schema.equals(SCHEMA)
+            rows = table.to_pylist()
+            found = {row["identifier"]: dict(zip(row["questions"], row["answers"], strict=True)) for row in rows}
+            assert found == {pair: dict(statements) for pair, statements in pairs}
+            for row in rows:
+                for side in range(2):
+                    assert row[f"image_{side}"] == image_path(raw, row, side).read_bytes()
+
+    def test_counts(self, raw, prepared, tmp_path):
+        counts = prepare(raw, tmp_path, progress=False)
+        assert (counts["train pairs"], counts["train statements"]) == (3, 5)
+        assert (counts["dev pairs"], counts["test1 statements"], counts["unreadable images"]) == (2, 1, 0)
+        manifest = json.loads((prepared / "manifest.json").read_text())
+        assert manifest["statements"] == {"train": 5, "dev": 2, "test1": 1}
+        assert sorted(manifest["sources"]) == ["dev.json", "test1.json", "train.json"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "manifest.json",
+            *(f"nlvr2_{split}.arrow" for split in ("dev", "test1", "train")),
+        ]
+
+    def test_a_clone_and_other_image_folders(self, raw_copy, prepared, tmp_path):
+        (raw_copy / "nlvr2").mkdir()
+        (raw_copy / "data").rename(raw_copy / "nlvr2" / "data")
+        for split in ("dev", "test1"):
+            (raw_copy / split).rename(raw_copy / "images" / split)
+        prepare(raw_copy, tmp_path / "out", progress=False)
+        for path in prepared.iterdir():
+            assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+    def test_missing_files_are_all_named(self, raw_copy, tmp_path):
+        (raw_copy / "data" / "dev.json").unlink()
+        shutil.rmtree(raw_copy / "test1")
+        with pytest.raises(UserError, match=r"raw: lacks data/dev\.json, test1/; see https"):
+            prepare(raw_copy, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ('{"identifier": "dev-1', "line 3: not an official NLVR2 entry .*Invalid"),
+            ('{"identifier": "dev-1-0-0", "label": "True"}', "line 3: .*lacks 'sentence'"),
+            ('{"identifier": "dev-1-0-0", "sentence": "a", "label": "yes"}', "line 3: .*label 'yes' is neither"),
+            ("[]", "line 3: not an official NLVR2 entry"),
+        ],
+    )
+    def test_broken_lines(self, raw_copy, tmp_path, line, message):
+        with (raw_copy / "data" / "dev.json").open("a") as file:
+            file.write(line + "\n")
+        with pytest.raises(UserError, match=rf"dev\.json {message}") as error:
+            prepare(raw_copy, tmp_path / "out", progress=False)
+        assert "\n" not in str(error.value)
+
+    def test_bad_images(self, raw_copy, tmp_path):
+        (raw_copy / "dev" / "dev-0-2-img1.png").write_bytes(b"<html>404</html>")
+        (raw_copy / "test1" / "test1-9-1-img0.png").unlink()
+        with pytest.raises(BadExampleError, match=r"1 unreadable .* test1/test1-9-1-img0\.png \(missing\)"):
+            prepare(raw_copy, tmp_path / "out", progress=False)
+        counts = prepare(raw_copy, tmp_path / "out", max_bad=2, progress=False)
+        assert (counts["dev pairs"], counts["dev statements"], counts["test1 pairs"]) == (1, 1, 0)
+        assert counts["unreadable images"] == 2
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+        assert manifest["bad_images"] == {
+            "test1-9-1-img0.png": "missing",
+            "dev-0-2-img1.png": "UnidentifiedImageError",
+        }
+
+
+class TestReading:
+    def test_raw_to_batch(self, raw, prepared, tokenizer, transform):
+        dataset = NLVR2(prepared, ["nlvr2_train", "nlvr2_dev"], tokenizer, transform)
+        assert dataset.pictures() == 5
+        assert dataset.facts == {}
+        expected = {
+            (pair, tuple(tokenizer(sentence))): int(label == "True")
+            for pair, statements in PAIRS["train"] + PAIRS["dev"]
+            for sentence, label in statements
+        }
+        examples = [dataset[i] for i in range(len(dataset))]
+        assert {(e["pair"], tuple(e["text_ids"])): e["label"] for e in examples} == expected
+        assert [e["id"] for e in examples] == list(range(7))
+        for e in examples:
+            for side in range(2):
+                [path] = raw.rglob(f"{e['pair']}-img{side}.png")
+                assert torch.equal(e[f"image_{side}"], transform(Image.open(path).convert("RGB")))
+        batch = Collate(tokenizer.pad_id, transform.mean, transform.std)(examples)
+        assert batch["label"].tolist() == [e["label"] for e in examples]
+        assert batch["image_1"].shape[:2] == (7, 3)
+        assert batch["image_1_size"].tolist() == [list(e["image_1"].shape[1:]) for e in examples]
+
+    def test_a_sentence_of_a_set_is_one_over_its_pairs(self, prepared, tokenizer, transform):
+        dataset = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform)
+        same = {}
+        for i in range(len(dataset)):
+            e = dataset[i]
+            same.setdefault(e["sentence"], set()).add((e["pair"], tuple(e["text_ids"])))
+        dog, cats = tuple(tokenizer("a dog")), tuple(tokenizer("two cats"))
+        assert sorted(map(sorted, same.values())) == sorted(
+            [
+                [("train-5-0", dog), ("train-5-1", dog)],
+                [("train-5-0", cats), ("train-5-1", cats)],
+                [("train-6-3", dog)],
+            ]
+        )
+
+    def test_shuffled_images_are_another_pair_s(self, prepared, tokenizer, transform):
+        true = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform)
+        shuffled = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform, images="shuffled")
+        pair_of = {true[i][f"image_{s}"].numpy().tobytes(): (true[i]["pair"], s) for i in range(5) for s in range(2)}
+        for i in range(5):
+            e = shuffled[i]
+            seen = [pair_of[e[f"image_{side}"].numpy().tobytes()] for side in range(2)]
+            assert seen[0][0] == seen[1][0] != e["pair"] == true[i]["pair"]
+            assert [side for _, side in seen] == [0, 1]
+
+    def test_corrupt_image(self, prepared, tmp_path, tokenizer, transform):
+        rows = open_table(prepared / "nlvr2_train.arrow", SCHEMA.names).to_pylist()
+        rows[1]["image_1"] = rows[1]["image_1"][:300]
+        write_table(tmp_path / "nlvr2_train.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])
+        dataset = NLVR2(tmp_path, ["nlvr2_train"], tokenizer, transform)
+        bad = [dataset[i]["bad"] for i in range(5) if "bad" in dataset[i]]
+        assert len(bad) == 2
+        where = f"{tmp_path / 'nlvr2_train.arrow'} row 1 identifier {rows[1]['identifier']} image_1: "
+        assert all(message.startswith(where) for message in bad)
+
+    def test_answers_that_are_no_truth_values(self, prepared, tmp_path, tokenizer, transform):
+        rows = open_table(prepared / "nlvr2_dev.arrow", SCHEMA.names).to_pylist()
+        rows[0]["answers"] = ["maybe"]
+        write_table(tmp_path / "nlvr2_dev.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])
+        with pytest.raises(UserError, match=r"nlvr2_dev.* lack an answer True or False"):
+            NLVR2(tmp_path, ["nlvr2_dev"], tokenizer, transform)
+
+    def test_pickles_for_workers(self, prepared, tokenizer, transform):
+        transform.randaugment = "rand-m9-n2"
+        dataset = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform)
+        copy = pickle.loads(pickle.dumps(dataset))
+        assert copy._opened == []
+        one, other = dataset[3, 17], copy[3, 17]
+        assert np.array_equal(one.pop("image_0"), other.pop("image_0"))
+        assert torch.equal(one.pop("image_1"), other.pop("image_1"))
+        assert one == other
