@@ -2,6 +2,7 @@
 
 import shutil
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from vltune.results import report
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-SWEEP = yaml.safe_load((ROOT / "sweeps" / "mini_vqa.yaml").read_text())["hydra"]["sweeper"]["params"]
+SWEEP = yaml.safe_load((ROOT / "sweeps" / "mini.yaml").read_text())["hydra"]["sweeper"]["params"]
+GRID = list(product(*(SWEEP[key].split(",") for key in ("backbone", "task", "method"))))
+CONTROL = [(backbone, "vqa", "question_only") for backbone in SWEEP["backbone"].split(",")]
+FIGURES = {"vqa": "vqa_score", "nlvr2": "accuracy", "retrieval": "r1", "snli_ve": "accuracy"}
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +27,20 @@ def world(tmp_path_factory):
     return tmp_path_factory.mktemp("world") / "shapes"
 
 
-@pytest.mark.parametrize("method", SWEEP["method"].split(","))
-def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(method, world):
+@pytest.mark.parametrize(("backbone", "task", "method"), GRID + CONTROL)
+def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone, task, method, world):
     """The hash holds the decisive configuration, the weights and the data: whoever changes one must run the sweep again."""
     for seed in map(int, str(SWEEP["seed"]).split(",")):
+        chosen = [f"backbone={backbone}", f"task={task}", f"method={method}", f"seed={seed}"]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            chosen = compose("run", [f"method={method}", f"seed={seed}", f"dataset.data_dir={world}"])
-        _, identity = prepare(OmegaConf.to_container(chosen, resolve=True))
+            config = compose("run", [*chosen, f"dataset.data_dir={world}"])
+        _, identity = prepare(OmegaConf.to_container(config, resolve=True))
         record = records.read(records.path(RESULTS, identity))
         assert record["status"] == "finished"
-        assert record["metrics"]["test"]["vqa_score"] > 0
+        assert record["metrics"]["test"][FIGURES[task]] > 0
 
 
-@pytest.mark.parametrize("table", ["mini", "vilt"])
+@pytest.mark.parametrize("table", ["vilt_mini", "meter_mini", "vilt", "meter"])
 def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path):
     for part in ("records", "costs", "paper"):
         shutil.copytree(RESULTS / part, tmp_path / part)
@@ -47,20 +52,21 @@ def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path)
 
 def test_the_readme_shows_the_committed_table():
     text = (ROOT / "README.md").read_text()
-    shown = text.partition("<!-- table: results/tables/mini.md -->\n")[2].partition("<!-- end of table -->")[0]
+    shown = text.partition("<!-- table: results/tables/meter_mini.md -->\n")[2].partition("<!-- end of table -->")[0]
     rows = [line for line in shown.splitlines() if line.startswith("|")]
     assert len(rows) > 9
-    assert set(rows) <= set((RESULTS / "tables" / "mini.md").read_text().splitlines())
+    assert set(rows) <= set((RESULTS / "tables" / "meter_mini.md").read_text().splitlines())
 
 
-def test_learning_rates_were_chosen_on_validation_with_as_many_trials_for_every_method():
+@pytest.mark.parametrize("backbone", SWEEP["backbone"].split(","))
+def test_learning_rates_were_chosen_on_validation_with_as_many_trials_for_every_method(backbone):
     tried = defaultdict(dict)
-    for file in (RESULTS / "learning_rates" / "records").rglob("*.json"):
+    for file in (RESULTS / "learning_rates" / "records" / backbone).rglob("*.json"):
         record = records.read(file)
         assert record["status"] == "finished"
         assert record["metrics"]["test"] is None, "the test split was read while rates were chosen"
         tried[record["identity"]["method"]][record["config"]["engine"]["lr"]] = record["metrics"]["val"]["vqa_score"]
-    chosen = yaml.safe_load((ROOT / "conf" / "recipe" / "vilt_mini-vqa.yaml").read_text())["rates"]
+    chosen = yaml.safe_load((ROOT / "conf" / "backbone" / f"{backbone}.yaml").read_text())["rates"]
     assert tried.keys() == chosen.keys()
     for method, scores in tried.items():
         assert len(scores) == 3

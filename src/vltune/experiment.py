@@ -136,6 +136,9 @@ def fill(
     model = assemble.build_model(config, data.facts)
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     clock.lap("build")
+    if settings.cache_features and config["task"].get("reader"):
+        keep_features(fabric, model, data, settings, stop)
+        clock.lap("features")
     stop.check()
 
     def rows(split: str) -> list[dict]:
@@ -182,6 +185,15 @@ def fill(
     clock.lap("cost")
 
 
+def keep_features(fabric: Fabric, model: Model, data: assemble.Data, settings: Settings, stop: StopRequest) -> None:
+    """Lets what frozen towers make of all images and texts of a run be read from files, which are made where they are not."""
+    from vltune.engine.features import attach
+
+    splits = {"train", *settings.evaluate} | ({"val"} if settings.select == "best" else set())
+    readers = [reader for split in sorted(splits) if (reader := data.split(split)) is not None]
+    attach(fabric, model.backbone, readers, data.collate, Path(settings.features_dir), settings.workers, stop)
+
+
 def score(
     fabric: Fabric,
     model: Model,
@@ -204,7 +216,7 @@ def score(
     if not model.task.pairs:
         return predict(fabric, model, dataset, *how)
     folder.mkdir(parents=True, exist_ok=True)
-    scores = score_pairs(fabric, model, dataset, *how, file=folder / f"{split}-scores")
+    scores = score_pairs(fabric, model, dataset, *how, file=folder / f"{split}.scores")
     return model.task.rows(scores, dataset.owner, range(len(dataset.images)), range(len(dataset.captions)))
 
 

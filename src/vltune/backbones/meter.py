@@ -72,6 +72,10 @@ class Meter(nn.Module):
         for tower in (self.text, self.image):
             place(tower, "towers")
 
+    def towers(self) -> dict[str, list[nn.Module]]:
+        """What `text_features` and `image_features` are computed by, and nothing else is."""
+        return {"text": [self.text, self.text_projection], "image": [self.image, self.image_projection]}
+
     def fusion(self) -> list[nn.Module]:
         return [self.text_layers, self.image_layers, self.text_pooler, self.image_pooler]
 
@@ -103,15 +107,28 @@ class Meter(nn.Module):
         return self
 
     def text_features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """What a text's tokens are to the fusion layers, (B, T, width); the same every time where nothing of it is trained."""
-        return self.text_projection(self.text(ids, mask))
+        """What a text's tokens are to the fusion layers: (B, T), (B, T) -> (B, T, width), zero where masked.
+
+        In inference, a frozen tower's included, texts of one length go together: then nothing is padded, and what becomes
+        of a text does not depend, to the bit, on the others of its batch."""
+        if mask is None or self.text.training:
+            return self.text_projection(self.text(ids, mask))
+        lengths = mask.sum(1)
+        features = None
+        for length in lengths.unique().tolist():
+            rows = lengths == length
+            of_length = self.text_projection(self.text(ids[rows, :length], None))
+            if features is None:
+                features = of_length.new_zeros(*ids.shape, of_length.shape[2])
+            features[rows, :length] = of_length
+        return features
 
     def image_features(self, image: Tensor) -> Tensor:
         """The same of images: (B, 3, H, W) -> (B, N, width)"""
         return self.image_projection(self.image(image))
 
     def encode_text(self, batch: dict, text: str = "text") -> Encoded:
-        """batch: `text`_ids (B, T) int and `text`_mask (B, T) bool, or `text`_features (B, T, width) in place of the ids."""
+        """batch: `text`_ids (B, T) int and `text`_mask (B, T) bool; `text`_features (B, T, width) take the ids' place."""
         mask = batch[f"{text}_mask"]
         mask = None if mask.all() else mask
         embedded = batch.get(f"{text}_features")

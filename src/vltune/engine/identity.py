@@ -17,6 +17,8 @@ NOT_DECISIVE = {
         "micro_batch_size",
         "eval_batch_size",
         "checkpoint_seconds",
+        "cache_features",
+        "features_dir",
     ),
     "backbone": ("weights", "weights_from", "protocol", "sizes", "tokenizer"),
 }

@@ -12,8 +12,10 @@ from vltune.errors import UserError
 class Settings:
     """batch_size: examples an optimiser step, over all devices; micro_batch_size: examples a forward pass (null: all that
     a device takes).  max_steps: optimiser steps, or null for `epochs`.  head_lr: rate of the task's head, or null for
-    lr x head_lr_multiplier; fusion_lr_multiplier: of what lies where a two-stream backbone's streams meet.  warmup: share of all steps.  clip: largest gradient norm, or null.  select: `last` or `best`
-    on validation.  val_every: epochs between validations where select=best.  evaluate: splits to score at the end.
+    lr x head_lr_multiplier; fusion_lr_multiplier: of what lies where a two-stream backbone's streams meet.  warmup: share
+    of all steps.  clip: largest gradient norm, or null.  select: `last` or `best` on validation.  val_every: epochs between
+    validations where select=best.  evaluate: splits to score at the end.  cache_features: whether what frozen towers make
+    of images and texts is kept in `features_dir` and used again; the results are the same.
     """
 
     lr: float
@@ -39,6 +41,8 @@ class Settings:
     val_every: int = 1
     evaluate: tuple[str, ...] = ("val", "test")
     checkpoint_seconds: float = 300.0
+    cache_features: bool = True
+    features_dir: str = "data/features"
 
     def __post_init__(self):
         for name in (

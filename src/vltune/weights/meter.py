@@ -62,8 +62,9 @@ def attention(theirs: str, ours: str) -> list[tuple]:
 
 
 def tidy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names that no rule can spell: Swin's, which are timm's with the downsampling a stage later, and deep prompts, (layers,
-    1, P, width) for the text's sequence, which the image stream reads, and for the image's, which the text stream reads."""
+    """Names that no rule can spell: Swin's, which are timm's with the downsampling a stage later, and deep prompts,
+    (layers, 1, P, width) for the text's sequence, which the image stream reads, and for the image's, which the text's does.
+    """
     tidied = {}
     for key, tensor in state.items():
         if swin := re.fullmatch(r"vit_model\.(layers|patch_embed|norm)\.?(.*)", key):
