@@ -1,23 +1,31 @@
-"""Time of a training step and of inference at ViLT-B/32 size, beside transformers' ViLT under PEFT's LoRA.
+"""Time and memory of a training step, and time of inference, at real size.
 
-    python bench/train_step.py [--rounds 7] [--batch 8] [--methods lora apt ...]
+    python bench/train_step.py [--backbone vilt] [--rounds 7] [--batch 8] [--methods lora apt ...]
 
-384 x 384 images, 40 text tokens, no padding, no dropout but LoRA's (transformers' default); float32 on a CPU, bfloat16
-autocast too where there is a GPU.  Both sides run in this process on the same inputs, in turn; medians of the rounds, and
-the median of the ratios round by round.
+ViLT-B/32 beside transformers' ViLT under PEFT's LoRA, 384 x 384 images and 40 text tokens; METER (`--backbone meter
+--batch 2`), which transformers does not have, beside our own full tuning.  No padding, no dropout but LoRA's; random
+weights; float32 on a CPU, bfloat16 autocast too where there is a GPU.  Both sides run in this process on the same inputs,
+in turn; medians of the rounds, and the median of the ratios round by round.  `step MB` is what the first step takes on top
+of the model: activations, gradients and the optimiser's state.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import nn
 
-from vltune.backbones.vilt import Vilt
+from vltune import assemble
+from vltune.costs import usage
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
@@ -53,6 +61,17 @@ def inputs(size: int, device: str) -> dict:
         "answer_labels": [[i] for i in range(size)],
         "answer_scores": [[1.0] for _ in range(size)],
     }
+
+
+def make(backbone: str, method: str) -> Model:
+    """Our model with random weights and no dropout in the backbone."""
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+        config = compose("run", [f"backbone={backbone}", "task=vqa", "method=full", "backbone.dropout=0"])
+    spec = OmegaConf.to_container(config.backbone, resolve=True)
+    torch.manual_seed(0)
+    built = assemble.build(spec)
+    task = VQA(built.pooled_width, built.width, [str(i) for i in range(ANSWERS)])
+    return Model(built, task, METHODS[method]())
 
 
 def peer_model(device: str) -> nn.Module:
@@ -114,8 +133,18 @@ def in_turn(ours: Callable, peer: Callable, rounds: int, device: str) -> tuple[f
     return statistics.median(mine), statistics.median(theirs), statistics.median(a / b for a, b in pairs)
 
 
+def first_step_mb(step: Callable[[], None], device: str) -> float:
+    """Peak memory of a step above what there was before it, in MB."""
+    gc.collect()
+    usage.reset_peak_memory()
+    before = torch.cuda.memory_allocated() if device == "cuda" else usage.peak_memory_bytes()
+    step()
+    return (usage.peak_memory_bytes() - before) / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=("vilt", "meter"), default="vilt")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
@@ -125,30 +154,34 @@ def main() -> None:
         {"float32": torch.float32, "bfloat16": torch.bfloat16} if device == "cuda" else {"float32": torch.float32}
     )
     batch = inputs(options.batch, device)
-    peer, task = peer_model(device), VQA(768, [str(i) for i in range(ANSWERS)])
-    print(f"{device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}")
     print(
-        f"{'precision':10}{'method':17}{'train ms':>10}{'peer':>10}{'ratio':>7}{'infer ms':>10}{'peer':>10}{'ratio':>7}"
+        f"{options.backbone}, {device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}"
     )
+    columns = ("step MB", "train ms", "peer", "ratio", "infer ms", "peer", "ratio")
+    print(f"{'precision':10}{'method':17}" + "".join(f"{column:>10}" for column in columns))
     for precision, dtype in precisions.items():
 
         def autocast(dtype: torch.dtype = dtype) -> torch.autocast:
             return torch.autocast(device, dtype, enabled=dtype != torch.float32)
 
-        theirs = [
-            trainer(peer, lambda b: peer_forward(peer, b), task, batch, autocast),
-            infer(peer, lambda b: peer_forward(peer, b), batch, autocast),
-        ]
         for name in options.methods:
-            torch.manual_seed(0)
-            model = Model(Vilt(dropout=0.0), VQA(768, task.answers), METHODS[name]()).to(device)
-            trained = in_turn(trainer(model, model, task, batch, autocast), theirs[0], options.rounds, device)
-            peer.merge_adapter()
+            model = make(options.backbone, name).to(device)
+            train = trainer(model, model, model.task, batch, autocast)
+            memory = first_step_mb(train, device)
+            if options.backbone == "vilt":
+                peer = peer_model(device)
+                forward, merge, unmerge = partial(peer_forward, peer), peer.merge_adapter, peer.unmerge_adapter
+            else:
+                forward = peer = make(options.backbone, "full").to(device)
+                merge = unmerge = bool
+            trained = in_turn(train, trainer(peer, forward, model.task, batch, autocast), options.rounds, device)
+            merge()
             with merged(model.backbone):
-                inferred = in_turn(infer(model, model, batch, autocast), theirs[1], options.rounds, device)
-            peer.unmerge_adapter()
-            figures = "".join(f"{a:10.0f}{b:10.0f}{r:7.2f}" for a, b, r in (trained, inferred))
-            print(f"{precision:10}{name:17}{figures}", flush=True)
+                ours, theirs = (infer(m, f, batch, autocast) for m, f in ((model, model), (peer, forward)))
+                inferred = in_turn(ours, theirs, options.rounds, device)
+            unmerge()
+            figures = "".join(f"{a:10.0f}{b:10.0f}{r:10.2f}" for a, b, r in (trained, inferred))
+            print(f"{precision:10}{name:17}{memory:10.0f}{figures}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,27 @@
 """Stored features: the same bits as computing them, computed once, and never trusted where something is wrong."""
 
 import pickle
+import re
 import shutil
 import signal
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+import pyarrow as pa
 import pytest
 import tiny
 import torch
 from lightning_fabric import Fabric
 
 from vltune.backbones.meter import Meter
+from vltune.data import nlvr2
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
 from vltune.data.karpathy import Karpathy
-from vltune.data.nlvr2 import NLVR2 as NLVR2Reader
 from vltune.data.shapes import ensure
 from vltune.data.shapes.vocabulary import VOCABULARY
 from vltune.data.tokenizer import Tokenizer
 from vltune.data.transforms import SquareResize
-from vltune.data.vqav2 import VQAv2
+from vltune.data.vqav2 import SCHEMA, VQAv2
 from vltune.engine import feature_store, features
 from vltune.engine.evaluate import predict
 from vltune.engine.interrupt import Interrupted, StopRequest
@@ -38,10 +38,11 @@ from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.vqa import VQA
 
+PROBE = {"image": 4, "text": 1}  # examples of one
 TOKENIZER = Tokenizer(VOCABULARY, 20)
 WORLDS = {  # task -> (reader, its splits, layout, head)
     "vqa": (VQAv2, ("vqav2_train", "vqav2_val"), "vqav2", lambda answers: VQA(2 * tiny.WIDTH, tiny.WIDTH, answers)),
-    "nlvr2": (NLVR2Reader, ("nlvr2_train", "nlvr2_dev"), "nlvr2", lambda _: NLVR2(2 * tiny.WIDTH, tiny.WIDTH)),
+    "nlvr2": (nlvr2.NLVR2, ("nlvr2_train", "nlvr2_dev"), "nlvr2", lambda _: NLVR2(2 * tiny.WIDTH, tiny.WIDTH)),
     "retrieval": (
         Karpathy,
         ("f30k_caption_karpathy_train", "f30k_caption_karpathy_val"),
@@ -105,9 +106,9 @@ def same(left, right):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many images and texts the towers were given at a time, the probes left out."""
-    seen = {"image": [], "text": []}
-    for name, of_probe in (("image", 4), ("text", 1)):
+    """How many images and texts the towers were given at a time, the probes among them."""
+    seen = {name: [] for name in PROBE}
+    for name in PROBE:
         compute = getattr(Meter, f"{name}_features")
 
         def counted(self, x, *more, name=name, compute=compute):
@@ -156,3 +157,213 @@ def test_training_and_predictions_are_the_same_to_the_bit(world, tmp_path, task)
     for name, tensor in state.items():
         assert torch.equal(tensor, expected_state[name]), name
     assert rows == expected_rows
+
+
+def test_towers_run_once_for_all_seeds_and_methods(world, tmp_path, calls):
+    run(world, tmp_path / "first.pt", "nlvr2", tmp_path / "features")
+    readers = read(world, "nlvr2")
+    stored = ((reader, i, which) for reader in readers for i in range(reader.pictures()) for which in (0, 1))
+    distinct = {
+        "image": {reader.content(i, which).to_pybytes() for reader, i, which in stored},
+        "text": {tuple(ids) for reader in readers for ids in reader.texts()},
+    }
+    for name, count in PROBE.items():
+        assert sum(calls[name]) == count + len(distinct[name])
+        calls[name].clear()
+    run(world, tmp_path / "second.pt", "nlvr2", tmp_path / "features", seed=1)
+    attach(make_model("nlvr2", method=LoRA(rank=2)), read(world, "nlvr2"), tmp_path / "features")
+    assert calls == {name: [count, count] for name, count in PROBE.items()}
+
+
+def test_another_split_goes_into_a_further_file(world, tmp_path):
+    attach(make_model(), read(world, splits=[0]), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}
+    readers = read(world)
+    attach(make_model(), readers, tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}
+    assert (len(before), len(after)) == (2, 4) and before.items() <= after.items()
+    fresh = read(world)
+    attach(make_model(), fresh, tmp_path / "fresh")
+    assert same(everything(readers), everything(fresh))
+
+
+def flip(path, key=False):
+    """Changes one byte of the last row's data, or of its key."""
+    table = open_table(path, ["key", "data"])
+    content, row = bytearray(path.read_bytes()), table["key" if key else "data"][-1].as_py()
+    content[content.rindex(row) + 5] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cut_but_close(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:500] + content[-300:])
+
+
+def of_another(path):
+    """A file of another tower that was copied here."""
+    table = open_table(path, ["key", "data", "crc32"])
+    schema = table.schema.with_metadata({**table.schema.metadata, "tower": "another"})
+    path.unlink()
+    write_table(path, schema, table.replace_schema_metadata(schema.metadata).to_batches())
+
+
+def killed(path):
+    """As a process leaves it that is killed while it writes."""
+    path.rename(path.with_name(f".{path.name}.0123.tmp"))
+    cut(path.with_name(f".{path.name}.0123.tmp"))
+
+
+DAMAGE = {
+    "row": (flip, r"row \d+ is damaged"),
+    "key": (lambda path: flip(path, key=True), r"row \d+ is damaged"),
+    "cut": (cut, "truncated"),
+    "cut inside": (cut_but_close, "damaged"),
+    "another": (of_another, "another tower"),
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "killed": (killed, None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_wrong_is_computed_anew(world, tmp_path, capsys, damage):
+    readers, expected = read(world, splits=[1]), read(world, splits=[1])
+    attach(make_model(), expected, tmp_path / "whole")
+    attach(make_model(), readers, tmp_path / "hurt")
+    hurt, said = DAMAGE[damage]
+    for path in list((tmp_path / "hurt").rglob("*.arrow")):
+        shutil.copyfile(
+            path, copy := path.with_suffix(".copy")
+        )  # a file that is mapped is not changed under its reader
+        copy.replace(path)
+        hurt(path)
+    capsys.readouterr()
+    again = read(world, splits=[1])
+    attach(make_model(), again, tmp_path / "hurt")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "computed anew" in line]
+    assert len(lines) == (2 if said else 0)
+    for line in lines:
+        assert re.search(said, line)
+    assert same(everything(again), everything(expected))
+    assert not list((tmp_path / "hurt").rglob("*.tmp")) and len(list((tmp_path / "hurt").rglob("*.arrow"))) == 2
+
+
+def test_another_tower_transform_or_precision_has_its_own(world, tmp_path, calls):
+    def keep(transform=None, precision="32-true", change=None, **more):
+        model = make_model(**more)
+        if change:
+            change(model.backbone)
+        readers = read(world, splits=[1], **(transform or {}))
+        attach(model, readers, tmp_path, fabric_of(precision))
+        return len(list(tmp_path.glob("image-*"))), len(list(tmp_path.glob("text-*"))), readers[0][0]
+
+    def other_heads(backbone):
+        for block in backbone.image.blocks:
+            block.attention.heads = 3
+
+    def one_weight(backbone):
+        backbone.text.embedding.word.weight.data[100] += 1  # of a word that the probe does not hold
+
+    images, texts, first = keep()
+    assert keep()[:2] == (1, 1) == (images, texts)
+    assert keep(transform={"mean": (0.4, 0.5, 0.5)})[:2] == (2, 1)
+    assert keep(change=one_weight)[:2] == (2, 2)
+    assert keep(change=other_heads)[:2] == (3, 2)
+    half = keep(precision="bf16-mixed")
+    assert half[:2] == (4, 3)
+    assert half[2]["image_features"].dtype == half[2]["text_features"].dtype == torch.bfloat16
+    torch.testing.assert_close(half[2]["image_features"].float(), first["image_features"], atol=0.1, rtol=0.1)
+
+
+def in_towers(**sizes):
+    method = LoRA(**sizes)
+    method.sites_in = "towers"
+    return method
+
+
+def test_what_is_tuned_is_not_kept(world, tmp_path):
+    readers = read(world)
+    for method in (Full(), in_towers(rank=2)):
+        assert attach(make_model(method=method), readers, tmp_path) == []
+    frozen_but_tuned = make_model(method=in_towers(rank=2))
+    frozen_but_tuned.requires_grad_(False)
+    assert attach(frozen_but_tuned, readers, tmp_path) == []
+    vilt = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), APT(prompts=5, rank=2))
+    assert attach(vilt, readers, tmp_path) == []
+    assert not list(tmp_path.iterdir()) and readers[0].features is None
+
+
+def test_augmentation_keeps_only_texts(world, tmp_path):
+    readers = read(world, randaugment="rand-m9-n2")
+    assert attach(make_model(), readers, tmp_path) == ["text"]
+    assert {"image", "text_features"} <= readers[0][0, 5].keys()
+
+
+def test_a_broken_image_is_still_told(world, tmp_path):
+    reader, names, layout, _ = WORLDS["vqa"]
+    [batch] = open_table(world / layout / f"{names[1]}.arrow", SCHEMA.names).combine_chunks().to_batches()
+    images = batch["image"].to_pylist()
+    images[2] = images[2][:40]
+    batch = batch.set_column(batch.schema.get_field_index("image"), "image", pa.array(images, pa.binary()))
+    write_table(tmp_path / f"{names[1]}.arrow", batch.schema, [batch])
+    broken = reader(tmp_path, [names[1]], TOKENIZER, SquareResize(64, crop=False))
+    expected = everything([broken])
+    attach(make_model(), [broken], tmp_path / "features")
+    found = everything([broken])
+    assert [example.get("bad") for example in found] == [example.get("bad") for example in expected]
+    assert any("bad" in example for example in found) and any("image_features" in example for example in found)
+
+
+def test_workers_read_it_too(world, tmp_path):
+    readers = read(world, splits=[1])
+    attach(make_model(), readers, tmp_path, workers=1)
+    assert same(everything(pickle.loads(pickle.dumps(readers))), everything(readers))
+
+
+def test_a_stop_leaves_what_was_finished(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "FILE_BYTES", 10_000)  # four images of 17 tokens
+    stop, write = StopRequest(), feature_store.Store.write
+
+    def write_and_stop(self, batches):
+        write(self, batches)
+        if self.folder.name.startswith("image"):
+            stop.signum = signal.SIGTERM
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_store.Store, "write", write_and_stop)
+        with pytest.raises(Interrupted):
+            attach(make_model(), read(world), tmp_path, stop=stop)
+    finished = set(tmp_path.glob("image-*/*.arrow"))
+    assert len(finished) == 1 and not list(tmp_path.rglob("*.tmp"))
+    readers = read(world)
+    attach(make_model(), readers, tmp_path)
+    assert finished < set(tmp_path.glob("image-*/*.arrow"))
+    fresh = read(world)
+    attach(make_model(), fresh, tmp_path / "fresh")
+    assert same(everything(readers), everything(fresh))
+
+
+def test_who_waits_can_be_stopped(tmp_path, capsys):
+    store, other = (feature_store.Store(tmp_path, {"modality": "text"}, torch.zeros(1, 2, 3)) for _ in range(2))
+    stop = StopRequest()
+    with store.locked(stop.check):
+        stop.signum = signal.SIGTERM
+        with pytest.raises(Interrupted), other.locked(stop.check):
+            pass
+    assert "waiting" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_before(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"features of .* take .* GB and .* GB are free.*engine\.cache_features=false"):
+        attach(make_model(), read(world), tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_told(world, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"engine\.features_dir"):
+        attach(make_model(), read(world, splits=[1]), tmp_path / "file")

@@ -29,7 +29,7 @@ class Examples(torch.utils.data.Dataset):
 
     def __getitem__(self, key):
         index, _ = key
-        example = {name: value[0] for name, value in tiny.batch(1, seed=index).items()}
+        example = {name: value[0] for name, value in tiny.batch(((64, 80),), seed=index).items()}
         return example | {"ids": index, "answer_labels": [index % 4], "answer_scores": [1.0]}
 
 
