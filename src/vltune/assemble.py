@@ -168,13 +168,33 @@ def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
 
     backbone = build(config["backbone"])
     task = build(config["task"], in_width=backbone.pooled_width, width=backbone.width, **facts)
-    if pretrained and config["weights"] is not None:
-        from vltune.weights.backbones import load_backbone
-        from vltune.weights.files import find as find_file
-        from vltune.weights.heads import start_from_matching
-
-        file = find_file(config["weights"])
-        load_backbone(backbone, file, tokenizer(config).cls_id)
-        if config["task"].get("start") == "matching":
-            start_from_matching(task, file)
+    if pretrained:
+        load(config, backbone, task)
     return Model(backbone, task, build_method(config["method"]))
+
+
+def weight_files(config: dict) -> dict[str, Path]:
+    """The files of pretrained weights that the configuration names: of the whole `backbone`, or of single towers."""
+    from vltune.weights.files import find as find_file
+
+    towers = config["backbone"].get("tower_weights") or {}
+    named = towers | {"backbone": config["weights"]}
+    source = config["backbone"].get("weights_from")
+    return {part: find_file(name, source) for part, name in named.items() if name is not None}
+
+
+def load(config: dict, backbone, task) -> None:
+    from vltune.weights.backbones import load_backbone
+    from vltune.weights.heads import start_from_matching
+    from vltune.weights.towers import load_image_tower, load_text_tower
+
+    files, cls_id = weight_files(config), tokenizer(config).cls_id
+    for part, load_tower in (("text", load_text_tower), ("image", load_image_tower)):
+        if part in files:
+            load_tower(getattr(backbone, part), files[part])
+    if "backbone" in files:
+        load_backbone(backbone, files["backbone"], cls_id)
+        if config["task"].get("start") == "matching":
+            start_from_matching(task, files["backbone"])
+    elif files:
+        backbone.start_class_token(cls_id)

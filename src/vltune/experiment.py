@@ -105,10 +105,9 @@ NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 
 def prepare(config: dict) -> tuple[assemble.Data, dict]:
     """The data, made first where it can be made, and which run this is.  Raises UserError where a file is missing."""
-    from vltune.weights.files import find, fingerprint
+    from vltune.weights.files import fingerprint
 
-    source = config["backbone"].get("weights_from")
-    weights = None if config["weights"] is None else fingerprint(find(config["weights"], source))
+    weights = "+".join(map(fingerprint, assemble.weight_files(config).values())) or None
     assemble.make_data(config)
     data = assemble.open_data(config)
     return data, identify(config, weights, data.fingerprint)
@@ -186,7 +185,7 @@ def fill(
 
 
 def keep_features(fabric: Fabric, model: Model, data: assemble.Data, settings: Settings, stop: StopRequest) -> None:
-    """Lets what frozen towers make of all images and texts of a run be read from files, which are made where they are not."""
+    """Has what frozen towers make of a run's images and texts read from files, written first where there are none."""
     from vltune.engine.features import attach
 
     splits = {"train", *settings.evaluate} | ({"val"} if settings.select == "best" else set())

@@ -1,8 +1,13 @@
 """METER's towers against transformers' CLIP and RoBERTa on random weights, from their folders and from OpenAI's layout."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from vltune import assemble
 from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.errors import UserError
@@ -11,6 +16,7 @@ from vltune.weights.towers import load_image_tower, load_text_tower
 
 transformers = pytest.importorskip("transformers", reason="transformers, an oracle of the tests, is not installed")
 LAYERS, WIDTH, HIDDEN, HEADS = 3, 32, 64, 4
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def roughen(model):
@@ -134,3 +140,20 @@ def test_a_tower_of_another_size_is_told(clip):
     tower = ClipTower(WIDTH, LAYERS + 1, HEADS, HIDDEN, patch_size=16, image_size=64)
     with pytest.raises(UserError, match=r"does not fit this backbone: missing in the file: blocks\.3\."):
         load_image_tower(tower, find(str(folder)))
+
+
+def test_a_configuration_names_the_weights_of_single_towers(clip):
+    model, folder = clip
+    sizes = {"width": WIDTH, "layers": LAYERS - 1, "heads": HEADS, "hidden": HIDDEN, "activation": "quick_gelu"}
+    sizes = [f"backbone.image_towers.clip.{name}={value}" for name, value in sizes.items()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = compose(
+            "run", ["backbone=meter_mini", "weights=null", f"+backbone.tower_weights.image={folder}", *sizes]
+        )
+    config = OmegaConf.to_container(chosen, resolve=True)
+    backbone = assemble.build_model(config, {"answers": ["yes", "no"]}).backbone.eval()
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.image(image), left_out(model, image), atol=1e-4, rtol=0)
+    assert backbone.class_token.abs().sum() > 0
+    assert assemble.weight_files(config) == {"image": folder / "model.safetensors"}

@@ -84,7 +84,7 @@ class Meter(nn.Module):
         poolers = [*self.text_pooler.parameters(), *self.image_pooler.parameters()]
         return [*poolers, *self.token_type.parameters(), self.class_token]
 
-    def multiplied(self) -> list[nn.Parameter]:
+    def fusion_parameters(self) -> list[nn.Parameter]:
         """What is trained at `engine.fusion_lr_multiplier` times the rate, methods' parameters there among it."""
         parts = [self.text_projection, self.image_projection, self.at_text, self.at_image, *self.fusion()]
         return [parameter for part in parts for parameter in part.parameters()]
@@ -107,21 +107,13 @@ class Meter(nn.Module):
         return self
 
     def text_features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """What a text's tokens are to the fusion layers: (B, T), (B, T) -> (B, T, width), zero where masked.
+        """What a text's tokens are to the fusion layers: (B, T), (B, T) -> (B, T, width).
 
-        In inference, a frozen tower's included, texts of one length go together: then nothing is padded, and what becomes
-        of a text does not depend, to the bit, on the others of its batch."""
-        if mask is None or self.text.training:
-            return self.text_projection(self.text(ids, mask))
-        lengths = mask.sum(1)
-        features = None
-        for length in lengths.unique().tolist():
-            rows = lengths == length
-            of_length = self.text_projection(self.text(ids[rows, :length], None))
-            if features is None:
-                features = of_length.new_zeros(*ids.shape, of_length.shape[2])
-            features[rows, :length] = of_length
-        return features
+        In inference, a frozen tower's included, the same to the bit whatever texts are beside a text and however many
+        threads compute: sums over keys and a product's split over threads depend on lengths, so they are made to be
+        multiples of 16, always with a mask."""
+        multiple = 1 if self.text.training else 16
+        return self.text_projection(self.text(ids, mask, multiple))[:, : ids.shape[1]]
 
     def image_features(self, image: Tensor) -> Tensor:
         """The same of images: (B, 3, H, W) -> (B, N, width)"""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.nn.activations import ACTIVATIONS
@@ -10,7 +12,8 @@ from vltune.nn.embeddings import TextEmbedding
 
 
 class RobertaTower(nn.Module):
-    """ids (B, T), mask (B, T) bool or None -> (B, T, width).
+    """ids (B, T), mask (B, T) bool or None -> (B, T, width); with `multiple` (B, T', width), T' the next multiple of it, where
+    what follows T means nothing.
 
     positions: rows of the position table; first_position: of a text's first token, RoBERTa's padding id + 1.
     """
@@ -36,8 +39,11 @@ class RobertaTower(nn.Module):
             PostNormBlock(width, heads, hidden, ACTIVATIONS[activation](), dropout, eps) for _ in range(layers)
         )
 
-    def forward(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        x = self.embedding(ids)
+    def forward(self, ids: Tensor, mask: Tensor | None, multiple: int = 1) -> Tensor:
+        x, extra = self.embedding(ids), -ids.shape[1] % multiple
+        if multiple > 1:
+            mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+            x, mask = F.pad(x, (0, 0, 0, extra)), F.pad(mask, (0, extra))
         for block in self.blocks:
             x = block(x, mask)
         return x

@@ -63,7 +63,7 @@ class Vilt(nn.Module):
         """What the paper trains with every method: pooler, token types and class token."""
         return [*self.pooler.parameters(), *self.token_type.parameters(), self.class_token]
 
-    def multiplied(self) -> list[nn.Parameter]:
+    def fusion_parameters(self) -> list[nn.Parameter]:
         """What is trained at `engine.fusion_lr_multiplier` times the rate: nothing, as released."""
         return []
 

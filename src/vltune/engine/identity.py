@@ -20,7 +20,7 @@ NOT_DECISIVE = {
         "cache_features",
         "features_dir",
     ),
-    "backbone": ("weights", "weights_from", "protocol", "sizes", "tokenizer"),
+    "backbone": ("weights", "weights_from", "tower_weights", "protocol", "sizes", "tokenizer"),
 }
 
 

@@ -21,7 +21,7 @@ class Model(nn.Module):
         shared = {id(parameter) for parameter in self.shared_parameters}
         everything = [p for p in backbone.parameters() if id(p) not in shared]
         self.method_parameters = everything if method.tunes_backbone else made
-        self.fusion_parameters = backbone.multiplied()
+        self.fusion_parameters = backbone.fusion_parameters()
         self.requires_grad_(False)
         for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:
             parameter.requires_grad_(True)

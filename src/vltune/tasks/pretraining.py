@@ -26,8 +26,8 @@ def bag(ids: Tensor, chosen: Tensor, size: int) -> Tensor:
 
 
 class Pretraining(Task):
-    """in_width: of the pooled vector, width: of the backbone's tokens; attributes: how many values each patch attribute has,
-    background included; bag_weight: of the loss on the class token's bag of masked words.
+    """in_width: of the pooled vector, width: of the backbone's tokens; attributes: how many values each patch attribute
+    has, background included; bag_weight: of the loss on the class token's bag of masked words.
 
     Half of the true pairs have `mask_rate` of their words masked and serve only the masked-word loss; the others serve
     the matching and word losses, so that no mask gives a true pair away.

@@ -9,7 +9,8 @@ class Task(nn.Module):
     """A head on a backbone's features, its loss and its metric.
 
     metric: the name of the figure that checkpoints are selected by and tables show; larger is better.
-    images: the batch's keys of an example's images.  pairs: whether evaluation scores every image with every text of a split, in place of one example after the other.
+    images: the batch's keys of an example's images.
+    pairs: whether evaluation scores every image with every text of a split, in place of one example after the other.
     """
 
     metric: str

@@ -16,8 +16,9 @@ from vltune.tasks.task import Task
 
 
 class VQA(Task):
-    """in_width: of the pooled vector, width: of the backbone.  answers: the answer vocabulary, in the order of the data's labels; 3,129 on the real data.  start_bias: of every
-    answer's logit; 0 as published.  Most answers are wrong, and a short training cannot move a bias from 0 to there."""
+    """in_width: of the pooled vector, width: of the backbone.  answers: the answer vocabulary, in the order of the data's
+    labels; 3,129 on the real data.  start_bias: of every answer's logit; 0 as published.  Most answers are wrong, and a
+    short training cannot move a bias from 0 to there."""
 
     metric = "vqa_score"
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vltune.errors import UserError
+from vltune.weights import torchscript
 
 PACKAGE = "pkg://vltune/"
 
@@ -96,6 +97,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """A `.ckpt`, `.pt` or `.bin`: only tensors and plain values are read, known class names become inert stand-ins."""
+    if torchscript.is_torchscript(path):
+        return torchscript.read(path)
     try:
         with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in INERT.items()]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
