@@ -2,6 +2,7 @@
 
 import shutil
 from collections import defaultdict
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune.experiment import prepare
+from vltune import assemble
+from vltune.engine.identity import identity
 from vltune.results import record as records
 from vltune.results import report
+from vltune.weights.files import fingerprint
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -27,15 +30,28 @@ def world(tmp_path_factory):
     return tmp_path_factory.mktemp("world") / "shapes"
 
 
+def composed(world, *chosen):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("run", [*chosen, f"dataset.data_dir={world}"])
+    return OmegaConf.to_container(config, resolve=True)
+
+
+@cache
+def fingerprints(world, backbone, task):
+    """Of weights and data."""
+    config = composed(world, f"backbone={backbone}", f"task={task}")
+    (weights,) = assemble.weight_files(config).values()
+    assemble.make_data(config)
+    return fingerprint(weights), assemble.open_data(config).fingerprint
+
+
 @pytest.mark.parametrize(("backbone", "task", "method"), GRID + CONTROL)
 def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone, task, method, world):
     """The hash holds the decisive configuration, the weights and the data: whoever changes one must run the sweep again."""
+    of = fingerprints(world, backbone, task)
     for seed in map(int, str(SWEEP["seed"]).split(",")):
-        chosen = [f"backbone={backbone}", f"task={task}", f"method={method}", f"seed={seed}"]
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = compose("run", [*chosen, f"dataset.data_dir={world}"])
-        _, identity = prepare(OmegaConf.to_container(config, resolve=True))
-        record = records.read(records.path(RESULTS, identity))
+        config = composed(world, f"backbone={backbone}", f"task={task}", f"method={method}", f"seed={seed}")
+        record = records.read(records.path(RESULTS, identity(config, *of)))
         assert record["status"] == "finished"
         assert record["metrics"]["test"][FIGURES[task]] > 0
 

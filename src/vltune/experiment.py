@@ -317,6 +317,8 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
     model.to(fabric.device)
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     with StopRequest() as stop, TemporaryDirectory() as folder:
+        if settings.cache_features:
+            keep_features(fabric, model, data, settings, stop)
         for split in settings.evaluate:
             rows = score(fabric, model, data, split, settings, stop, bad, split, Path(folder))
             for name, value in (model.task.metrics(rows) if rows else {}).items():

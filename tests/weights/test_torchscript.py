@@ -148,9 +148,8 @@ def pickled(value):
 )
 def test_a_damaged_archive_is_told_in_one_line(tmp_path, content):
     damaged = with_entry(saved(nn.Linear(2, 2, bias=False), tmp_path / "linear.pt"), "/data.pkl", content)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=r"changed_linear\.pt: truncated or damaged TorchScript archive") as error:
         read(damaged)
-    assert str(damaged) in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -189,7 +188,7 @@ class OpenAITower(nn.Module):
         self.positional_embedding = nn.Parameter(torch.randn(1 + GRID**2, CLIP_WIDTH))
         self.ln_pre, self.ln_post = nn.LayerNorm(CLIP_WIDTH), nn.LayerNorm(CLIP_WIDTH)
         self.transformer = nn.Module()
-        self.transformer.resblocks = nn.Sequential(*(OpenAIBlock() for _ in range(LAYERS)))
+        self.transformer.resblocks = nn.ModuleList(OpenAIBlock() for _ in range(LAYERS))
         self.proj = nn.Parameter(torch.randn(CLIP_WIDTH, 8))
 
 

@@ -12,8 +12,8 @@ from vltune.nn.embeddings import TextEmbedding
 
 
 class RobertaTower(nn.Module):
-    """ids (B, T), mask (B, T) bool or None -> (B, T, width); with `multiple` (B, T', width), T' the next multiple of it, where
-    what follows T means nothing.
+    """ids (B, T), mask (B, T) bool or None -> (B, T, width); with `multiple` (B, T', width), T' the next multiple of it,
+    where what follows T means nothing.
 
     positions: rows of the position table; first_position: of a text's first token, RoBERTa's padding id + 1.
     """

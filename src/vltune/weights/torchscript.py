@@ -36,6 +36,10 @@ DTYPES = {
 LISTS = ("build_boollist", "build_doublelist", "build_intlist", "build_tensorlist")
 
 
+class RefusedError(Exception):
+    """The archive names something that would be called and is not one of the few things that rebuild a tensor."""
+
+
 class Part:
     """Takes the place of a module: its attributes, none of its code."""
 
@@ -64,7 +68,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{root(archive)}/data.pkl") as file:
             tensors = dict(named(Reader(file, archive).load()))
-    except pickle.UnpicklingError as error:
+    except RefusedError as error:
         raise UserError(f"{path}: refused, nothing in it was run: {error}") from None
     except Exception as error:  # each damage to a pickle makes Python fail in another way
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -103,7 +107,7 @@ class Reader(pickle.Unpickler):
             return self.rebuild
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        raise pickle.UnpicklingError(f"it asks for code to be run (GLOBAL {f'{module}.{name}'!r})")
+        raise RefusedError(f"it asks for code to be run (GLOBAL {f'{module}.{name}'!r})")
 
     def persistent_load(self, location: tuple) -> Tensor:
         """location: storage, its type, its entry, the device it was on, its number of elements -> (elements,)"""
