@@ -88,6 +88,35 @@ def test_the_main_job(job, tmp_path):
         assert f"{split} vqa_score: {figure} now, {figure} recorded" in scored.stdout
 
 
+@pytest.mark.parametrize(
+    ("task", "figures", "rows"),
+    [
+        ("nlvr2", {"accuracy", "consistency", "pair_consistency"}, 12 * 4),
+        ("retrieval", {f"{way}_r{k}" for way in ("ir", "tr") for k in (1, 5, 10)} | {"r1"}, 12 * 5 + 12),
+        ("snli_ve", {"accuracy"}, 12 * 3),
+    ],
+)
+def test_the_other_tasks_on_the_other_backbone(task, figures, rows, tmp_path):
+    job = [
+        *QUICK,
+        f"task={task}",
+        "backbone=meter_mini",
+        f"dataset.data_dir={tmp_path / 'world'}",
+        "dataset.generate.images={train: 40, val: 8, test: 12}",
+        f"engine.features_dir={tmp_path / 'features'}",
+        f"results_dir={tmp_path / 'results'}",
+    ]
+    record = recorded(run("method=lora", *job))
+    assert set(record["metrics"]["test"]) == figures
+    (file,) = tmp_path.glob("results/records/**/*.parquet")
+    assert sum(row["split"] == "test" for row in parquet.read_table(file).to_pylist()) == rows
+    assert sorted(folder.name.split("-")[0] for folder in (tmp_path / "features").iterdir()) == ["image", "text"]
+
+    scored = run("mode=eval", f"from={file.with_suffix('.json')}")
+    for name, value in record["metrics"]["test"].items():
+        assert f"test {name}: {value:.2f} now, {value:.2f} recorded" in scored.stdout
+
+
 def test_a_run_stopped_by_sigterm_resumes_to_the_same_record(job, tmp_path):
     long = [*job, "engine.max_steps=400"]
     expected = recorded(run("method=lora", *long, f"results_dir={tmp_path / 'straight'}"))

@@ -23,7 +23,7 @@ from vltune.tasks.model import Model
 # Elementwise work, comparisons and bookkeeping: a few operations an element where a linear layer takes `width`.
 CHEAP_NAMES = """
 abs add add_ all amax any arange argsort bitwise_not clamp clamp_min cumsum div embedding eq exp expand_as fill_
-floor_divide ge gelu gt le lt max maximum min minimum mul mul_ ne neg nonzero one_hot ones ones_like pad pow prod
+floor_divide ge gelu gt le lt max maximum mean min minimum mul mul_ ne neg nonzero one_hot ones ones_like pad pow prod
 reciprocal relu relu_ repeat rsub sigmoid softmax sort sub sum tanh tile unflatten unique_dim view_as where zeros
 zeros_like _unique2
 """
@@ -116,11 +116,12 @@ def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int | None]:
 
 @torch.no_grad()
 def as_published(model: Model, batch: dict[str, Tensor]) -> int | None:
-    """The sum over tuned sites of their published closed forms, at the sequence lengths that each site sees; None where
-    the paper has no such method."""
+    """The sum over tuned sites of their published closed forms, at the sequence lengths that each site sees, once
+    where a task passes it twice (NLVR2's two images); None where the paper has no such method."""
     tokens: dict[Site, int] = {}
     hooks = [
-        site.register_forward_pre_hook(lambda site, inputs: tokens.update({site: inputs[0].shape[1]}))
+        # All but the last axis: a Swin site sees the tokens of every window.
+        site.register_forward_pre_hook(lambda site, inputs: tokens.update({site: inputs[0].shape[:-1].numel()}))
         for site in tuned_sites(model.backbone)
     ]
     try:

@@ -54,10 +54,11 @@ def transpose(tensor: Tensor) -> Tensor:
 
 def fit(key: str, tensor: Tensor, size: torch.Size) -> Tensor:
     """A pretrained tensor for a model of another size: a third token type starts as the second (NLVR2's second image),
-    positions of a square grid are interpolated to another resolution."""
+    positions of a square grid, or Swin's relative ones, are interpolated to another resolution, as released."""
     if key == "token_type.weight" and len(tensor) < size[0]:
         return torch.cat([tensor, tensor[-1:].expand(size[0] - len(tensor), -1)])
-    if key in ("image.position", "position") and tensor.dim() == 2 and len(tensor) != size[0]:
+    of_grid = key in ("image.position", "position") and tensor.dim() == 2
+    if (of_grid or key.endswith("relative_position_bias_table")) and len(tensor) != size[0]:
         return interpolate_positions(tensor, round(size[0] ** 0.5))
     return tensor
 
