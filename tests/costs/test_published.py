@@ -53,12 +53,14 @@ def test_a_column_is_the_published_one(name, paper):
     row = PAPER[backbone_name][name]
     made = method.attach(backbone)
     try:
-        assert f"{sum(p.numel() for p in made) / 1e6:.2f}" == f"{row.get('updated_params_M') or 0:.2f}"
+        # The paper rounds, but cuts METER's deep prompt, 3.6864M, to 3.68.
+        ours = sum(p.numel() for p in made) / 1e6
+        assert (row.get("updated_params_M") or 0) in (round(ours, 2), int(100 * ours) / 100)
         model = Model(backbone, VQA(backbone.pooled_width, backbone.width, ["yes", "no"]), ClassifierOnly())
         with every_token(backbone):
-            ours = as_published(model, example(sizes["text_len"], sizes["image"], 1000))
+            counted = as_published(model, example(sizes["text_len"], sizes["image"], 1000))
         expected = INCONSISTENT.get((backbone_name, name), row["additional_gmacs"])
-        assert ours / 1e9 == pytest.approx(expected, rel=0.015)
+        assert counted / 1e9 == pytest.approx(expected, rel=0.015)
     finally:
         for site in tuned_sites(backbone):
             site.delta = None
