@@ -114,10 +114,11 @@ def test_report_prints_and_writes(tmp_path):
     result = invoke("report", "mini", "--results-dir", tmp_path, "--out", out, "--format", "md, csv")
     assert result.exit_code == 0
     assert "classifier_only" in result.stdout
-    assert sorted(path.name for path in out.rglob("*.*")) == ["mini.csv", "mini.md"]
+    written = [f"{table}.{form}" for table in ("meter_mini", "vilt_mini") for form in ("csv", "md")]
+    assert sorted(path.name for path in out.rglob("*.*")) == written
     assert invoke("report", "mini", "--results-dir", tmp_path).exit_code == 0
-    assert (tmp_path / "tables" / "mini.tex").exists()
-    assert (tmp_path / "figures" / "mini.png").exists()
+    assert (tmp_path / "tables" / "vilt_mini.tex").exists()
+    assert (tmp_path / "figures" / "meter_mini.png").exists()
 
 
 def test_report_into_a_file_fails_in_one_line(tmp_path):

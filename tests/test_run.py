@@ -216,7 +216,7 @@ def truncate(world, folder):
         (["method=lora", "method.rank=0"], "method.rank=0: must be a whole number between 1 and the width 64"),
         (["method=lora", "method.rank=65"], "method.rank=65: must be a whole number between 1 and the width 64"),
         (["method.prompts=0"], "method.prompts=0: must be a whole number at least 1"),
-        (["method=lora", "method.roles=[qery]"], "no site of Vilt has the role 'qery'"),
+        (["method=lora", "method.roles=[qery]"], "there is no role 'qery'"),
         (["engine.max_stepz=3"], "Could not override 'engine.max_stepz'"),
         (["engine.lr=fast"], "engine.lr=fast: must be a number"),
         (["~dataset.generate", "dataset.data_dir=nowhere"], "nowhere/vqav2/vqav2_train.arrow"),

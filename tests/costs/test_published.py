@@ -66,10 +66,9 @@ def test_a_column_is_the_published_one(name, paper):
             site.delta = None
 
 
+@pytest.mark.parametrize("paper", ["meter"], indirect=True)
 def test_the_published_cost_of_a_scaled_parallel_adapter_on_meter_is_that_of_bottleneck_96(paper):
-    backbone_name, backbone, sizes = paper
-    if backbone_name != "meter":
-        pytest.skip("ViLT's row is consistent")
+    _, backbone, sizes = paper
     model = Model(backbone, VQA(2 * 768, 768, ["yes", "no"]), ScaledParallelAdapter(bottleneck=96))
     with every_token(backbone):
         ours = as_published(model, example(sizes["text_len"], sizes["image"], 1000))

@@ -216,14 +216,17 @@ def test_meter_has_the_default_deep_prompt_in_its_row_and_the_other_in_a_note(ro
 
 def test_notes_need_every_number_that_they_name(root):
     publish(root, "meter")
-    cost(root, "scaled_pa", 1.12, 1.12)
+    wide, narrow = ({"method": {"name": "scaled_pa", "bottleneck": size}} for size in (102, 96))
+    cost(root, "scaled_pa", 1.12, 1.12, config=wide, method_params=3_817_872)
+    cost(root, "scaled_pa", 1.12, 1.12, "dddddddd", narrow, method_params=3_599_616)
     table = tables.build("meter", root.folder)
-    assert not any("bottleneck" in note for note in table.notes), "no difference, nothing to explain"
+    assert not any("Bottleneck" in note for note in table.notes), "no difference, nothing to explain"
     assert not any("sites" in note or "In our records" in note for note in table.notes)
     assert any("82.30 %" in note for note in table.notes), "the published numbers alone say that"
-    cost(root, "scaled_pa", 1.19, 1.19)
-    (note,) = (note for note in tables.build("meter", root.folder).notes if "bottleneck" in note)
-    assert "at bottleneck 102, whose MACs are 1.19G; the published 1.12G needs bottleneck 96 (3.60M)" in note
+    cost(root, "scaled_pa", 1.19, 1.19, config=wide, method_params=3_817_872)
+    (note,) = (note for note in tables.build("meter", root.folder).notes if "Bottleneck" in note)
+    assert "the published 3.82M and 1.12G do not go together" in note
+    assert "the row above, gives 3.82M and 1.19G; bottleneck 96 gives 3.60M and 1.12G" in note
 
 
 def test_published_ours_and_difference(root):
