@@ -5,8 +5,8 @@
 ViLT-B/32 beside transformers' ViLT under PEFT's LoRA, 384 x 384 images and 40 text tokens; METER (`--backbone meter
 --batch 2`), which transformers does not have, beside our own full tuning.  No padding, no dropout but LoRA's; random
 weights; float32 on a CPU, bfloat16 autocast too where there is a GPU.  Both sides run in this process on the same inputs,
-in turn; medians of the rounds, and the median of the ratios round by round.  `step MB` is what the first step takes on top
-of the model: activations, gradients and the optimiser's state.
+in turn; medians of the rounds, and the median of the ratios round by round.  `--memory` tells instead, each method in a
+process of its own, what the first step takes on top of the model: activations, gradients and the optimiser's state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -133,13 +136,27 @@ def in_turn(ours: Callable, peer: Callable, rounds: int, device: str) -> tuple[f
     return statistics.median(mine), statistics.median(theirs), statistics.median(a / b for a, b in pairs)
 
 
-def first_step_mb(step: Callable[[], None], device: str) -> float:
-    """Peak memory of a step above what there was before it, in MB."""
+def first_step_mb(backbone: str, method: str, size: int) -> float:
+    """Peak memory of a step above what there was before it, in MB; for a fresh process, which has nothing to reuse."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, batch = make(backbone, method).to(device), inputs(size, device)
+    step = trainer(model, model, model.task, batch, nullcontext)
     gc.collect()
     usage.reset_peak_memory()
     before = torch.cuda.memory_allocated() if device == "cuda" else usage.peak_memory_bytes()
     step()
     return (usage.peak_memory_bytes() - before) / 1e6
+
+
+def memory(backbone: str, methods: list[str], size: int) -> None:
+    print(f"{'method':17}{'step MB':>10}{'of full':>10}")
+    alone = partial(ProcessPoolExecutor, 1, get_context("spawn"))
+    of_full = None
+    for method in methods:
+        with alone() as process:
+            taken = process.submit(first_step_mb, backbone, method, size).result()
+        of_full = of_full or taken
+        print(f"{method:17}{taken:10.0f}{taken / of_full:10.2f}", flush=True)
 
 
 def main() -> None:
@@ -148,6 +165,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--memory", action="store_true", help="peak memory of a training step, beside full tuning's")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precisions = (
@@ -157,7 +175,10 @@ def main() -> None:
     print(
         f"{options.backbone}, {device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}"
     )
-    columns = ("step MB", "train ms", "peer", "ratio", "infer ms", "peer", "ratio")
+    if options.memory:
+        memory(options.backbone, ["full", *(name for name in options.methods if name != "full")], options.batch)
+        return
+    columns = ("train ms", "peer", "ratio", "infer ms", "peer", "ratio")
     print(f"{'precision':10}{'method':17}" + "".join(f"{column:>10}" for column in columns))
     for precision, dtype in precisions.items():
 
@@ -167,7 +188,6 @@ def main() -> None:
         for name in options.methods:
             model = make(options.backbone, name).to(device)
             train = trainer(model, model, model.task, batch, autocast)
-            memory = first_step_mb(train, device)
             if options.backbone == "vilt":
                 peer = peer_model(device)
                 forward, merge, unmerge = partial(peer_forward, peer), peer.merge_adapter, peer.unmerge_adapter
@@ -181,7 +201,7 @@ def main() -> None:
                 inferred = in_turn(ours, theirs, options.rounds, device)
             unmerge()
             figures = "".join(f"{a:10.0f}{b:10.0f}{r:10.2f}" for a, b, r in (trained, inferred))
-            print(f"{precision:10}{name:17}{memory:10.0f}{figures}", flush=True)
+            print(f"{precision:10}{name:17}{figures}", flush=True)
 
 
 if __name__ == "__main__":
