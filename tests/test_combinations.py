@@ -210,6 +210,21 @@ def test_a_frozen_tower_gives_the_same_in_training_and_builds_no_graph():
     assert not torch.equal(*(tuned.text_features(batch["text_ids"], batch["text_mask"]) for _ in range(2)))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_frozen_text_tower_gives_the_same_to_the_bit_in_any_batch(threads):
+    backbone, before = tiny.meter(), torch.get_num_threads()
+    ids, mask = tiny.texts([12, 7, 9, 5, 11, 6] * 4)
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            together = backbone.text_features(ids, mask)
+            for text, length, features in zip(ids, mask.sum(1).tolist(), together, strict=True):
+                alone = backbone.text_features(text[None, :length], None)[0]
+                assert torch.equal(alone, features[:length])
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("variant", APT_VARIANTS)
 def test_apt_variants_train_and_fold(variant):
     backbone = tiny.vilt()

@@ -188,7 +188,9 @@ def load(config: dict, backbone, task) -> None:
     from vltune.weights.heads import start_from_matching
     from vltune.weights.towers import load_image_tower, load_text_tower
 
-    files, cls_id = weight_files(config), tokenizer(config).cls_id
+    if not (files := weight_files(config)):
+        return
+    cls_id = tokenizer(config).cls_id
     for part, load_tower in (("text", load_text_tower), ("image", load_image_tower)):
         if part in files:
             load_tower(getattr(backbone, part), files[part])
@@ -196,5 +198,5 @@ def load(config: dict, backbone, task) -> None:
         load_backbone(backbone, files["backbone"], cls_id)
         if config["task"].get("start") == "matching":
             start_from_matching(task, files["backbone"])
-    elif files:
+    else:
         backbone.start_class_token(cls_id)

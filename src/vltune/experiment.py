@@ -136,7 +136,8 @@ def fill(
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     clock.lap("build")
     if settings.cache_features and config["task"].get("reader"):
-        keep_features(fabric, model, data, settings, stop)
+        splits = {"train", *settings.evaluate} | ({"val"} if settings.select == "best" else set())
+        keep_features(fabric, model, data, splits, settings, stop)
         clock.lap("features")
     stop.check()
 
@@ -184,11 +185,12 @@ def fill(
     clock.lap("cost")
 
 
-def keep_features(fabric: Fabric, model: Model, data: assemble.Data, settings: Settings, stop: StopRequest) -> None:
-    """Has what frozen towers make of a run's images and texts read from files, written first where there are none."""
+def keep_features(
+    fabric: Fabric, model: Model, data: assemble.Data, splits: set[str], settings: Settings, stop: StopRequest
+) -> None:
+    """Has what frozen towers make of the splits' images and texts read from files, written first where there are none."""
     from vltune.engine.features import attach
 
-    splits = {"train", *settings.evaluate} | ({"val"} if settings.select == "best" else set())
     readers = [reader for split in sorted(splits) if (reader := data.split(split)) is not None]
     attach(fabric, model.backbone, readers, data.collate, Path(settings.features_dir), settings.workers, stop)
 
@@ -318,7 +320,7 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     with StopRequest() as stop, TemporaryDirectory() as folder:
         if settings.cache_features:
-            keep_features(fabric, model, data, settings, stop)
+            keep_features(fabric, model, data, set(settings.evaluate), settings, stop)
         for split in settings.evaluate:
             rows = score(fabric, model, data, split, settings, stop, bad, split, Path(folder))
             for name, value in (model.task.metrics(rows) if rows else {}).items():

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vltune.errors import UserError
+
 
 @dataclass
 class Encoded:
@@ -40,3 +42,10 @@ class Features:
     pooled: Tensor
     text: Tensor | None = None
     image: Tensor | None = None
+
+
+def check_last_layer(value: str) -> str:
+    """`backbone.last_layer`: `class_token` computes the last layer for what a task's head reads alone, `all` for all."""
+    if value not in ("class_token", "all"):
+        raise UserError(f"backbone.last_layer={value}: must be class_token or all")
+    return value

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vltune.backbones.clip import ClipTower
-from vltune.backbones.features import Encoded, Features
+from vltune.backbones.features import Encoded, Features, check_last_layer
 from vltune.backbones.roberta import RobertaTower
 from vltune.backbones.swin import SwinTower
 from vltune.errors import UserError
@@ -45,11 +45,9 @@ class Meter(nn.Module):
         last_layer: str = "class_token",
     ):
         super().__init__()
-        if last_layer not in ("class_token", "all"):
-            raise UserError(f"backbone.last_layer={last_layer}: must be class_token or all")
         if image_tower not in image_towers:
             raise UserError(f"backbone.image_tower={image_tower}: must be one of {', '.join(image_towers)}")
-        self.last_layer, self.width, self.pooled_width = last_layer, width, 2 * width
+        self.last_layer, self.width, self.pooled_width = check_last_layer(last_layer), width, 2 * width
         self.text = RobertaTower(**text_tower)
         self.text.apply(bert_init)
         sizes = dict(image_towers[image_tower])

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vltune.backbones.features import Encoded, Features
-from vltune.errors import UserError
+from vltune.backbones.features import Encoded, Features, check_last_layer
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
 from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold
@@ -43,9 +42,7 @@ class Vilt(nn.Module):
         last_layer: str = "class_token",
     ):
         super().__init__()
-        if last_layer not in ("class_token", "all"):
-            raise UserError(f"backbone.last_layer={last_layer}: must be class_token or all")
-        self.last_layer, self.max_image_len = last_layer, max_image_len
+        self.last_layer, self.max_image_len = check_last_layer(last_layer), max_image_len
         self.width = self.pooled_width = width
         self.text = TextEmbedding(vocabulary_size, max_text_len, width, dropout)
         self.image = ImageEmbedding(width, patch_size, image_size, dropout)
