@@ -41,6 +41,9 @@ bench: setup
 	$(BIN)/python bench/train_step.py --backbone meter --batch 2 --memory
 	$(BIN)/python bench/retrieval.py
 	$(BIN)/python bench/feature_cache.py
+	$(BIN)/python bench/reader.py
+	$(BIN)/python bench/prepare.py
+	$(BIN)/python bench/full_size.py
 	$(BIN)/python bench/cli_startup.py
 
 lock: setup

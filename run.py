@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vltune.entry import report_errors, settle_sweep
 
@@ -17,7 +17,7 @@ def main(config: DictConfig) -> str:
 
     settings = HydraConfig.get()
     return run(
-        OmegaConf.to_container(config, resolve=True),
+        config,
         overrides=list(settings.overrides.task),
         alone=settings.mode.name == "RUN",
     )

@@ -27,6 +27,7 @@ from vltune import assemble
 from vltune.backbones.features import Encoded
 from vltune.costs import macs
 from vltune.engine.interrupt import StopRequest
+from vltune.engine.precision import settle
 from vltune.engine.retrieval import score_pairs
 from vltune.engine.source import BadExamples
 from vltune.sites import merged
@@ -109,6 +110,9 @@ class Split:
             for i in range(captions)
         ]
 
+    def token_ids(self, caption: int) -> list[int]:
+        return self.captions[caption]["text_ids"]
+
     @staticmethod
     def collate(examples: list[dict]) -> dict:
         batch = {"ids": [example["id"] for example in examples]}
@@ -168,7 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     with initialize_config_dir(str(Path(__file__).parents[1].resolve() / "conf"), version_base="1.3"):
         chosen = ["backbone=meter", "task=retrieval", "method=classifier_only", *options.overrides]
-        config = OmegaConf.to_container(compose("run", chosen), resolve=True)
+        config = settle(OmegaConf.to_container(compose("run", chosen), resolve=True))
     torch.manual_seed(0)
     model = assemble.build_model(config, {}, pretrained=False).eval()
     report_macs(model, config)

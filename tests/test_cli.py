@@ -16,8 +16,8 @@ def invoke(*arguments):
 
 @pytest.fixture
 def vqav2(monkeypatch):
-    """A stand-in for vltune.data.vqav2; `calls` is what it was asked for, `raises` what it answers with."""
-    module = ModuleType("vltune.data.vqav2")
+    """A stand-in for vltune.data.prepare.vqav2; `calls` is what it was asked for, `raises` what it answers with."""
+    module = ModuleType("vltune.data.prepare.vqav2")
     module.calls, module.raises = [], None
 
     def prepare(raw, out, **options):
@@ -27,7 +27,7 @@ def vqav2(monkeypatch):
         return {"train images": 3, "answers": 2}
 
     module.prepare = prepare
-    monkeypatch.setitem(sys.modules, "vltune.data.vqav2", module)
+    monkeypatch.setitem(sys.modules, "vltune.data.prepare.vqav2", module)
     return module
 
 
@@ -59,10 +59,10 @@ def test_version():
 def test_prepare_prints_the_counts(vqav2):
     result = invoke("prepare", "vqav2", "--raw", "r", "--out", "o", "--min-answer-count", 3, "--max-bad", 1)
     assert result.exit_code == 0
-    assert vqav2.calls == [("r", "o", {"min_answer_count": 3, "max_bad": 1})]
+    assert vqav2.calls == [("r", "o", {"min_answer_count": 3, "max_bad": 1, "readers": None})]
     assert result.stdout.splitlines() == ["train images: 3", "answers: 2"]
     invoke("prepare", "vqav2", "--raw", "r", "--out", "o")
-    assert vqav2.calls[1] == ("r", "o", {"max_bad": 0})
+    assert vqav2.calls[1] == ("r", "o", {"max_bad": 0, "readers": None})
 
 
 @pytest.mark.parametrize(

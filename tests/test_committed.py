@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from vltune import assemble
 from vltune.engine.identity import identity
+from vltune.engine.precision import settle
 from vltune.results import record as records
 from vltune.results import report
 from vltune.weights.files import fingerprint
@@ -33,7 +34,7 @@ def world(tmp_path_factory):
 def composed(world, *chosen):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("run", [*chosen, f"dataset.data_dir={world}"])
-    return OmegaConf.to_container(config, resolve=True)
+    return settle(OmegaConf.to_container(config, resolve=True))
 
 
 @cache

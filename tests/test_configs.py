@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.engine.identity import identity
+from vltune.engine.identity import SINCE, identity
+from vltune.engine.precision import settle
 
 CONF = Path(__file__).parents[1] / "conf"
 FACTS = {"answers": ["yes", "no"]}
@@ -19,7 +20,7 @@ def choices(group):
 
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("run", list(overrides)), resolve=True)
+        return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
 
 
 TASKS = [name for name in choices("task") if name != "pretraining"]
@@ -81,10 +82,28 @@ def test_what_does_not_decide_the_result_is_not_in_the_hash(same):
 
 
 @pytest.mark.parametrize(
-    "other", ["method.rank=3", "engine.lr=0.1", "engine.max_steps=5", "backbone.layers=2", "dataset.images=shuffled"]
+    "other",
+    [
+        *("method.rank=3", "engine.lr=0.1", "engine.max_steps=5", "backbone.layers=2", "dataset.images=shuffled"),
+        *("engine.precision=bf16-mixed", "engine.eval_examples=10"),
+        *("dataset.decode=fast", "engine.group_by_length=true"),
+    ],
 )
 def test_what_decides_the_result_is_in_the_hash(other):
     assert of(other) != of()
+
+
+@pytest.mark.parametrize("group", SINCE)
+def test_a_setting_that_came_later_leaves_the_hash_of_earlier_records(group):
+    config = composed()
+    earlier = config | {group: {key: value for key, value in config[group].items() if key not in SINCE[group]}}
+    assert identity(earlier, "w", "d")["hash"] == of()
+
+
+def test_the_precision_is_settled_before_the_hash():
+    assert composed("engine.accelerator=cpu")["engine"]["precision"] == "32-true"
+    assert composed("mode=cost")["engine"]["precision"] == "32-true"
+    assert composed("engine.precision=bf16-mixed")["engine"]["precision"] == "bf16-mixed"
 
 
 def test_weights_and_data_are_in_the_hash():

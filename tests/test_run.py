@@ -15,6 +15,7 @@ from vltune.results import record as records
 
 ROOT = Path(__file__).parents[1]
 WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 60, val: 20, test: 30}}"
+TRAIN = "vqav2_train-00000-of-00001.arrow"
 QUICK = ["engine.max_steps=12", "engine.batch_size=8", "engine.eval_batch_size=32"]
 
 
@@ -117,6 +118,13 @@ def test_the_other_tasks_on_the_other_backbone(task, figures, rows, tmp_path):
         assert f"test {name}: {value:.2f} now, {value:.2f} recorded" in scored.stdout
 
 
+def test_a_trial_scores_the_first_examples_only_and_is_another_run(job, tmp_path):
+    done = run("method=classifier_only", "engine.eval_examples=5", *job)
+    assert "a trial on the first 5 examples of each split" in done.stdout
+    (file,) = tmp_path.glob("results/records/**/*.parquet")
+    assert [row["split"] for row in parquet.read_table(file).to_pylist()] == ["val"] * 5 + ["test"] * 5
+
+
 def test_a_run_stopped_by_sigterm_resumes_to_the_same_record(job, tmp_path):
     long = [*job, "engine.max_steps=400"]
     expected = recorded(run("method=lora", *long, f"results_dir={tmp_path / 'straight'}"))
@@ -170,7 +178,7 @@ def corrupt(world, folder):
     import pyarrow as pa
 
     shutil.copytree(world / "vqav2", folder / "vqav2")
-    file = folder / "vqav2" / "vqav2_train.arrow"
+    file = folder / "vqav2" / TRAIN
     table = pa.ipc.open_file(file).read_all()
     images = table["image"].to_pylist()
     images[3] = images[3][:200] + bytes(50)
@@ -192,7 +200,7 @@ def test_a_corrupt_image_is_refused_or_counted(generated, world, tmp_path):
     spoilt = [*generated, *corrupt(world, tmp_path / "spoilt"), f"results_dir={tmp_path / 'of_spoilt'}"]
     refused = run("method=classifier_only", *spoilt, check=False)
     assert refused.returncode == 1
-    assert "vqav2_train.arrow" in refused.stderr
+    assert TRAIN in refused.stderr
     assert "dataset.max_bad_examples" in refused.stderr
     assert "Traceback" not in refused.stderr
     allowed = recorded(run("method=classifier_only", *spoilt, "dataset.max_bad_examples=1"))
@@ -201,7 +209,7 @@ def test_a_corrupt_image_is_refused_or_counted(generated, world, tmp_path):
 
 def truncate(world, folder):
     shutil.copytree(world / "vqav2", folder / "vqav2")
-    file = folder / "vqav2" / "vqav2_train.arrow"
+    file = folder / "vqav2" / TRAIN
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     return [f"dataset.data_dir={folder}", "~dataset.generate"]
 
@@ -225,6 +233,14 @@ def truncate(world, folder):
             "vilt_200k_mlm_itm.ckpt: no such file; it comes from the releases of github.com/dandelin/ViLT",
         ),
         (["weights=README.md"], "README.md: truncated or not a PyTorch checkpoint|README.md: refused"),
+        (
+            ["backbone=meter", "dataset=shapes", "backbone.image_tower=clip_b99"],
+            "${backbone.image_tower}.mean}: backbone.pixels has no clip_b99; it has clip_b16, clip_b32, swin_b384",
+        ),
+        (
+            ["task=retrieval", "dataset=shapes", "engine.eval_examples=5"],
+            "engine.eval_examples=5: retrieval ranks whole",
+        ),
         (["mode=eval"], "mode=eval: say which record"),
         (["mode=eval", "from=README.md"], "README.md: broken JSON"),
     ],
@@ -243,7 +259,7 @@ def test_a_mistake_is_one_line(arguments, message, job):
 def test_a_truncated_arrow_file_is_one_line(generated, world, tmp_path):
     done = run(*generated, *truncate(world, tmp_path / "spoilt"), f"results_dir={tmp_path / 'of_spoilt'}", check=False)
     assert done.returncode == 2
-    assert "vqav2_train.arrow" in done.stderr
+    assert TRAIN in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

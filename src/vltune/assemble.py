@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vltune.engine.settings import Settings
     from vltune.engine.source import GeneratedData, TrainingData
     from vltune.tasks.model import Model
+    from vltune.weights.describe import Choice
 
 
 def find(target: str) -> Callable:
@@ -100,7 +102,8 @@ def open_files(config: dict) -> Data:
 
     dataset, settings, folder = config["dataset"], config["engine"], data_folder(config)
     words = tokenizer(config)
-    transform = build(config["backbone"]["transform"], randaugment=dataset["randaugment"])
+    decode = dataset.get("decode", "exact")  # as all records were made before there was a choice
+    transform = build(config["backbone"]["transform"], randaugment=dataset["randaugment"], decode=decode)
     reader = config["task"] | {"_target_": config["task"]["reader"], "images": dataset["images"]}
     read = cache(
         lambda name: (
@@ -110,8 +113,11 @@ def open_files(config: dict) -> Data:
         )
     )
     train, collate = read("train"), Collate(words.pad_id, transform.mean, transform.std)
+    order = settings["batch_size"], config["seed"], settings["workers"]
     return Data(
-        training=lambda: TrainingData(train, collate, settings["batch_size"], config["seed"], settings["workers"]),
+        training=lambda: TrainingData(
+            train, collate, *order, lengths=train.lengths if settings["group_by_length"] else None
+        ),
         split=read,
         collate=collate,
         facts=facts(config) | train.facts,
@@ -186,6 +192,7 @@ def weight_files(config: dict) -> dict[str, Path]:
 def load(config: dict, backbone, task) -> None:
     from vltune.weights.backbones import load_backbone
     from vltune.weights.heads import start_from_matching
+    from vltune.weights.keys import MisfitError
     from vltune.weights.towers import load_image_tower, load_text_tower
 
     if not (files := weight_files(config)):
@@ -195,8 +202,62 @@ def load(config: dict, backbone, task) -> None:
         if part in files:
             load_tower(getattr(backbone, part), files[part])
     if "backbone" in files:
-        load_backbone(backbone, files["backbone"], cls_id)
+        try:
+            load_backbone(backbone, files["backbone"], cls_id, f"backbone={config['backbone']['name']}")
+        except MisfitError as error:
+            raise UserError(f"{error}; {advice(files['backbone'], config['task']['name'])}") from None
         if config["task"].get("start") == "matching":
             start_from_matching(task, files["backbone"])
     else:
         backbone.start_class_token(cls_id)
+
+
+CONF = Path("conf")  # where the commands of the documentation are typed
+
+
+def advice(weights: Path, task: str) -> str:
+    """What to do about a checkpoint of another backbone."""
+    from vltune.weights.describe import fitting, inspect
+
+    suited = [choice for choice in backbones(CONF) if task in choice.tasks]
+    if fits := [choice.overrides for choice, matched in fitting(inspect(weights), suited) if not matched.problems]:
+        return f"use {' or '.join(fits)} as it stands"
+    return f"`vltune weights {weights}` tells what it is"
+
+
+def backbones(conf: Path) -> list[Choice]:
+    """The backbones of a folder of configurations, each as it stands for its tasks and with its other image towers."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from vltune.weights.describe import Choice
+
+    tasks = defaultdict(list)
+    for file in sorted(conf.glob("task/*.yaml")):
+        task = group(file)
+        if "reader" in task:
+            tasks[task["token_types"]].append(task["name"])
+    choices = []
+    for file in sorted(conf.glob("backbone/*.yaml")):
+        spec = group(file)
+        for token_types, names in sorted(tasks.items()):
+            standing = spec.get("image_tower")
+            for tower in spec.get("image_towers", [standing]):
+                chosen = {"backbone": {**spec, "image_tower": tower}, "task": {"token_types": token_types}}
+                try:
+                    resolved = OmegaConf.to_container(OmegaConf.create(chosen), resolve=True)["backbone"]
+                except OmegaConfBaseException as error:
+                    reason = str(error).splitlines()[0]
+                    raise UserError(f"{file}: {reason}; it may refer to backbone and task.token_types alone") from None
+                other = "" if tower == standing else f" backbone.image_tower={tower}"
+                overrides = f"backbone={file.stem}{other}"
+                choices.append(Choice(overrides, not other, tuple(names), partial(build, resolved)))
+    return choices
+
+
+def group(file: Path) -> dict:
+    """What a configuration file chooses for its group, unresolved."""
+    from omegaconf import OmegaConf
+
+    content = OmegaConf.to_container(OmegaConf.load(file))
+    return content.get(file.parent.name, content)

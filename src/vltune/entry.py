@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from vltune.errors import BadExampleError, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 USER_ERROR, FAILED = 2, 1
 TRACEBACK = "VLTUNE_TRACEBACK"  # what the user set HYDRA_FULL_ERROR to, before it was set for Hydra
@@ -86,6 +90,33 @@ def is_users(error: Exception) -> bool:
 def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " | ".join(lines[:3])
+
+
+def resolve(config: DictConfig) -> dict:
+    """The configuration with every `${...}` filled in; UserError that lists what there is, where one names what is not."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import InterpolationKeyError
+
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except InterpolationKeyError as error:
+        written = OmegaConf.to_container(config)
+        key = error.full_key
+        found = next(re.finditer(r"key '([^']+)' not found", str(error)))[1].split(".")
+        raise UserError(f"{key}={walk(written, key.split('.'))[0]}: {no_such(written, found)}") from None
+
+
+def walk(config: dict, path: list[str]) -> tuple[object, list[str]]:
+    """What lies at a path of keys, and the keys that are left where it ends early."""
+    while path and isinstance(config, dict) and path[0] in config:
+        config, path = config[path[0]], path[1:]
+    return config, path
+
+
+def no_such(config: dict, path: list[str]) -> str:
+    there, left = walk(config, path)
+    parent = ".".join(path[: len(path) - len(left)]) or "the configuration"
+    return f"{parent} has no {left[0]}; it has {', '.join(there)}"
 
 
 def settle_sweep(sweeps: Path, arguments: Sequence[str]) -> list[str]:

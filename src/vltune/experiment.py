@@ -15,24 +15,27 @@ from typing import TYPE_CHECKING
 from vltune import assemble
 from vltune.engine.identity import identity as identify
 from vltune.engine.interrupt import Interrupted, StopRequest, guard_worker
+from vltune.engine.precision import settle
 from vltune.engine.settings import Settings
-from vltune.entry import FAILED, leave
+from vltune.entry import FAILED, leave, resolve
 from vltune.errors import UserError
 from vltune.results import record as records
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from omegaconf import DictConfig
 
     from vltune.engine.source import BadExamples
     from vltune.tasks.model import Model
 
 
-def run(config: dict, overrides: list[str], alone: bool) -> str:
+def run(composed: DictConfig, overrides: list[str], alone: bool) -> str:
     """Runs one experiment and prints its record's path as the last line of standard output.
 
-    overrides: what the user typed; alone: not one of a multirun.  A run that fails ends the process when it is alone and
-    raises otherwise, so that a sweep goes on."""
+    composed: Hydra's configuration; overrides: what the user typed; alone: not one of a multirun.  A run that fails ends
+    the process when it is alone and raises otherwise, so that a sweep goes on."""
     try:
+        config = settle(resolve(composed))
         if not alone:
             guard_worker()
             config["engine"]["threads"] = config["engine"]["threads"] or 1  # as many runs as cores
@@ -69,7 +72,7 @@ def train(config: dict, overrides: list[str]) -> Path:
     if file.exists() and not config["force"]:
         record = records.read(file)
         if record["status"] == "finished":
-            print(f"finished before; force=true runs it again\n{scores(record)}")
+            print(f"finished before; force=true runs it again\n{scores(record)}{unscored(record, file)}")
             return file
         clock.before = record["provenance"]["seconds"] or 0
     fabric = start_fabric(settings, config["seed"])
@@ -96,7 +99,7 @@ def train(config: dict, overrides: list[str]) -> Path:
         fill(record, config, settings, data, fabric, file, folder, logger, clock, stop)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if fabric.is_global_zero:
-        print(scores(record))
+        print(f"{scores(record)}{unscored(record, file)}")
     return file
 
 
@@ -133,10 +136,13 @@ def fill(
 
     label = f"{record['identity']['method']} seed {config['seed']}"
     model = assemble.build_model(config, data.facts)
+    if model.task.pairs and settings.eval_examples is not None:
+        raise UserError(f"engine.eval_examples={settings.eval_examples}: retrieval ranks whole splits; set it to null")
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     clock.lap("build")
     if settings.cache_features and config["task"].get("reader"):
-        splits = {"train", *settings.evaluate} | ({"val"} if settings.select == "best" else set())
+        scored = {*settings.evaluate} | ({"val"} if settings.select == "best" else set())
+        splits = {"train"} | (scored if settings.eval_examples is None else set())
         keep_features(fabric, model, data, splits, settings, stop)
         clock.lap("features")
     stop.check()
@@ -167,9 +173,10 @@ def fill(
         record["metrics"][split] = (model.task.metrics(of_split) or None) if of_split else None
     record["bad_examples"] = list(bad.seen)
     record["history"] = trained.history
+    record["out_of_memory"] = trained.halved
     record["selected"] = {"step": trained.best["step"] if trained.best else trained.step, "by": settings.select}
     if config["mode"] == "train":
-        artifacts.write_predictions(file.with_suffix(".parquet"), predictions)
+        artifacts.write_predictions(file.with_suffix(".parquet"), predictions, record)
         saved = artifacts.write_tuned(file.with_suffix(".safetensors"), model)
     else:
         saved = artifacts.write_backbone(file.with_suffix(".safetensors"), model)
@@ -207,17 +214,30 @@ def score(
     folder: Path,
 ) -> list[dict]:
     """Prediction rows of a split, none where there is no such split.  folder: for what a stopped run goes on from."""
+    from torch.utils.data import Subset
+
     from vltune.engine.evaluate import predict
+    from vltune.engine.memory import is_out_of_memory
     from vltune.engine.retrieval import score_pairs
 
     dataset = data.split(split)
     if dataset is None:
         return []
     how = data.collate, data.eval_batch_size, settings.workers, stop, bad, label
-    if not model.task.pairs:
-        return predict(fabric, model, dataset, *how)
-    folder.mkdir(parents=True, exist_ok=True)
-    scores = score_pairs(fabric, model, dataset, *how, file=folder / f"{split}.scores")
+    if settings.eval_examples is not None:
+        dataset = Subset(dataset, range(min(settings.eval_examples, len(dataset))))
+    try:
+        if not model.task.pairs:
+            return predict(fabric, model, dataset, *how)
+        folder.mkdir(parents=True, exist_ok=True)
+        scores = score_pairs(fabric, model, dataset, *how, file=folder / f"{split}.scores")
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{label}: out of memory with engine.eval_batch_size={data.eval_batch_size}: lower it and give the command "
+            "again; it goes on from what is trained"
+        ) from None
     return model.task.rows(scores, dataset.owner, range(len(dataset.images)), range(len(dataset.captions)))
 
 
@@ -359,9 +379,21 @@ def scores(record: dict) -> str:
         for split, figures in record["metrics"].items()
         for name, value in (figures or {}).items()
     ]
+    if trial := record["config"]["engine"].get("eval_examples"):
+        metrics.append(f"a trial on the first {trial} examples of each split")
     costs = record["cost"]
     if costs["method_params"] is not None:
         metrics.append(f"{costs['method_params']:,} method parameters")
     if costs["additional_macs"] is not None:
         metrics.append(f"{costs['additional_macs']:,} additional MACs")
     return f"{record['identity']['method']}: " + ", ".join(metrics)
+
+
+def unscored(record: dict, file: Path) -> str:
+    """A line for each split that was predicted and whose truth is not published."""
+    config, metrics = record["config"], record["metrics"]
+    return "".join(
+        f"\n{split} has no score: its answers are not published; vltune submission {file} writes what the server scores"
+        for split in config["engine"]["evaluate"]
+        if metrics[split] is None and config["dataset"][split]
+    )

@@ -1,8 +1,10 @@
+import json
+
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from vltune.data.arrow import open_table, write_table
+from vltune.data.arrow import open_mapped, open_table, write_table
 from vltune.errors import UserError
 
 SCHEMA = pa.schema({"id": pa.int64(), "text": pa.string()})
@@ -70,3 +72,74 @@ def test_diagnosis(path, damage, message):
 def test_wrong_columns(path):
     with pytest.raises(UserError, match=r"lacks the column image, split; it has id, text"):
         open_table(path, ["id", "image", "split"])
+
+
+def test_a_file_without_rows(path):
+    write_table(path, SCHEMA, [])
+    assert len(open_table(path, ["id"])) == 0
+
+
+WANTED = {"image": pa.binary(), "questions": pa.list_(pa.string()), "labels": pa.list_(pa.list_(pa.int64()))}
+
+
+def wide(path, **columns):
+    """One row of these columns."""
+    arrays = {
+        "image": pa.array([b"jpeg"]),
+        "questions": pa.array([["a", "b"]]),
+        "labels": pa.array([[[1], [2, 3]]]),
+        **columns,
+    }
+    batch = pa.record_batch(arrays)
+    write_table(path, batch.schema, [batch])
+    return open_mapped(path, list(WANTED), WANTED)[0]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"image": pa.array([b"jpeg"], pa.large_binary())},
+        {"image": pa.array([b"jpeg"], pa.binary_view())},
+        {"questions": pa.array([["a", "b"]], pa.large_list(pa.large_string()))},
+        {"questions": pa.array([["a", "b"]], pa.list_(pa.string_view()))},
+        {"labels": pa.array([[[1], [2, 3]]], pa.list_(pa.large_list(pa.int32())))},
+    ],
+    ids=lambda column: str(next(iter(column.values())).type),
+)
+def test_other_widths_and_layouts_hold_the_same(path, column):
+    [row] = wide(path, **column).to_pylist()
+    assert row == {"image": b"jpeg", "questions": ["a", "b"], "labels": [[1], [2, 3]]}
+
+
+def test_empty_lists_have_any_type(path):
+    """As pandas writes the answers of a test split."""
+    assert wide(path, labels=pa.array([[]], pa.list_(pa.null())))["labels"].to_pylist() == [[]]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"image": pa.array(["a.jpg"])}, "its column image holds string, expected binary"),
+        ({"image": pa.array([{"bytes": b""}])}, r"image holds struct<bytes: binary>, expected binary"),
+        ({"questions": pa.array(["a"])}, r"questions holds string, expected list<.*string>"),
+        ({"labels": pa.array([[1, 2]])}, r"labels holds list<.*int64>, expected list<.*list<.*int64>>"),
+        ({"labels": pa.array([[["yes"]]])}, r"labels holds list<.*string>>, expected list<.*int64>>"),
+    ],
+)
+def test_wrong_types(path, column, message):
+    with pytest.raises(UserError, match=rf"table\.arrow: .*{message}; make it with") as error:
+        wide(path, **column)
+    assert "\n" not in str(error.value)
+
+
+def test_as_pandas_leaves_it(path):
+    """`pa.Table.from_pandas(frame)` of ViLT's writers: metadata, and sometimes the frame's index as a column."""
+    about = {"index_columns": ["__index_level_0__"], "columns": [], "pandas_version": "1.1.5"}
+    schema = pa.schema({"text": pa.list_(pa.string()), "__index_level_0__": pa.int64()}, {"pandas": json.dumps(about)})
+    batches = [pa.record_batch([[["a", "b"]] * 3, [0, 1, 2]], schema), pa.record_batch([[["c"]], [3]], schema)]
+    with pa.OSFile(str(path), "wb") as sink, pa.RecordBatchFileWriter(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    table = open_table(path, ["text"])
+    assert table.column_names == ["text"]
+    assert table["text"].to_pylist() == [["a", "b"]] * 3 + [["c"]]

@@ -9,7 +9,8 @@ from PIL import Image
 
 from vltune.data.arrow import open_table
 from vltune.data.collate import Collate
-from vltune.data.karpathy import SCHEMA, Karpathy, prepare_coco, prepare_f30k
+from vltune.data.karpathy import Karpathy
+from vltune.data.prepare.karpathy import SCHEMA, prepare_coco, prepare_f30k
 from vltune.errors import BadExampleError, UserError
 
 COLOURS = ("red", "blue", "green", "yellow", "black")
@@ -62,7 +63,7 @@ def dataset(prepared, tokenizer, transform):
 class TestPrepare:
     def test_f30k(self, raw, prepared, tmp_path):
         for split in ("train", "val", "test"):
-            table = open_table(prepared / f"f30k_caption_karpathy_{split}.arrow", SCHEMA.names)
+            table = open_table(prepared / f"f30k_caption_karpathy_{split}-00000-of-00001.arrow", SCHEMA.names)
             assert table.schema.equals(SCHEMA)
             assert table.to_pylist() == [
                 {
@@ -81,7 +82,9 @@ class TestPrepare:
     def test_coco(self, raw, tmp_path):
         counts = prepare_coco(raw, tmp_path, progress=False)
         for place, number, split in COCO:
-            [row] = open_table(tmp_path / f"coco_caption_karpathy_{split}.arrow", SCHEMA.names).to_pylist()
+            [row] = open_table(
+                tmp_path / f"coco_caption_karpathy_{split}-00000-of-00001.arrow", SCHEMA.names
+            ).to_pylist()
             assert row["image"] == (raw / place / row["image_id"]).read_bytes()
             assert row["caption"] == captions(number, 5)
             assert counts[f"{split} captions"] == 5
@@ -94,11 +97,11 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ('{"images": [{"filena', "not an official Karpathy file with 'images'"),
-            ('{"annotations": []}', "not an official Karpathy file with 'images'"),
-            ('{"images": [{"filename": "1.jpg", "split": "train"}]}', "image 0: .*lacks 'sentences'"),
-            ('{"images": [{"filename": "1.jpg", "split": "restval"}]}', "image 0: .*split 'restval' is none of train"),
-            ('{"images": ["1.jpg"]}', "image 0: not an official Karpathy entry"),
+            ('{"images": [{"filena', "not an official Karpathy file with a list of 'images'"),
+            ('{"annotations": []}', "not an official Karpathy file with a list of 'images'"),
+            ('{"images": [{"filename": "1.jpg", "split": "train"}]}', "entry 1 .*lacks 'sentences'"),
+            ('{"images": [{"filename": "1.jpg", "split": "restval"}]}', "entry 1 .*split 'restval' is none of train"),
+            ('{"images": ["1.jpg"]}', "entry 1 .not an official Karpathy entry"),
         ],
     )
     def test_not_karpathy_s(self, tmp_path, content, message):
@@ -113,7 +116,7 @@ class TestPrepare:
         shutil.rmtree(copy / "flickr30k-images")
         (copy / "flickr30k-images").mkdir()
         with pytest.raises(
-            BadExampleError, match=r"5 unreadable images where max_bad=4: flickr30k-images/1001\.jpg \("
+            BadExampleError, match=r"5 bad images or entries where --max-bad is 4: flickr30k-images/1001\.jpg \(m"
         ):
             prepare_f30k(copy, tmp_path / "out", max_bad=4, progress=False)
         assert not (tmp_path / "out").exists()

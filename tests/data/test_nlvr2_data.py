@@ -10,7 +10,8 @@ from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
-from vltune.data.nlvr2 import NLVR2, SCHEMA, prepare
+from vltune.data.nlvr2 import NLVR2
+from vltune.data.prepare.nlvr2 import SCHEMA, prepare
 from vltune.errors import BadExampleError, UserError
 
 # split -> (pair, statements and their labels)
@@ -64,7 +65,7 @@ def image_path(raw, row, side):
 class TestPrepare:
     def test_rows(self, raw, prepared):
         for split, pairs in PAIRS.items():
-            table = open_table(prepared / f"nlvr2_{split}.arrow", SCHEMA.names)
+            table = open_table(prepared / f"nlvr2_{split}-00000-of-00001.arrow", SCHEMA.names)
             assert table.schema.equals(SCHEMA)
             rows = table.to_pylist()
             found = {row["identifier"]: dict(zip(row["questions"], row["answers"], strict=True)) for row in rows}
@@ -82,7 +83,7 @@ class TestPrepare:
         assert sorted(manifest["sources"]) == ["dev.json", "test1.json", "train.json"]
         assert sorted(path.name for path in tmp_path.iterdir()) == [
             "manifest.json",
-            *(f"nlvr2_{split}.arrow" for split in ("dev", "test1", "train")),
+            *(f"nlvr2_{split}-00000-of-00001.arrow" for split in ("dev", "test1", "train")),
         ]
 
     def test_a_clone_and_other_image_folders(self, raw_copy, prepared, tmp_path):
@@ -94,6 +95,34 @@ class TestPrepare:
         for path in prepared.iterdir():
             assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
+    def test_balanced_and_unbalanced_sets_are_told_by_the_places_of_their_statements(self, raw_copy, tmp_path):
+        (raw_copy / "data" / "balanced").mkdir()
+        for name, identifiers in (("dev", ["dev-0-2-0"]), ("test1", ["test1-9-1-0"])):
+            lines = "".join(json.dumps({"identifier": identifier}) + "\n" for identifier in identifiers)
+            (raw_copy / "data" / "balanced" / f"balanced_{name}.json").write_text(lines)
+        (raw_copy / "data" / "unbalanced").mkdir()
+        unbalanced = raw_copy / "data" / "unbalanced" / "unbalanced_dev.json"
+        unbalanced.write_text("".join(f'{{"identifier": "dev-0-{pair}-0"}}\n' for pair in (2, 0)))
+        prepare(raw_copy, tmp_path / "out", progress=False)
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+        rows = open_table(tmp_path / "out" / "nlvr2_dev-00000-of-00001.arrow", ["identifier"]).to_pylist()
+        place = [row["identifier"] for row in rows].index("dev-0-2")
+        assert manifest["subsets"] == {
+            "nlvr2_balanced_dev": {"of": "nlvr2_dev", "texts": [place]},
+            "nlvr2_unbalanced_dev": {"of": "nlvr2_dev", "texts": [0, 1]},
+            "nlvr2_balanced_test1": {"of": "nlvr2_test1", "texts": [0]},
+        }
+        assert {"balanced_dev.json", "unbalanced_dev.json"} < manifest["sources"].keys()
+        assert not any("balanced" in stem for stem in manifest["splits"])
+
+        (raw_copy / "dev" / "dev-0-0-img0.png").write_bytes(b"")  # the places move with the rows that are left
+        prepare(raw_copy, tmp_path / "out", max_bad=1, progress=False)
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+        assert manifest["subsets"]["nlvr2_unbalanced_dev"]["texts"] == [0]
+        unbalanced.write_text('{"identifier": "dev-7-0-0"}\n')
+        with pytest.raises(BadExampleError, match=r"unbalanced_dev\.json line 1 \(.*: dev\.json has no dev-7-0-0\)"):
+            prepare(raw_copy, tmp_path / "out", progress=False)
+
     def test_missing_files_are_all_named(self, raw_copy, tmp_path):
         (raw_copy / "data" / "dev.json").unlink()
         shutil.rmtree(raw_copy / "test1")
@@ -104,10 +133,14 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ('{"identifier": "dev-1', "line 3: not an official NLVR2 entry .*Invalid"),
-            ('{"identifier": "dev-1-0-0", "label": "True"}', "line 3: .*lacks 'sentence'"),
-            ('{"identifier": "dev-1-0-0", "sentence": "a", "label": "yes"}', "line 3: .*label 'yes' is neither"),
-            ("[]", "line 3: not an official NLVR2 entry"),
+            ('{"identifier": "dev-1', "line 3 .not an official NLVR2 entry: Invalid"),
+            ('{"identifier": "dev-1-0-0", "label": "True"}', "line 3 .*lacks 'sentence'"),
+            ('{"identifier": "dev-1-0-0", "sentence": "a", "label": "yes"}', "line 3 .*label 'yes' is neither"),
+            (
+                '{"identifier": "dev-1-0-0", "sentence": "\\ud83d", "label": "True"}',
+                "line 3 .*surrogates not allowed",
+            ),
+            ("[]", "line 3 .not an official NLVR2 entry"),
         ],
     )
     def test_broken_lines(self, raw_copy, tmp_path, line, message):
@@ -120,7 +153,7 @@ class TestPrepare:
     def test_bad_images(self, raw_copy, tmp_path):
         (raw_copy / "dev" / "dev-0-2-img1.png").write_bytes(b"<html>404</html>")
         (raw_copy / "test1" / "test1-9-1-img0.png").unlink()
-        with pytest.raises(BadExampleError, match=r"1 unreadable .* test1/test1-9-1-img0\.png \(missing\)"):
+        with pytest.raises(BadExampleError, match=r"1 bad image or entry .* test1/test1-9-1-img0\.png \(missing\)"):
             prepare(raw_copy, tmp_path / "out", progress=False)
         counts = prepare(raw_copy, tmp_path / "out", max_bad=2, progress=False)
         assert (counts["dev pairs"], counts["dev statements"], counts["test1 pairs"]) == (1, 1, 0)
@@ -180,7 +213,7 @@ class TestReading:
             assert [side for _, side in seen] == [0, 1]
 
     def test_corrupt_image(self, prepared, tmp_path, tokenizer, transform):
-        rows = open_table(prepared / "nlvr2_train.arrow", SCHEMA.names).to_pylist()
+        rows = open_table(prepared / "nlvr2_train-00000-of-00001.arrow", SCHEMA.names).to_pylist()
         rows[1]["image_1"] = rows[1]["image_1"][:300]
         write_table(tmp_path / "nlvr2_train.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])
         dataset = NLVR2(tmp_path, ["nlvr2_train"], tokenizer, transform)
@@ -190,7 +223,7 @@ class TestReading:
         assert all(message.startswith(where) for message in bad)
 
     def test_answers_that_are_no_truth_values(self, prepared, tmp_path, tokenizer, transform):
-        rows = open_table(prepared / "nlvr2_dev.arrow", SCHEMA.names).to_pylist()
+        rows = open_table(prepared / "nlvr2_dev-00000-of-00001.arrow", SCHEMA.names).to_pylist()
         rows[0]["answers"] = ["maybe"]
         write_table(tmp_path / "nlvr2_dev.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])
         with pytest.raises(UserError, match=r"nlvr2_dev.* lack an answer True or False"):

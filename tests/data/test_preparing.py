@@ -1,29 +1,270 @@
+"""What every `prepare` shares, tried with Flickr30K's layout: stopped and resumed runs, shards, what is left in `out`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
-from vltune.data.preparing import MANIFEST, staging
-from vltune.errors import UserError
+from vltune.data import pool
+from vltune.data.prepare.karpathy import prepare_coco, prepare_f30k
+from vltune.data.preparing import MANIFEST, STAGING
+from vltune.errors import BadExampleError, UserError
+
+VLTUNE = str(Path(sys.executable).parent / "vltune")
+STEM = "f30k_caption_karpathy"
 
 
-def fill(folder, **files):
-    for name, content in files.items():
-        (folder / name).write_text(content)
+@pytest.fixture(scope="module")
+def jpeg(tmp_path_factory, paint):
+    path = tmp_path_factory.mktemp("jpeg") / "1.jpg"
+    paint(path, 1, (24, 16))
+    return path
 
 
-def content(folder):
-    return {path.name: path.read_text() for path in folder.iterdir()}
+@pytest.fixture
+def write_raw(tmp_path, jpeg):
+    def write(images, val=1):
+        """A raw folder of so many training images, `val` of val and one of test, all alike."""
+        raw = tmp_path / "raw"
+        (raw / "flickr30k-images").mkdir(parents=True)
+        splits = ["train"] * images + ["val"] * val + ["test"]
+        entries = []
+        for number, split in enumerate(splits):
+            os.link(jpeg, raw / "flickr30k-images" / f"{number}.jpg")
+            sentences = [{"raw": f"caption {k} of {number}"} for k in range(2)]
+            entries.append({"filename": f"{number}.jpg", "split": split, "sentences": sentences})
+        (raw / "dataset_flickr30k.json").write_text(json.dumps({"images": entries}))
+        return raw
+
+    return write
 
 
-def test_all_files_are_replaced_at_the_end(tmp_path):
-    fill(tmp_path, table="old", rest="old", mine="kept", **{MANIFEST: "old"})
-    with staging(tmp_path, stale=["rest", "never"]) as partial:
-        fill(partial, table="new", **{MANIFEST: "new"})
-        assert (tmp_path / "table").read_text() == "old"
-    assert content(tmp_path) == {"table": "new", MANIFEST: "new", "mine": "kept"}
+def image(raw, number):
+    return raw / "flickr30k-images" / f"{number}.jpg"
 
 
-def test_nothing_changes_where_anything_is_raised(tmp_path):
-    fill(tmp_path, table="old", rest="old", **{MANIFEST: "old"})
-    with pytest.raises(UserError), staging(tmp_path, stale=["rest"]) as partial:
-        fill(partial, table="new")
-        raise UserError("no")
-    assert content(tmp_path) == {"table": "old", "rest": "old", MANIFEST: "old"}
+def spoil(raw, number, content):
+    """Not through the link that all images share."""
+    image(raw, number).unlink()
+    image(raw, number).write_bytes(content)
+
+
+def manifest(out):
+    return json.loads((out / MANIFEST).read_text())
+
+
+def contents(out):
+    return {path.name: path.read_bytes() for path in out.glob("[!.]*")}
+
+
+def until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Stuck:
+    """A preparation that hangs: one of its images is a pipe that nobody writes to."""
+
+    def __init__(self, raw, out, number, shards, readers):
+        image(raw, number).unlink()
+        os.mkfifo(image(raw, number))
+        self.raw, self.number, self.folder = raw, number, out / STAGING
+        self.command = [VLTUNE, "prepare", "f30k", "--raw", raw, "--out", out, "--readers", str(readers)]
+        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
+        until(lambda: len([*self.folder.glob("*.arrow.json")]) == shards)
+
+    def end(self, signum):
+        """Exit status, and the last line said."""
+        workers = children(self.process.pid)
+        self.process.send_signal(signum)
+        said = self.process.stderr.read()
+        self.process.wait(60)
+        until(lambda: not any(map(is_running, workers)))
+        return self.process.returncode, said.splitlines()[-1]
+
+    def resume(self, jpeg):
+        image(self.raw, self.number).unlink()
+        os.link(jpeg, image(self.raw, self.number))
+        return subprocess.run(self.command, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("signum", "images", "readers", "shards", "status"),
+    [
+        (signal.SIGKILL, 4100, 2, 6, -9),
+        (signal.SIGINT, 4100, 2, 6, 130),
+        (signal.SIGTERM, 1100, 1, 1, 143),
+    ],
+)
+def test_a_stopped_run_is_resumed_at_the_last_whole_shard(
+    write_raw, tmp_path, jpeg, signum, images, readers, shards, status
+):
+    raw, out = write_raw(images), tmp_path / "out"
+    stuck = Stuck(raw, out, 1050, shards, readers)
+    found, said = stuck.end(signum)
+    assert found == status
+    if signum != signal.SIGKILL:
+        number = f"{shards} shards are" if shards > 1 else "1 shard is"
+        assert said == f"{out}: stopped, {number} finished; the same command goes on from there"
+        assert not [*stuck.folder.glob(".*.tmp")]
+    assert [path.name for path in out.iterdir()] == [STAGING]
+    kept = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in stuck.folder.glob(f"{STEM}_*.arrow")}
+    assert len(kept) == shards
+
+    done = stuck.resume(jpeg)
+    assert f"train images: {images}" in done.stdout
+    after = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.glob("*.arrow")}
+    assert {name: after[name] for name in kept} == kept
+    assert len(after) == shards + (1 if readers > 1 else 3)
+    assert not (out / STAGING).exists()
+    prepare_f30k(raw, tmp_path / "undisturbed", progress=False)
+    assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+def test_a_killed_run_is_not_resumed_where_the_raw_files_are_others(write_raw, tmp_path, jpeg):
+    raw, out = write_raw(1100), tmp_path / "out"
+    stuck = Stuck(raw, out, 1050, 1, 1)
+    stuck.end(signal.SIGKILL)
+    [first] = stuck.folder.glob(f"{STEM}_*.arrow")
+    before = first.stat().st_ino, first.stat().st_mtime_ns
+    os.utime(raw / "dataset_flickr30k.json")
+    stuck.resume(jpeg)
+    after = (out / first.name).stat()
+    assert (after.st_ino, after.st_mtime_ns) != before
+    assert manifest(out)["images"] == {"train": 1100, "val": 1, "test": 1}
+
+
+def test_two_runs_do_not_write_to_one_folder(write_raw, tmp_path):
+    raw, out = write_raw(1100), tmp_path / "out"
+    stuck = Stuck(raw, out, 1050, 1, 1)
+    with pytest.raises(UserError, match=r"out: another `vltune prepare` writes here; wait for it"):
+        prepare_f30k(raw, out, progress=False)
+    assert len([*stuck.folder.glob("*.arrow.json")]) == 1
+    assert stuck.end(signal.SIGINT)[0] == 130
+
+
+def test_shards_of_a_thousand_rows(write_raw, tmp_path):
+    raw = write_raw(2001)
+    prepare_f30k(raw, tmp_path / "out", progress=False)
+    names = [f"{STEM}_train-{number:05d}-of-00003.arrow" for number in range(3)]
+    assert manifest(tmp_path / "out")["splits"][f"{STEM}_train"] == [
+        {"file": name, "rows": rows, "texts": 2 * rows} for name, rows in zip(names, (1000, 1000, 1), strict=True)
+    ]
+    size = (raw / "dataset_flickr30k.json").stat().st_size
+    assert manifest(tmp_path / "out")["source_bytes"] == {"dataset_flickr30k.json": size}
+    assert manifest(tmp_path / "out")["captions"] == {"train": 4002, "val": 2, "test": 2}
+
+
+def test_an_earlier_preparation_is_replaced_and_other_files_stay(write_raw, tmp_path):
+    raw, out = write_raw(1001), tmp_path / "out"
+    prepare_f30k(raw, out, progress=False)
+    (out / "mine.txt").write_text("kept")
+    (out / f"{STEM}_train.arrow").write_text("as earlier versions left it, beside their manifest")
+    shutil.rmtree(raw)
+    prepare_f30k(write_raw(2), out, progress=False)
+    splits = {f"{STEM}_{split}-00000-of-00001.arrow" for split in ("train", "val", "test")}
+    assert {path.name for path in out.iterdir()} == splits | {MANIFEST, "mine.txt"}
+    assert manifest(out)["images"]["train"] == 2
+
+
+def test_an_earlier_preparation_stays_where_a_later_one_fails(write_raw, tmp_path):
+    raw, out = write_raw(2), tmp_path / "out"
+    prepare_f30k(raw, out, progress=False)
+    before = contents(out)
+    spoil(raw, 1, b"<html>")
+    with pytest.raises(BadExampleError):
+        prepare_f30k(raw, out, progress=False)
+    assert contents(out) == before
+    assert not (out / STAGING).exists()
+
+
+def test_folders_of_others_are_left_alone(write_raw, tmp_path):
+    raw, out = write_raw(2), tmp_path / "out"
+    out.mkdir()
+    (out / f"{STEM}_train.arrow").write_text("ViLT's own")
+    with pytest.raises(
+        UserError, match=rf"out: holds {STEM}_train\.arrow, which is not of an earlier run.*; name another"
+    ):
+        prepare_f30k(raw, out, progress=False)
+    (out / f"{STEM}_train.arrow").unlink()
+    prepare_f30k(raw, out, progress=False)
+    coco = tmp_path / "coco"
+    for folder in ("train2014", "val2014"):
+        (coco / folder).mkdir(parents=True)
+    (coco / "dataset_coco.json").write_text('{"images": []}')
+    with pytest.raises(UserError, match=rf"out: holds {STEM}_test-00000-of-00001\.arrow, which is not of"):
+        prepare_coco(coco, out, progress=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file: cannot be written \(.*\); name another folder"):
+        prepare_f30k(raw, tmp_path / "file", progress=False)
+
+
+def test_images_that_do_not_fit_are_told_before_they_are_read(write_raw, tmp_path):
+    raw = write_raw(2)
+    image(raw, 1).unlink()
+    with image(raw, 1).open("w") as file:
+        file.truncate(2**43)  # takes no space here
+    with pytest.raises(UserError, match=r"out: 8,796\.1 GB of images go there, .* GB are free; free space, or name"):
+        prepare_f30k(raw, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_images_and_entries_are_counted_together(write_raw, tmp_path):
+    raw, file = write_raw(8), "dataset_flickr30k.json"
+    content = json.loads((raw / file).read_text())
+    del content["images"][0]["sentences"]
+    content["images"][1]["filename"] = 7
+    (raw / file).write_text(json.dumps(content))
+    for number in range(2, 6):
+        image(raw, number).unlink()
+    with pytest.raises(BadExampleError) as error:
+        prepare_f30k(raw, tmp_path / "out", max_bad=5, progress=False)
+    assert str(error.value) == (
+        f"{raw}: 6 bad images or entries where --max-bad is 5: "
+        f"{file} entry 1 (not an official Karpathy entry: it lacks 'sentences'), "
+        f"{file} entry 2 (not an official Karpathy entry: its filename is 7, expected text), "
+        "flickr30k-images/2.jpg (missing), flickr30k-images/3.jpg (missing), flickr30k-images/4.jpg (missing) and 1 more; "
+        "fetch those files again or allow more"
+    )
+    assert not (tmp_path / "out").exists()
+    spoil(raw, 6, b"")
+    counts = prepare_f30k(raw, tmp_path / "out", max_bad=7, progress=False)
+    assert (counts["train images"], counts["unreadable images"], counts["bad entries"]) == (1, 5, 2)
+    found = manifest(tmp_path / "out")
+    assert found["bad_images"] == {f"{number}.jpg": "missing" for number in range(2, 6)} | {"6.jpg": "empty"}
+    assert [*found["bad_entries"]] == [f"{file} entry 1", f"{file} entry 2"]
+
+
+def test_a_reader_that_dies_is_told():
+    with pytest.raises(
+        UserError, match=r"a reader process ended unexpectedly, .*; give the command again with --readers 1"
+    ):
+        list(pool.run(os._exit, [1], 2))
+
+
+def test_readers_do_not_pay_for_what_they_do_not_use():
+    code = (
+        "import sys, vltune.cli, vltune.data.shards, vltune.data.looking;"
+        "sys.exit(str({'torch', 'transformers', 'timm', 'hydra'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
-from vltune.data.snli_ve import LABELS, SCHEMA, SNLIVE, prepare
+from vltune.data.prepare.snli_ve import LABELS, SCHEMA, prepare
+from vltune.data.snli_ve import SNLIVE
 from vltune.errors import BadExampleError, UserError
 
 # split -> (image, hypothesis, label)
@@ -59,7 +60,7 @@ def raw_copy(raw, tmp_path):
 
 class TestPrepare:
     def test_rows(self, raw, prepared):
-        table = open_table(prepared / "snli_train.arrow", SCHEMA.names)
+        table = open_table(prepared / "snli_train-00000-of-00001.arrow", SCHEMA.names)
         assert table.schema.equals(SCHEMA)
         images = raw / "flickr30k-images"
         assert table.to_pylist() == [
@@ -87,7 +88,8 @@ class TestPrepare:
         (raw_copy / "Flickr30K").mkdir()
         (raw_copy / "flickr30k-images").rename(raw_copy / "Flickr30K" / "images")
         prepare(raw_copy, tmp_path / "out", progress=False)
-        assert (tmp_path / "out" / "snli_dev.arrow").read_bytes() == (prepared / "snli_dev.arrow").read_bytes()
+        file = "snli_dev-00000-of-00001.arrow"
+        assert (tmp_path / "out" / file).read_bytes() == (prepared / file).read_bytes()
 
     def test_missing_files_are_all_named(self, raw_copy, tmp_path):
         (raw_copy / "snli_ve_dev.jsonl").unlink()
@@ -99,20 +101,22 @@ class TestPrepare:
         ("line", "message"),
         [
             ('{"gold_label": "neu', "Unterminated|Invalid"),
-            ('{"gold_label": "neutral", "sentence2": "a"}', "lacks 'Flickr30K_ID'"),
+            ('{"gold_label": "neutral", "sentence2": "a"}', "lacks 'sentence1'"),
             ('{"gold_label": "maybe"}', "gold_label 'maybe' is none of contradiction, neutral, entailment, -"),
         ],
     )
     def test_broken_lines(self, raw_copy, tmp_path, line, message):
         (raw_copy / "snli_ve_test.jsonl").write_text(line + "\n")
-        with pytest.raises(UserError, match=rf"snli_ve_test\.jsonl line 1: not an official SNLI-VE entry.*({message})"):
+        with pytest.raises(
+            UserError, match=rf"snli_ve_test\.jsonl line 1 \(not an official SNLI-VE entry: .*({message})"
+        ):
             prepare(raw_copy, tmp_path / "out", progress=False)
 
     def test_bad_images(self, raw_copy, tmp_path):
         (raw_copy / "flickr30k-images" / "12.jpg").write_bytes(b"")
-        with pytest.raises(BadExampleError, match=r"1 unreadable .*: flickr30k-images/12\.jpg \(empty\)"):
+        with pytest.raises(BadExampleError, match=r"1 bad image or entry .*: flickr30k-images/12\.jpg \(empty\)"):
             prepare(raw_copy, tmp_path / "out", progress=False)
-        assert list((tmp_path / "out").iterdir()) == []
+        assert not (tmp_path / "out").exists()
         counts = prepare(raw_copy, tmp_path / "out", max_bad=1, progress=False)
         assert (counts["train images"], counts["train sentences"], counts["unreadable images"]) == (1, 2, 1)
 
@@ -138,7 +142,7 @@ class TestReading:
             assert torch.equal(shuffled[i]["image"], true[(i + 2) % 4]["image"])
 
     def test_labels_must_be_three(self, prepared, tmp_path, tokenizer, transform):
-        rows = open_table(prepared / "snli_dev.arrow", SCHEMA.names).to_pylist()
+        rows = open_table(prepared / "snli_dev-00000-of-00001.arrow", SCHEMA.names).to_pylist()
         for labels in ([3], [0, 1]):
             rows[0]["labels"] = labels
             write_table(tmp_path / "snli_dev.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])

@@ -1,7 +1,10 @@
 import random
+from io import BytesIO
 
 import numpy as np
+import PIL
 import pytest
+import simplejpeg
 import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
@@ -89,6 +92,98 @@ def test_square_is_augmented_before_it_is_resized():
         assert torch.equal(square(image, seed), SquareResize(48)(augmented))
 
 
+def jpeg(width, height, mode="RGB", quality=90, **more):
+    """Smooth noise, which is to a decoder as photographs are."""
+    fine = np.random.default_rng(width).normal(128, 60, (height // 12, width // 12, 3)).clip(0, 255).astype(np.uint8)
+    file = BytesIO()
+    image = Image.fromarray(fine).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+    image.save(file, "JPEG", quality=quality, **more)
+    return file.getvalue()
+
+
+TRANSFORMS = {
+    "vilt": lambda decode: MinMaxResize(decode=decode),
+    "meter": lambda decode: SquareResize(384, decode=decode),
+    "whole": lambda decode: SquareResize(384, crop=False, decode=decode),
+    "small": lambda decode: SquareResize(64, decode=decode),
+}
+
+
+def differences(content, make):
+    exact, fast = (make(decode).read(content) for decode in ("exact", "fast"))
+    assert fast.shape == exact.shape
+    assert fast.dtype == exact.dtype == torch.uint8
+    assert fast.is_contiguous()
+    return (fast.int() - exact.int()).abs()
+
+
+@pytest.mark.parametrize("transform", ["vilt", "meter", "whole"])
+@pytest.mark.parametrize("size", [(640, 480), (427, 640), (500, 375), (200, 150)])
+def test_fast_differs_by_two_levels_at_most_where_nothing_is_decoded_smaller(transform, size):
+    found = differences(jpeg(*size), TRANSFORMS[transform])
+    assert found.max() <= 2
+    assert found.float().mean() < 0.15
+
+
+@pytest.mark.parametrize(("transform", "size"), [("small", (640, 480)), ("vilt", (1280, 960)), ("meter", (1201, 900))])
+def test_fast_differs_little_where_it_decodes_smaller(transform, size):
+    found = differences(jpeg(*size), TRANSFORMS[transform])
+    assert 0 < found.float().mean() < 3
+    assert found.max() <= 32
+
+
+def test_fast_decodes_smaller_but_never_smaller_than_asked_for(monkeypatch):
+    decoded, decode = [], simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: decoded.append(decode(*a, **k)) or decoded[-1])
+    for width, height in ((640, 480), (766, 900), (768, 900), (2000, 1500), (4000, 3000)):
+        MinMaxResize(decode="fast").read(jpeg(width, height))
+    assert [pixels.shape[:2] for pixels in decoded] == [(480, 640), (900, 766), (450, 384), (563, 750), (750, 1000)]
+
+
+def broken(content):
+    return content[: len(content) // 2]
+
+
+def png():
+    noise(90).save(file := BytesIO(), "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [png(), jpeg(90, 60, "CMYK")], ids=["png", "cmyk"])
+def test_all_but_jpegs_in_colours_or_grey_are_exact(content):
+    assert not differences(content, TRANSFORMS["small"]).any()
+
+
+@pytest.mark.parametrize("content", [jpeg(90, 60, "L"), jpeg(90, 60, progressive=True), jpeg(90, 60) + b"more"])
+def test_every_jpeg_is_decoded_to_the_same_pixels(content):
+    """At its own size, so that nothing is resized."""
+    assert not differences(content, lambda decode: MinMaxResize(60, 90, 30, decode=decode)).any()
+
+
+def test_a_broken_jpeg_is_refused_as_ever():
+    for make in TRANSFORMS.values():
+        with pytest.raises(OSError, match="truncated"):
+            make("fast").read(broken(jpeg(640, 480)))
+
+
+def test_fast_augments_what_it_decoded_before_it_is_resized():
+    content, make = jpeg(640, 480), lambda size, decode: SquareResize(size, randaugment="rand-m9-n2", decode=decode)
+    for seed in range(4):
+        assert differences(content, lambda decode: make(384, decode)).max() <= 2
+        fast, again, exact = (make(384, decode).read(content, seed) for decode in ("fast", "fast", "exact"))
+        assert torch.equal(fast, again)
+        assert (fast.int() - exact.int()).abs().max() <= 3
+        assert make(64, "fast").read(content, seed).shape == (3, 64, 64)
+
+
+def test_decoders_have_names():
+    exact, fast = (MinMaxResize(decode=decode).decoder for decode in ("exact", "fast"))
+    assert exact == f"Pillow {PIL.__version__}"
+    assert fast.startswith(exact) and simplejpeg.__version__ in fast
+
+
 def test_wrong_configuration():
+    with pytest.raises(UserError, match=r"dataset\.decode='quick': use exact or fast"):
+        MinMaxResize(decode="quick")
     with pytest.raises(UserError, match="randaugment='auto-m9'"):
         MinMaxResize(randaugment="auto-m9")(noise(), seed=0)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
-from vltune.data.vqav2 import SCHEMA, VQAv2, prepare
+from vltune.data.prepare.vqav2 import SCHEMA, prepare
+from vltune.data.vqav2 import VQAv2
 from vltune.errors import BadExampleError, UserError
 
 
@@ -42,7 +43,7 @@ class TestPrepare:
     def test_rows(self, raw, prepared):
         answers = json.loads((prepared / "manifest.json").read_text())["answers"]
         expected = official(raw)
-        table = open_table(prepared / "vqav2_train.arrow", SCHEMA.names)
+        table = open_table(prepared / "vqav2_train-00000-of-00001.arrow", SCHEMA.names)
         assert table.schema.equals(SCHEMA)
         assert len(table) == 60
         seen = set()
@@ -67,9 +68,9 @@ class TestPrepare:
         assert manifest["columns"] == SCHEMA.names
         assert sorted(manifest["sources"]) == sorted(path.name for path in raw.glob("*.json"))
         assert all(len(digest) == 64 for digest in manifest["sources"].values())
-        assert sorted(p.name for p in prepared.iterdir()) == [
+        assert sorted(p.name for p in prepared.glob("[!.]*")) == [
             "manifest.json",
-            *(f"vqav2_{split}.arrow" for split in ("test-dev", "test", "train", "val")),
+            *(f"vqav2_{split}-00000-of-00001.arrow" for split in ("test", "test-dev", "train", "val")),
         ]
 
     def test_vocabulary_is_normalised_counted_and_ordered(self, raw_copy, tmp_path):
@@ -98,12 +99,12 @@ class TestPrepare:
         assert counts["train dropped questions"] == 5
         assert counts["train dropped images"] == 1
         assert (counts["train images"], counts["train questions"]) == (59, 235)
-        assert len(open_table(tmp_path / "out" / "vqav2_train.arrow", ["image_id"])) == 59
+        assert len(open_table(tmp_path / "out" / "vqav2_train-00000-of-00001.arrow", ["image_id"])) == 59
 
     def test_official_test_has_no_answers(self, raw_copy, tmp_path, tokenizer, transform):
         (raw_copy / "v2_mscoco_test2015_annotations.json").unlink()
         prepare(raw_copy, tmp_path / "out", min_answer_count=1, progress=False)
-        rows = open_table(tmp_path / "out" / "vqav2_test.arrow", SCHEMA.names).to_pylist()
+        rows = open_table(tmp_path / "out" / "vqav2_test-00000-of-00001.arrow", SCHEMA.names).to_pylist()
         assert [row["answer_labels"] for row in rows] == [[]] * 30
         dataset = VQAv2(tmp_path / "out", ["vqav2_val", "vqav2_test"], tokenizer, transform)
         assert len(dataset) == 80 + 120
@@ -124,12 +125,13 @@ class TestPrepare:
         ):
             edit(raw_copy / f"v2_{name}.json", key, repeated)
         prepare(raw_copy, tmp_path / "out", min_answer_count=1, progress=False)
-        ids = {
-            split: open_table(tmp_path / "out" / f"vqav2_{split}.arrow", ["image_id"])["image_id"].to_pylist()
-            for split in ("val", "trainable_val", "rest_val")
-        }
-        assert [len(found) for found in ids.values()] == [1003, 3, 1000]
-        assert ids["trainable_val"] + ids["rest_val"] == ids["val"] == sorted(ids["val"])
+        splits = json.loads((tmp_path / "out" / "manifest.json").read_text())["splits"]
+        assert splits["vqav2_val"] == splits["vqav2_trainable_val"] + splits["vqav2_rest_val"]
+        files = [tmp_path / "out" / shard["file"] for shard in splits["vqav2_val"]]
+        tables = [open_table(file, ["image_id"]) for file in files]
+        assert [len(table) for table in tables] == [3, 1000]
+        ids = pa.concat_tables(tables)["image_id"].to_pylist()
+        assert ids == sorted(set(ids))
 
 
 def image(raw, folder, image_id):
@@ -152,20 +154,47 @@ class TestPrepareErrors:
 
     def test_question_without_annotation(self, raw_copy, tmp_path):
         edit(raw_copy / "v2_mscoco_train2014_annotations.json", "annotations", lambda entries: entries.pop())
-        with pytest.raises(UserError, match=r"train question \d+ has no annotation"):
+        with pytest.raises(
+            UserError, match=r"train2014_questions\.json entry 240 \(.*: question 60003 has no annotation\)"
+        ):
             prepare(raw_copy, tmp_path / "out", min_answer_count=1)
+
+    def test_a_bad_annotation_is_counted_once_with_its_question(self, raw_copy, tmp_path):
+        edit(
+            raw_copy / "v2_mscoco_train2014_annotations.json", "annotations", lambda entries: entries[5].pop("answers")
+        )
+        with pytest.raises(
+            BadExampleError, match=r"1 bad .*: v2_mscoco_train2014_annotations\.json entry 6 \(.*'answers'"
+        ):
+            prepare(raw_copy, tmp_path / "out", min_answer_count=1)
+        counts = prepare(raw_copy, tmp_path / "out", min_answer_count=1, max_bad=1, progress=False)
+        assert (counts["bad entries"], counts["train questions"], counts["train dropped questions"]) == (1, 239, 0)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"question_id": "7"}, "its question_id is '7', expected a whole number"),
+            ({"image_id": None}, "its image_id is None, expected a whole number"),
+            ({"question": ["why"]}, r"its question is \['why'\], expected text"),
+        ],
+    )
+    def test_bad_questions(self, raw_copy, tmp_path, change, message):
+        file = "v2_OpenEnded_mscoco_val2014_questions.json"
+        edit(raw_copy / file, "questions", lambda entries: entries[2].update(change))
+        with pytest.raises(BadExampleError, match=rf"1 bad image or entry .*{file} entry 3 .*: {message}"):
+            prepare(raw_copy, tmp_path / "out", min_answer_count=1, progress=False)
 
     def test_bad_images(self, raw_copy, tmp_path):
         missing, corrupt = image(raw_copy, "train2014", 7), image(raw_copy, "val2014", 65)
         missing.unlink()
         corrupt.write_bytes(b"<html>404</html>")
         with pytest.raises(
-            BadExampleError, match=r"1 unreadable images where max_bad=0: train2014/.*07.jpg \(missing\)"
+            BadExampleError, match=r"1 bad image or entry where --max-bad is 0: train2014/.*07.jpg \(missing\)"
         ):
             prepare(raw_copy, tmp_path / "out", min_answer_count=1, progress=False)
-        with pytest.raises(BadExampleError, match=r"2 unreadable .*max_bad=1: .*065.jpg \(UnidentifiedImageError\)"):
+        with pytest.raises(BadExampleError, match=r"2 bad images .* is 1: .*065.jpg \(UnidentifiedImageError\)"):
             prepare(raw_copy, tmp_path / "out", min_answer_count=1, max_bad=1, progress=False)
-        assert list((tmp_path / "out").iterdir()) == []
+        assert not (tmp_path / "out").exists()
 
         counts = prepare(raw_copy, tmp_path / "out", min_answer_count=1, max_bad=2, progress=False)
         assert counts["unreadable images"] == 2
@@ -207,7 +236,7 @@ class TestReading:
     def test_nothing_is_decoded_twice(self, prepared, tokenizer, transform, monkeypatch):
         dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
         first = [dataset[i] for i in range(8)]
-        monkeypatch.setattr("vltune.data.reading.open_table", None)
+        monkeypatch.setattr("vltune.data.reading.open_mapped", None)
         monkeypatch.setattr(dataset, "_opened", None)
         again = [dataset[i] for i in range(8)]
         assert all(
@@ -242,7 +271,7 @@ class TestReading:
         assert all(shuffled[i]["text_ids"] == true[i]["text_ids"] for i in range(len(true)))
 
     def test_corrupt_image(self, prepared, tmp_path, tokenizer, transform):
-        rows = open_table(prepared / "vqav2_val.arrow", SCHEMA.names).to_pylist()
+        rows = open_table(prepared / "vqav2_val-00000-of-00001.arrow", SCHEMA.names).to_pylist()
         rows[2]["image"] = rows[2]["image"][:300]
         batch = pa.RecordBatch.from_pylist(rows, SCHEMA)
         write_table(tmp_path / "vqav2_val.arrow", SCHEMA, [batch])
@@ -255,7 +284,7 @@ class TestReading:
         assert batch["ids"] == [dataset[i]["id"] for i in (6, 7, 12, 13)]
 
     def test_folder_without_manifest(self, prepared, tmp_path, tokenizer, transform):
-        table = open_table(prepared / "vqav2_val.arrow", SCHEMA.names)
+        table = open_table(prepared / "vqav2_val-00000-of-00001.arrow", SCHEMA.names)
         write_table(tmp_path / "vqav2_val.arrow", table.schema, table.to_batches())
         dataset = VQAv2(tmp_path, ["vqav2_val"], tokenizer, transform)
         assert dataset.answers is None
@@ -264,7 +293,7 @@ class TestReading:
         assert VQAv2(tmp_path, ["vqav2_val"], tokenizer, transform).fingerprint != fingerprint
 
     def test_test_file_as_vilt_writes_it(self, prepared, tmp_path, tokenizer, transform):
-        table = open_table(prepared / "vqav2_test.arrow", SCHEMA.names)
+        table = open_table(prepared / "vqav2_test-00000-of-00001.arrow", SCHEMA.names)
         for name in ("answers", "answer_labels", "answer_scores"):  # pandas sees only empty lists: list<null>
             nothing = pa.array([[]] * len(table), pa.list_(pa.null()))
             table = table.set_column(table.column_names.index(name), name, nothing)

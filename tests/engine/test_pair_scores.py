@@ -72,6 +72,9 @@ class Split:
     def __init__(self, backbone, broken=None):
         self.images, self.captions = Images(SIZES[backbone], broken), Captions()
 
+    def token_ids(self, caption):
+        return self.captions[caption]["text_ids"]
+
 
 COLLATE = Collate(pad_id=0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 

@@ -3,6 +3,7 @@
 import itertools
 import signal
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -60,7 +61,8 @@ def run(path, stop_at=None, model=None, validate=None, **more):
             if step == stop_at:
                 signal.raise_signal(signal.SIGTERM)
 
-        data = TrainingData(Examples(), collate, chosen.batch_size, seed=0, workers=0)
+        lengths = np.arange(48) % 7 if chosen.group_by_length else None
+        data = TrainingData(Examples(), collate, chosen.batch_size, seed=0, workers=0, lengths=lengths)
         trained = train(
             fabric, model, data, chosen, path / "last.pt", stop, BadExamples(0), validate or (lambda: 0.0), log, "test"
         )
@@ -100,6 +102,66 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path, stop_at):
     assert stop.value.exit_code == 128 + signal.SIGTERM
     resumed, trained = run(tmp_path / "stopped")
     assert trained.history == expected.history
+    for (name, a), b in zip(resumed.tuned_state().items(), straight.tuned_state().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+class Crowded(Model):
+    """Needs more memory than there is for more than `room` examples."""
+
+    room = 2
+
+    def forward(self, batch):
+        if len(batch["image"]) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().forward(batch)
+
+
+def crowded(room):
+    model = without_dropout()
+    model.__class__, model.room = Crowded, room
+    return model
+
+
+def test_out_of_memory_halves_the_micro_batch_and_gives_the_same(tmp_path, capsys):
+    expected, reference = run(tmp_path / "roomy", model=without_dropout())
+    model, trained = run(tmp_path / "crowded", model=crowded(room=3))
+    assert trained.halved == [{"step": 1, "micro_batch": 4}, {"step": 1, "micro_batch": 2}]
+    assert "out of memory, going on with 2 examples at a time" in capsys.readouterr().err
+    assert [point["train/loss"] for point in trained.history] == pytest.approx(
+        [point["train/loss"] for point in reference.history], rel=1e-3
+    )
+    for (name, a), b in zip(model.tuned_state().items(), expected.tuned_state().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-2, msg=name)
+
+
+def test_a_resumed_run_keeps_the_micro_batch_that_fitted(tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_at=5, model=crowded(room=4))
+    _, trained = run(tmp_path, model=crowded(room=4))
+    assert trained.halved == [{"step": 1, "micro_batch": 4}]
+    assert trained.step == 12
+
+
+def test_no_memory_for_one_example_is_told_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"out of memory at step 1 with 1 examples at a time: lower"):
+        run(tmp_path, model=crowded(room=0))
+
+
+def test_another_error_of_the_model_is_not_taken_for_that(tmp_path):
+    model = make_model()
+    model.forward = lambda batch: torch.ones(2, 3) @ torch.ones(2, 3)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        run(tmp_path, model=model)
+
+
+def test_a_run_with_batches_grouped_by_length_resumes_in_the_middle_of_an_epoch(tmp_path):
+    straight, expected = run(tmp_path / "straight", group_by_length=True)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", stop_at=8, group_by_length=True)
+    resumed, trained = run(tmp_path / "stopped", group_by_length=True)
+    assert trained.history == expected.history
+    assert trained.history != run(tmp_path / "shuffled")[1].history
     for (name, a), b in zip(resumed.tuned_state().items(), straight.tuned_state().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -186,6 +248,32 @@ def test_order_is_a_permutation_of_each_epoch_and_starts_anywhere():
     assert list(Order(20, 4, seed=4).steps(0, 1)) != steps[:1]
 
 
+LENGTHS = np.random.default_rng(0).integers(3, 40, 4100).astype(np.int16)
+
+
+def padded(step):
+    lengths = LENGTHS[[example for example, _ in step]]
+    return len(step) * int(lengths.max()) - int(lengths.sum())
+
+
+def test_grouping_by_length_reads_every_example_once_and_pads_little():
+    grouped, shuffled = Order(4100, 20, 3, LENGTHS), Order(4100, 20, 3)
+    first, second = (list(grouped.steps(epoch * 205, (epoch + 1) * 205)) for epoch in (0, 1))
+    for epoch in (first, second):
+        assert sorted(example for step in epoch for example, _ in step) == list(range(4100))
+    assert first != second
+    assert list(Order(4100, 20, 3, LENGTHS).steps(190, 220)) == first[190:] + second[:15]
+    plain = list(shuffled.steps(0, 205))
+    assert sum(map(padded, first)) < 0.1 * sum(map(padded, plain))
+    assert {pair for step in first for pair in step} == {pair for step in plain for pair in step}
+
+
+def test_batches_grouped_by_length_come_in_random_order():
+    means = [LENGTHS[[example for example, _ in step]].mean() for step in Order(4100, 20, 3, LENGTHS).steps(0, 205)]
+    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.25
+    assert abs(np.corrcoef(means, range(205))[0, 1]) < 0.25
+
+
 def test_processes_share_a_step_without_overlap():
     order = Order(24, 8, seed=0)
     shares = [list(MicroBatches(order, 0, 3, 2, rank, 2)) for rank in (0, 1)]
@@ -204,9 +292,15 @@ def test_processes_share_a_step_without_overlap():
         ({"max_steps": 0}, "engine.max_steps=0"),
         ({"select": "first"}, "engine.select=first: must be last or best"),
         ({"evaluate": ["train"]}, "engine.evaluate"),
+        ({"workers": -1}, "engine.workers=-1: must not be negative"),
+        ({"group_by_length": "yes"}, "engine.group_by_length=yes: must be true or false"),
         ({"lr": "fast"}, "engine.lr=fast: must be a number"),
         ({"lr": float("nan")}, "engine.lr=nan"),
-        ({"lr": 1e30}, "the loss is"),
+        (
+            {"lr": 1e30},
+            "the loss is nan at step 3 with the rate 9.09091e+29 (engine.lr=1e+30), in a batch of the examples",
+        ),
+        ({"precision": "half"}, "engine.precision=half: must be auto or one of 32-true, bf16-mixed"),
     ],
 )
 def test_wrong_settings_are_told_in_one_line(tmp_path, change, message):

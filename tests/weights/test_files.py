@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
-from vltune.weights.files import find, read
+from vltune.weights.files import find, fingerprint, read
 
 
 class Bomb:
@@ -171,7 +171,7 @@ def text_file(pretrained, path):
         ),
         (
             lambda m, p: write(p / "w.ckpt", {"state_dict": authors_state(tiny.vilt(vocabulary_size=99))}),
-            "of another size than the model: text.word.weight (99, 32) for (120, 32)",
+            "does not fit this backbone: vocabulary 99 in the file, 120 in this backbone",
         ),
         (
             lambda m, p: write(p / "w.ckpt", collections.OrderedDict(a=torch.ones(1))),
@@ -192,5 +192,93 @@ def test_what_does_not_fit_is_told_in_one_line(make, message, pretrained, tmp_pa
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"weights=.*nothing\.ckpt: no such file"):
         find(str(tmp_path / "nothing.ckpt"))
-    with pytest.raises(UserError, match="holds neither"):
-        find(str(tmp_path))
+
+
+def folder_of(path, *names):
+    for name in names:
+        (path / name).write_text("")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["model.safetensors", "pytorch_model.bin", "apt-1-seed0.safetensors"], "model.safetensors"),
+        (["pytorch_model.bin.index.json", "model.safetensors.index.json"], "model.safetensors.index.json"),
+        (["pytorch_model.bin.index.json", "config.json"], "pytorch_model.bin.index.json"),
+        (["full-0123abcd-seed0.safetensors", "full-0123abcd-seed0.json"], "full-0123abcd-seed0.safetensors"),
+    ],
+)
+def test_the_file_of_a_folder(names, expected, tmp_path):
+    assert find(str(folder_of(tmp_path, *names))) == tmp_path / expected
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a.ckpt"], "and no other *.safetensors: name the file"),
+        (["b.safetensors", "a.safetensors"], "and 2 others, a.safetensors, b.safetensors: name the file"),
+    ],
+)
+def test_a_folder_that_does_not_say_which_file(names, told, tmp_path):
+    with pytest.raises(UserError) as error:
+        find(str(folder_of(tmp_path, *names)))
+    expected = f"weights={tmp_path}: the folder holds none of model.safetensors, pytorch_model.bin, {told}"
+    assert str(error.value) == expected
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The hub's cache on disk, without a network: a folder of a model's snapshot."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--someone--vilt" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0" * 40)
+    return snapshot
+
+
+def test_a_hub_name_is_its_snapshots_file(hub):
+    folder_of(hub, "pytorch_model.bin", "config.json")
+    assert find("someone/vilt") == hub / "pytorch_model.bin"
+    folder_of(hub, "model.safetensors.index.json")
+    assert find("someone/vilt") == hub / "model.safetensors.index.json"
+
+
+def test_a_hub_name_that_is_not_at_hand_is_told(hub):
+    with pytest.raises(UserError, match="weights=someone/else: neither a file here nor a model that the hub"):
+        find("someone/else")
+
+
+def test_an_index_that_is_incomplete_is_told(tmp_path):
+    """A file elsewhere is not looked for, whatever the index says."""
+    index = tmp_path / "model" / "model.safetensors.index.json"
+    index.parent.mkdir()
+    folder_of(tmp_path, "1.safetensors")
+    index.write_text('{"weight_map": {"a": "../1.safetensors"}}')
+    with pytest.raises(UserError, match=r"names files that are not beside it: 1\.safetensors; copy or download them"):
+        read(index)
+    for text in ('{"weight_map": ', '{"metadata": {}}', '{"weight_map": {"a": 1}}', "[]"):
+        index.write_text(text)
+        with pytest.raises(UserError, match=r"index\.json: no index of a model's files \(weight_map\)"):
+            read(index)
+
+
+def test_the_fingerprint_of_a_model_in_several_files_follows_each(tmp_path):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}')
+    save_file({"a": torch.ones(1)}, tmp_path / "1.safetensors")
+    seen = set()
+    for value in (1.0, 2.0):
+        save_file({"b": torch.full((1,), value)}, tmp_path / "2.safetensors")
+        seen.add(fingerprint(index))
+    assert len(seen) == 2
+    assert read(index) == {"a": torch.ones(1), "b": torch.full((1,), 2.0)}
+
+
+def test_a_file_without_tensors_is_told(tmp_path):
+    save_file({}, tmp_path / "empty.safetensors")
+    with pytest.raises(UserError, match=r"empty\.safetensors: holds no tensors"):
+        read(tmp_path / "empty.safetensors")

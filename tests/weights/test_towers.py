@@ -138,7 +138,7 @@ def test_roberta_tower_is_transformers(tmp_path):
 def test_a_tower_of_another_size_is_told(clip):
     _, folder = clip
     tower = ClipTower(WIDTH, LAYERS + 1, HEADS, HIDDEN, patch_size=16, image_size=64)
-    with pytest.raises(UserError, match=r"does not fit this backbone: missing in the file: blocks\.3\."):
+    with pytest.raises(UserError, match=r"does not fit this backbone's image tower: layers 3 in the file, 4 in"):
         load_image_tower(tower, find(str(folder)))
 
 

@@ -1,10 +1,12 @@
 """Arrow IPC files: written as a stream of record batches, opened memory-mapped, diagnosed in one line."""
 
+import mmap
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from pyarrow import types
 
 from vltune.atomic import replacing
 from vltune.errors import UserError
@@ -43,6 +45,16 @@ def open_table(path: Path, columns: Sequence[str]) -> pa.Table:
 
     Raises UserError, saying what was found and what was expected, where the file is something else.
     """
+    return open_mapped(path, columns)[0]
+
+
+def open_mapped(
+    path: Path, columns: Sequence[str], expected_types: Mapping[str, pa.DataType] | None = None
+) -> tuple[pa.Table, mmap.mmap]:
+    """`open_table`, and the mapping that the table reads from, whose pages can be given back.
+
+    expected_types: by column; other widths of numbers and offsets do as well, and lists that are all empty.
+    """
     path = Path(path)
     expected = f"expected an Arrow file with the columns {', '.join(columns)}"
     if not path.is_file():
@@ -51,15 +63,40 @@ def open_table(path: Path, columns: Sequence[str]) -> pa.Table:
         head = file.read(64)
         file.seek(-min(len(_MAGIC), path.stat().st_size), os.SEEK_END)
         tail = file.read()
-    if not head.startswith(_MAGIC):
-        found = next((name for magic, name in _FOUND.items() if head.startswith(magic)), f"a file of {head[:8]!r}...")
-        raise UserError(f"{path}: {found if head else 'an empty file'}; {expected}; {_FIX}")
-    if tail != _MAGIC:
-        raise UserError(f"{path}: a truncated Arrow file ({path.stat().st_size:,} bytes, no end mark); copy it again")
+        if not head.startswith(_MAGIC):
+            known = (name for magic, name in _FOUND.items() if head.startswith(magic))
+            found = next(known, f"a file of {head[:8]!r}...") if head else "an empty file"
+            raise UserError(f"{path}: {found}; {expected}; {_FIX}")
+        if tail != _MAGIC:
+            size = f"{path.stat().st_size:,} bytes"
+            raise UserError(f"{path}: a truncated Arrow file ({size}, no end mark); copy it again")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: a damaged Arrow file ({str(error).splitlines()[0]}); {_FIX}") from None
     if absent := [column for column in columns if column not in table.column_names]:
         raise UserError(f"{path}: lacks the column {', '.join(absent)}; it has {', '.join(table.column_names)}; {_FIX}")
-    return table.select(list(columns))
+    for column, wanted in (expected_types or {}).items():
+        if not _alike(found := table.schema.field(column).type, wanted):
+            raise UserError(f"{path}: its column {column} holds {found}, expected {wanted}; {_FIX}")
+    return table.select(list(columns)), mapped
+
+
+def _any_of(*kinds: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda data_type: any(kind(data_type) for kind in kinds)
+
+
+_is_list = _any_of(types.is_list, types.is_large_list, types.is_fixed_size_list)
+_SCALARS = (
+    _any_of(types.is_string, types.is_large_string, types.is_string_view),
+    _any_of(types.is_binary, types.is_large_binary, types.is_binary_view),
+    types.is_integer,
+    types.is_floating,
+)
+
+
+def _alike(found: pa.DataType, expected: pa.DataType) -> bool:
+    if _is_list(found) and _is_list(expected):
+        return types.is_null(found.value_type) or _alike(found.value_type, expected.value_type)
+    return any(kind(found) and kind(expected) for kind in _SCALARS)

@@ -1,77 +1,17 @@
-"""Flickr30K and COCO captions in Karpathy's splits: from raw files to ViLT's Arrow files, and from those to examples."""
+"""Flickr30K and COCO captions in Karpathy's splits: from Arrow files to examples."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from vltune.data.preparing import Row, either, official, read_list, require, write_folder
+from vltune.data.prepare.karpathy import SCHEMA
 from vltune.data.reading import Reader
 from vltune.data.tokenizer import BytePairTokenizer, Tokenizer
 from vltune.data.transforms import Transform
 from vltune.errors import UserError
-
-SCHEMA = pa.schema(
-    {"image": pa.binary(), "caption": pa.list_(pa.string()), "image_id": pa.string(), "split": pa.string()}
-)
-_UNPACK = "unpack caption_datasets.zip of https://cs.stanford.edu/people/karpathy/deepimagesent and the images there"
-
-
-def prepare_f30k(raw: Path, out: Path, max_bad: int = 0, progress: bool = True) -> dict[str, int]:
-    """Turn Flickr30K and Karpathy's captions into ViLT's Arrow files and a manifest; return what there is how much of.
-
-    raw: holds `dataset_flickr30k.json` (or `karpathy/dataset_flickr30k.json`) and the folder `flickr30k-images`.
-    out: receives `f30k_caption_karpathy_{train,val,test}.arrow` and `manifest.json`.  One row an image with all its
-    captions (the entry `raw` of its sentences), in the order of the JSON file; the images' bytes as they were stored.
-
-    Raises, leaving `out` as it was: UserError where raw files are missing (all are named) or malformed, BadExampleError
-    where more than `max_bad` images are missing or have no readable header.
-    """
-    splits = ("train", "val", "test")
-    return _prepare(raw, out, "f30k", "dataset_flickr30k.json", splits, ["flickr30k-images"], max_bad, progress)
-
-
-def prepare_coco(raw: Path, out: Path, max_bad: int = 0, progress: bool = True) -> dict[str, int]:
-    """The same of COCO: `dataset_coco.json` and the folders `train2014` and `val2014`, of which its `filepath` names one.
-
-    out: receives `coco_caption_karpathy_{train,restval,val,test}.arrow`; restval are the images of val2014 that are in
-    neither val nor test, on which everybody trains.
-    """
-    splits, folders = ("train", "restval", "val", "test"), ["train2014", "val2014"]
-    return _prepare(raw, out, "coco", "dataset_coco.json", splits, folders, max_bad, progress)
-
-
-def _prepare(
-    raw: Path,
-    out: Path,
-    name: str,
-    file: str,
-    splits: Sequence[str],
-    folders: Sequence[str],
-    max_bad: int,
-    progress: bool,
-) -> dict[str, int]:
-    raw, out = Path(raw), Path(out)
-    path = either(raw, file, f"karpathy/{file}")
-    require(raw, [path], [raw / folder for folder in folders], _UNPACK)
-    sources: dict[str, str] = {}
-    rows: dict[str, list[Row]] = {split: [] for split in splits}
-    for number, entry in enumerate(read_list(path, "images", "Karpathy", sources)):
-        with official(f"{path} image {number}", "Karpathy"):
-            if entry["split"] not in splits:
-                raise ValueError(f"split {entry['split']!r} is none of {', '.join(splits)}")
-            folder = folders[0] if len(folders) == 1 else entry["filepath"]
-            others = {
-                "caption": [sentence["raw"] for sentence in entry["sentences"]],
-                "image_id": entry["filename"],
-                "split": entry["split"],
-            }
-            rows[entry["split"]].append(({"image": raw / folder / entry["filename"]}, others))
-    stem, names = f"{name}_caption_karpathy", ("images", "captions")
-    return write_folder(raw, out, SCHEMA, stem, rows, names, "caption", sources, max_bad, progress)
 
 
 class Karpathy(Reader):
@@ -85,6 +25,7 @@ class Karpathy(Reader):
     ViLT drops those that it repeats.
     """
 
+    schema = SCHEMA
     pattern = "*_caption_karpathy_*.arrow"
     text_column = "caption"
     name_column = "image_id"
@@ -97,21 +38,20 @@ class Karpathy(Reader):
         transform: Transform,
         images: Literal["true", "shuffled"] = "true",
         seed: int = 0,
-        image_cache_bytes: int = 2**30,
+        image_cache_bytes: int = 2**27,
         false_captions: int = 15,
     ):
         super().__init__(data_dir, splits, tokenizer, transform, images, seed, image_cache_bytes)
-        if len(np.unique(self._row)) < 2:
+        if self._index["row"][0] == self._index["row"][-1]:
             raise UserError(f"{self.data_dir}: {self.splits} have captions of fewer than two images")
         self.false_captions = false_captions
-        self._captions = np.bincount(self._row, minlength=self.pictures())
 
     def about(self, index: int, seed: int | None) -> dict[str, Any]:
-        row = int(self._row[index])
-        first, own = int(self._first_text[row]), int(self._captions[row])
+        row = int(self._index["row"][index])
+        first, end = map(int, self._index["first_text"][row : row + 2])
         generator = np.random.default_rng(index if seed is None else seed)
-        drawn = generator.integers(len(self) - own, size=self.false_captions)
-        false = [self.said(int(number)) for number in np.where(drawn < first, drawn, drawn + own)]
+        drawn = generator.integers(len(self) - (end - first), size=self.false_captions)
+        false = [self.said(int(number)) for number in np.where(drawn < first, drawn, drawn + end - first)]
         keys = false[0] if false else ("text_ids",)
         return {"image_index": row} | {f"false_{key}": [said[key] for said in false] for key in keys}
 
@@ -126,7 +66,7 @@ class Karpathy(Reader):
     @property
     def owner(self) -> np.ndarray:
         """(captions,) int64: the number of each caption's image."""
-        return self._row.astype(np.int64)
+        return self._index["row"].astype(np.int64)
 
 
 class Images(torch.utils.data.Dataset):
@@ -134,6 +74,10 @@ class Images(torch.utils.data.Dataset):
 
     def __init__(self, reader: Karpathy):
         self.reader = reader
+
+    @property
+    def example_bytes(self) -> int:
+        return self.reader.example_bytes
 
     def __len__(self) -> int:
         return self.reader.pictures()

@@ -1,69 +1,14 @@
-"""NLVR2: from the official raw files to ViLT's Arrow files, and from those to examples."""
+"""NLVR2: from Arrow files to examples."""
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vltune.data.preparing import Row, either, read_lines, require, write_folder
-from vltune.data.reading import Reader, list_items
+from vltune.data.prepare.nlvr2 import ANSWERS, SCHEMA
+from vltune.data.reading import Reader, list_items, list_lengths
 from vltune.errors import UserError
-
-SCHEMA = pa.schema(
-    {
-        "image_0": pa.binary(),
-        "image_1": pa.binary(),
-        "questions": pa.list_(pa.string()),
-        "answers": pa.list_(pa.string()),
-        "identifier": pa.string(),
-    }
-)
-_SPLITS = ("train", "dev", "test1")
-_ANSWERS = ("False", "True")  # in the order of the labels
-_UNPACK = "see https://github.com/lil-lab/nlvr/tree/master/nlvr2 for the files and how to ask for the images"
-
-
-def prepare(raw: Path, out: Path, max_bad: int = 0, progress: bool = True) -> dict[str, int]:
-    """Turn NLVR2's official raw layout into ViLT's Arrow files and a manifest; return what there is how much of.
-
-    raw: holds `data/{train,dev,test1}.json` (or `nlvr2/data/`, as in a clone), one statement a line with `identifier`
-    (split-set-pair-sentence), `sentence`, `label` ("True" or "False") and, in train, `directory`; and the images as the
-    authors pack them, `images/train/DIRECTORY/PAIR-img{0,1}.png`, `dev/PAIR-img{0,1}.png`, `test1/...` (or `images/dev/`,
-    `images/test1/`).  out: receives `nlvr2_{train,dev,test1}.arrow` and `manifest.json`.  One row a pair of images with
-    all its statements, in the order of their first occurrence; the images' bytes as they were stored.
-
-    Raises, leaving `out` as it was: UserError where raw files are missing (all are named) or malformed, BadExampleError
-    where more than `max_bad` images are missing or have no readable header.
-    """
-    raw, out = Path(raw), Path(out)
-    data = either(raw, "data", "nlvr2/data")
-    files = {split: data / f"{split}.json" for split in _SPLITS}
-    folders = {split: either(raw, split, f"images/{split}") for split in ("dev", "test1")}
-    folders["train"] = either(raw, "images/train", "train")
-    require(raw, files.values(), folders.values(), _UNPACK)
-    sources: dict[str, str] = {}
-    splits = {split: _rows(files[split], split, folders[split], sources) for split in _SPLITS}
-    return write_folder(
-        raw, out, SCHEMA, "nlvr2", splits, ("pairs", "statements"), "questions", sources, max_bad, progress
-    )
-
-
-def _rows(path: Path, split: str, folder: Path, sources: dict[str, str]) -> list[Row]:
-    def take(entry: dict) -> tuple[str, Path, str, str]:
-        pair = entry["identifier"].rpartition("-")[0]
-        if entry["label"] not in _ANSWERS:
-            raise ValueError(f"label {entry['label']!r} is neither 'True' nor 'False'")
-        return pair, folder / str(entry["directory"]) if split == "train" else folder, entry["sentence"], entry["label"]
-
-    pairs: dict[str, Row] = {}
-    for pair, of_pair, sentence, label in read_lines(path, "NLVR2", take, sources):
-        files = {f"image_{i}": of_pair / f"{pair}-img{i}.png" for i in range(2)}
-        _, row = pairs.setdefault(pair, (files, {"questions": [], "answers": [], "identifier": pair}))
-        row["questions"].append(sentence)
-        row["answers"].append(label)
-    return list(pairs.values())
 
 
 class NLVR2(Reader):
@@ -75,26 +20,34 @@ class NLVR2(Reader):
     a set of pairs; the official consistency (`nlvr2/eval/metrics.py`) counts sentences right for all of their pairs.
     """
 
+    schema = SCHEMA
     pattern = "nlvr2_*.arrow"
     text_column = "questions"
     image_columns = ("image_0", "image_1")
     name_column = "identifier"
     other_columns = ("answers",)
 
-    def index(self, tables: list[pa.Table]) -> None:
+    def index(self, tables: list[pa.Table]) -> dict[str, np.ndarray]:
+        statements = sum(int(list_lengths(table[self.text_column]).sum()) for table in tables)
         answers = np.concatenate([list_items(table["answers"]) for table in tables])
-        if len(answers) != len(self) or not np.isin(answers, _ANSWERS).all():
+        if len(answers) != statements or not np.isin(answers, ANSWERS).all():
             raise UserError(f"{self.data_dir}: {self.splits} lack an answer True or False for every statement")
-        self._label = (answers == _ANSWERS[1]).astype(int)
-        self._pair = [pair for table in tables for pair in table["identifier"].to_pylist()]
         known: dict[tuple[str, str], int] = {}
-        statements = (text for table in tables for text in pc.list_flatten(table["questions"]).to_pylist())
-        sets = (self._pair[row].rpartition("-")[0] for row in self._row)
-        self._sentence = [known.setdefault(key, len(known)) for key in zip(sets, statements, strict=True)]
+        sentences = [known.setdefault(each, len(known)) for table in tables for each in _written(table)]
+        return {"label": (answers == ANSWERS[1]).astype(np.uint8), "sentence": np.array(sentences, np.int32)}
 
     def about(self, index: int, seed: int | None) -> dict[str, Any]:
+        file, row = self._locate(int(self._index["row"][index]))
         return {
-            "label": int(self._label[index]),
-            "pair": self._pair[self._row[index]],
-            "sentence": self._sentence[index],
+            "label": int(self._index["label"][index]),
+            "pair": self._tables()[file]["identifier"][row].as_py(),
+            "sentence": int(self._index["sentence"][index]),
         }
+
+
+def _written(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """The set of pairs that each statement was written for, and the statement."""
+    for batch in table.select(["identifier", "questions"]).to_batches(max_chunksize=1000):
+        for pair, statements in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for statement in statements:
+                yield pair.rpartition("-")[0], statement

@@ -1,207 +1,276 @@
-"""From a data set's raw files to a folder of Arrow files and a manifest: what every `prepare` shares."""
+"""From a data set's raw files to a folder of Arrow shards and a manifest: what every `prepare` shares.
+
+What raw files say is read entry by entry into a database on disk, grouped there by image, and written shard by shard by
+a few processes.  All of it happens in a hidden folder of the output folder, where an interrupted run finds what it had.
+"""
 
 import json
-import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
-from io import BytesIO
-from itertools import islice
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from PIL import Image
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from vltune import __version__
-from vltune.data.arrow import open_table, write_table
+from vltune.atomic import replacing
+from vltune.data import pool, shards
+from vltune.data.entries import Entries, Rows
+from vltune.data.official import Bad, Official, Sources
+from vltune.data.shards import Shard, Written
 from vltune.errors import BadExampleError, UserError
 
 MANIFEST = "manifest.json"
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-_ROWS_PER_BATCH = 64  # about 10 MB of COCO images in memory
-
-Row = tuple[dict[str, Path], dict[str, Any]]  # image files by column, and the other columns
-
-
-def either(raw: Path, *names: str) -> Path:
-    """The first of several places in the raw folder that is there, else the first: downloads are unpacked variously."""
-    return next((raw / name for name in names if (raw / name).exists()), raw / names[0])
+STAGING = ".preparing"
+MOST_READERS = 4  # of them, unless told otherwise: a disk is busy with as many, and each takes 100 MB
+_ROWS_PER_READER = 2000  # to start a process for fewer takes longer than it saves
+_LOCK, _PLAN, _DATABASE = "lock", "plan.json", "rows.sqlite"
 
 
-def require(raw: Path, files: Iterable[Path], folders: Iterable[Path], unpack: str) -> None:
-    """UserError that names all that is missing.  unpack: what to do about it."""
-    missing = [str(path.relative_to(raw)) for path in files if not path.is_file()]
-    missing += [f"{path.relative_to(raw)}/" for path in folders if not path.is_dir()]
-    if missing:
-        raise UserError(f"{raw}: lacks {', '.join(missing)}; {unpack}")
+def prepare(
+    official: Official, out: Path, max_bad: int = 0, progress: bool = True, readers: int | None = None
+) -> dict[str, int]:
+    """Write the shards of a data set and its manifest to `out`; return how much there is of what.
+
+    readers: processes; None: as many as suit the machine.
+
+    What an earlier run with the same files and arguments finished, kept in `out/.preparing`, is not made again.  All
+    appears in `out` at the end, the manifest last, in the place of an earlier preparation; until then `out` is as it was.
+    Raises UserError where raw files are missing (all are named) or something else, where space is short or another run
+    writes to `out`; BadExampleError where more than `max_bad` images and entries cannot be used, and leaves nothing then.
+    """
+    files, out = official.files(), Path(out)
+    _refuse_foreign(out, official.stem)
+    with _staging(out) as folder:
+        _begin(folder, official, files)
+        bad = Bad(official.raw, official.kind, max_bad)
+        facts = _gather(folder, official, bad, progress)
+        splits = shards.plan(official.stem, official.parts(facts["rows"]))
+        written = _write(folder, official, splits, bad, progress, readers)
+        counts = _counts(official, facts, splits, written)
+        manifest = {
+            "version": __version__,
+            "columns": official.schema.names,
+            **counts,
+            "bad_images": {Path(file).name: reason for file, reason in bad.images.items()},
+            **({"bad_entries": bad.entries} if bad.entries else {}),
+            "sources": facts["hashes"],
+            **facts["more"],
+            **official.last_facts(_kept_rows(folder, written)),
+            "splits": {
+                stem: [{"file": s.file, "rows": written[s].rows, "texts": written[s].texts} for s in of]
+                for stem, of in splits.items()
+            },
+            "source_bytes": facts["sizes"],
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        _publish(folder, out, official.stem)
+    named = {f"{split} {what.replace('_', ' ')}": n for what, of in counts.items() for split, n in of.items()}
+    return named | {"unreadable images": len(bad.images)} | ({"bad entries": len(bad.entries)} if bad.entries else {})
 
 
-def read_list(path: Path, key: str, kind: str, sources: dict[str, str]) -> list[dict]:
-    """The list under `key` of an official file of `kind`, whose hash goes to `sources`."""
-    content = path.read_bytes()
-    sources[path.name] = sha256(content).hexdigest()
-    try:
-        return json.loads(content)[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not an official {kind} file with {key!r} ({error}); unpack it again") from None
-
-
-def read_lines(path: Path, kind: str, take: Callable[[dict], Any], sources: dict[str, str]) -> list:
-    """What `take` makes of each line of an official file of JSON lines, whose hash goes to `sources`.
-
-    UserError that names the line which is not JSON or of which `take` raises KeyError, TypeError or ValueError."""
-    digest, taken = sha256(), []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            digest.update(line)
-            if not line.strip():
-                continue
-            with official(f"{path} line {number}", kind):
-                taken.append(take(json.loads(line)))
-    sources[path.name] = digest.hexdigest()
-    return taken
+def _refuse_foreign(out: Path, stem: str) -> None:
+    """UserError where `out` holds Arrow files that no preparation of this data set made: they would be lost, or mixed."""
+    ours = re.compile(rf"{stem}_.+-\d{{5}}-of-\d{{5}}\.arrow")
+    prepared = (out / MANIFEST).exists()
+    for file in sorted(path.name for path in out.glob("*.arrow")):
+        if not ours.fullmatch(file) and not (prepared and file.startswith(f"{stem}_")):
+            raise UserError(f"{out}: holds {file}, which is not of an earlier run of this command; name another folder")
 
 
 @contextmanager
-def official(where: str, kind: str) -> Iterator[None]:
-    """Tells in one line that an entry of a raw file is not what `kind` has there."""
+def _staging(out: Path) -> Iterator[Path]:
+    """Gives the hidden folder of `out` to this process alone.  It stays where a later run can go on from it."""
+    folder, made = out / STAGING, not out.exists()
+    lock = FileLock(folder / _LOCK)
     try:
-        yield
-    except KeyError as error:
-        raise UserError(f"{where}: not an official {kind} entry, it lacks {error}; unpack the file again") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: not an official {kind} entry ({error}); unpack the file again") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{out}: another `vltune prepare` writes here; wait for it, or name another folder") from None
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); name another folder") from error
+    try:
+        yield folder
+        shutil.rmtree(folder)
+    except BaseException as error:
+        if isinstance(error, BadExampleError) or not (folder / _DATABASE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            if made:
+                with suppress(OSError):
+                    out.rmdir()
+        _clear_half_written(folder)
+        if isinstance(error, KeyboardInterrupt):
+            done = len([*folder.glob(shards.SIDECARS)])
+            kept = f"{done} {'shard is' if done == 1 else 'shards are'} finished"
+            raise KeyboardInterrupt(f"{out}: stopped, {kept}; the same command goes on from there") from None
+        if isinstance(error, (OSError, sqlite3.Error)):
+            raise UserError(f"{out}: not prepared ({error}); mend that and give the same command again") from error
+        raise
+    finally:
+        lock.release()
 
 
-class BadImages:
-    """Images that cannot be used, and how many are allowed."""
+def _begin(folder: Path, official: Official, files: list[Path]) -> None:
+    """Clears the folder of what another plan left there, and of what was half-written."""
+    plan = {
+        "version": __version__,
+        "data": official.stem,
+        "arguments": official.arguments(),
+        "raw": str(official.raw.resolve()),
+        "sources": {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files},
+    }
+    with suppress(OSError, ValueError):
+        if json.loads((folder / _PLAN).read_text(encoding="utf-8")) == plan:
+            _clear_half_written(folder)
+            return
+    for path in folder.iterdir():
+        if path.name != _LOCK:
+            path.unlink()
+    with replacing(folder / _PLAN) as file:
+        file.write_text(json.dumps(plan), encoding="utf-8")
 
-    def __init__(self, raw: Path, limit: int):
-        self.raw, self.limit = raw, limit
-        self.reasons: dict[Path, str] = {}
 
-    def add(self, reasons: Mapping[Path, str]) -> None:
-        self.reasons |= reasons
-        if (count := len(self.reasons)) > self.limit:
-            named = ", ".join(f"{path.relative_to(self.raw)} ({why})" for path, why in [*self.reasons.items()][:5])
-            more = f" and {count - 5} more" if count > 5 else ""
-            raise BadExampleError(
-                f"{self.raw}: {count} unreadable images where max_bad={self.limit}: {named}{more}; "
-                "fetch them again or raise max_bad"
+def _clear_half_written(folder: Path) -> None:
+    """A killed process leaves the files that it was writing, under their temporary names."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _gather(folder: Path, official: Official, bad: Bad, progress: bool) -> dict[str, Any]:
+    """Makes the database of rows, unless it is there; what else the raw files say.  Images that are missing are bad."""
+    database = folder / _DATABASE
+    if not database.exists():
+        partial = database.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        entries, sources = Entries(partial), Sources(bad, progress)
+        official.collect(sources, entries)
+        with tqdm(desc="looking for the images", unit="image", disable=not progress, leave=False) as bar:
+            images = _Images(official, bad, bar)
+            rows = {
+                split: entries.write_rows(split, images.rows(split, entries.groups(split, official.by_image)))
+                for split in official.splits
+            }
+        bad.check()
+        images.check_space(folder)
+        facts = {"rows": rows, "missing": bad.images, "bad_entries": bad.entries, "dropped": official.dropped()}
+        facts |= {"hashes": sources.hashes, "sizes": sources.sizes, "more": official.facts()}
+        entries.finish(facts)
+        partial.replace(database)
+    facts = Rows(database).facts()
+    bad.images, bad.entries = facts["missing"], facts["bad_entries"]
+    bad.check()
+    return facts
+
+
+class _Images:
+    """Looks for the images of rows; those that are missing are bad."""
+
+    def __init__(self, official: Official, bad: Bad, bar: tqdm):
+        self.official, self.bad, self.bar = official, bad, bar
+        self.bytes = 0
+
+    def rows(self, split: str, groups: Iterator[tuple[int | str, list]]) -> Iterator[list]:
+        """The rows whose images are there: files by column, relative to the raw folder, and the other columns."""
+        for image, found in groups:
+            row = self.official.row(split, image, found)
+            if row is not None:
+                files = {column: str(path.relative_to(self.official.raw)) for column, path in row[0].items()}
+                there = [self._is_there(file) for file in files.values()]
+                if all(there):
+                    yield [files, row[1]]
+
+    def _is_there(self, file: str) -> bool:
+        self.bar.update()
+        try:
+            self.bytes += (self.official.raw / file).stat().st_size
+        except OSError:
+            self.bad.images[file] = "missing"
+        return file not in self.bad.images
+
+    def check_space(self, folder: Path) -> None:
+        if (free := shutil.disk_usage(folder).free) < self.bytes:
+            raise UserError(
+                f"{folder.parent}: {self.bytes / 1e9:,.1f} GB of images go there, {free / 1e9:,.1f} GB are free; "
+                "free space, or name another folder"
             )
 
-    def add_missing(self, paths: Iterable[Path]) -> None:
-        self.add({path: "missing" for path in paths if not path.is_file()})
 
-    def read(self, path: Path) -> bytes | None:
-        """The file as it is stored; None where it cannot be used, which is noted."""
-        if path in self.reasons:
-            return None
-        content = path.read_bytes()
-        try:
-            Image.open(BytesIO(content)).close()
-        except UNREADABLE as error:
-            self.add({path: type(error).__name__ if content else "empty"})
-            return None
-        return content
-
-
-def write_rows(
-    path: Path, schema: pa.Schema, rows: Iterable[Row], total: int, bad: BadImages, progress: bool = True
-) -> int:
-    """Write rows with the bytes of their images, as they come; return how many.
-
-    A row with an image that cannot be used is left out.  total: of `rows`, for the progress bar."""
-
-    def complete() -> Iterator[dict[str, Any]]:
-        for files, others in tqdm(rows, path.name, total, unit="row", disable=not progress):
-            images = {column: bad.read(file) for column, file in files.items()}
-            if None not in images.values():
-                yield images | others
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        left = complete()
-        while some := list(islice(left, _ROWS_PER_BATCH)):
-            yield pa.RecordBatch.from_pylist(some, schema)
-
-    return write_table(path, schema, batches())
-
-
-def texts_in(path: Path, column: str) -> int:
-    """How many texts an Arrow file holds in a column of lists."""
-    return pc.sum(pc.list_value_length(open_table(path, [column])[column])).as_py() or 0
-
-
-@contextmanager
-def staging(out: Path, stale: Iterable[str] = ()) -> Iterator[Path]:
-    """Gives an empty folder; what was written there replaces the files of `out` at the end, the manifest last.
-
-    stale: names of files that an earlier preparation may have left in `out` and this one may not write.  `out` stays as
-    it was if anything is raised."""
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f".{os.getpid()}.tmp"
-    partial.mkdir()
-    try:
-        yield partial
-        for name in (MANIFEST, *stale):
-            (out / name).unlink(missing_ok=True)
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):
-            path.replace(out / path.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_manifest(
+def _write(
     folder: Path,
-    schema: pa.Schema,
-    counts: Mapping[str, Mapping[str, int]],
-    bad: BadImages,
-    sources: Mapping[str, str],
-    **more: Any,
-) -> dict[str, int]:
-    """Write what the data were made of; return the counts under names such as "train images".
-
-    counts: what -> split -> number.  sources: SHA-256 of the raw files by name."""
-    manifest = {
-        "version": __version__,
-        "columns": schema.names,
-        **counts,
-        "bad_images": {path.name: reason for path, reason in bad.reasons.items()},
-        "sources": sources,
-        **more,
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    named = {f"{split} {what.replace('_', ' ')}": n for what, splits in counts.items() for split, n in splits.items()}
-    return named | {"unreadable images": len(bad.reasons)}
-
-
-def write_folder(
-    raw: Path,
-    out: Path,
-    schema: pa.Schema,
-    stem: str,
-    splits: Mapping[str, Sequence[Row]],
-    names: tuple[str, str],
-    text_column: str,
-    sources: Mapping[str, str],
-    max_bad: int,
+    official: Official,
+    splits: Mapping[str, list[Shard]],
+    bad: Bad,
     progress: bool,
-    **dropped: Mapping[str, int],
-) -> dict[str, int]:
-    """Write `{stem}_{split}.arrow` for every split, and the manifest; return the counts.
+    readers: int | None,
+) -> dict[Shard, Written]:
+    """Writes the shards that are not there yet; what each holds."""
+    wanted = list(dict.fromkeys(shard for of in splits.values() for shard in of))
+    written = {shard: done for shard in wanted if (done := shards.finished(folder, shard))}
+    missing = bad.images
+    bad.images = missing | _unreadable(written, wanted)
+    bad.check()
+    todo = [shard for shard in wanted if shard not in written]
+    rows = sum(shard.end - shard.first for shard in todo)
+    processes = max(1, min(readers or min(pool.cores(), MOST_READERS), rows // _ROWS_PER_READER))
+    about = folder, folder / _DATABASE, official.raw, official.schema, official.text_column
+    jobs = (shards.Job(shard, *about) for shard in todo)
+    with (
+        _images_bar(official, wanted, written, progress) as bar,
+        closing(pool.run(shards.write, jobs, processes)) as results,
+    ):
+        for shard, done in results:
+            written[shard] = done
+            bad.images |= done.bad
+            bad.check()
+            bar.update((shard.end - shard.first) * official.images_per_row)
+    bad.images = missing | _unreadable(written, wanted)  # in the order of the rows, whichever was read first
+    return {shard: written[shard] for shard in wanted}
 
-    names: what a row and a text are called in the counts.  dropped: further counts, what -> split -> number.
-    Raises BadExampleError, leaving `out` as it was, where more than `max_bad` images are missing or unreadable."""
-    bad = BadImages(raw, max_bad)
-    bad.add_missing(file for rows in splits.values() for files, _ in rows for file in files.values())
-    with staging(out) as partial:
-        paths = {split: partial / f"{stem}_{split}.arrow" for split in splits}
-        written = {
-            split: write_rows(paths[split], schema, rows, len(rows), bad, progress) for split, rows in splits.items()
-        }
-        texts = {split: texts_in(path, text_column) for split, path in paths.items()}
-        return write_manifest(partial, schema, dict(zip(names, (written, texts), strict=True)) | dropped, bad, sources)
+
+def _unreadable(written: Mapping[Shard, Written], wanted: list[Shard]) -> dict[str, str]:
+    return {file: why for shard in wanted if shard in written for file, why in written[shard].bad.items()}
+
+
+def _images_bar(official: Official, wanted: list[Shard], written: Mapping[Shard, Written], progress: bool) -> tqdm:
+    total, initial = (
+        official.images_per_row * sum(shard.end - shard.first for shard in of) for of in (wanted, written)
+    )
+    return tqdm(desc=official.stem, total=total, initial=initial, unit="image", disable=not progress)
+
+
+def _counts(
+    official: Official, facts: dict[str, Any], splits: Mapping[str, list[Shard]], written: Mapping[Shard, Written]
+) -> dict[str, dict[str, int]]:
+    """What -> split -> number."""
+    rows = {
+        stem.removeprefix(f"{official.stem}_"): sum(written[shard].rows for shard in of) for stem, of in splits.items()
+    }
+    texts = {
+        split: sum(written[shard].texts for shard in splits[f"{official.stem}_{split}"]) for split in official.splits
+    }
+    return dict(zip(official.names, (rows, texts), strict=True)) | facts["dropped"]
+
+
+def _kept_rows(folder: Path, written: Mapping[Shard, Written]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The split and the columns, but for images, of every row that was written, split by split in order."""
+    rows = Rows(folder / _DATABASE)
+    for shard, done in written.items():
+        dropped = set(done.dropped)
+        for number, (_, others) in rows(shard.split, shard.first, shard.end):
+            if number not in dropped:
+                yield shard.split, others
+
+
+def _publish(folder: Path, out: Path, stem: str) -> None:
+    """Puts what was made in the place of what an earlier preparation left."""
+    made = sorted(folder.glob("*.arrow"))
+    (out / MANIFEST).unlink(missing_ok=True)
+    for path in out.glob(f"{stem}_*.arrow"):
+        path.unlink()
+    for path in [*made, folder / MANIFEST]:
+        path.replace(out / path.name)

@@ -1,11 +1,18 @@
-"""From a PIL image to uint8 pixels of the size that a backbone takes; `Collate` normalises and pads them."""
+"""From a stored image to uint8 pixels of the size that a backbone takes; `Collate` normalises and pads them."""
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
+from io import BytesIO
+from typing import Literal
 
 import numpy as np
+import PIL
+import pyarrow as pa
+import simplejpeg
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from vltune.errors import UserError
@@ -15,35 +22,85 @@ _OPERATIONS = [
     *("AutoContrast", "Equalize", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast", "Brightness"),
     *("Sharpness", "Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"),
 ]
+_JPEG = b"\xff\xd8\xff"
+_COLOURS = ("YCbCr", "RGB", "Gray")  # of the JPEGs that libjpeg-turbo turns into RGB as Pillow does
 
 
-class Transform:
+class Transform(ABC):
     """What the ways of resizing share: RandAugment before it, and pixels as a tensor after it.
 
     mean, std: per channel, of pixel values in [0, 1], handed on to `Collate`.
     randaugment: a timm configuration such as "rand-m9-n2", applied before resizing when a seed is given; None: never.
+    decode: "exact", Pillow's decoder and bicubic, as released; or "fast" for JPEG images, all others stay exact:
+    libjpeg-turbo, which decodes at 1/8 to 4/8 of the size where that is still no less than asked for,
+    and torch's antialiased bicubic of uint8.  RandAugment then sees the smaller image.  docs/data.md: how much differs.
 
     Called with an image and a seed or None; returns uint8 (3, h, w).  The same seed gives the same pixels, and the
     global random states are left as they were.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], randaugment: str | None):
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], randaugment: str | None, decode: Literal["exact", "fast"]
+    ):
+        if decode not in ("exact", "fast"):
+            raise UserError(f"dataset.decode={decode!r}: use exact or fast")
         self.mean, self.std = tuple(mean), tuple(std)
-        self.randaugment = randaugment
+        self.randaugment, self.decode = randaugment, decode
 
+    @abstractmethod
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) in pixels after resizing."""
-        raise NotImplementedError
+        """(width, height) in pixels of what an image of this size becomes."""
 
-    def resize(self, image: Image.Image) -> Image.Image:
-        raise NotImplementedError
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after resizing, of which the middle is kept."""
+        return self.size(width, height)
+
+    @property
+    def decoder(self) -> str:
+        """By what versions pixels are decided."""
+        versions = [f"Pillow {PIL.__version__}"]
+        if self.decode == "fast":
+            versions += [f"simplejpeg {simplejpeg.__version__}", f"torch {torch.__version__}"]
+        return ", ".join(versions)
+
+    def read(self, content: pa.Buffer | bytes, seed: int | None = None) -> torch.Tensor:
+        """The pixels of a stored image.  Raises what Pillow raises where it cannot be decoded."""
+        if self.decode == "fast" and (pixels := self._read_jpeg(content, seed)) is not None:
+            return pixels
+        return self(Image.open(BytesIO(content)).convert("RGB"), seed)
 
     def __call__(self, image: Image.Image, seed: int | None = None) -> torch.Tensor:
-        if seed is not None and self.randaugment is not None:
-            image = self._augment(image, seed)
-        return torch.from_numpy(np.array(self.resize(image))).permute(2, 0, 1).contiguous()
+        scaled, size = self.scaled(*image.size), self.size(*image.size)
+        image = self._augmented(image, seed)
+        if image.size != scaled:
+            image = image.resize(scaled, Image.Resampling.BICUBIC)
+        return _middle(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
 
-    def _augment(self, image: Image.Image, seed: int) -> Image.Image:
+    def _read_jpeg(self, content: pa.Buffer | bytes, seed: int | None) -> torch.Tensor | None:
+        """`read`, fast; None for all but a whole JPEG in colours or grey."""
+        data = np.frombuffer(content, np.uint8)
+        if data[: len(_JPEG)].tobytes() != _JPEG:
+            return None
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            if colours not in _COLOURS:
+                return None
+            scaled_width, scaled_height = self.scaled(width, height)
+            # Sizes between a half and the whole take longer to decode than the whole.
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=scaled_height, min_width=scaled_width, min_factor=2)
+        except ValueError:
+            return None
+        if seed is not None and self.randaugment is not None:
+            pixels = np.array(self._augmented(Image.fromarray(pixels), seed))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        if image.shape[1:] != (scaled_height, scaled_width):
+            shape = scaled_height, scaled_width
+            image = F.interpolate(image[None], size=shape, mode="bicubic", antialias=True)[0]
+        return _middle(image, self.size(width, height))
+
+    def _augmented(self, image: Image.Image, seed: int | None) -> Image.Image:
+        if seed is None or self.randaugment is None:
+            return image
         policy = self._policy
         states = random.getstate(), np.random.get_state()
         try:
@@ -70,7 +127,7 @@ class MinMaxResize(Transform):
 
     The shorter side becomes `shorter` unless the longer one would pass `longer`, which then decides; both sides are
     rounded to pixels and down to multiples of `multiple` (at least one: the original fails on very long images).
-    mean, std, randaugment: `Transform`'s.
+    mean, std, randaugment, decode: `Transform`'s.
     """
 
     def __init__(
@@ -81,8 +138,9 @@ class MinMaxResize(Transform):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         randaugment: str | None = None,
+        decode: Literal["exact", "fast"] = "exact",
     ):
-        super().__init__(mean, std, randaugment)
+        super().__init__(mean, std, randaugment, decode)
         self.shorter, self.longer, self.multiple = shorter, longer, multiple
 
     def size(self, width: int, height: int) -> tuple[int, int]:
@@ -94,16 +152,13 @@ class MinMaxResize(Transform):
         width, height = (max(int(side + 0.5) // self.multiple, 1) * self.multiple for side in sides)
         return width, height
 
-    def resize(self, image: Image.Image) -> Image.Image:
-        return _bicubic(image, *self.size(*image.size))
-
 
 class SquareResize(Transform):
     """METER's `clip_transform` (`meter/transforms/transform.py`): every image becomes a square of `size` pixels.
 
     As released: RandAugment first, then the shorter side to `size` (bicubic, the ratio kept), then the middle `size` of
     the longer side.  crop=False: nothing is cut off, both sides to `size`, the ratio not kept.
-    mean, std (CLIP's by default), randaugment: `Transform`'s.
+    mean, std (CLIP's by default), randaugment, decode: `Transform`'s.
     """
 
     def __init__(
@@ -113,21 +168,23 @@ class SquareResize(Transform):
         std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711),
         randaugment: str | None = None,
         crop: bool = True,
+        decode: Literal["exact", "fast"] = "exact",
     ):
-        super().__init__(mean, std, randaugment)
+        super().__init__(mean, std, randaugment, decode)
         self.side, self.crop = size, crop
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         return self.side, self.side
 
-    def resize(self, image: Image.Image) -> Image.Image:
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
         if not self.crop:
-            return _bicubic(image, self.side, self.side)
-        shorter = min(image.size)
-        width, height = (int(self.side * length / shorter) for length in image.size)
-        left, top = (round((length - self.side) / 2) for length in (width, height))
-        return _bicubic(image, width, height).crop((left, top, left + self.side, top + self.side))
+            return self.side, self.side
+        shorter = min(width, height)
+        return int(self.side * width / shorter), int(self.side * height / shorter)
 
 
-def _bicubic(image: Image.Image, width: int, height: int) -> Image.Image:
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+def _middle(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(3, H, W) -> (3, h, w), the middle.  size: (w, h)."""
+    width, height = size
+    left, top = round((image.shape[2] - width) / 2), round((image.shape[1] - height) / 2)
+    return image[:, top : top + height, left : left + width].contiguous()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vltune import __version__
 from vltune.atomic import replacing
 from vltune.engine.checkpoint import writing
 from vltune.errors import UserError
@@ -42,8 +43,10 @@ def write_tensors(path: Path, state: dict[str, Tensor]) -> int:
     return path.stat().st_size
 
 
-def write_predictions(path: Path, predictions: dict[str, list[dict]]) -> None:
-    """One row an example: split, id, prediction, score (0 to 1, null where the truth is unknown)."""
+def write_predictions(path: Path, predictions: dict[str, list[dict]], record: dict) -> None:
+    """One row an example: split, id, prediction, score (0 to 1, null where the truth is unknown).
+
+    The file's metadata say whose they are: `vltune` (version), `run` (the record's id) and its identity."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -53,7 +56,8 @@ def write_predictions(path: Path, predictions: dict[str, list[dict]]) -> None:
             "id": pa.int64(),
             "prediction": pa.string(),
             "score": pa.float32(),
-        }
+        },
+        {"vltune": __version__, "run": record["id"]} | {key: str(value) for key, value in record["identity"].items()},
     )
     rows = [{"split": split, **row} for split, of_split in predictions.items() for row in of_split]
     table = pa.Table.from_pylist(rows, schema=schema)

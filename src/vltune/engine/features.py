@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import PIL
 import torch
 from lightning_fabric import Fabric
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vltune.data.preparing import UNREADABLE
 from vltune.data.reading import Reader
+from vltune.data.shards import UNREADABLE
 from vltune.engine.feature_store import Store, raw
 from vltune.engine.interrupt import StopRequest
 from vltune.engine.progress import Progress
@@ -168,8 +165,8 @@ class Images:
             self.keys.append(keys)
 
     def about(self) -> dict[str, str]:
-        settings = {name: value for name, value in vars(self.transform).items() if not name.startswith("_")}
-        return {"transform": f"{type(self.transform).__name__} {settings}", "decoder": f"Pillow {PIL.__version__}"}
+        settings = {name: value for name, value in vars(self.transform).items() if name[0] != "_" and name != "decode"}
+        return {"transform": f"{type(self.transform).__name__} {settings}", "decoder": self.transform.decoder}
 
     def probe(self) -> dict:
         width, height = self.transform.size(64, 64)
@@ -195,14 +192,17 @@ class Pixels(Dataset):
     def __init__(self, where: list[tuple[Reader, int, int]]):
         self.where = where
 
+    @property
+    def example_bytes(self) -> int:
+        return self.where[0][0].example_bytes
+
     def __len__(self) -> int:
         return len(self.where)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         reader, picture, which = self.where[number]
         try:
-            image = Image.open(BytesIO(reader.content(picture, which))).convert("RGB")
-            return {"id": number, "image": reader.transform(image)}
+            return {"id": number, "image": reader.transform.read(reader.content(picture, which))}
         except UNREADABLE as error:
             return {"bad": str(error)}
 

@@ -23,17 +23,30 @@ NOT_DECISIVE = {
     "backbone": ("weights", "weights_from", "tower_weights", "protocol", "sizes", "tokenizer"),
 }
 
+# Settings that came after the first records.  At the value that was the only one until then a setting is left out of the
+# hash, so that those records stay what they are.
+SINCE = {
+    "dataset": {"decode": "exact"},
+    "engine": {"eval_examples": None, "group_by_length": False},
+}
+
 
 def identity(config: dict, weights: str | None, data: str) -> dict:
     """backbone, method, task, dataset, seed and `hash`: 8 hexadecimal digits of the decisive configuration, the seed
     left out.  weights, data: fingerprints of the pretrained weights and of the data."""
-    parts = {
-        group: {key: value for key, value in config[group].items() if key not in NOT_DECISIVE.get(group, ())}
-        for group in ("method", "backbone", "task", "dataset", "engine")
-    }
+    parts = {group: decisive(group, config[group]) for group in ("method", "backbone", "task", "dataset", "engine")}
     text = json.dumps({**parts, "weights": weights, "data": data}, sort_keys=True)
     return {
         **{group: config[group]["name"] for group in ("backbone", "method", "task", "dataset")},
         "seed": config["seed"],
         "hash": hashlib.sha256(text.encode()).hexdigest()[:8],
+    }
+
+
+def decisive(group: str, settings: dict) -> dict:
+    left_out, added = NOT_DECISIVE.get(group, ()), SINCE.get(group, {})
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in left_out and not (key in added and value == added[key])
     }

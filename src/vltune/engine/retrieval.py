@@ -36,6 +36,8 @@ class Pairs(Protocol):
     images: Dataset  # of dicts with `id`, its number, and `image`
     captions: Dataset  # of dicts with `id`, its number, and `text_ids`
 
+    def token_ids(self, caption: int) -> list[int]: ...
+
 
 @torch.no_grad()
 def score_pairs(
@@ -57,7 +59,7 @@ def score_pairs(
     2 GB for 25,000 captions at METER's size, and 16 times as much with 200 prompts in each.
     """
     model.eval()
-    texts = [dataset.captions[i]["text_ids"] for i in range(len(dataset.captions))]
+    texts = [dataset.token_ids(i) for i in range(len(dataset.captions))]
     rows = open_rows(fabric, file, len(dataset.images), len(texts), belonging(fabric, model, texts))
     missing = np.flatnonzero(~rows.finished()).tolist()
     fabric.barrier()  # every process shares out the same rows, before any of them is written
@@ -67,7 +69,7 @@ def score_pairs(
     total = done + sum(map(len, blocks)) * len(texts)
     with closing(Progress(label, total, done, "pair", fabric.is_global_zero)) as progress, merged(model.backbone):
         captions = encode_captions(fabric, model, dataset.captions, texts, collate, pairs_per_batch, workers, stop)
-        for batch in loader(dataset.images, collate, workers, batch_sampler=blocks):
+        for batch in loader(dataset.images, collate, workers, IMAGES_PER_BLOCK, batch_sampler=blocks):
             bad.note(batch)
             if batch["ids"]:
                 block = torch.empty(len(batch["ids"]), len(texts), device=fabric.device)
@@ -97,7 +99,7 @@ def encode_captions(
 
     Every process encodes all of them: that is little beside its pairs, and nothing has to be sent."""
     encoded = []
-    for batch in loader(dataset, collate, workers, batch_sampler=equal_lengths(texts, batch_size)):
+    for batch in loader(dataset, collate, workers, batch_size, equal_lengths(texts, batch_size)):
         with fabric.autocast():
             ((_, tokens),) = without_padding(model.backbone.encode_text(fabric.to_device(batch)))
         encoded.append((torch.tensor(batch["ids"], device=fabric.device), tokens))

@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vltune.engine import workers as processes
 from vltune.engine.order import MicroBatches, Order
 from vltune.errors import BadExampleError
 
 
 class TrainingData:
-    """Micro-batches of a dataset, from any optimiser step on."""
+    """Micro-batches of a dataset, from any optimiser step on.
 
-    def __init__(self, dataset: Dataset, collate: Callable, batch_size: int, seed: int, workers: int):
-        self.order = Order(len(dataset), batch_size, seed)
+    workers: as in `loader`.  lengths: see `Order`."""
+
+    divisible = True  # into micro-batches of any size
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        collate: Callable,
+        batch_size: int,
+        seed: int,
+        workers: int | None,
+        lengths: np.ndarray | None = None,
+    ):
+        self.order = Order(len(dataset), batch_size, seed, lengths)
         self.steps_per_epoch = self.order.steps_per_epoch
         self.dataset, self.collate, self.workers = dataset, collate, workers
 
     def batches(self, start: int, end: int, accumulation: int, rank: int, world: int) -> Iterator[dict]:
         sampler = MicroBatches(self.order, start, end, accumulation, rank, world)
-        return iter(loader(self.dataset, self.collate, self.workers, batch_sampler=sampler))
+        size = self.order.batch_size // world // accumulation
+        return iter(loader(self.dataset, self.collate, self.workers, size, batch_sampler=sampler))
 
 
 class GeneratedData(Dataset):
     """Batches that a pure function of a number makes; `generate(n)` gives the n-th micro-batch of the whole run."""
 
-    def __init__(self, generate: Callable[[int], dict], steps_per_epoch: int, workers: int):
+    divisible = False
+
+    def __init__(self, generate: Callable[[int], dict], steps_per_epoch: int, workers: int | None):
         self.generate, self.steps_per_epoch, self.workers = generate, steps_per_epoch, workers
 
     def __getitem__(self, number: int) -> dict:
@@ -38,16 +55,33 @@ class GeneratedData(Dataset):
         return iter(loader(self, None, self.workers, batch_size=None, sampler=numbers))
 
 
-def loader(dataset: Dataset, collate: Callable | None, workers: int, **how) -> DataLoader:
+def loader(
+    dataset: Dataset,
+    collate: Callable | None,
+    workers: int | None,
+    batch_size: int | None,
+    batch_sampler: Iterable | None = None,
+    sampler: Iterable | None = None,
+) -> DataLoader:
+    """workers: processes that read; None: as many as suit dataset and machine.  batch_size: examples of a batch, at most
+    where a `batch_sampler` makes them up; None: the dataset gives whole batches."""
+    ahead = None
+    if workers is None:
+        workers, ahead = processes.suiting(dataset, batch_size)
+    batches = (
+        {"batch_size": batch_size, "sampler": sampler} if batch_sampler is None else {"batch_sampler": batch_sampler}
+    )
     # Its own generator: a loader that draws from the global one would make a resumed run differ.
     return DataLoader(
         dataset,
+        **batches,
         collate_fn=collate,
         num_workers=workers,
+        prefetch_factor=ahead,
+        worker_init_fn=processes.heed_parent_only,
         generator=torch.Generator(),
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
-        **how,
     )
 
 

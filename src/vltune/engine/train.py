@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from vltune.engine import checkpoint
+from vltune.engine import checkpoint, memory
 from vltune.engine.interrupt import Interrupted, StopRequest
 from vltune.engine.optimiser import adamw, linear_schedule, parameter_groups
 from vltune.engine.order import accumulation_steps
@@ -33,6 +34,8 @@ class Progressed:
     best: dict | None = None  # {"metric", "step", "state"}
     history: list[dict] = field(default_factory=list)
     step_ms: list[float] = field(default_factory=list)
+    micro_batch: int | None = None  # examples a forward pass of a device, once memory has run out
+    halved: list[dict] = field(default_factory=list)  # {"step", "micro_batch"} of each time that it did
 
 
 def train(
@@ -52,7 +55,6 @@ def train(
     validate: the metric on the validation split, larger is better.  log: takes (values, optimiser step).
     """
     total = settings.total_steps(data.steps_per_epoch)
-    accumulation = accumulation_steps(settings.batch_size, settings.micro_batch_size, fabric.world_size)
     fusion = settings.lr * settings.fusion_lr_multiplier
     rates_of = [(settings.rate_of_head, model.head_parameters), (fusion, model.fusion_parameters), (settings.lr, [])]
     groups = parameter_groups(model, rates_of, settings.weight_decay)
@@ -60,7 +62,9 @@ def train(
     factor = linear_schedule(settings.warmup, total)
     wrapped, optimiser = fabric.setup(model, adamw(groups, settings.betas, settings.eps))
     at = resume(file, model, optimiser)
-    stream = data.batches(at.step, total, accumulation, fabric.global_rank, fabric.world_size)
+    share = settings.batch_size // fabric.world_size
+    micro = min(size for size in (at.micro_batch, settings.micro_batch_size, share) if size is not None)
+    accumulation = accumulation_steps(settings.batch_size, micro, fabric.world_size)
     progress = Progress(label, total, at.step, show=fabric.is_global_zero)
     saved, every = time.monotonic(), max(1, total // HISTORY_POINTS)
     model.train()
@@ -87,24 +91,61 @@ def train(
             at.best = {"metric": metric, "step": at.step, "state": state}
         model.train()
 
+    def forward_and_backward() -> tuple[float, list, float]:
+        """One step's gradients: its loss over all devices, its examples here, and the seconds that it took."""
+        loss, ids, seconds = torch.zeros((), device=fabric.device), [], 0.0
+        for i in range(accumulation):
+            batch = next(stream)
+            bad.note(batch)
+            if not batch["ids"]:
+                continue
+            ids += batch["ids"]
+            began = time.perf_counter()
+            batch = fabric.to_device(batch)
+            with fabric.no_backward_sync(wrapped, enabled=i + 1 < accumulation):
+                part = model.task.loss(wrapped(batch), batch) / accumulation
+                fabric.backward(part)
+            loss += part.detach()
+            seconds += time.perf_counter() - began
+        return float(fabric.all_reduce(loss)), ids, seconds
+
+    def halve() -> None:
+        """Memory has run out: the step is taken anew in smaller parts, the same examples in all."""
+        at.micro_batch = memory.smaller(share // accumulation, share)
+        if at.micro_batch is None or fabric.world_size > 1 or not data.divisible:
+            raise UserError(
+                f"out of memory at step {at.step + 1} with {share // accumulation} examples at a time: lower "
+                "engine.micro_batch_size (the effective batch and the result stay the same)"
+            )
+        at.halved.append({"step": at.step + 1, "micro_batch": at.micro_batch})
+        print(f"{label}: out of memory, going on with {at.micro_batch} examples at a time", file=sys.stderr)
+        optimiser.zero_grad()
+        torch.cuda.empty_cache()
+
+    stream = None
     try:
         while at.step < total:
             choose()
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(at.step)
-            loss, seconds = 0.0, 0.0
-            for i in range(accumulation):
-                batch = next(stream)
-                bad.note(batch)
-                if not batch["ids"]:
-                    continue
-                began = time.perf_counter()
-                batch = fabric.to_device(batch)
-                with fabric.no_backward_sync(wrapped, enabled=i + 1 < accumulation):
-                    part = model.task.loss(wrapped(batch), batch) / accumulation
-                    fabric.backward(part)
-                loss = loss + part.detach()
-                seconds += time.perf_counter() - began
+            if stream is None:
+                stream = data.batches(at.step, total, accumulation, fabric.global_rank, fabric.world_size)
+            try:
+                loss, ids, seconds = forward_and_backward()
+            except RuntimeError as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+                stream = None
+            if stream is None:  # not where the error is caught: until there it holds the step's tensors
+                halve()
+                accumulation = share // at.micro_batch
+                continue
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss is {loss} at step {at.step + 1} with the rate {settings.lr * factor(at.step):g} "
+                    f"(engine.lr={settings.lr}), in a batch of the examples {', '.join(map(str, ids[:8]))}"
+                    f"{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}: lower engine.lr, or set engine.clip"
+                )
             began = time.perf_counter()
             if settings.clip is not None:
                 fabric.clip_gradients(wrapped, optimiser, max_norm=settings.clip)
@@ -116,15 +157,9 @@ def train(
             at.step += 1
             progress.step()
             if at.step % every == 0 or at.step == total:
-                value = float(loss)
-                if not math.isfinite(value):
-                    raise UserError(
-                        f"the loss is {value} at step {at.step} with engine.lr={settings.lr}; the last batch held "
-                        f"{batch['ids'][:4]}...: lower engine.lr, or set engine.clip"
-                    )
-                at.history.append({"step": at.step, "train/loss": value, "train/lr": settings.lr * factor(at.step - 1)})
+                at.history.append({"step": at.step, "train/loss": loss, "train/lr": settings.lr * factor(at.step - 1)})
                 log(at.history[-1], at.step)
-                progress.step(0, loss=value)
+                progress.step(0, loss=loss)
             if stop.signum is not None or time.monotonic() - saved > settings.checkpoint_seconds:
                 save()
                 saved = time.monotonic()

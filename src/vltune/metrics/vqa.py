@@ -1,11 +1,15 @@
 """The official VQA accuracy: how answers are normalised and scored.
 
 Source: Antol et al., "VQA: Visual Question Answering", and the evaluation program published with VQAv2
-(github.com/GT-Vision-Lab/VQA, `vqaEvaluation/vqaEval.py`), whose rules are kept literally, oddities included.
+(github.com/GT-Vision-Lab/VQA at a013f00, `vqaEvaluation/vqaEval.py`), whose rules are kept literally, oddities included.
 """
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"\.(?!\d)")
@@ -33,6 +37,7 @@ def _strip(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
+@lru_cache(maxsize=2**16)
 def normalise(answer: str) -> str:
     """The official form of an answer: punctuation, case, number words, articles, contractions.
 
@@ -52,15 +57,76 @@ def vqa_accuracy(answer: str, human_answers: Sequence[str]) -> float:
     """Official accuracy in [0, 1] of one answer against the ten human ones.
 
     The mean, over leaving out each human in turn, of min(matches among the others / 3, 1).  As in the official program,
-    answers are normalised only where the humans disagree, and compared in lower case.
+    answers are normalised, and so lowered, only where the humans disagree; where all say the same, only the very same
+    string is right.
     """
     answer, humans = _strip(answer), [_strip(human) for human in human_answers]
     if len(set(humans)) > 1:
         answer, humans = normalise(answer), [normalise(human) for human in humans]
-    matches = [human.lower() == answer.lower() for human in humans]
+    matches = [human == answer for human in humans]
     return sum(min((sum(matches) - match) / 3, 1) for match in matches) / len(matches)
 
 
 def soft_score(count: int) -> float:
-    """The same accuracy of an answer that `count` of ten humans gave: 0, 0.3, 0.6, 0.9 or 1."""
+    """The same accuracy of an answer that `count` of ten humans gave: 0, 0.3, 0.6, 0.9 or 1.  With other than ten humans
+    the official rule gives other values."""
     return (0.0, 0.3, 0.6, 0.9, 1.0)[min(count, 4)]
+
+
+class Annotation(NamedTuple):
+    """What the evaluation reads of an entry of the official annotation files."""
+
+    question_id: int
+    answers: list[str]
+    answer_type: str
+    question_type: str
+
+    @classmethod
+    def of(cls, entry: dict) -> "Annotation":
+        """Raises KeyError, TypeError or ValueError where `entry` is none."""
+        humans = [human["answer"] for human in entry["answers"]]
+        if not humans:
+            raise ValueError("no answers")
+        return cls(entry["question_id"], humans, entry["answer_type"], entry["question_type"])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Official accuracies in percent, rounded to two decimals as the official program does."""
+
+    overall: float | None
+    """None where nothing was scored."""
+    answer_type: dict[str, float]
+    question_type: dict[str, float]
+    annotated: int
+    """How many questions the annotations are of, answered or not."""
+    scored: int
+    unknown: list[int]
+    """Questions that were answered and are not annotated."""
+
+
+def evaluate(answers: Mapping[int, str], annotations: Iterable[Annotation]) -> Evaluation:
+    """What the official program says of answers by question id; annotated questions without an answer are left out."""
+    left = dict(answers)
+    overall, by_answer_type, by_question_type = [], defaultdict(list), defaultdict(list)
+    annotated = 0
+    for annotation in annotations:
+        annotated += 1
+        answer = left.pop(annotation.question_id, None)
+        if answer is not None:
+            accuracy = vqa_accuracy(answer, annotation.answers)
+            overall.append(accuracy)
+            by_answer_type[annotation.answer_type].append(accuracy)
+            by_question_type[annotation.question_type].append(accuracy)
+    return Evaluation(
+        overall=_percent(overall) if overall else None,
+        answer_type={kind: _percent(found) for kind, found in sorted(by_answer_type.items())},
+        question_type={kind: _percent(found) for kind, found in sorted(by_question_type.items())},
+        annotated=annotated,
+        scored=len(overall),
+        unknown=list(left),
+    )
+
+
+def _percent(accuracies: list[float]) -> float:
+    return round(100 * sum(accuracies) / len(accuracies), 2)

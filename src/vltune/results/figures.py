@@ -7,7 +7,7 @@ import math
 from itertools import product
 from typing import TYPE_CHECKING
 
-from vltune.results.tables import CONTROLS, METHODS, Table
+from vltune.results.tables import CONTROLS, METHODS, TYPED, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +35,10 @@ def draw(table: Table, format: str) -> bytes:
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 2, sharey=True)
         figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.13, wspace=0.06)
-        published = any(cell.published is not None for row in table.rows for cell in row.cells.values())
-        figure.suptitle(f"{table.title} (filled: ours; hollow: published)" if published else table.title)
+        cells = [cell for row in table.rows for cell in row.cells.values()]
+        signs = ["filled: ours", "hollow: published"] if any(cell.published is not None for cell in cells) else []
+        signs += [f"{TYPED}: typed by a person"] if any(cell.typed for cell in cells) else []
+        figure.suptitle(f"{table.title} ({'; '.join(signs)})" if signs else table.title)
         for axes, key in zip(panels, table.figure["against"], strict=True):
             _panel(axes, table, key)
         panels[0].set_ylabel(table.column(table.figure["score"]).title)
@@ -57,14 +59,15 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
             markers.append((x.published, y.published, 0.0))
         if y.mean is None:
             continue
+        label = f"{row.label}{TYPED}" if y.typed else row.label
         if x.mean is not None and row.method not in CONTROLS:
             axes.errorbar(x.mean, y.mean, y.std, fmt="o", color=color, capsize=3)
-            points[row.label] = x.mean, y.mean, color
+            points[label] = x.mean, y.mean, color
             markers.append((x.mean, y.mean, y.std or 0.0))
         else:
             axes.axhline(y.mean, color=color, linestyle="--", linewidth=1)
             place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
-            axes.text(0.99, y.mean, row.label, color=color, **place)
+            axes.text(0.99, y.mean, label, color=color, **place)
     axes.set_xlabel(table.column(key).title)
     axes.grid(alpha=0.25)
     if not axes.lines:

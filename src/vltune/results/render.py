@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vltune.results.tables import METHODS, Cell, Column, Table
+from vltune.results.tables import METHODS, TYPED, Cell, Column, Table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -18,7 +18,7 @@ _MARKDOWN = str.maketrans({"|": r"\|"})
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", NOTHING: "---"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", TYPED: r"$^\dagger$"}
 )
 
 
@@ -64,16 +64,20 @@ def latex(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """One line per row: unrounded numbers in the columns' units, an empty field where there is none."""
-    fields = ("mean", "std", "n", "published", "difference")
+    """One line per row: unrounded numbers in the columns' units, an empty field where there is none.
+
+    A column in which a person typed has one field more, of how many seeds."""
+    fields = [
+        (column.key, field)
+        for column in table.columns
+        for field in ("mean", "std", "n", "published", "difference", "typed")
+        if field != "typed" or any(row.cells[column.key].typed for row in table.rows)
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["table", "method", "label", "hash", *(f"{column.key}_{field}" for column in table.columns for field in fields)]
-    )
+    writer.writerow(["table", "method", "label", "hash", *(f"{key}_{field}" for key, field in fields)])
     for row in table.rows:
-        cells = (row.cells[column.key] for column in table.columns)
-        numbers = [getattr(cell, field) for cell in cells for field in fields]
+        numbers = [getattr(row.cells[key], field) for key, field in fields]
         writer.writerow([table.name, row.method, row.label, "+".join(row.hashes), *numbers])
     return text.getvalue()
 
@@ -165,7 +169,8 @@ def _ours(column: Column, cell: Cell) -> str:
     mean = _number(column, cell.mean)
     if cell.mean is None or not column.is_score:
         return mean
-    return f"{mean} ({cell.n})" if cell.std is None else f"{mean} ± {_number(column, cell.std)} ({cell.n})"
+    mark = TYPED if cell.typed else ""
+    return f"{mean}{mark} ({cell.n})" if cell.std is None else f"{mean}{mark} ± {_number(column, cell.std)} ({cell.n})"
 
 
 def _number(column: Column, value: float | None, sign: str = "") -> str:

@@ -1,6 +1,7 @@
 """Visual question answering as classification (VQAv2, Goyal et al. 2017).
 
-Loss: binary cross-entropy x number of answers against soft targets, as in ViLT.  Score: the official 10-choose-9 rule.
+Loss: binary cross-entropy x number of answers against soft targets, as in ViLT.  Score: by these labels, which follow the
+official 10-choose-9 rule; docs/answers.md says where the official score differs.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class VQA(Task):
         return F.binary_cross_entropy_with_logits(output.float(), targets) * targets.shape[1]
 
     def predictions(self, output: Tensor, batch: dict) -> list[dict]:
-        """The label's soft score is the official accuracy of that answer: 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 annotators.
+        """The label's soft score follows the official rule, 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 of ten annotators, of whom it
+        counts those who gave the label as it stands; `vltune score` normalises both, as the official program does.
 
         A question none of whose answers is in the vocabulary scores 0; only those of a split without answers have none."""
         rows = zip(

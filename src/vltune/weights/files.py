@@ -17,6 +17,9 @@ from vltune.errors import UserError
 from vltune.weights import torchscript
 
 PACKAGE = "pkg://vltune/"
+# As transformers names a model's file; with INDEX, the list of a model's several files.
+MODEL_FILES = ("model.safetensors", "pytorch_model.bin")
+INDEX = ".index.json"
 
 
 class StandIn:
@@ -44,13 +47,10 @@ def locate(weights: str) -> Path:
 def find(weights: str, source: str | None = None) -> Path:
     """The file behind `weights=`: a file, a folder that holds one, or a hub name where there is a network.
 
-    source: where the file comes from, to be told where it is missing."""
+    source: where the file comes from, to be told where it is missing.  A model in several files is found by its index."""
     path = locate(weights)
     if path.is_dir():
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            if (path / name).is_file():
-                return path / name
-        raise UserError(f"weights={weights}: the folder holds neither model.safetensors nor pytorch_model.bin")
+        return in_folder(weights, path)
     if path.is_file():
         return path
     if weights.count("/") == 1 and not path.suffix and not path.parent.exists():
@@ -58,12 +58,29 @@ def find(weights: str, source: str | None = None) -> Path:
     raise UserError(f"weights={weights}: no such file" + (f"; it comes from {source}" if source else ""))
 
 
+def in_folder(weights: str, folder: Path) -> Path:
+    for name in (f"{name}{ending}" for name in MODEL_FILES for ending in ("", INDEX)):
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(folder.glob("*.safetensors"))
+    if len(others) == 1:
+        return others[0]
+    some = ", ".join(file.name for file in others[:3])
+    held = f"{len(others)} others, {some}" if others else "no other *.safetensors"
+    raise UserError(f"weights={weights}: the folder holds none of {', '.join(MODEL_FILES)}, and {held}: name the file")
+
+
 def from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, "model.safetensors"))
+        for file in map(Path, MODEL_FILES):
+            wanted = [file.name, file.name + INDEX, f"{file.stem}-*-of-*{file.suffix}"]
+            folder = Path(snapshot_download(name, allow_patterns=wanted))
+            if any((folder / name).is_file() for name in wanted):
+                break
+        return in_folder(name, folder)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"weights={name}: neither a file here nor a model that the hub could give ({type(error).__name__}); "
@@ -71,18 +88,52 @@ def from_hub(name: str) -> Path:
         ) from None
 
 
+def parts(path: Path) -> list[Path]:
+    """The files that hold the tensors: the file itself, or those that an index names.  Raises where one is not there."""
+    if not path.name.endswith(INDEX):
+        return [path]
+    try:
+        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        named = [path.parent / Path(name).name for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: no index of a model's files (weight_map); copy or download it again") from None
+    if missing := [file.name for file in named if not file.is_file()]:
+        raise UserError(f"{path}: names files that are not beside it: {', '.join(missing[:3])}; copy or download them")
+    return named
+
+
 def fingerprint(path: Path) -> str:
-    """SHA-256 of the file, hexadecimal."""
+    """SHA-256 of the file, or of the files of a model in several, hexadecimal."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for part in parts(path):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a PyTorch checkpoint, by name."""
-    return read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
+    """The tensors of a safetensors file or of a PyTorch checkpoint, or of an index of such, by name without wrappers'.
+
+    Where a file's format allows, a tensor's values are read from the disk when they are first used."""
+    state = {}
+    for part in parts(path):
+        state |= read_safetensors(part) if part.suffix == ".safetensors" else read_pickle(part)
+    if not state:
+        raise UserError(f"{path}: holds no tensors, so it is no model checkpoint")
+    return unwrap(state)
+
+
+# How DistributedDataParallel and a model that holds the model begin every name; torch.compile puts its own anywhere.
+WRAPPERS = ("module.", "model.")
+COMPILED = "_orig_mod."
+
+
+def unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    state = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
+    while wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in state)), None):
+        state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
+    return state
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -110,7 +161,19 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: holds no state dict of tensors, so it is no model checkpoint")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def form(path: Path) -> str:
+    """What a person calls the file's format."""
+    first, *more = parts(path)
+    if first.suffix == ".safetensors":
+        name = "safetensors"
+    elif torchscript.is_torchscript(first):
+        name = "TorchScript"
+    else:
+        name = "PyTorch pickle" if zipfile.is_zipfile(first) else "PyTorch pickle of before 1.6"
+    return f"{name}, {1 + len(more)} files" if more else name
 
 
 def reason(error: Exception) -> str:

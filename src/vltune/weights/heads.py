@@ -10,11 +10,17 @@ from vltune.errors import UserError
 from vltune.weights.files import read
 from vltune.weights.keys import Family, both, load
 
-# Beginnings of the keys of heads, which are no part of a backbone.
-HEADS = (
-    *("mlm_score.", "itm_score.", "mpp_score.", "rank_output.", "classifier."),
-    *("vqa_classifier.", "nlvr2_classifier.", "snli_classifier."),
-)
+# Beginnings of the keys of heads, which are no part of a backbone, and what each is for.
+HEADS = {
+    "mlm_score.": "masked words (mlm)",
+    "itm_score.": "matching (itm)",
+    "mpp_score.": "masked patches (mpp)",
+    "rank_output.": "retrieval",
+    "vqa_classifier.": "vqa",
+    "nlvr2_classifier.": "nlvr2",
+    "snli_classifier.": "snli_ve",
+    "classifier.": "a classifier",
+}
 
 FINE_TUNED = Family(
     name="a fine-tuned head of the authors",
@@ -48,7 +54,7 @@ MATCHING = Family(
 
 def load_head(task: nn.Module, path: Path) -> None:
     """Loads a task's head from a fine-tuned checkpoint of the authors."""
-    load(task, read(path), FINE_TUNED, path)
+    load(task, read(path), FINE_TUNED, path, name="this task's head")
 
 
 def start_from_matching(task: nn.Module, path: Path) -> None:
@@ -59,4 +65,4 @@ def start_from_matching(task: nn.Module, path: Path) -> None:
             f"{path}: has no matching head ({' or '.join(MATCHING_LAYERS)}) for retrieval to start from; "
             "use a pretrained checkpoint that has one, or task.start=random"
         )
-    load(task, state, MATCHING, path)
+    load(task, state, MATCHING, path, name="the ranking head")

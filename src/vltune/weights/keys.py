@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
+from math import isqrt
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from vltune.errors import UserError
 from vltune.nn.embeddings import interpolate_positions
+from vltune.weights.sizes import differences, sizes
+
+
+class MisfitError(UserError):
+    """A whole checkpoint of another backbone than the one it is read for."""
 
 
 @dataclass(frozen=True)
@@ -52,69 +59,176 @@ def transpose(tensor: Tensor) -> Tensor:
     return tensor.t()
 
 
-def fit(key: str, tensor: Tensor, size: torch.Size) -> Tensor:
+def without(*prefixes: str):
+    """Strips the first of `prefixes` that a key has, and keeps only keys that had one where any has."""
+
+    def prepare(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        for prefix in prefixes:
+            inside = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+            if inside:
+                return inside
+        return state
+
+    return prepare
+
+
+def fit(key: str, tensor: Tensor, size: Size) -> Tensor:
     """A pretrained tensor for a model of another size: a third token type starts as the second (NLVR2's second image),
     positions of a square grid, or Swin's relative ones, are interpolated to another resolution, as released."""
+    if tensor.shape == size or tensor.dim() != len(size) or tensor.shape[-1] != size[-1]:
+        return tensor
     if key == "token_type.weight" and len(tensor) < size[0]:
         return torch.cat([tensor, tensor[-1:].expand(size[0] - len(tensor), -1)])
-    of_grid = key in ("image.position", "position") and tensor.dim() == 2
-    if (of_grid or key.endswith("relative_position_bias_table")) and len(tensor) != size[0]:
-        return interpolate_positions(tensor, round(size[0] ** 0.5))
+    of_grid = key in ("image.position", "position")
+    if of_grid and tensor.dim() == 3:
+        return stretch_positions(tensor, size)
+    if (of_grid or key.endswith("relative_position_bias_table")) and isqrt(len(tensor)) ** 2 == len(tensor):
+        return interpolate_positions(tensor, isqrt(size[0]))
     return tensor
 
 
-def load(
-    model: nn.Module, state: dict[str, Tensor], family: Family, path: Path, absent: Iterable[str] = ()
-) -> list[str]:
-    """Copies `state` into `model` by the family's map; returns the keys of `absent` that the file does not have.
+def stretch_positions(tensor: Tensor, size: Size) -> Tensor:
+    """(g, g, width) -> size (G, G, width), as ViLT stretches them to every image: bilinear, corners aligned"""
+    grid = tensor.float().permute(2, 0, 1)[None]
+    larger = nn.functional.interpolate(grid, size=size[:2], mode="bilinear", align_corners=True)
+    return larger[0].permute(1, 2, 0).to(tensor.dtype)
 
-    `absent`: our keys that a checkpoint may lack.  Raises on any other leftover on either side, and on other shapes.
+
+@dataclass(frozen=True)
+class Match:
+    """How the tensors of a file stand to those of a model.
+
+    own: the model's.  given: the file's by our keys, those that the model has no use for among them; sources: the keys that
+    they have in the file.  may_lack: keys that the file need not have.
     """
-    own = model.state_dict()
-    converted, leftover = convert(family.prepare(state), family, own)
-    converted = {key: fit(key, tensor, own[key].shape) for key, tensor in converted.items()}
-    missing = [key for key in own if key not in converted]
-    wrong = [
-        f"{key} {tuple(tensor.shape)} for {tuple(own[key].shape)}"
-        for key, tensor in converted.items()
-        if tensor.shape != own[key].shape
-    ]
-    required = [key for key in missing if key not in set(absent)]
-    for problem, keys in (
-        ("of another size than the model", wrong),
-        ("missing in the file", required),
-        ("unknown in the file", leftover),
-    ):
-        if keys:
-            shown = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-            raise UserError(f"{path} (layout: {family.name}) does not fit this backbone: {problem}: {shown}")
-    model.load_state_dict({key: tensor.to(own[key].dtype) for key, tensor in converted.items()}, strict=False)
-    return missing
+
+    own: dict[str, Tensor]
+    given: dict[str, Tensor]
+    sources: dict[str, str]
+    may_lack: Collection[str] = ()
+
+    @cached_property
+    def fitted(self) -> dict[str, Tensor]:
+        """What the model takes."""
+        return {key: fit(key, tensor, self.own[key].shape) for key, tensor in self.given.items() if key in self.own}
+
+    @property
+    def lacks(self) -> list[str]:
+        return [key for key in self.own if key not in self.given]
+
+    @property
+    def missing(self) -> list[str]:
+        return [key for key in self.lacks if key not in self.may_lack]
+
+    @property
+    def unknown(self) -> list[str]:
+        """The file's names of what the model has no use for."""
+        return list(dict.fromkeys(self.sources[key] for key in self.given if key not in self.own))
+
+    @property
+    def wrong(self) -> list[str]:
+        return [
+            f"{key} {tuple(tensor.shape)} for {tuple(self.own[key].shape)}"
+            for key, tensor in self.fitted.items()
+            if tensor.shape != self.own[key].shape
+        ]
+
+    @property
+    def problems(self) -> dict[str, list[str]]:
+        """Kind -> keys; empty where the file fits."""
+        kinds = {
+            "of another size": self.wrong,
+            "missing in the file": self.missing,
+            "unknown in the file": self.unknown,
+        }
+        return {kind: keys for kind, keys in kinds.items() if keys}
+
+    @property
+    def adapted(self) -> dict[str, tuple[int, int]]:
+        """Which sizes of the file were changed, from what and to what."""
+        before, after = sizes(self.given), sizes(self.given | self.fitted)
+        return {name: (size, after[name]) for name, size in before.items() if size != after[name]}
+
+    def mismatch(self, model: str) -> str:
+        """The three most telling: sizes where these differ, keys otherwise.  model: what the model is called."""
+        told = differences(sizes(self.given | self.fitted), sizes(self.own), model)
+        return "; ".join(told[:3] or [f"{kind}: {shorten(keys)}" for kind, keys in self.problems.items()])
 
 
-def convert(state: dict[str, Tensor], family: Family, wanted: Container[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """(our key -> tensor, their keys that no rule names)"""
-    converted = {key: tensor for key, tensor in state.items() if key in wanted}
-    left = {key: tensor for key, tensor in state.items() if key not in converted}
+def shorten(keys: Sequence[str]) -> str:
+    return ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def match(
+    model: nn.Module, state: dict[str, Tensor], family: Family, path: Path, may_lack: Collection[str] = ()
+) -> Match:
+    own, unused = model.state_dict(), tuple(family.unused)
+    found = translate(family.prepare(state), family, path)
+    used = {theirs for theirs, ours, _ in found if ours in own}
+    kept = [row for row in found if row[1] in own or not (row[0] in used or row[0].startswith(unused))]
+    given, sources = {ours: tensor for _, ours, tensor in kept}, {ours: theirs for theirs, ours, _ in kept}
+    return Match(own, given, sources, may_lack)
+
+
+def translate(state: dict[str, Tensor], family: Family, path: Path) -> list[tuple[str, str, Tensor]]:
+    """(their key, our key, tensor), for every rule that applies; a key that no rule names stands for itself."""
+    found = []
     for theirs, ours, change in family.rules:
         for layer in count() if "{i}" in theirs else (0,):
             source = theirs.replace("{i}", str(layer))
             if source not in state:
                 break
             targets = [key.replace("{i}", str(layer)) for key in ([ours] if isinstance(ours, str) else ours)]
-            if not all(target in wanted for target in targets):
-                continue
-            tensors = change(state[source]) if change else state[source]
-            converted |= zip(targets, [tensors] if isinstance(ours, str) else tensors, strict=True)
-            left.pop(source, None)
-    return converted, [key for key in left if not key.startswith(tuple(family.unused))]
+            try:
+                tensors = change(state[source]) if change else state[source]
+                tensors = [tensors] if isinstance(ours, str) else tensors
+                found += [(source, target, tensor) for target, tensor in zip(targets, tensors, strict=True)]
+            except (RuntimeError, IndexError, ValueError):
+                shape = tuple(state[source].shape)
+                raise UserError(f"{path}: {source} has shape {shape}, which {family.name} cannot have") from None
+    named = {theirs for theirs, _, _ in found}
+    return [(key, key, tensor) for key, tensor in state.items() if key not in named] + found
+
+
+def load(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    family: Family,
+    path: Path,
+    may_lack: Collection[str] = (),
+    name: str = "this backbone",
+) -> list[str]:
+    """Copies `state` into `model` by the family's map; returns those keys of `may_lack` that the file does not have.
+
+    may_lack: our keys that a checkpoint need not have.  name: what the model is called.  Raises MisfitError on any other
+    leftover on either side and on other shapes, UserError on values that are not finite."""
+    matched = match(model, state, family, path, may_lack)
+    if matched.problems:
+        raise MisfitError(f"{path} ({family.name}) does not fit {name}: {matched.mismatch(name)}")
+    for key, tensor in matched.fitted.items():
+        check_values(path, matched.sources[key], tensor)
+    with torch.no_grad():
+        for key, tensor in matched.fitted.items():
+            matched.own[key].copy_(tensor)
+    return matched.lacks
+
+
+def check_values(path: Path, name: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(f"{path}: {name} holds {kind}, no fractions: a quantised checkpoint; use one that is not")
+    if not (finite := tensor.isfinite()).all():
+        bad = f"{int((~finite).sum()):,} of {tensor.numel():,} values of {name} are NaN or infinite"
+        raise UserError(f"{path}: {bad}: a damaged or diverged checkpoint; download it again or use another")
 
 
 def recognise(state: dict[str, Tensor], families: Sequence[Family], path: Path) -> Family:
-    for family in families:
-        tidied = family.prepare(state)
-        if all(mark in tidied for mark in family.marks):
-            return family
+    if family := recognised(state, families):
+        return family
     known = "; ".join(f"{family.name} (has {family.marks[0]})" for family in families)
     some = ", ".join(list(state)[:3])
     raise UserError(f"{path}: a foreign checkpoint: its first keys are {some}; known layouts: {known}")
+
+
+def recognised(state: dict[str, Tensor], families: Sequence[Family]) -> Family | None:
+    return next((f for f in families if set(f.marks) <= f.prepare(state).keys()), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vltune.weights.files import read
-from vltune.weights.keys import Family, both, flat, load, qkv, recognise
+from vltune.weights.keys import Family, both, flat, load, qkv, recognise, without
 
 
 def split_positions(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,19 +63,6 @@ ROBERTA_RULES = [
 ]
 
 
-def without(*prefixes: str):
-    """Strips the first of `prefixes` that a key has, and keeps only keys that had one where any has."""
-
-    def prepare(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        for prefix in prefixes:
-            inside = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
-            if inside:
-                return inside
-        return state
-
-    return prepare
-
-
 # Text towers, projections and pooling heads beside the tower are not its own; nor are blocks that a tower leaves out.
 OPENAI_CLIP = Family(
     name="OpenAI's CLIP",
@@ -100,16 +87,20 @@ ROBERTA = Family(
 )
 
 
+# The part of a backbone that a tower is -> its layouts.
+TOWERS = {"text": (ROBERTA,), "image": (OPENAI_CLIP, TRANSFORMERS_CLIP)}
+
+
 def load_image_tower(tower: nn.Module, path: Path) -> None:
     """Loads a `ClipTower` from OpenAI's state dict or a transformers folder."""
-    load_from(tower, path, (OPENAI_CLIP, TRANSFORMERS_CLIP))
+    load_from(tower, path, "image")
 
 
 def load_text_tower(tower: nn.Module, path: Path) -> None:
     """Loads a `RobertaTower` from a transformers folder."""
-    load_from(tower, path, (ROBERTA,))
+    load_from(tower, path, "text")
 
 
-def load_from(tower: nn.Module, path: Path, families: tuple[Family, ...]) -> None:
+def load_from(tower: nn.Module, path: Path, part: str) -> None:
     state = read(path)
-    load(tower, state, recognise(state, families, path), path)
+    load(tower, state, recognise(state, TOWERS[part], path), path, name=f"this backbone's {part} tower")

@@ -34,7 +34,7 @@ def test_generates_once(tmp_path):
 def test_every_layout(tmp_path, layout, arrow):
     ensure(tmp_path, layout, images={"train": 4, "val": 4, "test": 8})
     assert {path.name for path in tmp_path.iterdir()} == {layout, f".{layout}.lock"}
-    assert len(open_table(tmp_path / layout / f"{arrow}.arrow", [])) == 8
+    assert len(open_table(tmp_path / layout / f"{arrow}-00000-of-00001.arrow", [])) == 8
     ensure(tmp_path, layout, images={"train": 4, "val": 4, "test": 8})
 
 
@@ -66,7 +66,7 @@ def test_killed_in_the_middle(tmp_path, monkeypatch):
 
     folder = tmp_path / "shapes"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("vltune.data.vqav2.prepare", killed)
+        patch.setattr("vltune.data.prepare.vqav2.prepare", killed)
         ensure(folder, images=IMAGES)
     assert not (folder / "vqav2").exists()
     ensure(folder, images=IMAGES)

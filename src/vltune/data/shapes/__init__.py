@@ -10,7 +10,7 @@ from types import ModuleType
 from vltune.errors import UserError
 
 _ARGUMENTS = "shapes.json"
-# layout -> the module, here and in vltune.data, that writes and prepares it, its `prepare`, and what else that is given
+# layout -> the module, here and in data.prepare, that writes and prepares it, its `prepare`, and what else that is given
 _LAYOUTS = {
     "vqav2": ("vqav2", "prepare", {"min_answer_count": 1}),
     "nlvr2": ("nlvr2", "prepare", {}),
@@ -60,10 +60,10 @@ def _is_there(folder: Path, wanted: dict) -> bool:
 
 def _generate(folder: Path, writer: ModuleType, wanted: dict) -> None:
     module, name, more = _LAYOUTS[folder.name]
-    prepare = getattr(import_module(f"vltune.data.{module}"), name)
+    prepare = getattr(import_module(f"vltune.data.prepare.{module}"), name)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     writer.write_raw(partial / "raw", **wanted)
-    prepare(partial / "raw", partial, **more, progress=False)
+    prepare(partial / "raw", partial, **more, progress=False, readers=1)
     (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")
     partial.replace(folder)

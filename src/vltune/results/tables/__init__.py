@@ -15,12 +15,14 @@ from statistics import mean, stdev
 from textwrap import shorten
 
 from vltune.errors import UserError
-from vltune.results import store
+from vltune.results import external, store
 from vltune.results.record import flatten, read_json
 
 METHODS = ("full", "classifier_only", "shallow_prompt", "deep_prompt", "lora", "adapter", "scaled_pa", "apt")
 CONTROLS = ("question_only",)
 """Rows that are no tuning method: they say what a score is worth.  Last, and only where they were run."""
+TYPED = "†"
+"""Stands at what a person typed."""
 
 # Values of a configuration that say how a run was started, not what it is.
 _NO_SETTING = {"force", "from", "mode", "results_dir", "seed", "sweep"}
@@ -48,6 +50,8 @@ class Column:
     """Whether it is shown where room is short: in a terminal and on a page (LaTeX)."""
     short: str | None = None
     """The heading there, where `title` is too long."""
+    external: str | None = None
+    """The name under which a person may type the value of a run whose record holds none (results/external.py)."""
 
     @property
     def is_score(self) -> bool:
@@ -65,6 +69,8 @@ class Cell:
     std: float | None = None
     n: int = 0
     published: float | None = None
+    typed: int = 0
+    """Of how many of the seeds a person typed it, or a part of it."""
 
     @property
     def difference(self) -> float | None:
@@ -130,15 +136,17 @@ def build(name: str, root: Path) -> Table:
     """
     group = next(group for group in _groups().values() if name in group["tables"])
     definition = group["tables"][name]
-    columns = tuple(Column(**{"experiment": group["experiment"]} | column) for column in group["columns"])
+    columns = _columns(group)
     experiments = {
         False: {column.experiment for column in columns},
         True: {column.experiment for column in columns if not column.is_score},
     }
     broken: list[str] = []
+    loaded = store.load(root, on_broken=lambda error: broken.append(str(error).replace(f"{root}/", "")))
+    typed = external.load(root, loaded, _external())
     records = [
-        record
-        for record in store.load(root, on_broken=lambda error: broken.append(str(error).replace(f"{root}/", "")))
+        record | {"typed": typed[record["path"]]}
+        for record in loaded
         if record["identity"]["backbone"] == name and store.experiment(record) in experiments[store.is_cost(record)]
     ]
     notes = []
@@ -167,11 +175,29 @@ def build(name: str, root: Path) -> Table:
         notes=(
             *notes,
             *_notes([*group["notes"], *definition.get("notes", ())], _for_notes(rows, aside, columns), columns),
+            *_typed_note(finished),
         ),
         unfinished=tuple(_unfinished(record) for record in records if record["status"] != "finished"),
         broken=tuple(broken),
         figure=group["figure"] | {"score": _scored(group["figure"]["score"], rows)},
     )
+
+
+def _columns(group: dict) -> tuple[Column, ...]:
+    return tuple(Column(**{"experiment": group["experiment"]} | column) for column in group["columns"])
+
+
+def _external() -> dict[str, Column]:
+    """{name under which a person may type it: a column that shows it}, of all tables."""
+    return {column.external: column for group in _groups().values() for column in _columns(group) if column.external}
+
+
+def _typed_note(records: list[dict]) -> Iterator[str]:
+    """Whose numbers the marked ones are."""
+    scores = [(Path(record["path"]).stem, score) for record in records for score in record["typed"].values()]
+    if scores:
+        said = "; ".join(f"{run} {score.value:.2f} ({score.source}; by {score.by})" for run, score in scores)
+        yield f"{TYPED} typed by a person from the official server, not computed here: {said}."
 
 
 def _has(record: dict, fields: dict) -> bool:
@@ -274,18 +300,31 @@ def _labels(method: str, variants: list[list[dict]]) -> list[str]:
 
 def _cells(columns: tuple[Column, ...], method: str, records: list[dict], published: dict) -> dict[str, Cell]:
     by_seed: dict[str, dict[int, float]] = {}
+    typed: dict[str, set[int]] = {}
     cells = {}
     for column in columns:
         if column.mean_of:
             parts = [by_seed[key] for key in column.mean_of]
             found = {seed: mean(part[seed] for part in parts) for seed in sorted(set.intersection(*map(set, parts)))}
+            typed[column.key] = set.union(*(typed[key] for key in column.mean_of)) & found.keys()
         else:
-            found = _by_seed(column, method, records)
+            scores = _typed(column, records)
+            found = _by_seed(column, method, records) | scores
+            typed[column.key] = set(scores)
         by_seed[column.key] = found
         values = list(found.values())
         ours = (mean(values), stdev(values) if len(values) > 1 else None, len(values)) if values else (None, None, 0)
-        cells[column.key] = Cell(*ours, published.get(column.published))
+        cells[column.key] = Cell(*ours, published.get(column.published), len(typed[column.key]))
     return cells
+
+
+def _typed(column: Column, records: list[dict]) -> dict[int, float]:
+    """{seed: what a person typed}"""
+    return {
+        record["identity"]["seed"]: record["typed"][column.external].value
+        for record in records
+        if column.external in record["typed"]
+    }
 
 
 def _by_seed(column: Column, method: str, records: list[dict]) -> dict[int, float]:

@@ -1,0 +1,66 @@
+"""What follows from files alone and takes a pass over them: computed once, kept beside them, memory-mapped afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vltune.data.arrow import write_table
+from vltune.errors import UserError
+
+FOLDER = ".index"
+_VERSION = 1  # of everything that computes an index: what is kept under another is not read
+
+
+class Index:
+    """Arrays of numbers by name.  Mapped ones are mapped anew where the index was pickled to."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], file: Path | None):
+        self._arrays, self._file = arrays, file
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if self._arrays is None:
+            self._arrays = _mapped(self._file)
+        return self._arrays[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | ({} if self._file is None else {"_arrays": None})
+
+
+def open_index(files: Sequence[Path], about: str, build: Callable[[], Mapping[str, np.ndarray]]) -> Index:
+    """What `build` gives, from `.index/` in the folder of the files where it is kept already, else kept there now.
+
+    It is kept for files of these names, sizes and times of change, and what `about` says of how it is computed.  One that
+    cannot be read is computed anew; where nothing can be written it stays in memory.
+    """
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = sha256(json.dumps([_VERSION, about, stats]).encode()).hexdigest()[:16]
+    file = files[0].parent / FOLDER / f"{key}.arrow"
+    with suppress(OSError, ValueError, pa.ArrowException):
+        return Index(_mapped(file), file)
+    arrays = {name: np.ascontiguousarray(array) for name, array in build().items()}
+    try:
+        _write(file, arrays)
+    except UserError:
+        return Index(arrays, None)
+    return Index(_mapped(file), file)
+
+
+def _write(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """One row of lists, so that arrays of different lengths go into one file, which appears whole."""
+    columns = {name: pa.LargeListArray.from_arrays([0, len(array)], pa.array(array)) for name, array in arrays.items()}
+    batch = pa.record_batch(columns)
+    write_table(file, batch.schema, [batch])
+
+
+def _mapped(file: Path) -> dict[str, np.ndarray]:
+    with pa.memory_map(str(file)) as source:
+        [batch] = pa.ipc.open_file(source).read_all().to_batches()
+    return {name: batch[name].values.to_numpy() for name in batch.schema.names}

@@ -1,0 +1,79 @@
+"""Flickr30K and COCO captions in Karpathy's splits: from the raw files to ViLT's columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vltune.data import preparing
+from vltune.data.entries import Entries
+from vltune.data.official import Official, Row, Sources, either, field, require
+
+SCHEMA = pa.schema(
+    {"image": pa.binary(), "caption": pa.list_(pa.string()), "image_id": pa.string(), "split": pa.string()}
+)
+_UNPACK = "unpack caption_datasets.zip of https://cs.stanford.edu/people/karpathy/deepimagesent and the images there"
+
+
+def prepare_f30k(
+    raw: Path, out: Path, max_bad: int = 0, progress: bool = True, readers: int | None = None
+) -> dict[str, int]:
+    """Turn Flickr30K and Karpathy's captions into shards and a manifest; return what there is how much of.
+
+    raw: holds `dataset_flickr30k.json` (or `karpathy/dataset_flickr30k.json`) and the folder `flickr30k-images`.
+    out: receives `f30k_caption_karpathy_{train,val,test}-*.arrow` and `manifest.json`.  One row an image with all its
+    captions (the entry `raw` of its sentences), in the order of the JSON file; the images' bytes as they were stored.
+
+    Further arguments, and errors: `preparing.prepare`.
+    """
+    splits = ("train", "val", "test")
+    official = _Karpathy(Path(raw), "f30k_caption_karpathy", splits, "dataset_flickr30k.json", ["flickr30k-images"])
+    return preparing.prepare(official, out, max_bad, progress, readers)
+
+
+def prepare_coco(
+    raw: Path, out: Path, max_bad: int = 0, progress: bool = True, readers: int | None = None
+) -> dict[str, int]:
+    """The same of COCO: `dataset_coco.json` and the folders `train2014` and `val2014`, of which its `filepath` names one.
+
+    out: receives `coco_caption_karpathy_{train,restval,val,test}-*.arrow`; restval are the images of val2014 that are in
+    neither val nor test, on which everybody trains.
+    """
+    splits, folders = ("train", "restval", "val", "test"), ["train2014", "val2014"]
+    official = _Karpathy(Path(raw), "coco_caption_karpathy", splits, "dataset_coco.json", folders)
+    return preparing.prepare(official, out, max_bad, progress, readers)
+
+
+def problems(row: Mapping[str, Any], answers: Sequence[str | None]) -> Iterator[str]:
+    """What is wrong with a row's columns."""
+    yield from ("an empty caption" for caption in row["caption"] if not caption)
+
+
+class _Karpathy(Official):
+    kind = "Karpathy"
+    schema = SCHEMA
+    names = "images", "captions"
+    text_column = "caption"
+
+    def __init__(self, raw: Path, stem: str, splits: tuple[str, ...], file: str, folders: list[str]):
+        super().__init__(raw, stem, splits)
+        self._file, self._folders = either(raw, file, f"karpathy/{file}"), folders
+
+    def files(self) -> list[Path]:
+        require(self.raw, [self._file], [self.raw / folder for folder in self._folders], _UNPACK)
+        return [self._file]
+
+    def collect(self, sources: Sources, entries: Entries) -> None:
+        for where, entry in sources.entries(self._file, "images"):
+            with sources.bad.entry(where):
+                name, split = field(entry, "filename", str), entry["split"]
+                if split not in self.splits:
+                    raise ValueError(f"split {split!r} is none of {', '.join(self.splits)}")
+                folder = self._folders[0] if len(self._folders) == 1 else field(entry, "filepath", str)
+                captions = [field(sentence, "raw", str) for sentence in field(entry, "sentences", list)]
+                entries.add(split, name, [folder, captions])
+
+    def row(self, split: str, image: str, found: list[Any]) -> Row:
+        [[folder, captions]] = found
+        return {"image": self.raw / folder / image}, {"caption": captions, "image_id": image, "split": split}

@@ -1,0 +1,111 @@
+"""NLVR2: from the official raw files to ViLT's columns."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vltune.data import preparing
+from vltune.data.entries import Entries
+from vltune.data.official import Official, Row, Sources, either, field, require
+
+SCHEMA = pa.schema(
+    {
+        "image_0": pa.binary(),
+        "image_1": pa.binary(),
+        "questions": pa.list_(pa.string()),
+        "answers": pa.list_(pa.string()),
+        "identifier": pa.string(),
+    }
+)
+ANSWERS = ("False", "True")  # in the order of the labels
+_SPLITS = ("train", "dev", "test1")
+_SUBSETS = {f"{which}_{split}": split for split in ("dev", "test1") for which in ("balanced", "unbalanced")}
+_SUBSETS_COLUMN = "subsets"  # of the rows that are gathered; it is none of the files' columns
+_UNPACK = "see https://github.com/lil-lab/nlvr/tree/master/nlvr2 for the files and how to ask for the images"
+
+
+def prepare(
+    raw: Path, out: Path, max_bad: int = 0, progress: bool = True, readers: int | None = None
+) -> dict[str, int]:
+    """Turn NLVR2's official raw layout into shards and a manifest; return what there is how much of.
+
+    raw: holds `data/{train,dev,test1}.json` (or `nlvr2/data/`, as in a clone), one statement a line with `identifier`
+    (split-set-pair-sentence), `sentence`, `label` ("True" or "False") and, in train, `directory`; and the images as the
+    authors pack them, `images/train/DIRECTORY/PAIR-img{0,1}.png`, `dev/PAIR-img{0,1}.png`, `test1/...` (or `images/dev/`,
+    `images/test1/`).  out: receives `nlvr2_{train,dev,test1}-*.arrow` and `manifest.json`.  One row a pair of images with
+    all its statements, in the order of their first occurrence; the images' bytes as they were stored.
+
+    Where there are `balanced/` and `unbalanced/` beside those files, whose `balanced_dev.json` and so on repeat some of
+    the statements, the manifest's `subsets` say which: {"nlvr2_balanced_dev": {"of": "nlvr2_dev", "texts": [numbers]}}, a
+    statement's number being its place among all of that split.
+
+    Further arguments, and errors: `preparing.prepare`.
+    """
+    return preparing.prepare(_NLVR2(Path(raw), "nlvr2", _SPLITS), out, max_bad, progress, readers)
+
+
+def problems(row: Mapping[str, Any], answers: Sequence[str | None]) -> Iterator[str]:
+    """What is wrong with a row's columns."""
+    if len(row["answers"]) != len(row["questions"]):
+        yield f"{len(row['questions'])} statements and {len(row['answers'])} answers"
+    yield from (
+        f"answer {answer!r} is neither 'True' nor 'False'" for answer in row["answers"] if answer not in ANSWERS
+    )
+
+
+class _NLVR2(Official):
+    kind = "NLVR2"
+    schema = SCHEMA
+    names = "pairs", "statements"
+    text_column = "questions"
+
+    def files(self) -> list[Path]:
+        data = either(self.raw, "data", "nlvr2/data")
+        self._files = {split: data / f"{split}.json" for split in self.splits}
+        self._folders = {split: either(self.raw, split, f"images/{split}") for split in ("dev", "test1")}
+        self._folders["train"] = either(self.raw, "images/train", "train")
+        require(self.raw, self._files.values(), self._folders.values(), _UNPACK)
+        subsets = {name: data / name.partition("_")[0] / f"{name}.json" for name in _SUBSETS}
+        self._subset_files = {name: path for name, path in subsets.items() if path.is_file()}
+        return [*self._files.values(), *self._subset_files.values()]
+
+    def collect(self, sources: Sources, entries: Entries) -> None:
+        self._subsets_of: dict[str, list[str]] = {}  # by the identifiers of dev and test1
+        for split, path in self._files.items():
+            for where, entry in sources.lines(path):
+                with sources.bad.entry(where):
+                    identifier, label = field(entry, "identifier", str), entry["label"]
+                    if label not in ANSWERS:
+                        raise ValueError(f"label {label!r} is neither 'True' nor 'False'")
+                    directory = str(entry["directory"]) if split == "train" else "."
+                    said = [field(entry, "sentence", str), label, identifier]
+                    entries.add(split, identifier.rpartition("-")[0], [directory, *said])
+                    if split != "train":
+                        self._subsets_of[identifier] = []
+        for name, path in self._subset_files.items():
+            for where, entry in sources.lines(path):
+                with sources.bad.entry(where):
+                    if (identifier := field(entry, "identifier", str)) not in self._subsets_of:
+                        raise ValueError(f"{self._files[_SUBSETS[name]].name} has no {identifier}")
+                    self._subsets_of[identifier].append(name)
+
+    def row(self, split: str, image: str, found: list[list[str]]) -> Row:
+        directories, sentences, labels, identifiers = zip(*found, strict=True)
+        folder = self._folders[split] / directories[0]
+        subsets = [self._subsets_of.get(identifier, []) for identifier in identifiers]
+        others = {"questions": sentences, "answers": labels, "identifier": image, _SUBSETS_COLUMN: subsets}
+        return {f"image_{i}": folder / f"{image}-img{i}.png" for i in range(2)}, others
+
+    def last_facts(self, rows: Iterator[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+        subsets: dict[str, dict] = {}
+        seen: Counter[str] = Counter()
+        for split, row in rows:
+            for number, names in enumerate(row[_SUBSETS_COLUMN], seen[split]):
+                for name in names:
+                    subset = subsets.setdefault(f"nlvr2_{name}", {"of": f"nlvr2_{split}", "texts": []})
+                    subset["texts"].append(number)
+            seen[split] += len(row["questions"])
+        return {"subsets": subsets} if subsets else {}

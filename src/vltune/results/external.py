@@ -1,0 +1,108 @@
+"""Scores that a person typed, `root/external/*.yaml`: what only an official server can compute.
+
+A file holds one entry or a list of them; docs/answers.md shows one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from vltune.errors import UserError
+from vltune.results import store
+from vltune.results.record import flatten
+
+if TYPE_CHECKING:
+    from vltune.results.tables import Column
+
+FIELDS = ("run", "metric", "value", "source", "by")
+
+
+@dataclass(frozen=True)
+class Typed:
+    value: float
+    """In percent."""
+    source: str
+    by: str
+    where: str
+    """The file, and its entry where it holds several."""
+
+
+def load(root: Path, records: list[dict], metrics: Mapping[str, Column]) -> dict[str, dict[str, Typed]]:
+    """{path of a record: {name of a metric: what was typed}}, of all files under `root/external/`.
+
+    records: as `store.load` gives them.  metrics: the columns that show them.  Raises UserError that names the file and the
+    entry where it is none, where its run is unknown, unfinished or of something else, or has a score already."""
+    typed: dict[str, dict[str, Typed]] = defaultdict(dict)
+    runs = [record for record in records if not store.is_cost(record)]
+    for where, entry in _entries(Path(root) / "external"):
+        _check(where, entry)
+        record, metric = _find(where, entry["run"], runs, root), entry["metric"]
+        _check_metric(where, metric, record, metrics)
+        if before := typed[record["path"]].get(metric):
+            raise UserError(f"{where}: {metric} of {entry['run']} was typed before, in {before.where}: keep one")
+        typed[record["path"]][metric] = Typed(
+            float(entry["value"]), entry["source"].strip(), entry["by"].strip(), where
+        )
+    return typed
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Every entry and where it stands."""
+    import yaml
+
+    for file in sorted(folder.glob("*.y*ml")):
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{file}: broken YAML ({' '.join(str(error).split())}): correct it") from None
+        if isinstance(content, list):
+            yield from ((f"{file} entry {number}", entry) for number, entry in enumerate(content, 1))
+        else:
+            yield str(file), content
+
+
+def _check(where: str, entry: Any) -> None:
+    """The form of an entry."""
+    if not isinstance(entry, dict) or set(entry) != set(FIELDS):
+        found = ", ".join(map(str, entry)) if isinstance(entry, dict) else repr(entry)
+        raise UserError(f"{where}: an entry holds {', '.join(FIELDS)} and nothing else; this one holds {found}")
+    for field in ("run", "metric", "source", "by"):
+        if not isinstance(entry[field], str) or not entry[field].strip():
+            raise UserError(f"{where}: {field} is {entry[field]!r}: write a text")
+    value = entry["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise UserError(f"{where}: value is {value!r}: write a number of percent, from 0 to 100")
+
+
+def _find(where: str, run: str, records: list[dict], root: Path) -> dict:
+    """The record that an id or a path names."""
+    found = [
+        record
+        for record in records
+        if run in (PurePosixPath(record["path"]).stem, record["path"], (Path(root) / record["path"]).as_posix())
+    ]
+    if not found:
+        raise UserError(f"{where}: run is {run!r}, and no record under {root} has this name or path: correct it")
+    if len(found) > 1:
+        paths = ", ".join(record["path"] for record in found)
+        raise UserError(f"{where}: run is {run!r}, which several have: write one of {paths}")
+    if found[0]["status"] != "finished":
+        raise UserError(f"{where}: run {run!r} is {found[0]['status']}: only a finished run has a score")
+    return found[0]
+
+
+def _check_metric(where: str, name: str, record: dict, metrics: Mapping[str, Column]) -> None:
+    """Whether a person may type this metric of this run."""
+    if name not in metrics:
+        raise UserError(f"{where}: metric is {name!r}, which no table shows: use {', '.join(sorted(metrics))}")
+    column, mine = metrics[name], store.experiment(record)
+    if mine != column.experiment:
+        raise UserError(f"{where}: metric {name!r} is of {column.experiment}, and the run is of {mine}: correct one")
+    if (computed := flatten(record).get(column.value)) is not None:
+        raise UserError(f"{where}: the run's record holds a computed {column.value}, {computed:.2f}: remove this entry")

@@ -1,0 +1,122 @@
+"""What a checkpoint is, in words for a person: told from names and shapes alone, no tensor's values are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vltune.weights.backbones import FAMILIES, MAY_LACK
+from vltune.weights.files import form, parts, read
+from vltune.weights.heads import HEADS
+from vltune.weights.keys import Family, Match, match, recognised, shorten, translate
+from vltune.weights.sizes import sizes
+from vltune.weights.towers import TOWERS
+
+# The part of a backbone that a file may hold, None for a whole one -> its layouts.
+LAYOUTS = {None: FAMILIES, **TOWERS}
+HOW = {
+    "image size": "positions are interpolated",
+    "image window": "relative positions are interpolated",
+    "token types": "the last one is repeated",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backbone that a configuration can choose.  overrides: how; standing: as the configuration stands, with no
+    override of its own settings; tasks: those for which it is built so; build: makes it."""
+
+    overrides: str
+    standing: bool
+    tasks: tuple[str, ...]
+    build: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """state: on the meta device.  family: None where the layout is not known."""
+
+    path: Path
+    state: dict[str, Tensor]
+    part: str | None
+    family: Family | None
+
+
+def inspect(path: Path) -> Checkpoint:
+    state = {name: tensor.to("meta") for name, tensor in read(path).items()}
+    known = ((part, recognised(state, families)) for part, families in LAYOUTS.items())
+    part, family = next(((part, family) for part, family in known if family), (None, None))
+    return Checkpoint(path, state, part, family)
+
+
+def fitting(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[Choice, Match]]:
+    """Those choices that the checkpoint fits: as configurations stand where there are such, else by further overrides;
+    where there is none, the nearest alone."""
+    tried = []
+    for standing in (True, False):
+        tried += [(choice, try_on(checkpoint, choice)) for choice in choices if choice.standing is standing]
+        if found := [(choice, matched) for choice, matched in tried if not matched.problems]:
+            return found
+    return sorted(tried, key=lambda pair: sum(map(len, pair[1].problems.values())))[:1]
+
+
+def try_on(checkpoint: Checkpoint, choice: Choice) -> Match:
+    with torch.device("meta"):
+        model = choice.build()
+    if checkpoint.part:
+        return match(getattr(model, checkpoint.part), checkpoint.state, checkpoint.family, checkpoint.path)
+    return match(model, checkpoint.state, checkpoint.family, checkpoint.path, MAY_LACK)
+
+
+def describe(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, str]]:
+    """(what, its value) by line.  choices: the backbones to try it on."""
+    path, state, family = checkpoint.path, checkpoint.state, checkpoint.family
+    lines = [
+        ("file", f"{path}, {sum(part.stat().st_size for part in parts(path)) / 1e6:,.1f} MB, {form(path)}"),
+        ("tensors", f"{len(state)} with {sum(tensor.numel() for tensor in state.values()):,} values, {types(state)}"),
+    ]
+    if family is None:
+        known = ", ".join(family.name for families in LAYOUTS.values() for family in families)
+        return [*lines, ("layout", f"none of {known}; the first keys are {', '.join(list(state)[:3])}")]
+    ours = {key: tensor for _, key, tensor in translate(family.prepare(state), family, path)}
+    return [
+        *lines,
+        ("layout", family.name),
+        *((name, f"{size:,}") for name, size in sizes(ours).items()),
+        ("heads", ", ".join(heads(state)) or "none"),
+        *fits(checkpoint, choices),
+    ]
+
+
+def types(state: dict[str, Tensor]) -> str:
+    counts = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) if len(counts) > 1 else min(counts)
+
+
+def heads(state: dict[str, Tensor]) -> list[str]:
+    """What each head is for; of ours, its name."""
+    theirs = [name for start, name in HEADS.items() if any(key.startswith(start) for key in state)]
+    return theirs + list(dict.fromkeys(key.split(".")[1] for key in state if key.startswith("task.")))
+
+
+def fits(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, str]]:
+    """What a checkpoint fits and what is done to it there, or why it does not fit the nearest."""
+    lines = []
+    for choice, matched in fitting(checkpoint, choices):
+        if matched.problems:
+            told = [(kind, shorten(keys)) for kind, keys in matched.problems.items()]
+            nearest = ("fits", f"no configuration; nearest is {choice.overrides}")
+            return [nearest, ("", matched.mismatch(choice.overrides)), *told]
+        changes = [f"{size} {old:,} -> {new:,}, {HOW[size]}" for size, (old, new) in matched.adapted.items()]
+        if checkpoint.part:
+            name = f"backbone.tower_weights.{checkpoint.part} of {choice.overrides} weights=null"
+        else:
+            name = f"{choice.overrides} with task={', '.join(choice.tasks)}"
+            changes += [f"{key} is not in the file and starts as the text's first token" for key in matched.lacks]
+        lines.append(("fits", "; ".join([name, *changes])))
+    return list(dict.fromkeys(lines)) or [("fits", "not known: there is no conf/backbone here; give --conf FOLDER")]

@@ -1,0 +1,98 @@
+"""What is computed from files once: kept, read again, and never trusted where the files or it have changed."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from vltune.data.index import FOLDER, open_index
+
+ARRAYS = {"row": np.array([0, 0, 1], np.int32), "score": np.array([0.3, 1.0]), "none": np.zeros(0, np.uint8)}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "data.arrow"
+    path.write_text("content")
+    return path
+
+
+@pytest.fixture
+def opened(file):
+    """Opens the index of the file; `built` counts how often it was computed."""
+
+    def open_it(about="rows"):
+        def build():
+            open_it.built += 1
+            return ARRAYS
+
+        return open_index([file], about, build)
+
+    open_it.built = 0
+    return open_it
+
+
+def holds_all(index):
+    return all(
+        index[name].dtype == array.dtype and index[name].tolist() == array.tolist() for name, array in ARRAYS.items()
+    )
+
+
+def kept(file):
+    [path] = (file.parent / FOLDER).iterdir()
+    return path
+
+
+def test_computed_once(opened, file):
+    assert holds_all(opened())
+    assert holds_all(opened())
+    assert opened.built == 1
+    assert kept(file).suffix == ".arrow"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.write_text("more content"),
+        lambda file: os.utime(file, ns=(0, 10**18)),
+    ],
+    ids=["size", "time"],
+)
+def test_computed_anew_for_another_file(opened, file, change):
+    opened()
+    change(file)
+    assert holds_all(opened())
+    assert opened.built == 2
+
+
+def test_kept_apart_by_what_it_is_about(opened):
+    opened("rows")
+    opened("tokens")
+    assert opened.built == 2
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-30], lambda content: b"ARROW1" * 50])
+def test_a_damaged_one_is_computed_anew(opened, file, damage):
+    opened()
+    path = kept(file)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(damage(content))
+    assert holds_all(opened())
+    assert opened.built == 2
+    assert path.read_bytes() == content
+
+
+def test_stays_in_memory_where_nothing_can_be_written(opened, file):
+    (file.parent / FOLDER).write_text("no folder")
+    index = opened()
+    assert holds_all(index)
+    assert holds_all(pickle.loads(pickle.dumps(index)))
+
+
+def test_a_mapped_one_is_sent_to_other_processes_by_name(opened):
+    index = opened()
+    sent = pickle.dumps(index)
+    assert ARRAYS["row"].tobytes() not in sent
+    assert holds_all(pickle.loads(sent))

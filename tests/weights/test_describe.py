@@ -1,0 +1,204 @@
+"""`vltune weights`: what is told of files of every kind, and which backbones they fit, at real sizes (shapes only)."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from layouts import written
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from vltune import assemble
+from vltune.backbones.clip import ClipTower
+from vltune.cli import app
+from vltune.errors import UserError
+from vltune.weights import meter, towers, vilt
+from vltune.weights.backbones import load_backbone
+from vltune.weights.describe import Checkpoint, fits, heads
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+
+
+@pytest.fixture(scope="module")
+def choices():
+    """Of the repository's configurations; each is built once, for all tests."""
+    return [replace(choice, build=cache(choice.build)) for choice in assemble.backbones(CONF)]
+
+
+def built(choices, overrides):
+    """A backbone of a configuration, on the meta device."""
+    choice = next(choice for choice in choices if choice.overrides == overrides and "vqa" in choice.tasks)
+    with torch.device("meta"):
+        return choice.build()
+
+
+def told(choices, state, family, part=None):
+    return fits(Checkpoint(Path("file"), state, part, family), choices)
+
+
+def test_meters_released_checkpoint_fits_at_its_own_resolution(choices):
+    """As released: 288 pixels, no class token, heads and what is never run beside."""
+    backbone = built(choices, "backbone=meter")
+    state = {key: tensor for key, tensor in written(backbone, meter.AUTHORS).items() if key != "token4classifier"}
+    state["vit_model.visual.positional_embedding"] = torch.empty(1 + 18**2, 768, device="meta")
+    beside = ["itm_score.fc.weight", "vit_model.token_embedding.weight", "text_transformer.pooler.dense.weight"]
+    state |= {name: torch.empty(2, 2, device="meta") for name in beside}
+    started = "class_token is not in the file and starts as the text's first token"
+    changed = "image size 288 -> 384, positions are interpolated"
+    assert told(choices, state, meter.AUTHORS) == [
+        ("fits", f"backbone=meter with task=retrieval, snli_ve, vqa; {changed}; {started}"),
+        (
+            "fits",
+            f"backbone=meter with task=nlvr2; token types 2 -> 3, the last one is repeated; {changed}; {started}",
+        ),
+    ]
+
+
+def test_another_image_tower_is_named(choices):
+    name = "backbone=meter backbone.image_tower=clip_b32"
+    lines = told(choices, written(built(choices, name), meter.AUTHORS), meter.AUTHORS)
+    assert [line[1].partition(" with ")[0] for line in lines] == [name, name]
+
+
+def test_a_checkpoint_of_nlvr2_fits_no_other_task(choices):
+    state = written(built(choices, "backbone=vilt"), vilt.AUTHORS)
+    state["token_type_embeddings.weight"] = torch.empty(3, 768, device="meta")
+    assert told(choices, state, vilt.AUTHORS) == [("fits", "backbone=vilt with task=nlvr2")]
+
+
+def test_the_nearest_is_told_with_what_differs(choices):
+    state = written(built(choices, "backbone=vilt"), vilt.AUTHORS)
+    del state["transformer.norm.bias"], state["transformer.norm.weight"]
+    state["text_embeddings.word_embeddings.weight"] = torch.empty(99, 768, device="meta")
+    state |= {f"extra.{i}": torch.empty(1, device="meta") for i in range(5)}
+    assert told(choices, state, vilt.AUTHORS) == [
+        ("fits", "no configuration; nearest is backbone=vilt"),
+        ("", "vocabulary 99 in the file, 30522 in backbone=vilt"),
+        ("of another size", "text.word.weight (99, 768) for (30522, 768)"),
+        ("missing in the file", "norm.bias, norm.weight"),
+        ("unknown in the file", "extra.0, extra.1, extra.2 and 2 more"),
+    ]
+
+
+def test_a_tower_is_told_with_the_key_that_takes_it(choices):
+    with torch.device("meta"):
+        clip = ClipTower(768, 12, 12, 3072, patch_size=16, image_size=224)
+    changed = "image size 224 -> 384, positions are interpolated"
+    expected = f"backbone.tower_weights.image of backbone=meter weights=null; {changed}"
+    for family in (towers.OPENAI_CLIP, towers.TRANSFORMERS_CLIP):
+        assert told(choices, written(clip, family), family, "image") == [("fits", expected)]
+    text = built(choices, "backbone=meter").text
+    expected = "backbone.tower_weights.text of backbone=meter weights=null"
+    assert told(choices, written(text, towers.ROBERTA), towers.ROBERTA, "text") == [("fits", expected)]
+
+
+def test_heads_are_named():
+    theirs = ("vilt.norm.weight", "mlm_score.bias", "itm_score.fc.bias", "vqa_classifier.3.bias")
+    assert heads(dict.fromkeys(theirs)) == ["masked words (mlm)", "matching (itm)", "vqa"]
+    assert heads(dict.fromkeys(("task.match.bias", "task.word.bias", "task.match.weight"))) == ["match", "word"]
+
+
+def weights(*arguments):
+    return CliRunner().invoke(app, ["weights", *map(str, arguments)], env={"COLUMNS": "160"})
+
+
+def test_the_commands_help_teaches_by_example():
+    assert "vltune weights weights/vilt-b32-mlm\n" in weights("--help").stdout
+
+
+def test_the_command_tells_a_file_of_the_package():
+    result = weights("pkg://vltune/weights/meter_mini.safetensors", "--conf", CONF)
+    assert result.exit_code == 0
+    for line in (
+        "meter_mini.safetensors, 1.2 MB, safetensors",
+        "tensors         201 with 572,576 values, float16",
+        "fusion layers   2",
+        "vocabulary      134",
+        "image size      64",
+        "heads           attribute, false_word, match, word, words",
+        "fits            backbone=meter_mini with task=retrieval, snli_ve, vqa",
+    ):
+        assert line in result.stdout, result.stdout
+
+
+def test_the_command_tells_sizes_without_configurations(tmp_path):
+    state = written(tiny.vilt(), vilt.AUTHORS) | {"text_embeddings.position_ids": torch.arange(12)}
+    torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, tmp_path / "vilt.ckpt")
+    result = weights(tmp_path / "vilt.ckpt", "--conf", tmp_path / "none")
+    assert result.exit_code == 0
+    for line in (
+        "vilt.ckpt, 0.2 MB, PyTorch pickle",
+        "layout          the authors' ViLT",
+        "layers          2",
+        "patch size      16",
+        "image size      64",
+        "values, 39 float32, 1 int64",
+        "fits            not known: there is no conf/backbone here; give --conf FOLDER",
+    ):
+        assert line in result.stdout, result.stdout
+
+
+def test_the_command_tells_a_foreign_file(tmp_path):
+    save_file({"conv.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    result = weights(tmp_path / "other.safetensors")
+    assert result.exit_code == 0
+    assert "layout   none of the authors' ViLT, transformers' ViLT, the authors' METER, vltune, " in result.stdout
+    assert "the first keys are conv.weight" in " ".join(result.stdout.split())
+
+
+def test_the_command_refuses_in_one_line(tmp_path):
+    result = weights(tmp_path / "none.ckpt")
+    assert (result.exit_code, result.stderr) == (2, f"error: weights={tmp_path}/none.ckpt: no such file\n")
+
+
+def test_a_configuration_that_needs_more_than_its_group_is_told(tmp_path):
+    for name, content in (
+        ("task/vqa", "task: {name: vqa, reader: x, token_types: 2}"),
+        ("backbone/odd", "width: ${engine.width}"),
+    ):
+        file = tmp_path / f"{name}.yaml"
+        file.parent.mkdir()
+        file.write_text(content)
+    with pytest.raises(
+        UserError, match=r"odd\.yaml: Interpolation key 'engine\.width' not found; it may refer to backbone"
+    ):
+        assemble.backbones(tmp_path)
+
+
+def test_a_tower_is_no_backbone(tmp_path):
+    save_file(written(tiny.meter().text, towers.ROBERTA), tmp_path / "roberta.safetensors")
+    fix = "the text tower of a backbone and no whole one: give it as backbone.tower_weights.text, with weights=null"
+    with pytest.raises(UserError, match=rf"roberta\.safetensors: transformers' RoBERTa, {fix}"):
+        load_backbone(tiny.meter(), tmp_path / "roberta.safetensors", cls_id=0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["backbone=vilt_mini", "weights=pkg://vltune/weights/meter_mini.safetensors"],
+            r"meter_mini\.safetensors \(vltune\) does not fit backbone=vilt_mini: layers none in the file, 4 in "
+            r"backbone=vilt_mini; .*; use backbone=meter_mini as it stands$",
+        ),
+        (
+            ["backbone=vilt_mini", "backbone.layers=3"],
+            r"backbone=vilt_mini: layers 4 in the file, 3 in backbone=vilt_mini; use backbone=vilt_mini as it stands$",
+        ),
+    ],
+)
+def test_a_run_with_another_backbones_checkpoint_is_told_which_fits(overrides, told, monkeypatch):
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    monkeypatch.chdir(ROOT)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("run", overrides), resolve=True)
+    with pytest.raises(UserError, match=told):
+        assemble.build_model(config, {"answers": ["yes", "no"]})
+    monkeypatch.chdir(Path(__file__).parent)
+    with pytest.raises(UserError, match=r"`vltune weights .*safetensors` tells what it is$"):
+        assemble.build_model(config, {"answers": ["yes", "no"]})
