@@ -41,7 +41,11 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         self.previous = {}
         if threading.current_thread() is threading.main_thread():
-            self.previous = {s: signal.signal(s, self.receive) for s in SIGNALS}
+            self.previous = {s: signal.getsignal(s) for s in SIGNALS}
+            for signum in SIGNALS:
+                signal.signal(signum, self.receive)
+        if _swept and self.signum is None:
+            self.signum = _swept[0]  # it came while the run was being prepared
         return self
 
     def __exit__(self, *error) -> None:
