@@ -16,7 +16,7 @@ from vltune.engine.identity import identity
 from vltune.engine.precision import settle
 from vltune.results import record as records
 from vltune.results import report
-from vltune.weights.files import fingerprint
+from vltune.weights.finding import fingerprint
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

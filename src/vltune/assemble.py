@@ -72,7 +72,7 @@ def make_data(config: dict) -> None:
 
 
 def tokenizer(config: dict):
-    from vltune.weights.files import locate
+    from vltune.weights.finding import locate
 
     spec = config["backbone"]
     files = {key: locate(value) for key, value in spec["tokenizer"].items() if key != "_target_"}
@@ -181,7 +181,7 @@ def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
 
 def weight_files(config: dict) -> dict[str, Path]:
     """The files of pretrained weights that the configuration names: of the whole `backbone`, or of single towers."""
-    from vltune.weights.files import find as find_file
+    from vltune.weights.finding import find as find_file
 
     towers = config["backbone"].get("tower_weights") or {}
     named = towers | {"backbone": config["weights"]}

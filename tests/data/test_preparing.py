@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from vltune.data import pool
+from vltune.data.manifest import MANIFEST
 from vltune.data.prepare.karpathy import prepare_coco, prepare_f30k
-from vltune.data.preparing import MANIFEST, STAGING
+from vltune.data.preparing import STAGING
 from vltune.errors import BadExampleError, UserError
 
 VLTUNE = str(Path(sys.executable).parent / "vltune")

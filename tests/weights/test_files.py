@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
-from vltune.weights.files import find, fingerprint, read
+from vltune.weights.files import read
+from vltune.weights.finding import find, fingerprint
 
 
 class Bomb:

@@ -11,7 +11,7 @@ from vltune import assemble
 from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.errors import UserError
-from vltune.weights.files import find
+from vltune.weights.finding import find
 from vltune.weights.towers import load_image_tower, load_text_tower
 
 transformers = pytest.importorskip("transformers", reason="transformers, an oracle of the tests, is not installed")

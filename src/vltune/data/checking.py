@@ -1,6 +1,5 @@
 """Is a folder of Arrow files what it says it is?  Everything is looked at, counted, and held against the manifest."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +13,8 @@ from tqdm import tqdm
 
 from vltune.data import pool
 from vltune.data.looking import DIGEST, KINDS, Found, Job, Problems, look, open_rows
-from vltune.data.preparing import MANIFEST
+from vltune.data.manifest import MANIFEST
+from vltune.data.manifest import read as read_manifest
 from vltune.errors import UserError
 
 _ROWS = 500  # that a process takes at a time
@@ -90,7 +90,7 @@ def check(path: Path, progress: bool = True, readers: int | None = None) -> Repo
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; make it with `vltune prepare` (`vltune prepare --help`)")
     folder = path if path.is_dir() else path.parent
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder) or {}
     splits, unknown = _splits(path, manifest)
     files = {file.path: file for of in splits.values() for file in of}
     answers = manifest.get("answers") or [None] * _RELEASED_ANSWERS
@@ -124,15 +124,6 @@ def _count(files: Iterable[File]) -> int:
 def _told(problems: Problems, where: str) -> list[str]:
     more = problems.count - len(problems.named)
     return [*problems.named, f"{where}: and {more} more"] if more else problems.named
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{folder / MANIFEST}: not valid JSON ({error}); run `vltune prepare` again") from None
 
 
 def _splits(path: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, list[File]], list[str]]:

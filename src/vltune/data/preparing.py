@@ -20,11 +20,11 @@ from vltune import __version__
 from vltune.atomic import replacing
 from vltune.data import pool, shards
 from vltune.data.entries import Entries, Rows
+from vltune.data.manifest import MANIFEST
 from vltune.data.official import Bad, Official, Sources
 from vltune.data.shards import Shard, Written
 from vltune.errors import BadExampleError, UserError
 
-MANIFEST = "manifest.json"
 STAGING = ".preparing"
 MOST_READERS = 4  # of them, unless told otherwise: a disk is busy with as many, and each takes 100 MB
 _ROWS_PER_READER = 2000  # to start a process for fewer takes longer than it saves

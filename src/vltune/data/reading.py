@@ -18,16 +18,16 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from vltune.data import manifest
 from vltune.data.arrow import open_mapped
 from vltune.data.index import open_index
-from vltune.data.preparing import MANIFEST
+from vltune.data.manifest import MANIFEST
 from vltune.data.shards import UNREADABLE
 from vltune.data.tokenizer import BytePairTokenizer, Tokenizer
 from vltune.data.transforms import Transform
 from vltune.errors import BadExampleError, UserError
 
 RESIDENT_BYTES = 2**26  # of stored images, at most, that count as memory of a process; the system's cache keeps more
-_NOT_CONTENT = ("version", "splits", "source_bytes")  # keys of a manifest
 
 
 class Features(Protocol):
@@ -125,9 +125,8 @@ class Reader(torch.utils.data.Dataset):
     def fingerprint(self) -> str:
         """A hash of what the folder was made of, the same on every machine; of names and sizes without a manifest."""
         if self._manifest:
-            content = {key: value for key, value in self._manifest.items() if key not in _NOT_CONTENT}
-        else:
-            content = {path.name: path.stat().st_size for path in self.data_dir.glob(self.pattern)}
+            return manifest.fingerprint(self._manifest)
+        content = {path.name: path.stat().st_size for path in self.data_dir.glob(self.pattern)}
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def pictures(self) -> int:
@@ -249,13 +248,7 @@ class Reader(torch.utils.data.Dataset):
 
     @cached_property
     def _manifest(self) -> dict | None:
-        path = self.data_dir / MANIFEST
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{path}: not valid JSON ({error}); run `vltune prepare` again") from None
+        return manifest.read(self.data_dir)
 
     def _files(self) -> tuple[list[Path], list[int | None]]:
         """The files of the splits, and how many rows the manifest says that each has."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vltune.weights.backbones import FAMILIES, MAY_LACK
-from vltune.weights.files import form, parts, read
+from vltune.weights.files import form, read
+from vltune.weights.finding import parts
 from vltune.weights.heads import HEADS
 from vltune.weights.keys import Family, Match, match, recognised, shorten, translate
 from vltune.weights.sizes import sizes

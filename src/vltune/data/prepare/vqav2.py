@@ -1,6 +1,5 @@
 """VQAv2: from the official raw files to ViLT's columns."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -9,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vltune.data import preparing
+from vltune.data import manifest, preparing
 from vltune.data.entries import Entries
 from vltune.data.official import Official, Row, Sources, field, require
 from vltune.metrics.vqa import normalise, soft_score
@@ -63,7 +62,7 @@ def prepare(
     Further arguments, and errors: `preparing.prepare`.
     """
     counts = preparing.prepare(_VQAv2(Path(raw), min_answer_count), out, max_bad, progress, readers)
-    answers = json.loads((Path(out) / preparing.MANIFEST).read_text(encoding="utf-8"))["answers"]
+    answers = manifest.read(out)["answers"]
     return counts | {"answers (3,129 on the real data, of those given 9 times or more)": len(answers)}
 
 
