@@ -46,20 +46,26 @@ def replaced_by_parquet(path):
     path.with_suffix(".parquet").replace(path)
 
 
+EXPECTED = "; expected an Arrow file with the columns id"
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda path: path.unlink(), "no such file; expected an Arrow file with the columns id.*vltune prepare"),
-        (lambda path: path.write_bytes(b""), "an empty file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "truncated"),
-        (lambda path: path.write_bytes(b"ARROW1\0\0" + bytes(99) + b"ARROW1"), "damaged"),
-        (replaced_by_parquet, "a Parquet file"),
+        (lambda path: path.write_bytes(b""), f"an empty file{EXPECTED}"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), f"a truncated Arrow file .*{EXPECTED}; copy it again"),
+        (
+            lambda path: path.write_bytes(b"ARROW1\0\0" + bytes(99) + b"ARROW1"),
+            f"a damaged Arrow file .*{EXPECTED}; copy it again",
+        ),
+        (replaced_by_parquet, f"a Parquet file{EXPECTED}"),
         (
             lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
-            "Git LFS pointer.*git lfs pull",
+            f"a Git LFS pointer, not the data itself{EXPECTED}; run `git lfs pull` in its repository, or make it with",
         ),
-        (lambda path: path.write_bytes(b"hello, world"), "a file of b'hello, w'"),
-        (lambda path: (path.unlink(), path.mkdir()), "a folder"),
+        (lambda path: path.write_bytes(b"hello, world"), f"a file of b'hello, w'...{EXPECTED}"),
+        (lambda path: (path.unlink(), path.mkdir()), f"a folder{EXPECTED}"),
     ],
 )
 def test_diagnosis(path, damage, message):

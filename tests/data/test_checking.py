@@ -252,6 +252,21 @@ def test_files_of_others(released):
         ]
 
 
+def test_meter_writes_coco_without_the_column_split(captions, tmp_path):
+    """And without a file for restval, whose images are in train."""
+    table = open_table(captions / f"f30k_caption_karpathy_train{ONE}", ["image", "caption", "image_id"])
+    write_table(tmp_path / "coco_caption_karpathy_train.arrow", table.schema, table.to_batches())
+    report = looked_at(tmp_path)
+    assert (report.problems, report.lines[0].texts) == ([], 40)
+    write_table(
+        tmp_path / "coco_caption_karpathy_train.arrow", table.schema.remove(0), table.drop_columns("image").to_batches()
+    )
+    [problem] = looked_at(tmp_path).problems
+    assert (
+        "coco_caption_karpathy_train.arrow: lacks the column image; it has caption, image_id; make it with" in problem
+    )
+
+
 def test_nothing_to_check(tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no such file or folder; make it with `vltune prepare`"):
         looked_at(tmp_path / "nowhere")

@@ -96,3 +96,30 @@ def test_a_mapped_one_is_sent_to_other_processes_by_name(opened):
     sent = pickle.dumps(index)
     assert ARRAYS["row"].tobytes() not in sent
     assert holds_all(pickle.loads(sent))
+
+
+def test_entries_of_files_as_they_no_longer_are_go_with_the_next_one(file, tmp_path):
+    """Not those of other vocabularies, of other files, or what is no index; one that is still mapped can be read on."""
+    other = tmp_path / "other.arrow"
+    other.write_text("content")
+
+    def entries(*opened):
+        before = set((tmp_path / FOLDER).glob("*"))
+        for files, about in opened:
+            open_index(files, about, lambda: ARRAYS)
+        return set((tmp_path / FOLDER).glob("*")) - before
+
+    stale = entries(([file], "rows"), ([file], "tokens"), ([other, file], "rows"))
+    valid = entries(([other], "rows"), ([other], "tokens"))
+    assert (len(stale), len(valid)) == (3, 2)
+    mapped = open_index([file], "rows", lambda: ARRAYS)
+    (tmp_path / FOLDER / "notes.txt").write_text("kept")
+    (tmp_path / FOLDER / "damaged.arrow").write_text("")
+    file.write_text("more content")
+    new = entries(([file], "rows"))
+    assert len(new) == 1
+    assert set((tmp_path / FOLDER).glob("*")) == valid | new | {tmp_path / FOLDER / "notes.txt"}
+    assert holds_all(mapped)
+    other.unlink()
+    newer = entries(([file], "tokens"))
+    assert set((tmp_path / FOLDER).glob("*.arrow")) == new | newer

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
+from vltune.data.examples import open_examples
 from vltune.data.nlvr2 import NLVR2
 from vltune.data.prepare.nlvr2 import SCHEMA, prepare
 from vltune.errors import BadExampleError, UserError
@@ -163,6 +164,73 @@ class TestPrepare:
             "test1-9-1-img0.png": "missing",
             "dev-0-2-img1.png": "UnidentifiedImageError",
         }
+
+
+@pytest.fixture
+def subsets(raw_copy, tmp_path):
+    """Prepared with a balanced dev of one of its two statements and an unbalanced one of both."""
+    for which, pairs in (("balanced", [2]), ("unbalanced", [2, 0])):
+        (raw_copy / "data" / which).mkdir()
+        lines = "".join(json.dumps({"identifier": f"dev-0-{pair}-0"}) + "\n" for pair in pairs)
+        (raw_copy / "data" / which / f"{which}_dev.json").write_text(lines)
+    prepare(raw_copy, tmp_path / "subsets", progress=False)
+    return tmp_path / "subsets"
+
+
+class TestSubsets:
+    def test_texts_and_images_are_those_of_the_subset_alone(self, subsets, raw, tokenizer, transform):
+        dev = NLVR2(subsets, ["nlvr2_dev"], tokenizer, transform)
+        balanced = NLVR2(subsets, ["nlvr2_balanced_dev"], tokenizer, transform)
+        assert (len(balanced), balanced.pictures()) == (1, 1)
+        assert (balanced[0]["pair"], balanced[0]["label"]) == ("dev-0-2", 1)
+        assert balanced[0].keys() == dev[1].keys()
+        [same] = [dev[i] for i in range(2) if dev[i]["id"] == balanced[0]["id"]]
+        assert torch.equal(same["image_1"], balanced[0]["image_1"])
+        assert balanced.content(0, 1).to_pybytes() == (raw / "dev" / "dev-0-2-img1.png").read_bytes()
+        assert list(balanced.texts()) == [balanced[0]["text_ids"]]
+        assert balanced.lengths.tolist() == [len(balanced[0]["text_ids"])]
+        assert pickle.loads(pickle.dumps(balanced))[0]["pair"] == "dev-0-2"
+
+    def test_people_look_at_the_same_texts(self, subsets, raw, tokenizer, transform):
+        [example] = NLVR2(subsets, ["nlvr2_balanced_dev"], tokenizer, transform)
+        asked = open_examples("nlvr2", subsets, ["nlvr2_balanced_dev"]).asked(example["id"], "True")
+        assert asked.answers == {"True": 1.0}
+        assert asked.shown.images == tuple((raw / "dev" / f"dev-0-2-img{side}.png").read_bytes() for side in range(2))
+
+    def test_subsets_are_read_beside_whole_splits(self, subsets, tokenizer, transform):
+        splits = ["nlvr2_unbalanced_dev", "nlvr2_train", "nlvr2_balanced_dev"]
+        dataset = NLVR2(subsets, splits, tokenizer, transform)
+        parts = [NLVR2(subsets, [split], tokenizer, transform) for split in splits]
+        assert [len(part) for part in parts] == [2, 5, 1]
+        pairs = [part[i]["pair"] for part in parts for i in range(len(part))]
+        assert [dataset[i]["pair"] for i in range(len(dataset))] == pairs
+        assert dataset.pictures() == 2 + 3 + 1
+        ids = [dataset[i]["id"] for i in range(len(dataset))]
+        assert ids[:7] == list(range(7))
+        assert ids[7] == 7 + parts[2][0]["id"]
+
+    def test_shuffled_images_are_others_of_the_subset(self, subsets, tokenizer, transform):
+        both = NLVR2(subsets, ["nlvr2_unbalanced_dev"], tokenizer, transform)
+        shuffled = NLVR2(subsets, ["nlvr2_unbalanced_dev"], tokenizer, transform, images="shuffled")
+        assert torch.equal(shuffled[0]["image_0"], both[1]["image_0"])
+        with pytest.raises(UserError, match="images=shuffled needs two images or more; there are 1"):
+            NLVR2(subsets, ["nlvr2_balanced_dev"], tokenizer, transform, images="shuffled")
+
+    def test_a_name_that_is_neither_a_split_nor_a_subset(self, subsets, tokenizer, transform):
+        listed = "nlvr2_train, nlvr2_dev, nlvr2_test1, nlvr2_balanced_dev, nlvr2_unbalanced_dev"
+        message = rf"subsets: has no split nlvr2_balanced_test1; manifest\.json lists {listed}: choose of these with"
+        with pytest.raises(UserError, match=message):
+            NLVR2(subsets, ["nlvr2_balanced_test1"], tokenizer, transform)
+
+    @pytest.mark.parametrize("texts", [[1, 2], [-1, 0]])
+    def test_texts_that_the_split_lacks(self, subsets, tokenizer, transform, texts):
+        manifest = json.loads((subsets / "manifest.json").read_text())
+        manifest["subsets"]["nlvr2_balanced_dev"]["texts"] = texts
+        (subsets / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(
+            UserError, match=r"manifest\.json gives nlvr2_balanced_dev texts that its files lack; run `vlt"
+        ):
+            NLVR2(subsets, ["nlvr2_train", "nlvr2_balanced_dev"], tokenizer, transform)
 
 
 class TestReading:

@@ -1,5 +1,6 @@
 """What every `prepare` shares, tried with Flickr30K's layout: stopped and resumed runs, shards, what is left in `out`."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from vltune.data import pool
+from vltune.atomic import replacing
+from vltune.data import pool, shards
+from vltune.data.entries import Entries
 from vltune.data.manifest import MANIFEST
 from vltune.data.prepare.karpathy import prepare_coco, prepare_f30k
 from vltune.data.preparing import STAGING
@@ -141,6 +144,41 @@ def test_a_stopped_run_is_resumed_at_the_last_whole_shard(
     assert contents(out) == contents(tmp_path / "undisturbed")
 
 
+def test_a_run_stopped_before_its_raw_files_are_read_keeps_nothing(write_raw, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Entries, "add", stop)
+    with pytest.raises(KeyboardInterrupt, match="out: stopped, nothing is kept; the same command begins anew"):
+        prepare_f30k(write_raw(2), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(write_raw, tmp_path, monkeypatch):
+    raw, out, write = write_raw(1100), tmp_path / "out", shards.write_table
+
+    def write_first_only(path, schema, batches):
+        if "_train-00000" in path.name:
+            return write(path, schema, batches)
+        with replacing(path) as file:
+            file.write_bytes(b"ARROW1")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shards, "write_table", write_first_only)
+    message = rf"{STEM}_train-00001-of-00002\.arrow cannot be written here \(No space left on device\): free space"
+    with pytest.raises(UserError, match=message) as error:
+        prepare_f30k(raw, out, progress=False, readers=1)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in out.iterdir()] == [STAGING]
+    assert not [*(out / STAGING).glob(".*.tmp")]
+    [kept] = (out / STAGING).glob("*.arrow")
+    number = kept.stat().st_ino
+    monkeypatch.undo()
+    prepare_f30k(raw, out, progress=False)
+    assert (out / kept.name).stat().st_ino == number
+    assert manifest(out)["images"]["train"] == 1100
+
+
 def test_a_killed_run_is_not_resumed_where_the_raw_files_are_others(write_raw, tmp_path, jpeg):
     raw, out = write_raw(1100), tmp_path / "out"
     stuck = Stuck(raw, out, 1050, 1, 1)
@@ -185,6 +223,57 @@ def test_an_earlier_preparation_is_replaced_and_other_files_stay(write_raw, tmp_
     splits = {f"{STEM}_{split}-00000-of-00001.arrow" for split in ("train", "val", "test")}
     assert {path.name for path in out.iterdir()} == splits | {MANIFEST, "mine.txt"}
     assert manifest(out)["images"]["train"] == 2
+
+
+def recaption(raw):
+    file = raw / "dataset_flickr30k.json"
+    file.write_text(file.read_text().replace("caption 0 of 1", "caption 9 of 1"))
+
+
+def test_what_is_there_already_is_not_made_again(write_raw, tmp_path):
+    raw, out = write_raw(2), tmp_path / "out"
+    command = [VLTUNE, "prepare", "f30k", "--raw", raw, "--out", out]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    made = {path.name: path.stat().st_ino for path in out.iterdir()}
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout == first.stdout
+    assert again.stderr.splitlines()[-1] == (
+        f"{out}: prepared before, and no raw file changed since; delete {out / MANIFEST} to have it made anew"
+    )
+    assert {path.name: path.stat().st_ino for path in out.iterdir()} == made
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw, out: recaption(raw),
+        lambda raw, out: os.utime(image(raw, 1), ns=(0, 0)),  # as unpacked again, with the time of the archive
+        lambda raw, out: (out / f"{STEM}_train-00000-of-00001.arrow").unlink(),
+        lambda raw, out: (out / MANIFEST).unlink(),
+        lambda raw, out: (out / MANIFEST).write_text("{"),
+    ],
+    ids=["captions of the same length", "an image", "no shard", "no manifest", "half a manifest"],
+)
+def test_what_has_changed_since_is_made_anew(write_raw, tmp_path, change):
+    raw, out = write_raw(2), tmp_path / "out"
+    prepare_f30k(raw, out, progress=False)
+    made = (out / f"{STEM}_val-00000-of-00001.arrow").stat().st_ino
+    change(raw, out)
+    prepare_f30k(raw, out, progress=False)
+    assert (out / f"{STEM}_val-00000-of-00001.arrow").stat().st_ino != made
+    prepare_f30k(raw, tmp_path / "undisturbed", progress=False)
+    assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+def test_what_was_bad_is_tried_again(write_raw, tmp_path):
+    raw, out = write_raw(2), tmp_path / "out"
+    good = image(raw, 1).read_bytes()
+    spoil(raw, 1, b"<html>")
+    prepare_f30k(raw, out, max_bad=1, progress=False)
+    with pytest.raises(BadExampleError, match=r"1 bad image or entry where --max-bad is 0"):
+        prepare_f30k(raw, out, progress=False)
+    spoil(raw, 1, good)
+    assert prepare_f30k(raw, out, progress=False)["train images"] == 2
 
 
 def test_an_earlier_preparation_stays_where_a_later_one_fails(write_raw, tmp_path):
@@ -253,6 +342,14 @@ def test_bad_images_and_entries_are_counted_together(write_raw, tmp_path):
     found = manifest(tmp_path / "out")
     assert found["bad_images"] == {f"{number}.jpg": "missing" for number in range(2, 6)} | {"6.jpg": "empty"}
     assert [*found["bad_entries"]] == [f"{file} entry 1", f"{file} entry 2"]
+
+
+def test_a_raw_folder_that_is_none(write_raw, tmp_path):
+    raw = write_raw(1)
+    for wrong in (raw / "nowhere", raw / "dataset_flickr30k.json"):
+        with pytest.raises(UserError, match=rf"{wrong.name}: no such folder; --raw names the one that holds the files"):
+            prepare_f30k(wrong, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_reader_that_dies_is_told():

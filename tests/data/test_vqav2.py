@@ -86,6 +86,13 @@ class TestPrepare:
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         assert manifest["answers"] == ["2", "rare 1"]  # "cat": 4 times
 
+    def test_another_vocabulary_is_another_preparation(self, raw, tmp_path):
+        sizes = []
+        for least in (1, 9, 1):
+            prepare(raw, tmp_path, min_answer_count=least, progress=False)
+            sizes.append(len(json.loads((tmp_path / "manifest.json").read_text())["answers"]))
+        assert sizes[0] == sizes[2] > sizes[1]
+
     def test_unanswerable_questions_and_images_are_dropped_and_counted(self, raw_copy, tmp_path):
         first = min(image_id for image_id, *_ in official(raw_copy).values())
 
@@ -323,8 +330,20 @@ class TestReading:
         assert torch.equal(copy[5]["image"], dataset[5]["image"])
 
     def test_missing_split(self, prepared, tokenizer, transform):
-        with pytest.raises(UserError, match=r"vqav2_rest_val\.arrow: no such file"):
+        """As where val has no more than 1000 images, so that none are held out."""
+        listed = "vqav2_train, vqav2_val, vqav2_test, vqav2_test-dev"
+        message = rf"{prepared.name}: has no split vqav2_rest_val; manifest\.json lists {listed}: choose of these with"
+        with pytest.raises(UserError, match=message) as error:
             VQAv2(prepared, ["vqav2_train", "vqav2_rest_val"], tokenizer, transform)
+        assert "\n" not in str(error.value)
+        with pytest.raises(
+            UserError, match=r"vqav2_val\.arrow: no such file; expected .*; make it with `vltune prepare`"
+        ):
+            VQAv2(prepared / "elsewhere", ["vqav2_val"], tokenizer, transform)
+
+    def test_a_split_that_is_no_list(self, prepared, tokenizer, transform):
+        with pytest.raises(UserError, match=r"vqav2_train: name splits in a list, \[vqav2_train\]"):
+            VQAv2(prepared, "vqav2_train", tokenizer, transform)
 
     def test_images_mode(self, prepared, tokenizer, transform):
         with pytest.raises(UserError, match="images='off'"):

@@ -11,10 +11,10 @@ from pyarrow import types
 from vltune.atomic import replacing
 from vltune.errors import UserError
 
-_MAGIC = b"ARROW1"
+_MAGIC, _LFS = b"ARROW1", b"version https://git-lfs"
 _FOUND = {
     b"PAR1": "a Parquet file",
-    b"version https://git-lfs": "a Git LFS pointer, not the data itself: run `git lfs pull` in its repository, or",
+    _LFS: "a Git LFS pointer, not the data itself",
     b"FEA1": "a Feather version 1 file",
     b"\xff\xff\xff\xff": "an Arrow stream, not an Arrow file",
     b"PK\x03\x04": "a zip archive",
@@ -66,15 +66,19 @@ def open_mapped(
         if not head.startswith(_MAGIC):
             known = (name for magic, name in _FOUND.items() if head.startswith(magic))
             found = next(known, f"a file of {head[:8]!r}...") if head else "an empty file"
-            raise UserError(f"{path}: {found}; {expected}; {_FIX}")
+            pull = "run `git lfs pull` in its repository, or " if head.startswith(_LFS) else ""
+            raise UserError(f"{path}: {found}; {expected}; {pull}{_FIX}")
         if tail != _MAGIC:
             size = f"{path.stat().st_size:,} bytes"
-            raise UserError(f"{path}: a truncated Arrow file ({size}, no end mark); copy it again")
+            raise UserError(
+                f"{path}: a truncated Arrow file ({size}, no end mark); {expected}; copy it again, or {_FIX}"
+            )
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: a damaged Arrow file ({str(error).splitlines()[0]}); {_FIX}") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: a damaged Arrow file ({reason}); {expected}; copy it again, or {_FIX}") from None
     if absent := [column for column in columns if column not in table.column_names]:
         raise UserError(f"{path}: lacks the column {', '.join(absent)}; it has {', '.join(table.column_names)}; {_FIX}")
     for column, wanted in (expected_types or {}).items():

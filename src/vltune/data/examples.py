@@ -44,8 +44,9 @@ class Examples:
 
     def __init__(self, folder: Path, splits: Sequence[str]):
         columns = [*self.image_columns, self.text_column, *self.other_columns]
-        self.folder, self.files = folder, _files(folder, splits)
-        self.table = pa.concat_tables([open_table(file, columns) for file in self.files], promote_options="permissive")
+        about = manifest.read(folder)
+        files = [file for name in splits for file in manifest.find(folder, about, name).files]
+        self.table = pa.concat_tables([open_table(file, columns) for file in files], promote_options="permissive")
         texts = pc.fill_null(pc.list_value_length(self.table[self.text_column]), 0)
         self.first = np.cumsum([0, *texts.to_numpy()])
 
@@ -160,8 +161,3 @@ def open_examples(task: str, folder: Path, splits: Sequence[str]) -> Examples:
     if task not in _TASKS:
         raise UserError(f"task {task!r} has no examples to look at: only {', '.join(_TASKS)} do")
     return _TASKS[task](Path(folder), splits)
-
-
-def _files(folder: Path, splits: Sequence[str]) -> list[Path]:
-    listed = (manifest.read(folder) or {}).get("splits", {})
-    return [folder / shard["file"] for split in splits for shard in listed.get(split, [{"file": f"{split}.arrow"}])]

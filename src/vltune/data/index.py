@@ -16,7 +16,8 @@ from vltune.data.arrow import write_table
 from vltune.errors import UserError
 
 FOLDER = ".index"
-_VERSION = 1  # of everything that computes an index: what is kept under another is not read
+_VERSION = 2  # of everything that computes an index: what is kept under another is not read
+_OF = b"of"  # in an index's metadata: the version, and the data files by name, size and time of change
 
 
 class Index:
@@ -38,25 +39,48 @@ def open_index(files: Sequence[Path], about: str, build: Callable[[], Mapping[st
     """What `build` gives, from `.index/` in the folder of the files where it is kept already, else kept there now.
 
     It is kept for files of these names, sizes and times of change, and what `about` says of how it is computed.  One that
-    cannot be read is computed anew; where nothing can be written it stays in memory.
+    cannot be read is computed anew; where nothing can be written it stays in memory.  With a new one those go that are of
+    files as they no longer are.
     """
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = sha256(json.dumps([_VERSION, about, stats]).encode()).hexdigest()[:16]
-    file = files[0].parent / FOLDER / f"{key}.arrow"
+    of = _stand(files)
+    file = files[0].parent / FOLDER / f"{sha256(json.dumps([about, of]).encode()).hexdigest()[:16]}.arrow"
     with suppress(OSError, ValueError, pa.ArrowException):
         return Index(_mapped(file), file)
     arrays = {name: np.ascontiguousarray(array) for name, array in build().items()}
     try:
-        _write(file, arrays)
-    except UserError:
+        _write(file, arrays, of)
+        _remove_stale(file.parent)
+        return Index(_mapped(file), file)
+    except (UserError, OSError):
         return Index(arrays, None)
-    return Index(_mapped(file), file)
 
 
-def _write(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _stand(files: Sequence[Path]) -> list:
+    return [_VERSION, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
+
+
+def _remove_stale(folder: Path) -> None:
+    """A process that has one of them mapped keeps it."""
+    for file in folder.glob("*.arrow"):
+        with suppress(OSError):
+            if not _holds(file):
+                file.unlink()
+
+
+def _holds(file: Path) -> bool:
+    """Are the data files as they were when this index was made?"""
+    try:
+        with pa.memory_map(str(file)) as source:
+            of = json.loads(pa.ipc.open_file(source).schema.metadata[_OF])
+        return of == _stand([file.parents[1] / name for name, *_ in of[1:]])
+    except (FileNotFoundError, ValueError, TypeError, KeyError, pa.ArrowException):
+        return False
+
+
+def _write(file: Path, arrays: Mapping[str, np.ndarray], of: list) -> None:
     """One row of lists, so that arrays of different lengths go into one file, which appears whole."""
     columns = {name: pa.LargeListArray.from_arrays([0, len(array)], pa.array(array)) for name, array in arrays.items()}
-    batch = pa.record_batch(columns)
+    batch = pa.record_batch(columns).replace_schema_metadata({_OF: json.dumps(of)})
     write_table(file, batch.schema, [batch])
 
 

@@ -1,5 +1,6 @@
 """Flickr30K and COCO captions in Karpathy's splits: from Arrow files to examples."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -39,19 +40,23 @@ class Karpathy(Reader):
         images: Literal["true", "shuffled"] = "true",
         seed: int = 0,
         image_cache_bytes: int = 2**27,
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
         false_captions: int = 15,
     ):
-        super().__init__(data_dir, splits, tokenizer, transform, images, seed, image_cache_bytes)
-        if self._index["row"][0] == self._index["row"][-1]:
+        more = images, seed, image_cache_bytes, fraction, fraction_seed
+        super().__init__(data_dir, splits, tokenizer, transform, *more)
+        if self._index["row"][self._texts[0]] == self._index["row"][self._texts[-1]]:
             raise UserError(f"{self.data_dir}: {self.splits} have captions of fewer than two images")
         self.false_captions = false_captions
 
-    def about(self, index: int, seed: int | None) -> dict[str, Any]:
-        row = int(self._index["row"][index])
-        first, end = map(int, self._index["first_text"][row : row + 2])
-        generator = np.random.default_rng(index if seed is None else seed)
+    def about(self, text: int, seed: int | None) -> dict[str, Any]:
+        row = int(self._index["row"][text])
+        first, end = (bisect_left(self._texts, int(edge)) for edge in self._index["first_text"][row : row + 2])
+        generator = np.random.default_rng(text if seed is None else seed)
         drawn = generator.integers(len(self) - (end - first), size=self.false_captions)
-        false = [self.said(int(number)) for number in np.where(drawn < first, drawn, drawn + end - first)]
+        others = np.where(drawn < first, drawn, drawn + end - first)
+        false = [self.said(int(self._texts[number])) for number in others]
         keys = false[0] if false else ("text_ids",)
         return {"image_index": row} | {f"false_{key}": [said[key] for said in false] for key in keys}
 
@@ -66,7 +71,7 @@ class Karpathy(Reader):
     @property
     def owner(self) -> np.ndarray:
         """(captions,) int64: the number of each caption's image."""
-        return self._index["row"].astype(np.int64)
+        return np.searchsorted(self._rows, self._index["row"][self._texts])
 
 
 class Images(torch.utils.data.Dataset):
@@ -97,4 +102,4 @@ class Captions(torch.utils.data.Dataset):
         return len(self.reader)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        return {"id": number} | self.reader.said(number)
+        return {"id": number} | self.reader.said(int(self.reader._texts[number]))

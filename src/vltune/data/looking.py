@@ -30,6 +30,11 @@ class Kind:
     problems: Callable[[Mapping[str, Any], Sequence[str | None]], Iterator[str]]
 
     @property
+    def columns(self) -> pa.Schema:
+        """Those that are looked at: METER's own files lack `split`, which nobody reads."""
+        return pa.schema(column for column in self.schema if column.name != "split")
+
+    @property
     def images(self) -> list[str]:
         return [column.name for column in self.schema if column.type == pa.binary()]
 
@@ -104,7 +109,7 @@ def look(job: Job) -> tuple[Job, Found]:
 
 
 def open_rows(file: Path, kind: Kind) -> pa.Table:
-    return open_mapped(file, kind.schema.names, {column.name: column.type for column in kind.schema})[0]
+    return open_mapped(file, kind.columns.names, {column.name: column.type for column in kind.columns})[0]
 
 
 def _undecodable(content: pa.Buffer | bytes) -> str | None:

@@ -36,12 +36,12 @@ class NLVR2(Reader):
         sentences = [known.setdefault(each, len(known)) for table in tables for each in _written(table)]
         return {"label": (answers == ANSWERS[1]).astype(np.uint8), "sentence": np.array(sentences, np.int32)}
 
-    def about(self, index: int, seed: int | None) -> dict[str, Any]:
-        file, row = self._locate(int(self._index["row"][index]))
+    def about(self, text: int, seed: int | None) -> dict[str, Any]:
+        file, row = self._locate(int(self._index["row"][text]))
         return {
-            "label": int(self._index["label"][index]),
+            "label": int(self._index["label"][text]),
             "pair": self._tables()[file]["identifier"][row].as_py(),
-            "sentence": int(self._index["sentence"][index]),
+            "sentence": int(self._index["sentence"][text]),
         }
 
 

@@ -18,6 +18,7 @@ from vltune.errors import BadExampleError, UserError
 Row = tuple[dict[str, Path], dict[str, Any]]  # image files by column, and the other columns
 _NAMED = 5  # bad examples that a message names
 _HOPELESS = 1000  # more bad examples than are allowed, after which reading on tells nothing new
+_CHUNK = 2**20  # bytes of a file that is only hashed
 _KINDS = {str: "text", int: "a whole number", list: "a list"}
 
 
@@ -29,13 +30,18 @@ class Official(ABC):
     names: ClassVar[tuple[str, str]]  # what rows and texts are called in the counts
     text_column: ClassVar[str]  # a list of texts in every row
     by_image: ClassVar[bool] = False  # rows in the order of their images' names; else of their first entries
+    unpack: ClassVar[str]  # what to do where raw files are missing
 
     def __init__(self, raw: Path, stem: str, splits: Iterable[str]):
         self.raw, self.stem, self.splits = Path(raw), stem, list(splits)
 
     @abstractmethod
     def files(self) -> list[Path]:
-        """The files that `collect` reads.  UserError that names all that is missing, folders of images too."""
+        """The files that `collect` reads."""
+
+    @abstractmethod
+    def folders(self) -> list[Path]:
+        """The folders of images; asked for after `files`."""
 
     @abstractmethod
     def collect(self, sources: "Sources", entries: Entries) -> None:
@@ -79,12 +85,16 @@ def either(raw: Path, *names: str) -> Path:
     return next((raw / name for name in names if (raw / name).exists()), raw / names[0])
 
 
-def require(raw: Path, files: Iterable[Path], folders: Iterable[Path], unpack: str) -> None:
-    """UserError that names all that is missing.  unpack: what to do about it."""
+def require(official: Official) -> list[Path]:
+    """The files that `collect` reads.  UserError that names all that is missing, folders of images too."""
+    raw, files = official.raw, official.files()
+    if not raw.is_dir():
+        raise UserError(f"{raw}: no such folder; --raw names the one that holds the files as downloaded (docs/data.md)")
     missing = [str(path.relative_to(raw)) for path in files if not path.is_file()]
-    missing += [f"{path.relative_to(raw)}/" for path in folders if not path.is_dir()]
+    missing += [f"{path.relative_to(raw)}/" for path in official.folders() if not path.is_dir()]
     if missing:
-        raise UserError(f"{raw}: lacks {', '.join(missing)}; {unpack}")
+        raise UserError(f"{raw}: lacks {', '.join(missing)}; {official.unpack}")
+    return files
 
 
 def field(entry: dict, key: str, kind: type) -> Any:
@@ -168,6 +178,14 @@ class Sources:
                         self.bad.note(where, str(error))
                 else:
                     yield where, entry
+
+    def hashed(self, paths: Iterable[Path]) -> dict[str, str]:
+        """Reads files for their SHA-256 alone; each by its name."""
+        for path in paths:
+            with self._open(path) as file:
+                while file.read(_CHUNK):
+                    pass
+        return self.hashes
 
     @contextmanager
     def _open(self, path: Path) -> Iterator["_Hashed"]:

@@ -51,8 +51,10 @@ def run(function: Callable[[Job], Result], jobs: Iterable[Job], processes: int) 
 
 
 def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use, in a container too."""
+    from joblib import cpu_count
+
+    return cpu_count()
 
 
 @contextmanager

@@ -5,9 +5,11 @@ a few processes.  All of it happens in a hidden folder of the output folder, whe
 """
 
 import json
+import os
 import re
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -21,7 +23,8 @@ from vltune.atomic import replacing
 from vltune.data import pool, shards
 from vltune.data.entries import Entries, Rows
 from vltune.data.manifest import MANIFEST
-from vltune.data.official import Bad, Official, Sources
+from vltune.data.manifest import read as read_manifest
+from vltune.data.official import Bad, Official, Sources, require
 from vltune.data.shards import Shard, Written
 from vltune.errors import BadExampleError, UserError
 
@@ -38,13 +41,16 @@ def prepare(
 
     readers: processes; None: as many as suit the machine.
 
-    What an earlier run with the same files and arguments finished, kept in `out/.preparing`, is not made again.  All
-    appears in `out` at the end, the manifest last, in the place of an earlier preparation; until then `out` is as it was.
+    What an earlier run with the same files and arguments finished, kept in `out/.preparing`, is not made again; nor is
+    anything where all is in `out` and no raw file or image changed since, which is said then.  All appears in `out` at the
+    end, the manifest last, in the place of an earlier preparation; until then `out` is as it was.
     Raises UserError where raw files are missing (all are named) or something else, where space is short or another run
     writes to `out`; BadExampleError where more than `max_bad` images and entries cannot be used, and leaves nothing then.
     """
-    files, out = official.files(), Path(out)
+    files, out = require(official), Path(out)
     _refuse_foreign(out, official.stem)
+    if (earlier := _earlier(official, out, files, progress)) is not None:
+        return earlier
     with _staging(out) as folder:
         _begin(folder, official, files)
         bad = Bad(official.raw, official.kind, max_bad)
@@ -69,8 +75,50 @@ def prepare(
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         _publish(folder, out, official.stem)
+    return _named(counts, bad)
+
+
+def _named(counts: Mapping[str, Mapping[str, int]], bad: Bad) -> dict[str, int]:
     named = {f"{split} {what.replace('_', ' ')}": n for what, of in counts.items() for split, n in of.items()}
     return named | {"unreadable images": len(bad.images)} | ({"bad entries": len(bad.entries)} if bad.entries else {})
+
+
+def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -> dict[str, int] | None:
+    """What there is of what in `out`, where this very preparation made it, else None.
+
+    None too where a shard is gone, where a raw file has other contents or an image changed since, and where anything bad
+    was left out, which may be mended by now.
+    """
+    try:
+        found = read_manifest(out) or {}
+    except UserError:
+        return None
+    same = {"version": __version__, "columns": official.schema.names, "bad_images": {}, **official.arguments()}
+    same |= {"source_bytes": {file.name: file.stat().st_size for file in files}}
+    if "bad_entries" in found or any(found.get(key) != value for key, value in same.items()):
+        return None
+    if not all((out / shard["file"]).is_file() for of in found["splits"].values() for shard in of):
+        return None
+    made = (out / MANIFEST).stat().st_mtime_ns
+    if any(_changed(folder) >= made for folder in official.folders()):
+        return None
+    nothing_bad = Bad(official.raw, official.kind, 0)
+    if Sources(nothing_bad, progress).hashed(files) != found["sources"]:
+        return None
+    if progress:
+        anew = f"delete {out / MANIFEST} to have it made anew"
+        tqdm.write(f"{out}: prepared before, and no raw file changed since; {anew}", sys.stderr)
+    dropped = [what for what in found if what.startswith("dropped_")]
+    return _named({what: found[what] for what in (*official.names, *dropped)}, nothing_bad)
+
+
+def _changed(folder: Path) -> int:
+    """When anything in a folder was last written, replaced or removed, in nanoseconds; unpacking does not set this back."""
+    return max(
+        os.lstat(path).st_ctime_ns
+        for top, _, names in os.walk(folder)
+        for path in (top, *(f"{top}/{name}" for name in names))
+    )
 
 
 def _refuse_foreign(out: Path, stem: str) -> None:
@@ -106,8 +154,9 @@ def _staging(out: Path) -> Iterator[Path]:
         _clear_half_written(folder)
         if isinstance(error, KeyboardInterrupt):
             done = len([*folder.glob(shards.SIDECARS)])
-            kept = f"{done} {'shard is' if done == 1 else 'shards are'} finished"
-            raise KeyboardInterrupt(f"{out}: stopped, {kept}; the same command goes on from there") from None
+            kept = f"{done} {'shard is' if done == 1 else 'shards are'} finished; the same command goes on from there"
+            said = kept if folder.exists() else "nothing is kept; the same command begins anew"
+            raise KeyboardInterrupt(f"{out}: stopped, {said}") from None
         if isinstance(error, (OSError, sqlite3.Error)):
             raise UserError(f"{out}: not prepared ({error}); mend that and give the same command again") from error
         raise

@@ -1,11 +1,10 @@
 """From Arrow files to examples: what every reader shares."""
 
-import json
 import mmap
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from hashlib import sha256
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -44,15 +43,18 @@ class Reader(torch.utils.data.Dataset):
     """Texts about pictures: a row of an Arrow file holds one picture (a few images) and a list of texts.
 
     data_dir: folder of the files.  splits: names of splits, read one after the other: the shards that the manifest lists
-    under that name, or `{split}.arrow`.
+    under that name, or `{split}.arrow`; or of subsets, which the manifest says the texts of.
     images: "shuffled" gives every picture's texts another picture, by a fixed derangement that follows from `seed`: a
     control that can only use the text.
     image_cache_bytes: transformed images kept in memory, in each process that reads.
+    fraction: the share of the pictures to read, with all of their texts; which ones follows from `fraction_seed`, and those
+    of a smaller share are among those of a larger one.
     features: set it to have stored features in the place of pixels, and beside token ids.
 
-    `dataset[i]`, or `dataset[i, seed]` with the seed of the augmentation, is a dict of text i: `id` (int), `text_ids`
-    (list), each of `image_columns` (uint8 (3, h, w)), and what `about` adds.  With features, `text_features` (T, width)
-    beside the ids, and `{column}_features` (N, width) instead of an image.
+    `dataset[i]`, or `dataset[i, seed]` with the seed of the augmentation, is a dict of the i-th text that is read: `id`
+    (int: its place among all texts of the files, the same in a subset as in the whole), `text_ids` (list), each of
+    `image_columns` (uint8 (3, h, w)), and what `about` adds.  With features, `text_features` (T, width) beside the ids,
+    and `{column}_features` (N, width) instead of an image.
     Where an image cannot be decoded it is `{"bad": message}`.
 
     Files are memory-mapped and opened anew in each process.  What needs a pass over them, token ids among it, is an index
@@ -76,44 +78,53 @@ class Reader(torch.utils.data.Dataset):
         images: Literal["true", "shuffled"] = "true",
         seed: int = 0,
         image_cache_bytes: int = 2**27,
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
     ):
         if images not in ("true", "shuffled"):
             raise UserError(f"images={images!r}: use true or shuffled")
+        if isinstance(splits, str):
+            raise UserError(f"{splits}: name splits in a list, [{splits}]")
         self.data_dir, self.splits = Path(data_dir), list(splits)
         self.tokenizer, self.transform = tokenizer, transform
         self.image_cache_bytes = image_cache_bytes
         self.features: Features | None = None
-        self._paths, listed = self._files()
+        found = [manifest.find(self.data_dir, self._manifest, split) for split in self.splits]
+        self._paths = [path for split in found for path in split.files]
         self.__dict__ |= self._closed()
 
         rows = [table.num_rows for table in self._tables()]
-        for path, found, expected in zip(self._paths, rows, listed, strict=True):
-            if expected not in (None, found):
-                raise UserError(f"{path}: {found} rows, {MANIFEST} says {expected}; run `vltune prepare` again")
+        for path, have, said in zip(self._paths, rows, chain.from_iterable(split.rows for split in found), strict=True):
+            if said not in (None, have):
+                raise UserError(f"{path}: {have} rows, {MANIFEST} says {said}; run `vltune prepare` again")
         self._first_row = np.cumsum([0, *rows])
         kind = f"{type(self).__module__}.{type(self).__qualname__}"
         self._index = open_index(self._paths, kind, self._indexed)
+        self._texts, self._rows = self._read(found)
+        if fraction < 1:
+            self._texts, self._rows = self._part(fraction, fraction_seed)
         if not len(self):
             raise UserError(f"{self.data_dir}: {self.splits} hold no {self.text_column}; run `vltune prepare` again")
         self._tokens = open_index(self._paths, f"{kind} {tokenizer.fingerprint}", self._tokenised)
         self._picture = _derangement(self.pictures(), seed) if images == "shuffled" else range(self.pictures())
 
     def __len__(self) -> int:
-        return len(self._index["row"])
+        return len(self._texts)
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = index if isinstance(index, tuple) else (index, None)
-        seen = self.seen(int(self._index["row"][index]), seed)
+        text = int(self._texts[index])
+        seen = self.seen(bisect_left(self._rows, int(self._index["row"][text])), seed)
         if "bad" in seen:
             return seen
-        return {"id": index} | seen | self.said(index) | self.about(index, seed)
+        return {"id": text} | seen | self.said(text) | self.about(text, seed)
 
     def index(self, tables: list[pa.Table]) -> dict[str, np.ndarray]:
         """The numbers that `about` looks up, computed once.  UserError where the columns do not belong together."""
         return {}
 
-    def about(self, index: int, seed: int | None) -> dict[str, Any]:
-        """What an example holds besides image and text."""
+    def about(self, text: int, seed: int | None) -> dict[str, Any]:
+        """What an example holds besides image and text.  text: its place among all of the files."""
         return {}
 
     @property
@@ -126,16 +137,15 @@ class Reader(torch.utils.data.Dataset):
         """A hash of what the folder was made of, the same on every machine; of names and sizes without a manifest."""
         if self._manifest:
             return manifest.fingerprint(self._manifest)
-        content = {path.name: path.stat().st_size for path in self.data_dir.glob(self.pattern)}
-        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return manifest.fingerprint_of_files(self.data_dir.glob(self.pattern))
 
     def pictures(self) -> int:
-        """How many there are; `content` and `Features.image` count them from 0."""
-        return int(self._first_row[-1])
+        """How many the texts are about; `content` and `Features.image` count them from 0."""
+        return len(self._rows)
 
     def content(self, picture: int, which: int = 0) -> pa.Buffer:
         """The image as it is stored, memory-mapped.  which: of `image_columns`."""
-        file, row = self._locate(picture)
+        file, row = self._locate(self._rows[picture])
         content = self._tables()[file][self.image_columns[which]][row].as_buffer()
         self._touched += content.size
         if self._touched > RESIDENT_BYTES:
@@ -154,14 +164,14 @@ class Reader(torch.utils.data.Dataset):
     def texts(self) -> Iterator[list[int]]:
         """The token ids of every distinct text, in the order of first occurrence."""
         known = set()
-        for index in range(len(self)):
-            if (key := tuple(self.token_ids(index))) not in known:
+        for text in self._texts:
+            if (key := tuple(self.token_ids(text))) not in known:
                 known.add(key)
                 yield list(key)
 
-    def seen(self, row: int, seed: int | None) -> dict[str, Any]:
-        """Of what a row's texts are about: pixels, or features where there are some; or `{"bad": message}`."""
-        picture, seen = int(self._picture[row]), {}
+    def seen(self, number: int, seed: int | None) -> dict[str, Any]:
+        """Of what the texts of picture `number` are shown: pixels, or features where there are some; or `{"bad": why}`."""
+        picture, seen = int(self._picture[number]), {}
         for which, column in enumerate(self.image_columns):
             features = None if self.features is None else self.features.image(picture, which)
             if features is not None:
@@ -173,20 +183,20 @@ class Reader(torch.utils.data.Dataset):
                 return {"bad": self._bad(picture, which, error)}
         return seen
 
-    def said(self, index: int) -> dict[str, Any]:
+    def said(self, text: int) -> dict[str, Any]:
         """A text: its token ids, and its features where there are some."""
-        ids = self.token_ids(index)
+        ids = self.token_ids(text)
         features = None if self.features is None else self.features.text(ids)
         return {"text_ids": ids} if features is None else {"text_ids": ids, "text_features": features}
 
-    def token_ids(self, index: int) -> list[int]:
-        start, end = self._tokens["first"][index : index + 2]
+    def token_ids(self, text: int) -> list[int]:
+        start, end = self._tokens["first"][text : text + 2]
         return self._tokens["ids"][start:end].tolist()
 
     @property
     def lengths(self) -> np.ndarray:
         """(texts,) how many tokens each has."""
-        return np.diff(self._tokens["first"])
+        return np.diff(self._tokens["first"])[self._texts]
 
     @property
     def example_bytes(self) -> int:
@@ -210,7 +220,8 @@ class Reader(torch.utils.data.Dataset):
     def _tokenised(self) -> dict[str, np.ndarray]:
         kind = np.min_scalar_type(self.tokenizer.size)
         ids, lengths = [np.zeros(0, kind)], [np.zeros(1, int)]
-        with tqdm(desc=f"tokens of {'+'.join(self.splits)}", total=len(self), unit="text", delay=2) as progress:
+        texts = len(self._index["row"])
+        with tqdm(desc=f"tokens of {'+'.join(self.splits)}", total=texts, unit="text", delay=2) as progress:
             for path, table in zip(self._paths, self._tables(), strict=True):
                 for batch in table.select([self.text_column]).to_batches(max_chunksize=1000):
                     texts = self.wordings(pc.list_flatten(batch.column(0)))
@@ -234,7 +245,7 @@ class Reader(torch.utils.data.Dataset):
         return image
 
     def _bad(self, picture: int, which: int, error: Exception) -> str:
-        file, row = self._locate(picture)
+        file, row = self._locate(self._rows[picture])
         where = f"{self._paths[file]} row {row}"
         if self.name_column:
             where += f" {self.name_column} {self._tables()[file][self.name_column][row]}"
@@ -250,15 +261,30 @@ class Reader(torch.utils.data.Dataset):
     def _manifest(self) -> dict | None:
         return manifest.read(self.data_dir)
 
-    def _files(self) -> tuple[list[Path], list[int | None]]:
-        """The files of the splits, and how many rows the manifest says that each has."""
-        listed = (self._manifest or {}).get("splits", {})
-        shards = [
-            (self.data_dir / shard["file"], shard["rows"])
-            for split in self.splits
-            for shard in listed.get(split, [{"file": f"{split}.arrow", "rows": None}])
-        ]
-        return [path for path, _ in shards], [rows for _, rows in shards]
+    def _read(self, splits: Sequence[manifest.Split]) -> tuple[Sequence[int], Sequence[int]]:
+        """Of all texts of the files those that are read, and the rows that they are in; both ascending."""
+        row = self._index["row"]
+        if all(split.texts is None for split in splits):
+            return range(len(row)), range(int(self._first_row[-1]))
+        files = np.cumsum([0, *(len(split.files) for split in splits)])
+        first = self._index["first_text"][self._first_row[files]]
+        texts = []
+        for name, split, start, end in zip(self.splits, splits, first, first[1:], strict=False):
+            chosen = np.arange(end - start) if split.texts is None else np.array(split.texts, int)
+            if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < end - start:
+                raise UserError(
+                    f"{self.data_dir}: {MANIFEST} gives {name} texts that its files lack; run `vltune prepare` again"
+                )
+            texts.append(start + chosen)
+        texts = np.concatenate(texts)
+        return texts, np.unique(row[texts])
+
+    def _part(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same of a share of the pictures: the first ones of an order that does not depend on the share."""
+        texts, rows = np.asarray(self._texts), np.asarray(self._rows)
+        order = np.random.default_rng(seed).permutation(rows)
+        rows = np.sort(order[: max(1, round(fraction * len(order)))])
+        return texts[np.isin(self._index["row"][texts], rows)], rows
 
     def _tables(self) -> list[pa.Table]:
         if self._process != os.getpid():

@@ -34,8 +34,8 @@ class SNLIVE(Reader):
             raise UserError(f"{self.data_dir}: {self.splits} lack a label 0, 1 or 2 for every sentence")
         return {"label": labels.astype(np.uint8)}
 
-    def about(self, index: int, seed: int | None) -> dict[str, Any]:
-        return {"label": int(self._index["label"][index])}
+    def about(self, text: int, seed: int | None) -> dict[str, Any]:
+        return {"label": int(self._index["label"][text])}
 
     def wordings(self, items: pa.Array) -> list[str]:
         return [text and text.strip() for text in pc.list_element(items, 1).to_pylist()]

@@ -42,13 +42,13 @@ class VQAv2(Reader):
             "labelled": published.astype(np.uint8),
         }
 
-    def about(self, index: int, seed: int | None) -> dict[str, Any]:
-        start, end = self._index["first_answer"][index : index + 2]
+    def about(self, text: int, seed: int | None) -> dict[str, Any]:
+        start, end = self._index["first_answer"][text : text + 2]
         return {
-            "id": int(self._index["id"][index]),
+            "id": int(self._index["id"][text]),
             "answer_labels": self._index["label"][start:end].tolist(),
             "answer_scores": self._index["score"][start:end].tolist(),
-            "labelled": bool(self._index["labelled"][index]),
+            "labelled": bool(self._index["labelled"][text]),
         }
 
     @property

@@ -8,12 +8,11 @@ import pyarrow as pa
 
 from vltune.data import preparing
 from vltune.data.entries import Entries
-from vltune.data.official import Official, Row, Sources, either, field, require
+from vltune.data.official import Official, Row, Sources, either, field
 
 SCHEMA = pa.schema(
     {"image": pa.binary(), "caption": pa.list_(pa.string()), "image_id": pa.string(), "split": pa.string()}
 )
-_UNPACK = "unpack caption_datasets.zip of https://cs.stanford.edu/people/karpathy/deepimagesent and the images there"
 
 
 def prepare_f30k(
@@ -55,14 +54,17 @@ class _Karpathy(Official):
     schema = SCHEMA
     names = "images", "captions"
     text_column = "caption"
+    unpack = "unpack caption_datasets.zip of https://cs.stanford.edu/people/karpathy/deepimagesent and the images there"
 
     def __init__(self, raw: Path, stem: str, splits: tuple[str, ...], file: str, folders: list[str]):
         super().__init__(raw, stem, splits)
         self._file, self._folders = either(raw, file, f"karpathy/{file}"), folders
 
     def files(self) -> list[Path]:
-        require(self.raw, [self._file], [self.raw / folder for folder in self._folders], _UNPACK)
         return [self._file]
+
+    def folders(self) -> list[Path]:
+        return [self.raw / folder for folder in self._folders]
 
     def collect(self, sources: Sources, entries: Entries) -> None:
         for where, entry in sources.entries(self._file, "images"):

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from vltune.data import preparing
 from vltune.data.entries import Entries
-from vltune.data.official import Official, Row, Sources, either, field, require
+from vltune.data.official import Official, Row, Sources, either, field
 
 SCHEMA = pa.schema(
     {
@@ -24,7 +24,6 @@ ANSWERS = ("False", "True")  # in the order of the labels
 _SPLITS = ("train", "dev", "test1")
 _SUBSETS = {f"{which}_{split}": split for split in ("dev", "test1") for which in ("balanced", "unbalanced")}
 _SUBSETS_COLUMN = "subsets"  # of the rows that are gathered; it is none of the files' columns
-_UNPACK = "see https://github.com/lil-lab/nlvr/tree/master/nlvr2 for the files and how to ask for the images"
 
 
 def prepare(
@@ -61,16 +60,19 @@ class _NLVR2(Official):
     schema = SCHEMA
     names = "pairs", "statements"
     text_column = "questions"
+    unpack = "see https://github.com/lil-lab/nlvr/tree/master/nlvr2 for the files and how to ask for the images"
 
     def files(self) -> list[Path]:
         data = either(self.raw, "data", "nlvr2/data")
         self._files = {split: data / f"{split}.json" for split in self.splits}
         self._folders = {split: either(self.raw, split, f"images/{split}") for split in ("dev", "test1")}
         self._folders["train"] = either(self.raw, "images/train", "train")
-        require(self.raw, self._files.values(), self._folders.values(), _UNPACK)
         subsets = {name: data / name.partition("_")[0] / f"{name}.json" for name in _SUBSETS}
         self._subset_files = {name: path for name, path in subsets.items() if path.is_file()}
         return [*self._files.values(), *self._subset_files.values()]
+
+    def folders(self) -> list[Path]:
+        return [*self._folders.values()]
 
     def collect(self, sources: Sources, entries: Entries) -> None:
         self._subsets_of: dict[str, list[str]] = {}  # by the identifiers of dev and test1
@@ -100,12 +102,11 @@ class _NLVR2(Official):
         return {f"image_{i}": folder / f"{image}-img{i}.png" for i in range(2)}, others
 
     def last_facts(self, rows: Iterator[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-        subsets: dict[str, dict] = {}
+        subsets = {name: {"of": f"nlvr2_{_SUBSETS[name]}", "texts": []} for name in self._subset_files}
         seen: Counter[str] = Counter()
         for split, row in rows:
             for number, names in enumerate(row[_SUBSETS_COLUMN], seen[split]):
                 for name in names:
-                    subset = subsets.setdefault(f"nlvr2_{name}", {"of": f"nlvr2_{split}", "texts": []})
-                    subset["texts"].append(number)
+                    subsets[name]["texts"].append(number)
             seen[split] += len(row["questions"])
-        return {"subsets": subsets} if subsets else {}
+        return {"subsets": {f"nlvr2_{name}": subset for name, subset in subsets.items()}} if subsets else {}

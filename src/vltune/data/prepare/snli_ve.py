@@ -8,13 +8,12 @@ import pyarrow as pa
 
 from vltune.data import preparing
 from vltune.data.entries import Entries
-from vltune.data.official import Official, Row, Sources, either, field, require
+from vltune.data.official import Official, Row, Sources, either, field
 
 LABELS = ("contradiction", "neutral", "entailment")
 SCHEMA = pa.schema({"image": pa.binary(), "sentences": pa.list_(pa.list_(pa.string())), "labels": pa.list_(pa.int64())})
 _SPLITS = ("train", "dev", "test")
 _UNDECIDED = "-"  # the annotators found no majority
-_UNPACK = "unpack the sentences from https://github.com/necla-ml/SNLI-VE and Flickr30K's images into flickr30k-images/"
 
 
 def prepare(
@@ -46,12 +45,17 @@ class _SNLIVE(Official):
     schema = SCHEMA
     names = "images", "sentences"
     text_column = "sentences"
+    unpack = (
+        "unpack the sentences from https://github.com/necla-ml/SNLI-VE and Flickr30K's images into flickr30k-images/"
+    )
 
     def files(self) -> list[Path]:
         self._files = {split: self.raw / f"snli_ve_{split}.jsonl" for split in self.splits}
         self._folder = either(self.raw, "flickr30k-images", "flickr30k_images", "Flickr30K/images")
-        require(self.raw, self._files.values(), [self._folder], _UNPACK)
         return [*self._files.values()]
+
+    def folders(self) -> list[Path]:
+        return [self._folder]
 
     def collect(self, sources: Sources, entries: Entries) -> None:
         self._undecided = dict.fromkeys(self.splits, 0)

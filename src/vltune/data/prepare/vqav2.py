@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vltune.data import manifest, preparing
 from vltune.data.entries import Entries
-from vltune.data.official import Official, Row, Sources, field, require
+from vltune.data.official import Official, Row, Sources, field
 from vltune.metrics.vqa import normalise, soft_score
 
 SCHEMA = pa.schema(
@@ -35,7 +35,6 @@ _SPLITS = {
 }
 _TRAINING = ("train", "val")
 _HELD_OUT = 1000  # val images that ViLT keeps out of training
-_UNPACK = "unpack them there from https://visualqa.org/download.html"
 
 
 def prepare(
@@ -91,6 +90,7 @@ class _VQAv2(Official):
     names = "images", "questions"
     text_column = "questions"
     by_image = True
+    unpack = "unpack them there from https://visualqa.org/download.html"
 
     def __init__(self, raw: Path, min_answer_count: int):
         super().__init__(raw, "vqav2", _SPLITS)
@@ -108,9 +108,10 @@ class _VQAv2(Official):
         self._questions = {
             split: self.raw / f"v2_OpenEnded_mscoco_{subtype}_questions.json" for split, (subtype, _) in _SPLITS.items()
         }
-        files = [*self._questions.values(), *named.values()]
-        require(self.raw, files, sorted({self.raw / folder for _, folder in _SPLITS.values()}), _UNPACK)
-        return files
+        return [*self._questions.values(), *named.values()]
+
+    def folders(self) -> list[Path]:
+        return sorted({self.raw / folder for _, folder in _SPLITS.values()})
 
     def collect(self, sources: Sources, entries: Entries) -> None:
         common: Counter[str] = Counter()
