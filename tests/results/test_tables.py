@@ -3,12 +3,15 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fabricated import Root
+from predicted import predicted
 from rich.console import Console
 
 from vltune.errors import UserError
-from vltune.results import FORMATS, render, report, tables
+from vltune.results import FORMATS, render, report, statistics, tables
+from vltune.results.tables import ALIKE, SAME, UNTESTED, cells
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
 
@@ -51,6 +54,23 @@ def cost(root, method, as_published, measured, hash="cccccccc", config=None, **f
     )
 
 
+def answer(root, method, right, seed=0, task="nlvr2", **fields):
+    """A run whose answers are right (1) or wrong (0) as told, and its predictions."""
+    file = root.add(task=task, method=method, seed=seed, metrics=scored(accuracy=100 * float(np.mean(right))), **fields)
+    return predicted(file.with_suffix(".parquet"), [("test", i, "True", float(r)) for i, r in enumerate(right)])
+
+
+def marks(table, column="nlvr2"):
+    return {row.label: row.cells[column].mark for row in table.rows if row.cells[column].mean is not None}
+
+
+def answers(share, examples=800, seed=0):
+    """So many right ones, at random."""
+    right = np.zeros(examples)
+    right[np.random.default_rng(seed).permutation(examples)[: round(share * examples)]] = 1
+    return right
+
+
 @pytest.mark.parametrize("name", tables.names())
 def test_every_definition_builds_without_records(root, name):
     table = tables.build(name, root.folder)
@@ -69,10 +89,10 @@ def test_mean_sample_deviation_and_seeds(root):
     cell = rows(table, "apt")[0].cells["vqa"]
     assert (cell.mean, cell.std, cell.n) == (50.0, None, 1)
     markdown = render.markdown(table)
-    assert "| lora | 62.00 ± 2.00 (3) | — | — | — | — | — | 4.10 |" in markdown
-    assert "| apt | 50.00 (1) |" in markdown
-    assert "| adapter | — | — |" in markdown
-    assert "| apt | 50.00 (1) | — | — | — | — | — | 4.10 |" in markdown, "no mean of four where one is missing"
+    nothing = "not run | not run | not run | not run"
+    assert f"| lora | 62.00 ± 2.00 (3) | {nothing} | — | 4.10 |" in markdown
+    assert f"| apt | 50.00 (1) | {nothing} | — | 4.10 |" in markdown, "no mean of four where one is missing"
+    assert f"| adapter | not run | {nothing} | — | — |" in markdown
 
 
 def test_other_backbones_and_experiments_stay_out(root):
@@ -211,7 +231,7 @@ def test_meter_has_the_default_deep_prompt_in_its_row_and_the_other_in_a_note(ro
     root.add(67.0, config={"method": {"roles": ["cross_memory"]}}, additional_macs=None, **run)
     more = tables.build("meter", root.folder)
     assert len(rows(more, "deep_prompt")) == 2
-    assert more.notes == table.notes
+    assert more.notes[: len(table.notes)] == table.notes
 
 
 def test_notes_need_every_number_that_they_name(root):
@@ -238,9 +258,9 @@ def test_published_ours_and_difference(root):
     assert cell.published == 70.94
     assert cell.difference == pytest.approx(-0.44)
     markdown = render.markdown(table)
-    assert "| 70.94 / 70.50 ± 0.71 (2) / -0.44 |" in markdown
+    assert "| 70.94 / 70.50 ± 0.71 (2) / -0.44 within |" in markdown
     assert "| 1.92 / 1.92 / +0.00 |" in markdown
-    assert "| 71.26 / — / — |" in markdown, "full tuning is published and was not run here"
+    assert "| 71.26 / not run / — |" in markdown, "full tuning is published and was not run here"
     assert "README of DoubtedSteam/APT" in markdown
     for width in (80, 120):
         assert max(map(len, shown(table, width).splitlines())) <= width
@@ -370,3 +390,276 @@ def test_the_published_tables_are_whole():
         scores = ("vqa_test_dev", "nlvr2_test_p", "f30k_ir_r1", "f30k_tr_r1")
         for row in paper["rows"].values():
             assert sum(row[score] for score in scores) / 4 == pytest.approx(row["avg"], abs=0.011)
+
+
+def test_marks_of_scores_that_cannot_be_told_from_the_best(root):
+    easy = answers(0.8)
+    for seed in range(3):
+        own = np.random.default_rng(seed)
+        for method, lost, gained in (
+            ("full", 0, 0),
+            ("lora", 8, 4),
+            ("apt", 160, 0),
+            ("adapter", (0, 60, 140)[seed], 0),
+        ):
+            right = easy.copy()
+            right[own.choice(np.flatnonzero(easy), lost, replace=False)] = 0
+            right[own.choice(np.flatnonzero(easy == 0), gained, replace=False)] = 1
+            answer(root, method, right, seed)
+        answer(root, "question_only", np.ones(800), seed)
+    table = tables.build("vilt_mini", root.folder)
+    assert marks(table) == {"full": "", "lora": SAME, "apt": "", "adapter": ALIKE, "question_only": ""}
+    best = [row.label for row in table.rows if row.cells["nlvr2"].best]
+    assert best == ["full"], "a control is no method"
+    found = {row.label: row.cells["nlvr2"] for row in table.rows}
+    assert found["lora"].p_examples > 0.05
+    assert max(found["apt"].p_examples, found["apt"].p_seeds) < 0.05
+    assert found["adapter"].p_examples < 0.05 < found["adapter"].p_seeds
+    assert found["question_only"].p_examples is None
+
+    markdown = render.markdown(table)
+    assert "| full | not run | **80.00 ± 0.00 (3)** |" in markdown
+    assert f"| lora | not run | 79.50 ± 0.00 (3) {SAME} |" in markdown
+    assert f"{SAME}: not distinguishable" in markdown
+    assert f"{ALIKE}: by these examples" in markdown
+    assert UNTESTED + ":" not in markdown
+    latex = render.latex(table)
+    assert r"\textbf{80.00 $\pm$ 0.00 (3)}" in latex
+    assert r"(3) $\approx$" in latex
+    assert f"{SAME}" in shown(table)
+    line = next(iter(csv.DictReader(io.StringIO(render.comma_separated(table)))))
+    assert (line["method"], line["nlvr2_best"], line["nlvr2_mark"], line["nlvr2_low"]) == ("full", "True", "", "80.0")
+
+
+def test_one_seed_tells_models_apart_and_no_methods(root):
+    answer(root, "full", answers(0.9))
+    answer(root, "lora", answers(0.5))
+    answer(root, "apt", answers(0.89, seed=1))
+    table = tables.build("vilt_mini", root.folder)
+    assert marks(table) == {"full": "", "lora": ALIKE, "apt": SAME}
+    (row,) = rows(table, "lora")
+    assert row.cells["nlvr2"].p_examples < 1e-6
+    assert row.cells["nlvr2"].p_seeds is None
+
+
+def test_p_is_corrected_for_the_comparisons_of_the_column(root):
+    best, other = answers(0.6, seed=1), answers(0.53, seed=2)
+    answer(root, "full", best, task="snli_ve")
+    answer(root, "lora", other, task="snli_ve")
+    alone = rows(tables.build("vilt_mini", root.folder), "lora")[0].cells["snli_ve"].p_examples
+    units = (best - other).astype(int)
+    units = np.bincount(np.arange(800) // 12, units).astype(int)
+    assert alone == pytest.approx(statistics.mcnemar(units)), "twelve examples share images and texts"
+    for method in ("apt", "adapter"):
+        answer(root, method, best, task="snli_ve")
+    three = rows(tables.build("vilt_mini", root.folder), "lora")[0].cells["snli_ve"].p_examples
+    assert three == pytest.approx(3 * alone)
+
+
+def test_a_score_without_its_predictions_is_not_tested(root):
+    answer(root, "full", answers(0.9))
+    answer(root, "lora", answers(0.5))
+    answer(root, "apt", answers(0.5)).unlink()
+    table = tables.build("vilt_mini", root.folder)
+    assert marks(table) == {"full": "", "lora": ALIKE, "apt": UNTESTED}
+    (note,) = (note for note in table.notes if "not tested" in note)
+    file = "records/vilt_mini/nlvr2-shapes/apt-0a1b2c3d-seed0.parquet"
+    assert note == f"Rows not tested against their column's best: NLVR2, % 1 of 2 ({file}: no predictions there)."
+    assert f"{UNTESTED}: not tested" in render.markdown(table)
+
+    answer(root, "full", answers(0.9)).unlink()
+    table = tables.build("vilt_mini", root.folder)
+    assert set(marks(table).values()) == {""}, "no best without a test against it"
+    assert "**" not in render.markdown(table)
+    assert any("NLVR2, % 2 of 2" in note for note in table.notes)
+
+
+def test_predictions_of_something_else_are_no_test(root):
+    answer(root, "full", answers(0.9))
+    answer(root, "lora", answers(0.5, examples=400))
+    file = answer(root, "apt", answers(0.5))
+    predicted(file, [("test", i, "True", 1.0) for i in range(800)])
+    table = tables.build("vilt_mini", root.folder)
+    assert set(marks(table).values()) == {""}
+    (note,) = (note for note in table.notes if "not tested" in note)
+    assert "2 of 2 (lora: seed 0 has other examples than the best)" in note
+    answer(root, "lora", answers(0.5))
+    (note,) = (note for note in tables.build("vilt_mini", root.folder).notes if "not tested" in note)
+    assert (
+        "1 of 2 (records/vilt_mini/nlvr2-shapes/apt-0a1b2c3d-seed0.json: its predictions give 100.00, not its" in note
+    )
+
+
+def test_a_mean_is_tested_by_the_examples_of_all_its_parts(root):
+    for method, share in (("full", 0.9), ("lora", 0.4), ("apt", 0.9)):
+        for seed in range(2):
+            right = answers(share, 240, seed=(method == "apt") + seed)
+            answer(root, method, right, seed)
+            file = root.add(float(100 * right.mean()), method=method, seed=seed)
+            predicted(file.with_suffix(".parquet"), [("test", 1000 * i, "two", r) for i, r in enumerate(right)])
+            recalls = scored(ir_r1=float(100 * right.mean()), tr_r1=float(100 * right[:100].mean()))
+            file = root.add(method=method, seed=seed, task="retrieval", metrics=recalls)
+            ways = [("test", i, "image 1", r or 0.5) for i, r in enumerate(right)]
+            ways += [("test", i, "caption 1", r or 0.5) for i, r in enumerate(right[:100])]
+            predicted(file.with_suffix(".parquet"), ways)
+    table = tables.build("vilt_mini", root.folder)
+    found = {row.label: row.cells["avg"] for row in table.rows}
+    assert found["full"].best != found["apt"].best
+    assert {found["full"].mark, found["apt"].mark} == {"", SAME}
+    assert found["lora"].mark == ""
+    assert found["lora"].p_seeds < 0.05
+    assert found["lora"].p_examples < 0.001
+
+
+def test_the_published_number_beside_our_interval(root):
+    publish(root)
+    for method, scores in (("apt", (70.0, 71.0)), ("lora", (60.0, 60.2, 60.4)), ("full", (71.0,))):
+        for seed, score in enumerate(scores):
+            root.add(score, backbone="vilt", dataset="vqav2", seed=seed, method=method)
+    table = tables.build("vilt", root.folder)
+    found = {row.label: row.cells["vqa_test_dev"] for row in table.rows}
+    assert found["lora"].interval == pytest.approx((59.703, 60.697), abs=1e-3)
+    assert (found["apt"].agrees, found["lora"].agrees, found["full"].agrees) == (True, False, None)
+    markdown = render.markdown(table)
+    assert "/ -0.44 within |" in markdown
+    assert "/ -8.24 outside |" in markdown
+    assert "/ -0.26 |" in markdown, "one seed has no interval"
+    assert "it is of one run" in markdown
+    assert "verdict" in shown(table, 120)
+
+
+def test_reasons_and_commands_of_missing_runs(root):
+    for seed in range(3):
+        root.add(60.0, seed=seed)
+    root.add(60.0, method="apt", seed=1)
+    root.fail("Traceback:\ntorch.OutOfMemoryError: CUDA out of memory. Tried", method="adapter")
+    root.fail(None, "running", method="adapter", task="snli_ve")
+    root.add(20.0, method="question_only")
+    table = tables.build("vilt_mini", root.folder)
+    (row,) = rows(table, "adapter")
+    assert (row.cells["vqa"].reason, row.cells["snli_ve"].reason) == ("failed: OutOfMemoryError", "running")
+    assert row.cells["nlvr2"].reason == "not run"
+    assert "| adapter | failed: OutOfMemoryError | not run |" in render.markdown(table)
+    (control,) = rows(table, "question_only")
+    assert control.cells["nlvr2"].reason == "", "it runs where it says something"
+    run = "python run.py -m backbone=vilt_mini task"
+    others = "full,classifier_only,shallow_prompt,deep_prompt"
+    assert table.missing == (
+        f"{run}=vqa dataset=shapes method={others},adapter,scaled_pa seed=0,1,2",
+        f"{run}=vqa dataset=shapes method=apt seed=0,2",
+        *(
+            f"{run}={task} dataset=shapes method={others},lora,adapter,scaled_pa,apt seed=0,1,2"
+            for task in ("nlvr2", "retrieval", "snli_ve")
+        ),
+    )
+    assert f"- `{table.missing[1]}`" in render.markdown(table)
+
+
+def test_commands_name_the_settings_of_a_configuration(root):
+    for lr, hash_, seeds in ((1e-3, "0a1b2c3d", (0, 1, 2)), (1e-2, "ffffffff", (0, 1))):
+        for seed in seeds:
+            root.add(60.0, seed=seed, hash=hash_, config={"engine": {"lr": lr, "name": "a b"}})
+    lines = [line for line in tables.build("vilt_mini", root.folder).missing if "method=lora " in line]
+    assert lines == ["python run.py backbone=vilt_mini task=vqa dataset=shapes method=lora seed=2 engine.lr=0.01"]
+    root.add(60.0, hash="eeeeeeee", config={"engine": {"lr": 1, "name": None, "a": 1, "b": 2}})
+    lines = [line for line in tables.build("vilt_mini", root.folder).missing if "method=lora seed=1,2" in line]
+    file = "records/vilt_mini/vqa-shapes/lora-eeeeeeee-seed0.json"
+    assert lines[0].endswith(f"method=lora seed=1,2 # with the settings of {file}")
+
+
+def test_a_run_whose_truth_is_not_published_is_not_scored(root):
+    root.add(backbone="vilt", dataset="vqav2", metrics={"val": {"vqa_score": 70.0}, "test": None})
+    (row,) = rows(tables.build("vilt", root.folder), "lora")
+    assert row.cells["vqa_test_dev"].reason == "not scored"
+    assert row.cells["vqa_val"].mean == 70.0
+
+
+def cautious(root, name="vilt_mini"):
+    return [note for note in tables.build(name, root.folder).notes if "care" in note or "Not comparable" in note]
+
+
+def test_rows_that_trained_or_selected_otherwise_are_named(root):
+    protocol = {"select": "last", "evaluate": ["val", "test"], "max_steps": 1000}
+    for method, dataset in (("full", {}), ("lora", {"train_fraction": 1.0}), ("apt", {})):
+        config = {"engine": protocol | {"eval_examples": None}, "dataset": dataset}
+        root.add(60.0, method=method, config=config)
+    assert cautious(root) == [], "what older records do not tell is what it was then"
+    root.add(60.0, method="adapter", config={"engine": protocol | {"select": "best"}})
+    (note,) = cautious(root)
+    assert "Not comparable within VQA, %: the rows differ in engine.select" in note
+    assert "(last: the others; best: adapter)" in note
+    root.add(60.0, method="apt", config={"engine": protocol | {"eval_examples": 100}}, hash="ffffffff")
+    assert any("engine.eval_examples" in note and "100: apt (" in note for note in cautious(root))
+
+
+def test_mixed_machines_precisions_and_code_are_named(root):
+    def add(method, commit="a" * 40, dirty=False, precision="32-true", **hardware):
+        provenance = {"commit": commit, "dirty": dirty, "packages": {}, "precision": precision}
+        provenance |= {"started": "2025-01-01T00:00:00+00:00", "seconds": 1.0}
+        root.add(60.0, method=method, provenance=provenance | {"hardware": {"cpu": "EPYC", "cores": 2} | hardware})
+
+    add("full")
+    add("lora")
+    assert cautious(root) == []
+    add("apt", "b" * 40, True, "bf16-mixed", gpus=["H100", "H100"])
+    machines, precisions, commits, changed = cautious(root)
+    assert machines.startswith("Compare with care: records of 2 machines; times and memory compare within one alone: ")
+    assert machines.endswith("EPYC, 2 cores (2), EPYC, 2 cores, 2 x H100 (1).")
+    assert precisions.endswith("32-true (2), bf16-mixed (1).")
+    assert commits.endswith("aaaaaaaa (2), bbbbbbbb (1).")
+    assert changed.endswith("1 of 3 records are of code that no commit holds: apt-0a1b2c3d-seed0.")
+
+
+def test_trials_behind_the_scores(root):
+    for method in ("lora", "apt"):
+        root.add(60.0, method=method, config={"engine": {"lr": 3e-3}})
+    unknown = "How the learning rates were chosen is not on record here"
+    assert any(note.startswith(unknown) for note in tables.build("vilt_mini", root.folder).notes)
+    (root.folder / "learning_rates").mkdir()
+    search = Root(root.folder / "learning_rates")
+    rates = {"11111111": 1e-3, "22222222": 3e-3, "33333333": 1e-2}
+    for method in ("lora", "apt"):
+        for hash_, lr in rates.items():
+            search.add(50.0, method=method, hash=hash_, config={"engine": {"lr": lr}})
+    search.add(50.0, backbone="meter_mini", hash="44444444")
+    search.fail(method="lora", hash="55555555")
+    table = tables.build("vilt_mini", root.folder)
+    told = "Each method's learning rate was chosen among 3, tried on vqa-shapes (learning_rates/), for all columns."
+    assert told in table.notes
+    assert rows(table, "lora")[0].trials == 3
+    lines = csv.DictReader(io.StringIO(render.comma_separated(table)))
+    assert {line["method"]: line["trials"] for line in lines}["apt"] == "3"
+
+    search.add(50.0, method="apt", hash="66666666", config={"engine": {"lr": 1.0}})
+    assert cautious(root) == [
+        "Compare with care: not the same number of learning rates was tried on vqa-shapes: lora 3, apt 4."
+    ]
+    root.add(60.0, method="lora", config={"engine": {"lr": 0.5}})
+    assert any(
+        "lora ran with learning rate 0.5, which is none of those tried for it" in note for note in cautious(root)
+    )
+
+
+@pytest.mark.parametrize(
+    ("percent", "millions", "published"),
+    [
+        (79.32, 0.0, 0.79),
+        (88.48, 0.46, 0.87),
+        (71.70, 2.38, 0.65),
+        (53.36, 6.18, 0.43),
+        (49.2, 12.6, 0.35),
+        (85.4, 28.34, 0.48),
+    ],
+)
+def test_ppt_is_v_petl_benchs(percent, millions, published):
+    assert cells.ppt(percent / 100, 1e6 * millions) == pytest.approx(published, abs=0.006)
+
+
+def test_ppt_of_a_row(root):
+    root.add(60.0, method_params=10_000_000)
+    root.add(70.0, method_params=10_000_000, seed=1)
+    cell = rows(tables.build("vilt_mini", root.folder), "lora")[0].cells["ppt"]
+    assert cell.mean == pytest.approx(0.65 * 0.74006, abs=1e-5)
+    assert (cell.n, cell.mark, cell.best) == (2, "", False)
+    root.add(60.0, method="apt", method_params=None)
+    assert rows(tables.build("vilt_mini", root.folder), "apt")[0].cells["ppt"].mean is None

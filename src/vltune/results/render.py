@@ -8,27 +8,31 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vltune.results.tables import METHODS, TYPED, Cell, Column, Table
+from vltune.results.tables import ALIKE, METHODS, SAME, TYPED, UNTESTED, Cell, Column, Table
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 NOTHING = "—"
+WITHIN, OUTSIDE = "within", "outside"
+"""Whether the published number lies in our interval."""
+_TESTED = ("low", "high", "best", "mark", "p_examples", "p_seeds", "agrees", "reason")
 _MARKDOWN = str.maketrans({"|": r"\|"})
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", NOTHING: "---"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", TYPED: r"$^\dagger$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", TYPED: r"$^\dagger$", ALIKE: r"$\approx$"}
 )
 
 
 def markdown(table: Table) -> str:
     """A GitHub-flavoured table under its title, with notes and unfinished runs below."""
-    header = ["method", *(column.title for column in table.columns)]
-    lines = [f"| {' | '.join(text.translate(_MARKDOWN) for text in texts)} |" for texts in (header, *_body(table))]
+    header = [_markdown(text) for text in ("method", *(column.title for column in table.columns))]
+    body = _body(table, table.columns, _markdown, "**{}**".format)
+    lines = [f"| {' | '.join(texts)} |" for texts in (header, *body)]
     lines.insert(1, f"|---|{'---:|' * len(table.columns)}")
-    parts = [f"# {table.title}", "\n".join(lines), "\n".join(f"- {note}" for note in (_legend(table), *table.notes))]
-    for heading, items in _below(table):
+    parts = [f"# {table.title}", "\n".join(lines), "\n".join(f"- {note}" for note in (legend(table), *table.notes))]
+    for heading, items in below(table):
         quoted = (item.replace("`", "'") for item in items)
         parts += [f"{heading}:", "\n".join(f"- `{item}`" for item in quoted)]
     return "\n\n".join(parts) + "\n"
@@ -37,9 +41,10 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """The essential columns over the whole width of a page; needs the packages booktabs and graphicx."""
     columns = _essential(table)
-    header = ["method", *(column.short or column.title for column in columns)]
-    head, *rows = (rf"{' & '.join(map(_tex, texts))} \\" for texts in (header, *_body(table, columns)))
-    below = [f"{heading}: {'; '.join(items)}." for heading, items in _below(table)]
+    header = [_tex(text) for text in ("method", *(column.name for column in columns))]
+    body = _body(table, columns, _tex, r"\textbf{{{}}}".format)
+    head, *rows = (rf"{' & '.join(texts)} \\" for texts in (header, *body))
+    named = [f"{heading}: {'; '.join(items)}." for heading, items in below(table)]
     return "\n".join(
         [
             r"% \usepackage{booktabs,graphicx}",
@@ -56,7 +61,7 @@ def latex(table: Table) -> str:
             r"\bottomrule",
             r"\end{tabular}}",
             "",
-            rf"\footnotesize {_tex(' '.join([_legend(table), *table.notes, *below]))}",
+            rf"\footnotesize {_tex(' '.join([legend(table), *table.notes, *named]))}",
             r"\end{table*}",
             "",
         ]
@@ -66,19 +71,21 @@ def latex(table: Table) -> str:
 def comma_separated(table: Table) -> str:
     """One line per row: unrounded numbers in the columns' units, an empty field where there is none.
 
-    A column in which a person typed has one field more, of how many seeds."""
-    fields = [
-        (column.key, field)
-        for column in table.columns
-        for field in ("mean", "std", "n", "published", "difference", "typed")
-        if field != "typed" or any(row.cells[column.key].typed for row in table.rows)
-    ]
+    A column in which a person typed has one field more, of how many seeds; a score has its 95 % interval and what the tests
+    against the column's best gave."""
+    fields = []
+    for column in table.columns:
+        fields += [(column.key, field) for field in ("mean", "std", "n", "published", "difference")]
+        if any(row.cells[column.key].typed for row in table.rows):
+            fields.append((column.key, "typed"))
+        if column.is_score and not column.ppt:
+            fields += [(column.key, field) for field in _TESTED]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", "method", "label", "hash", *(f"{key}_{field}" for key, field in fields)])
+    writer.writerow(["table", "method", "label", "hash", "trials", *(f"{key}_{field}" for key, field in fields)])
     for row in table.rows:
-        numbers = [getattr(row.cells[key], field) for key, field in fields]
-        writer.writerow([table.name, row.method, row.label, "+".join(row.hashes), *numbers])
+        numbers = [_field(row.cells[key], field) for key, field in fields]
+        writer.writerow([table.name, row.method, row.label, "+".join(row.hashes), row.trials, *numbers])
     return text.getvalue()
 
 
@@ -101,22 +108,25 @@ def terminal(table: Table) -> Group:
     if compares:
         grid.add_column("", no_wrap=True)
     for column in columns:
-        grid.add_column(Text(column.short or column.title), justify="right", overflow="fold")
+        grid.add_column(Text(column.name), justify="right", overflow="fold")
     for row in table.rows:
         cells = [(column, row.cells[column.key]) for column in columns]
-        lines = {"ours": [_ours(*pair) for pair in cells]}
+        own = [Text(ours(*pair), style="bold underline" if pair[1].best else "") for pair in cells]
+        lines: dict[str, list[Text | str]] = {"ours": own}
         if any(cell.published is not None for _, cell in cells):
-            lines = {"published": [_number(column, cell.published) for column, cell in cells]} | lines
+            lines = {"published": [number(column, cell.published) for column, cell in cells]} | lines
         if any(cell.difference is not None for _, cell in cells):
-            lines["difference"] = [_difference(*pair) for pair in cells]
+            lines["difference"] = [difference(*pair) for pair in cells]
+        if any(cell.agrees is not None for _, cell in cells):
+            lines["verdict"] = [verdict(cell) or NOTHING for _, cell in cells]
         for index, (name, texts) in enumerate(lines.items()):
             label = row.label if index == 0 else ""
             style = "bold" if compares and name == "ours" else ""
             grid.add_row(Text(label), *([name] if compares else []), *texts, style=style)
         if compares:
             grid.add_section()
-    texts = [_legend(table), *table.notes]
-    for heading, items in _below(table):
+    texts = [legend(table), *table.notes]
+    for heading, items in below(table):
         texts += ["", f"{heading}:", *items]
     return Group(grid, *map(Text, texts))
 
@@ -125,10 +135,18 @@ def _essential(table: Table) -> list[Column]:
     return [column for column in table.columns if column.essential]
 
 
-def _body(table: Table, columns: Sequence[Column] | None = None) -> list[list[str]]:
+def _body(
+    table: Table, columns: Sequence[Column], escaped: Callable[[str], str], strong: Callable[[str], str]
+) -> list[list[str]]:
     """The texts of each row: its label, then one cell for each column."""
-    columns = table.columns if columns is None else columns
-    return [[row.label, *(_cell(column, row.cells[column.key]) for column in columns)] for row in table.rows]
+    return [
+        [escaped(row.label), *(_cell(column, row.cells[column.key], escaped, strong) for column in columns)]
+        for row in table.rows
+    ]
+
+
+def _markdown(text: str) -> str:
+    return text.translate(_MARKDOWN)
 
 
 def _tex(text: str) -> str:
@@ -136,44 +154,95 @@ def _tex(text: str) -> str:
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text.translate(_LATEX))
 
 
-def _legend(table: Table) -> str:
-    cells = "Cells: published / ours / difference where a number was published. " if _compares(table) else ""
-    return f"{cells}Scores: mean ± standard deviation over seeds (how many); costs: mean; {NOTHING}: not run."
+def legend(table: Table) -> str:
+    cells = [cell for row in table.rows for cell in row.cells.values()]
+    marks = {cell.mark for cell in cells}
+    said = ["Cells: published / ours / difference where a number was published."] if _compares(table) else []
+    said.append(
+        "Scores: mean ± standard deviation over seeds (how many runs); costs: mean;"
+        f" {NOTHING}: not run or not measured."
+    )
+    if any(cell.agrees is not None for cell in cells):
+        said.append(
+            f"{WITHIN}, {OUTSIDE}: whether the published number lies in the 95 % interval of our mean over seeds"
+            " (Student's t); it is of one run, whose own spread is not known."
+        )
+    if any(cell.best for cell in cells):
+        said.append("Bold: the highest of a column.")
+    if SAME in marks:
+        said.append(
+            f"{SAME}: not distinguishable from it by the examples (McNemar for accuracies, paired bootstrap for others)."
+        )
+    if ALIKE in marks:
+        said.append(
+            f"{ALIKE}: by these examples it is, but not once the spread over seeds counts too, or nothing is known of that."
+        )
+    if UNTESTED in marks:
+        said.append(f"{UNTESTED}: not tested.")
+    if any(cell.best for cell in cells):
+        said.append(
+            "Tests at 5 %, corrected for the column's comparisons (Holm); controls take no part (docs/statistics.md)."
+        )
+    return " ".join(said)
 
 
 def _compares(table: Table) -> bool:
     return any(column.published for column in table.columns)
 
 
-def _below(table: Table) -> list[tuple[str, tuple[str, ...]]]:
+def below(table: Table) -> list[tuple[str, tuple[str, ...]]]:
     """What gave no number, and is named for that: (heading, items)."""
-    parts = [("Runs that did not finish", table.unfinished), ("Files that are no valid record", table.broken)]
+    parts = [
+        ("Runs that did not finish", table.unfinished),
+        ("Files that are no valid record", table.broken),
+        (
+            "Missing runs, and what makes them (with results_dir=FOLDER, where the others are not in results)",
+            table.missing,
+        ),
+    ]
     return [(heading, items) for heading, items in parts if items]
 
 
-def _cell(column: Column, cell: Cell) -> str:
+def _cell(column: Column, cell: Cell, escaped: Callable[[str], str], strong: Callable[[str], str]) -> str:
+    own = escaped(ours(column, cell))
+    own = strong(own) if cell.best else own
     if not column.published:
-        return _ours(column, cell)
-    parts = [_number(column, cell.published), _ours(column, cell), _difference(column, cell)]
-    return NOTHING if set(parts) == {NOTHING} else " / ".join(parts)
+        return own
+    published, less = number(column, cell.published), difference(column, cell)
+    if published == own == less == NOTHING:
+        return NOTHING
+    return " / ".join([escaped(published), own, escaped(f"{less} {verdict(cell)}".rstrip())])
 
 
-def _difference(column: Column, cell: Cell) -> str:
+def difference(column: Column, cell: Cell) -> str:
     """In the column's unit, or in percent of the published number where the column says so and that is not zero."""
     if cell.difference is None or not (column.relative and cell.published):
-        return _number(column, cell.difference, "+")
+        return number(column, cell.difference, "+")
     return f"{_rounded(100 * cell.difference / cell.published, 1, '+')} %"
 
 
-def _ours(column: Column, cell: Cell) -> str:
-    mean = _number(column, cell.mean)
+def verdict(cell: Cell) -> str:
+    if cell.agrees is None:
+        return ""
+    return WITHIN if cell.agrees else OUTSIDE
+
+
+def ours(column: Column, cell: Cell) -> str:
+    mean = number(column, cell.mean)
     if cell.mean is None or not column.is_score:
-        return mean
-    mark = TYPED if cell.typed else ""
-    return f"{mean}{mark} ({cell.n})" if cell.std is None else f"{mean}{mark} ± {_number(column, cell.std)} ({cell.n})"
+        return cell.reason or mean
+    spread = "" if cell.std is None else f" ± {number(column, cell.std)}"
+    return f"{mean}{TYPED if cell.typed else ''}{spread} ({cell.n}){cell.mark and f' {cell.mark}'}"
 
 
-def _number(column: Column, value: float | None, sign: str = "") -> str:
+def _field(cell: Cell, name: str) -> float | str | bool | None:
+    """Of a CSV file."""
+    if name in ("low", "high"):
+        return cell.interval and cell.interval[name == "high"]
+    return getattr(cell, name)
+
+
+def number(column: Column, value: float | None, sign: str = "") -> str:
     if value is None:
         return NOTHING
     return _rounded(value, column.digits, sign)

@@ -1,0 +1,138 @@
+"""What makes numbers of a table hard to compare: how runs were trained, selected and scored, where, and by which code."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vltune.results import store
+from vltune.results.tables import cells
+from vltune.results.tables.model import Column, Row
+from vltune.results.tables.rows import Variant
+
+PROTOCOL = {
+    "engine.select": None,
+    "engine.evaluate": None,
+    "engine.eval_examples": None,
+    "engine.epochs": None,
+    "engine.max_steps": None,
+    "engine.batch_size": None,
+    "dataset.train_fraction": 1.0,
+}
+"""Settings that decide what training may use and what is scored, the same for all rows of a column: {field: what it is in
+records that came before it}"""
+
+Searches = dict[str, list[dict]]
+"""{method: the runs in which its learning rate was searched}"""
+
+
+def searches(root: Path, backbone: str) -> Searches:
+    """The finished runs under `root/learning_rates/`; nothing where that is no folder."""
+    folder = Path(root) / "learning_rates"
+    found: Searches = defaultdict(list)
+    for record in store.load(folder, on_broken=lambda error: None) if folder.is_dir() else ():
+        if record["identity"]["backbone"] == backbone and record["status"] == "finished":
+            found[record["identity"]["method"]].append(record)
+    return dict(found)
+
+
+def trials(search: Iterable[dict]) -> int | None:
+    """How many configurations were tried."""
+    return len({record["identity"]["hash"] for record in search}) or None
+
+
+def of(columns: tuple[Column, ...], variants: list[Variant], rows: Iterable[Row], searched: Searches) -> Iterator[str]:
+    """One line for each."""
+    trained = [variant for variant in variants if variant.runs]
+    if trained:
+        yield from _trials([row for row, variant in zip(rows, variants, strict=True) if variant.runs], searched)
+        yield from _rates(trained, searched)
+    yield from _protocols(columns, trained)
+    records = {record["path"]: record for variant in variants for record in variant.records}.values()
+    yield from _provenance(list(records))
+
+
+def _trials(rows: list[Row], searched: Searches) -> Iterator[str]:
+    """How much searching stands behind the scores."""
+    counts = {row.method: row.trials for row in rows}
+    runs = [run for method in counts for run in searched.get(method, ())]
+    where = ", ".join(sorted({store.experiment(run) for run in runs}))
+    if not runs:
+        yield "How the learning rates were chosen is not on record here: how many trials stand behind a score is unknown."
+    elif len(set(counts.values())) == 1:
+        each = next(iter(counts.values()))
+        yield f"Each method's learning rate was chosen among {each}, tried on {where} (learning_rates/), for all columns."
+    else:
+        told = ", ".join(f"{method} {count or 'unknown'}" for method, count in counts.items())
+        yield f"Compare with care: not the same number of learning rates was tried on {where}: {told}."
+
+
+def _rates(variants: list[Variant], searched: Searches) -> Iterator[str]:
+    """Rows whose learning rate is none of those that were tried for their method."""
+    for variant in variants:
+        tried = {cells.value(run, "config.engine.lr") for run in searched.get(variant.method, ())}
+        other = {cells.value(run, "config.engine.lr") for run in variant.runs} - tried - {None}
+        if tried and other:
+            rates = ", ".join(f"{rate:g}" for rate in sorted(other))
+            yield f"Compare with care: {variant.label} ran with learning rate {rates}, which is none of those tried for it."
+
+
+def _protocols(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+    """Columns whose rows were trained, selected or scored otherwise than each other."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for column in columns:
+        if column.is_measured:
+            names[column.experiment].append(column.name)
+    for experiment, of_experiment in names.items():
+        for key, before in PROTOCOL.items():
+            held: dict[str, list[str]] = defaultdict(list)
+            for variant in variants:
+                runs = [run for run in variant.runs if store.experiment(run) == experiment]
+                found = (cells.value(run, f"config.{key}") for run in runs)
+                for text in sorted({_text(before if each is None else each) for each in found}):
+                    held[text].append(variant.label)
+            if len(held) > 1:
+                told = "; ".join(f"{text}: {_labels(labels, held)}" for text, labels in held.items())
+                yield (
+                    f"Not comparable within {', '.join(of_experiment)}: the rows differ in {key}, in how they were"
+                    f" trained, selected or scored ({told})."
+                )
+
+
+def _provenance(records: list[dict]) -> Iterator[str]:
+    told = (
+        ("machines", _machine, "times and memory compare within one alone"),
+        ("precisions", lambda record: record["provenance"]["precision"], "scores, times and memory all depend on it"),
+        ("commits of the code", _commit, "whether the numbers agree across them is not tested here"),
+    )
+    for what, of_record, why in told:
+        counts = Counter(text for record in records if (text := of_record(record)))
+        if len(counts) > 1:
+            each = ", ".join(f"{text} ({count})" for text, count in sorted(counts.items()))
+            yield f"Compare with care: records of {len(counts)} {what}; {why}: {each}."
+    if changed := [Path(record["path"]).stem for record in records if record["provenance"]["dirty"]]:
+        some = f"{', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''}"
+        yield f"Compare with care: {len(changed)} of {len(records)} records are of code that no commit holds: {some}."
+
+
+def _machine(record: dict) -> str:
+    hardware = record["provenance"]["hardware"]
+    gpus = Counter(hardware.get("gpus") or ())
+    cores = f"{hardware['cores']} cores" if hardware.get("cores") else None
+    return ", ".join(filter(None, [hardware.get("cpu"), cores, *(f"{gpus[name]} x {name}" for name in sorted(gpus))]))
+
+
+def _commit(record: dict) -> str | None:
+    commit = record["provenance"]["commit"]
+    return commit and commit[:8]
+
+
+def _labels(labels: list[str], held: dict[str, list[str]]) -> str:
+    """The rows; that they are the others, where they are the most."""
+    return "the others" if len(labels) > 1 and labels is max(held.values(), key=len) else ", ".join(labels)
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,85 @@
+"""The numbers of one row, from its records."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean, stdev
+from typing import Any
+
+from vltune.results import statistics, store
+from vltune.results.tables.model import Cell, Column
+
+PPT_CONSTANT = 1e7
+
+
+def of(columns: tuple[Column, ...], method: str, records: list[dict], published: dict) -> dict[str, Cell]:
+    """{column's key: its cell}"""
+    numbers: dict[str, dict[int, float]] = {}
+    typed: dict[str, set[int]] = {}
+    found = {}
+    for column in columns:
+        key = column.key
+        if column.mean_of:
+            parts = [numbers[part] for part in column.mean_of]
+            seeds = sorted(set.intersection(*map(set, parts)))
+            numbers[key] = {seed: mean(part[seed] for part in parts) for seed in seeds}
+            typed[key] = set.union(*(typed[part] for part in column.mean_of)) & numbers[key].keys()
+        elif column.ppt:
+            parameters = _parameters(column, records)
+            rated = numbers[column.ppt] if parameters is not None else {}
+            numbers[key] = {seed: ppt(score / 100, parameters) for seed, score in rated.items()}
+            typed[key] = typed[column.ppt] & numbers[key].keys()
+        else:
+            numbers[key] = scores(column, method, records)
+            typed[key] = set(_typed(column, records))
+        found[key] = _cell(column, list(numbers[key].values()), published.get(column.published), len(typed[key]))
+    return found
+
+
+def scores(column: Column, method: str, records: list[dict]) -> dict[int, float]:
+    """{seed: number, in the column's unit}; a cost likewise"""
+    return _by_seed(column.experiment, column.field(method), column.scale, records) | _typed(column, records)
+
+
+def value(record: dict, field: str) -> Any:
+    """What a record holds at this dotted key; None where there is nothing."""
+    found = record
+    for key in field.split("."):
+        found = found.get(key) if found is not None else None
+    return found
+
+
+def ppt(score: float, parameters: float) -> float:
+    """V-PETL Bench's performance-parameter trade-off (Xin et al. 2024) of a score from 0 to 1."""
+    return score * math.exp(-math.log10(parameters / PPT_CONSTANT + 1))
+
+
+def _cell(column: Column, values: list[float], published: float | None, typed: int) -> Cell:
+    if not values:
+        return Cell(published=published)
+    deviation = stdev(values) if len(values) > 1 else None
+    interval = statistics.interval(values) if column.is_score else None
+    return Cell(mean(values), deviation, len(values), published, typed, interval)
+
+
+def _parameters(column: Column, records: list[dict]) -> float | None:
+    """Parameters that the method adds or tunes, those of the task left out: the same for every seed."""
+    return next(iter(_by_seed(column.experiment, "cost.method_params", 1.0, records).values()), None)
+
+
+def _typed(column: Column, records: list[dict]) -> dict[int, float]:
+    """{seed: what a person typed}"""
+    return {
+        record["identity"]["seed"]: record["typed"][column.external].value
+        for record in records
+        if column.external in record["typed"]
+    }
+
+
+def _by_seed(experiment: str, field: str, scale: float, records: list[dict]) -> dict[int, float]:
+    found: dict[bool, dict[int, float]] = {False: {}, True: {}}
+    for record in records:
+        if store.experiment(record) == experiment and (number := value(record, field)) is not None:
+            found[store.is_cost(record)][record["identity"]["seed"]] = number / scale
+    # A training run's own cost goes before what `mode=cost` measured in a process of its own.
+    return found[False] or found[True]

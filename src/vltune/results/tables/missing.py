@@ -1,0 +1,106 @@
+"""Cells without a score: why, and the commands that fill them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from textwrap import shorten
+from typing import Any
+
+from vltune.results import store
+from vltune.results.tables.model import CONTROLS, SEEDS, Cell, Column, Row
+from vltune.results.tables.rows import Variant
+
+NOT_RUN = "not run"
+NOT_SCORED = "not scored"
+"""Of a run that finished: the truth is not published, and nobody typed what a server gave."""
+
+
+def unfinished(record: dict) -> str:
+    """One line: status, run, the last line of its error, file."""
+    identity = record["identity"]
+    run = f"{identity['method']} {identity['hash']} on {store.experiment(record)}, seed {identity['seed']}"
+    return f"{record['status']}: {run}: {shorten(_last_line(record), 160)} ({record['path']})"
+
+
+def explained(
+    columns: tuple[Column, ...], variants: list[Variant], rows: list[Row], not_finished: list[dict]
+) -> list[Row]:
+    """The rows with a reason in every empty cell of a task's score.  A control runs only where it says something."""
+    failed = {(record["identity"]["method"], store.experiment(record)): record for record in not_finished}
+
+    def cell(column: Column, variant: Variant, own: Cell) -> Cell:
+        if not column.is_measured or own.mean is not None or variant.method in CONTROLS:
+            return own
+        if _seeds(column.experiment, variant):
+            return replace(own, reason=NOT_SCORED)
+        record = failed.get((variant.method, column.experiment))
+        return replace(own, reason=_short(record) if record else NOT_RUN)
+
+    return [
+        replace(row, cells={column.key: cell(column, variant, row.cells[column.key]) for column in columns})
+        for row, variant in zip(rows, variants, strict=True)
+    ]
+
+
+def commands(backbone: str, columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+    """What makes the runs that lack in the table: of each task the seeds that another row has, and `SEEDS`."""
+    experiments = dict.fromkeys(column.experiment for column in columns if column.is_measured)
+    for experiment in experiments:
+        lacking = _lacking(experiment, variants)
+        for (seeds, settings), methods in lacking.items():
+            task, _, dataset = experiment.partition("-")
+            several = "-m " if len(seeds) > 1 or len(methods) > 1 else ""
+            numbers = ",".join(map(str, seeds))
+            yield (
+                f"python run.py {several}backbone={backbone} task={task} dataset={dataset} method={','.join(methods)}"
+                f" seed={numbers}{settings}"
+            )
+
+
+def _lacking(experiment: str, variants: list[Variant]) -> dict[tuple[tuple[int, ...], str], list[str]]:
+    """{(seeds, settings as a command line has them): the methods that lack these runs}"""
+    by_method: dict[str, list[tuple[Variant, set[int]]]] = defaultdict(list)
+    for variant in variants:
+        if variant.method not in CONTROLS:
+            by_method[variant.method].append((variant, _seeds(experiment, variant)))
+    wanted = set(SEEDS).union(*(seeds for found in by_method.values() for _, seeds in found))
+    lacking = defaultdict(list)
+    for method, found in by_method.items():
+        for variant, seeds in [pair for pair in found if pair[1]] or [(None, set())]:
+            if missing := tuple(sorted(wanted - seeds)):
+                lacking[missing, _settings(variant)].append(method)
+    return lacking
+
+
+def _seeds(experiment: str, variant: Variant) -> set[int]:
+    return {run["identity"]["seed"] for run in variant.runs if store.experiment(run) == experiment}
+
+
+def _settings(variant: Variant | None) -> str:
+    """What tells this configuration from its method's others; the record that holds it, where a command cannot say it."""
+    if variant is None or variant.settings == {}:
+        return ""
+    settings = variant.settings or {}
+    if not settings or any(part.isdigit() for key in settings for part in key.split(".")):
+        return f" # with the settings of {variant.runs[0]['path']}"
+    return "".join(f" {shlex.quote(f'{key}={_value(value)}')}" for key, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    """As Hydra reads it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _last_line(record: dict) -> str:
+    lines = (record["error"] or "").strip().splitlines()
+    return lines[-1] if lines else "no reason recorded"
+
+
+def _short(record: dict) -> str:
+    """For a cell: the status, and the exception's name."""
+    name = _last_line(record).partition(":")[0].rpartition(".")[2] if record["error"] else ""
+    return f"{record['status']}: {shorten(name, 30, placeholder='...')}" if name else record["status"]

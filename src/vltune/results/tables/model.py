@@ -1,0 +1,134 @@
+"""What a table is made of, and what the renderers and the figure show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+METHODS = ("full", "classifier_only", "shallow_prompt", "deep_prompt", "lora", "adapter", "scaled_pa", "apt")
+CONTROLS = ("question_only",)
+"""Rows that are no tuning method: they say what a score is worth.  Last, only where they were run, and never tested."""
+SEEDS = (0, 1, 2)
+"""What each cell should rest on, at least."""
+TYPED = "†"
+"""Stands at what a person typed."""
+SAME = "="
+"""At a score that the tests over examples do not tell from its column's best: these very models may be equally good."""
+ALIKE = "≈"
+"""At one that they tell from it, but not once seeds are taken into account: the methods may be equally good."""
+UNTESTED = "?"
+"""At one that was not tested, in a column where others were."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.  `title` holds the unit; `value` is a record's dotted field, divided by `scale`."""
+
+    key: str
+    title: str
+    experiment: str
+    value: str = ""
+    value_for: dict[str, str] | None = None
+    """{method: field}, where a method's value is another field than `value`."""
+    mean_of: tuple[str, ...] = ()
+    """Instead of `value`: for each seed that all of these earlier columns have, their mean."""
+    ppt: str | None = None
+    """Instead of `value`: V-PETL Bench's trade-off of this earlier column's score and the parameters (`cells.ppt`)."""
+    scale: float = 1.0
+    digits: int = 2
+    unit: int = 1
+    """Examples whose id // unit is equal share an image or a text: the tests take them as one."""
+    published: str | None = None
+    relative: bool = False
+    """Whether a difference from the published number is shown in percent of it."""
+    essential: bool = True
+    """Whether it is shown where room is short: in a terminal and on a page (LaTeX)."""
+    short: str | None = None
+    """The heading there, where `title` is too long."""
+    external: str | None = None
+    """The name under which a person may type the value of a run whose record holds none (results/external.py)."""
+
+    @property
+    def is_score(self) -> bool:
+        return self.is_measured or bool(self.mean_of or self.ppt)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is the score of one task itself, which predictions stand behind."""
+        return self.value.startswith("metrics.")
+
+    @property
+    def name(self) -> str:
+        return self.short or self.title
+
+    def field(self, method: str) -> str:
+        return (self.value_for or {}).get(method, self.value)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and sample standard deviation (ddof=1) over `n` seeds, in the column's unit; None where there is none."""
+
+    mean: float | None = None
+    std: float | None = None
+    n: int = 0
+    published: float | None = None
+    typed: int = 0
+    """Of how many of the seeds a person typed it, or a part of it."""
+    interval: tuple[float, float] | None = None
+    """95 %, of a score's mean over seeds (Student's t); None of fewer than two."""
+    best: bool = False
+    """Whether it is the highest of its column, and others were tested against it."""
+    mark: str = ""
+    """`SAME`, `ALIKE`, `UNTESTED`, or nothing: told from the best, or no test was to be made."""
+    p_examples: float | None = None
+    """Of the test over examples against the best, corrected for the column's comparisons."""
+    p_seeds: float | None = None
+    """Of the test over seeds as well, likewise."""
+    reason: str = ""
+    """Why a score is not there."""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the published number."""
+        return None if self.mean is None or self.published is None else self.mean - self.published
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the published number lies in our interval."""
+        if self.interval is None or self.published is None:
+            return None
+        return self.interval[0] <= self.published <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration of one method."""
+
+    method: str
+    label: str
+    hashes: tuple[str, ...]
+    cells: dict[str, Cell]
+    trials: int | None = None
+    """How many learning rates were tried for the method; None where no search is on record."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the renderers and the figure show."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    """One line for each failed, interrupted or running run: status, run, reason, file."""
+    broken: tuple[str, ...]
+    """One line for each file under the root that is no valid record."""
+    figure: dict
+    """{score: column key, against: [column key, column key]}."""
+    missing: tuple[str, ...] = ()
+    """Commands that make the runs which are not there."""
+
+    def column(self, key: str) -> Column:
+        return next(column for column in self.columns if column.key == key)

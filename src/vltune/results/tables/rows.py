@@ -1,0 +1,116 @@
+"""Which records stand in a row together: those of one configuration."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vltune.results import store
+from vltune.results.record import flatten
+from vltune.results.tables.model import CONTROLS, METHODS
+
+# Values of a configuration that say how a run was started, not what it is.
+_NO_SETTING = {"force", "from", "mode", "results_dir", "seed", "sweep"}
+_NAMED = 3
+"""Settings in a label, at most."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One configuration of one method, as far as tasks share it."""
+
+    method: str
+    label: str
+    records: list[dict]
+    settings: dict[str, Any] | None
+    """{dotted key: value} that its method's other configurations have otherwise; None where these are too many to name."""
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        return hashes(self.records)
+
+    @property
+    def runs(self) -> list[dict]:
+        return [record for record in self.records if not store.is_cost(record)]
+
+
+def variants(records: list[dict]) -> Iterator[Variant]:
+    """Every method's, in the order of a table's rows; a canonical method without records has one without any."""
+    by_method = defaultdict(list)
+    for record in records:
+        by_method[record["identity"]["method"]].append(record)
+    others = sorted(by_method.keys() - {*METHODS, *CONTROLS})
+    for method in (*METHODS, *others, *(control for control in CONTROLS if control in by_method)):
+        yield from _named(method, _variants(by_method[method]))
+
+
+def hashes(records: Iterable[dict]) -> tuple[str, ...]:
+    """Of the runs; of the costs where nothing was trained."""
+    runs = [record for record in records if not store.is_cost(record)] or records
+    return tuple(sorted({record["identity"]["hash"] for record in runs}))
+
+
+def _variants(records: list[dict]) -> list[list[dict]]:
+    """One method's records, one list per row: most seeds first, then by hash.  No records: one empty row.
+
+    A row holds one hash per experiment.  Experiments meet in a row where the method's own settings (`config.method`)
+    are equal and each has a single hash; otherwise which hash of one goes with which of another is anybody's guess, and
+    every hash is a row.  What `mode=cost` measured, without data and so under another hash, joins the rows of the same
+    method settings, unless their own runs of that experiment had another backbone.
+    """
+    runs = [record for record in records if not store.is_cost(record)]
+    found = []
+    for group in _grouped(runs, "method"):
+        configurations = {(store.experiment(run), run["identity"]["hash"]) for run in group}
+        if len(configurations) == len({experiment for experiment, _ in configurations}):
+            found.append(group)
+        else:
+            found += [[run for run in group if run["identity"]["hash"] == hash_] for hash_ in hashes(group)]
+    found.sort(key=lambda variant: (-len(variant), hashes(variant)))
+    for costs in _grouped([record for record in records if store.is_cost(record)], "method", "backbone"):
+        same = [variant for variant in found if _is_cost_of(costs[0], variant)]
+        for variant in same:
+            variant += costs
+        if not same:
+            found.append(costs)
+    return found or [[]]
+
+
+def _is_cost_of(cost: dict, variant: list[dict]) -> bool:
+    runs = [run for run in variant if store.experiment(run) == store.experiment(cost)]
+    return _settings(cost, "method") == _settings(variant[0], "method") and all(
+        _settings(cost, "backbone") == _settings(run, "backbone") for run in runs
+    )
+
+
+def _settings(record: dict, *groups: str) -> str:
+    return json.dumps([record["config"].get(group) for group in groups], sort_keys=True)
+
+
+def _grouped(records: Iterable[dict], *groups: str) -> Iterable[list[dict]]:
+    """Records whose settings in these groups of the configuration are equal."""
+    by_settings = defaultdict(list)
+    for record in records:
+        by_settings[_settings(record, *groups)].append(record)
+    return by_settings.values()
+
+
+def _named(method: str, found: list[list[dict]]) -> Iterator[Variant]:
+    """Labelled by the method's name, and where it has several rows by the settings in which they differ from the first."""
+    if len(found) == 1:
+        yield Variant(method, method, found[0], {})
+        return
+    configs = [flatten(records[0]["config"]) for records in found]
+    first = configs[0]
+    changed = [
+        {key for key in (first.keys() | config.keys()) - _NO_SETTING if first.get(key) != config.get(key)}
+        for config in configs
+    ]
+    changed[0] = set().union(*changed)
+    for records, config, keys in zip(found, configs, changed, strict=True):
+        settings = {key: config.get(key) for key in sorted(keys)} if 0 < len(keys) <= _NAMED else None
+        name = ", ".join(f"{key}={value}" for key, value in settings.items()) if settings else "+".join(hashes(records))
+        yield Variant(method, f"{method} ({name})", records, settings)
