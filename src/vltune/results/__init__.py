@@ -10,27 +10,41 @@ from typing import TYPE_CHECKING
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
+    from vltune.results.html.disagreement import Look
     from vltune.results.tables import Table
 
 FORMATS = ("md", "tex", "csv", "png", "svg")
+"""What is written unless something else is asked for."""
+PAGE = "html"
 
 
-def report(name: str, root: Path, out: Path | None = None, formats: Sequence[str] = FORMATS) -> list[Table]:
+def report(
+    name: str, root: Path, out: Path | None = None, formats: Sequence[str] = FORMATS, look: Look | None = None
+) -> list[Table]:
     """Builds the tables that `name` means (a table, or a file of several) from the records under `root`; writes them.
 
-    Writes `out/tables/<table>.{md,tex,csv}` and `out/figures/<table>.{png,svg}`, `out` being `root` unless given.
+    Writes `out/tables/<table>.{md,tex,csv}`, `out/figures/<table>.{png,svg}` and `out/html/<name>.html`, one page of all of
+    the tables, `out` being `root` unless given.  look: opens the examples that the page shows (`vltune.assemble.examples`).
     Raises UserError for an unknown table or format and for a folder that cannot be written.
     """
     from vltune.results import figures, render, tables
     from vltune.results.record import save
 
-    if unknown := [format for format in formats if format not in FORMATS]:
-        raise UserError(f"format {unknown[0]!r} is not known: use any of {', '.join(FORMATS)}")
+    if unknown := [format for format in formats if format not in (*FORMATS, PAGE)]:
+        raise UserError(f"format {unknown[0]!r} is not known: use any of {', '.join((*FORMATS, PAGE))}")
     built = [tables.build(table, root) for table in tables.expand(name)]
     out = Path(root if out is None else out)
-    for table, format in product(built, formats):
+    if PAGE in formats:
+        from vltune.results.html import page
+
+        save(page_file(name, out), page(name, built, root, look))
+    for table, format in product(built, [format for format in formats if format != PAGE]):
         if format in render.TEXT:
             save(out / "tables" / f"{table.name}.{format}", render.TEXT[format](table).encode())
         else:
             save(out / "figures" / f"{table.name}.{format}", figures.draw(table, format))
     return built
+
+
+def page_file(name: str, out: Path) -> Path:
+    return out / "html" / f"{name}.html"

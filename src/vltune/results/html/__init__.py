@@ -1,0 +1,104 @@
+"""One self-contained page of tables: it needs no network, and runs no script but its own."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from vltune.results import store
+from vltune.results.html import curves, disagreement, markup, runs
+from vltune.results.html.pictures import Pictures
+from vltune.results.tables import CONTROLS, METHODS
+
+if TYPE_CHECKING:
+    from vltune.results.html.disagreement import Look
+    from vltune.results.tables import Table
+
+PICTURE_BYTES = 3_500_000
+"""Of all pictures on a page, at most, as they are embedded; with it a page of a few hundred runs stays below 5 MB."""
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("dom", "axis", "tooltip", "sorting", "scatter", "curves", "disagreement", "runs", "page")
+
+
+def page(name: str, tables: Sequence[Table], root: Path, look: Look | None = None) -> bytes:
+    """HTML of the tables that `name` means and of the runs under `root` that they are made of.
+
+    look: opens the examples of a run's split, so that predictions are shown with what they are about.  The same records,
+    and the same data where `look` is given, make the same bytes."""
+    loaded = store.load(root, on_broken=lambda error: None)  # the tables name what is broken
+    of_tables = [runs.of(table, loaded) for table in tables]
+    pictures = Pictures(PICTURE_BYTES)
+    compared = disagreement.compare(tables, of_tables, Path(root), look, pictures)
+    data = {
+        "tables": [
+            _described(table) | {"curves": curves.of(table, of), "disagreement": parts}
+            for table, of, parts in zip(tables, of_tables, compared, strict=True)
+        ],
+        "runs": runs.described(tables, of_tables),
+        "pictures": pictures.embedded,
+        "pictures_left_out": pictures.left_out,
+    }
+    script = "\n".join((_HERE / f"{part}.js").read_text(encoding="utf-8") for part in _SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    filled = Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
+        title=markup.text(f"vltune report {name}"),
+        name=markup.text(name),
+        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        switch=markup.switch(tables),
+        introductions="\n".join(markup.introduction(*pair) for pair in zip(tables, of_tables, strict=True)),
+        tables="\n".join(map(markup.table, tables)),
+        data=embedded(data),
+        script=script,
+    )
+    return filled.encode()
+
+
+def embedded(data: Any) -> str:
+    """JSON that ends no script element, whatever is in it."""
+    text = json.dumps(_short(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def _described(table: Table) -> dict[str, Any]:
+    """Of a table, what its charts show."""
+    return {
+        "name": table.name,
+        "title": table.title,
+        "figure": table.figure,
+        "columns": [
+            {"key": column.key, "title": column.title, "digits": column.digits, "score": column.is_score}
+            for column in table.columns
+        ],
+        "rows": [
+            {
+                "label": row.label,
+                "colour": METHODS.index(row.method) if row.method in METHODS else None,
+                "control": row.method in CONTROLS,
+                "cells": {key: _numbers(cell) for key, cell in row.cells.items()},
+            }
+            for row in table.rows
+        ],
+    }
+
+
+def _numbers(cell: Any) -> dict[str, float]:
+    return {key: value for key, value in vars(cell).items() if isinstance(value, int | float) and value is not None}
+
+
+def _short(data: Any) -> Any:
+    """Numbers with six digits: more than a reader can see, and less than half the bytes."""
+    if isinstance(data, float):
+        short = float(f"{data:.6g}")
+        return int(short) if short.is_integer() and abs(short) < 1e15 else short
+    if isinstance(data, dict):
+        return {key: _short(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_short(value) for value in data]
+    return data
