@@ -38,8 +38,7 @@ def load(root: Path, records: list[dict], metrics: Mapping[str, Column]) -> dict
     entry where it is none, where its run is unknown, unfinished or of something else, or has a score already."""
     typed: dict[str, dict[str, Typed]] = defaultdict(dict)
     runs = [record for record in records if not store.is_cost(record)]
-    for where, entry in _entries(Path(root) / "external"):
-        _check(where, entry)
+    for where, entry in (found for file in files(root) for found in entries(file)):
         record, metric = _find(where, entry["run"], runs, root), entry["metric"]
         _check_metric(where, metric, record, metrics)
         if before := typed[record["path"]].get(metric):
@@ -50,21 +49,25 @@ def load(root: Path, records: list[dict], metrics: Mapping[str, Column]) -> dict
     return typed
 
 
-def _entries(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Every entry and where it stands."""
+def files(root: Path) -> list[Path]:
+    return sorted((Path(root) / "external").glob("*.y*ml"))
+
+
+def entries(file: Path) -> Iterator[tuple[str, dict]]:
+    """Every entry and where it stands.  Raises UserError where one has another form."""
     import yaml
 
-    for file in sorted(folder.glob("*.y*ml")):
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: broken YAML ({' '.join(str(error).split())}): correct it") from None
-        if isinstance(content, list):
-            yield from ((f"{file} entry {number}", entry) for number, entry in enumerate(content, 1))
-        else:
-            yield str(file), content
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: broken YAML ({' '.join(str(error).split())}): correct it") from None
+    many = isinstance(content, list)
+    for number, entry in enumerate(content if many else [content], 1):
+        where = f"{file} entry {number}" if many else str(file)
+        _check(where, entry)
+        yield where, entry
 
 
 def _check(where: str, entry: Any) -> None:
