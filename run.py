@@ -6,7 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vltune.entry import report_errors, settle_sweep
+from vltune.entry import of_sweep, report_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="run")
@@ -26,5 +26,9 @@ def main(config: DictConfig) -> str:
 if __name__ == "__main__":
     here = Path(__file__).parent
     with report_errors(here / "conf", sys.argv[1:]):
-        sys.argv += settle_sweep(here / "sweeps", sys.argv[1:])
-        main()
+        if (arguments := of_sweep(sys.argv[1:])) is None:
+            main()
+        else:
+            from vltune.sweep import drive, plan
+
+            sys.exit(drive.run(plan.plan(here, arguments)))

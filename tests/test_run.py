@@ -141,7 +141,8 @@ def test_a_run_stopped_by_sigterm_resumes_to_the_same_record(job, tmp_path):
 
 def test_a_multirun_goes_on_after_a_failure(job, tmp_path):
     done = run("-m", "method=lora", "method.rank=99,2,3", *job, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 1  # as many as failed
+    assert done.stdout.endswith("2 finished, 1 failed\n")
     assert "Traceback" not in done.stderr
     found = {
         r["config"]["method"]["rank"]: r["status"]

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 USER_ERROR, FAILED = 2, 1
+ALONE = "hydra.mode=RUN"  # a sweep's file asks Hydra for many runs, which one of them must not
+QUESTIONS = {
+    "-h",
+    "--help",
+    "-c",
+    "--cfg",
+    "-i",
+    "--info",
+    "--hydra-help",
+    "--version",
+    "--shell-completion",
+}  # to Hydra
 TRACEBACK = "VLTUNE_TRACEBACK"  # what the user set HYDRA_FULL_ERROR to, before it was set for Hydra
 
 
@@ -27,50 +39,14 @@ def report_errors(conf: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Around a Hydra main.  Exit status: 2 where the command must be mended, 1 where the run failed."""
     os.environ.setdefault(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, where it would print several lines and exit
-    sweeps = any(a in ("-m", "--multirun") or a.startswith("+sweep=") for a in arguments)
-    with passing_on_signals() if sweeps else nullcontext([]) as received:
-        try:
-            check_choices(conf, arguments)
-            yield
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
-        except Exception as error:
-            if not received:
-                leave(error)
-    if received:
-        print(f"stopped by {signal.Signals(received[0]).name}: the same command resumes the sweep", file=sys.stderr)
-        sys.exit(128 + received[0])
-
-
-@contextmanager
-def passing_on_signals() -> Iterator[list[int]]:
-    """In the parent of a sweep: asks the workers to stop, and waits for them, where joblib would kill them.
-
-    They are sent SIGTERM whatever came, since a terminal gives a Ctrl-C to all processes and the second one stops at once.
-    """
-    received: list[int] = []
-
-    def handle(signum: int, frame) -> None:
-        received.append(signum)
-        for worker in workers():
-            with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGTERM)
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    previous = {signum: signal.signal(signum, handle) for signum in signals}
     try:
-        yield received
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
-
-
-def workers() -> list[int]:
-    """Process ids of the workers that Hydra's joblib launcher started in this process."""
-    from joblib.externals.loky import reusable_executor
-
-    return list(reusable_executor._executor._processes) if reusable_executor._executor else []
+        check_choices(conf, arguments)
+        yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        leave(error)
 
 
 def leave(error: Exception) -> NoReturn:
@@ -119,15 +95,15 @@ def no_such(config: dict, path: list[str]) -> str:
     return f"{parent} has no {left[0]}; it has {', '.join(there)}"
 
 
-def settle_sweep(sweeps: Path, arguments: Sequence[str]) -> list[str]:
-    """What to add to `+sweep=NAME key=value ...` so that a key given here is not swept as well."""
-    import yaml
-
-    given = {argument.partition("=")[0] for argument in arguments}
-    names = [argument.partition("=")[2] for argument in arguments if argument.lstrip("+").startswith("sweep=")]
-    files = [file for name in names if (file := sweeps / f"{name}.yaml").is_file()]
-    swept = {key for file in files for key in yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]}
-    return [f"~hydra.sweeper.params.{key}" for key in sorted(swept & given)]
+def of_sweep(arguments: Sequence[str]) -> list[str] | None:
+    """The overrides, where many runs are asked for; None where Hydra has to see to it: one run, or a question to Hydra."""
+    overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    many = len(overrides) < len(arguments) or any(argument.startswith("+sweep=") for argument in overrides)
+    if not many or ALONE in overrides or QUESTIONS & {*overrides}:
+        return None
+    if flags := [argument for argument in overrides if argument.startswith("-")]:
+        raise UserError(f"{flags[0]}: a sweep takes no such option; it takes group=choice and key=value")
+    return overrides
 
 
 def check_choices(conf: Path, arguments: Sequence[str]) -> None:

@@ -1,0 +1,307 @@
+"""`vltune sweep plan|submit|status|retry|cancel NAME`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vltune.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from vltune.sweep.plan import Plan
+    from vltune.sweep.state import Standing
+    from vltune.sweep.submission import Job
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+LOOK = 2.0  # seconds between two looks of --live
+
+_Name = Annotated[str, typer.Argument(help="A file of sweeps/, without .yaml.")]
+_Overrides = Annotated[
+    list[str] | None, typer.Argument(help="As of run.py: method=apt seed=0,1 results_dir=DIR hydra/launcher=slurm.")
+]
+_Project = Annotated[Path, typer.Option(help="Folder of run.py, conf/ and sweeps/.")]
+
+
+@app.callback()
+def main() -> None:
+    """Sweeps as a whole: what they are, starting them, how they stand.
+
+    A sweep is a file of sweeps/, and overrides after its name change it as they do for `python run.py -m +sweep=NAME`.  All
+    follows from the records: whoever started the runs, and however often.
+
+    \b
+      vltune sweep plan mini                           what would run, for how long, and what is missing
+      vltune sweep submit mini                         start it here, and leave the terminal
+      vltune sweep submit table_meter hydra/launcher=slurm hydra.launcher.partition=gpu
+      vltune sweep status mini --live
+      vltune sweep retry mini --cause memory
+      vltune sweep cancel mini
+    """
+
+
+@app.command()
+def plan(
+    name: _Name,
+    overrides: _Overrides = None,
+    runs: Annotated[bool, typer.Option("--runs", help="List every run with its command.")] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="MACs a second in training, where no record tells (an A100 in bfloat16: some 5e13).", min=1),
+    ] = None,
+    project: _Project = Path(),
+) -> None:
+    """List what would run, with time, memory, disk and what is missing; nothing is started.
+
+    Times are of finished runs of the same kind in the folder of results; where there are none, of the MACs that mode=cost
+    counted and a rate.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from vltune.sweep import drive, estimate
+    from vltune.sweep import plan as plans
+    from vltune.sweep.local import slots
+    from vltune.sweep.state import OPEN
+
+    planned = plans.plan(project, arguments(name, overrides))
+    found = drive.standings(planned)
+    waiting = [each.state in (*OPEN, "failed", "missing") for each in found]
+    lines = list(
+        estimate.lines(planned, waiting, estimate.Estimator([*{planned.root: 0, project / "results": 0}], rate))
+    )
+    table = Table("runs of", "all", "to do", "time", "memory", "disk", "estimated from", box=None, pad_edge=False)
+    for column in table.columns[1:6]:
+        column.justify = "right"
+    for line in lines:
+        table.add_row(
+            line.name,
+            str(line.runs),
+            str(line.waiting),
+            duration(line.seconds),
+            size(line.memory),
+            size(line.disk),
+            line.basis,
+        )
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    if runs:
+        for each in found:
+            typer.echo(f"{each.state:8} {each.run.command}")
+    seconds = estimate.total(line.seconds for line in lines)
+    typer.echo(f"{len(found)} runs, {sum(waiting)} to do: {duration(seconds)} of one run after the other")
+    if planned.launcher["name"] == "local" and seconds is not None:
+        at_once = len(slots(planned.launcher.get("parallel")))
+        typer.echo(f"here, {at_once} at a time: about {duration(seconds / at_once)}")
+    for what, count in drive.missing(found).items():
+        typer.echo(f"missing for {count} runs: {what}")
+
+
+@app.command()
+def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()) -> None:
+    """Start what is not finished, and return: the runs outlive this terminal.
+
+    Where data or weights are missing nothing is started.  Failed runs are left to `vltune sweep retry`.
+
+    \b
+      vltune sweep submit mini
+      vltune sweep submit mini hydra.launcher.parallel=4
+      vltune sweep submit table_meter hydra/launcher=slurm hydra.launcher.gpus_per_task=1
+    """
+    from vltune.sweep import drive
+    from vltune.sweep import plan as plans
+    from vltune.sweep.state import OPEN
+    from vltune.sweep.submission import job
+
+    planned = plans.plan(project, arguments(name, overrides))
+    found = drive.standings(planned)
+    if missing := drive.missing(found):
+        raise UserError("; ".join(f"{count} runs cannot start: {what}" for what, count in missing.items()))
+    start(planned, [job(each.run) for each in found if each.state in OPEN], found)
+
+
+@app.command()
+def status(
+    name: _Name,
+    overrides: _Overrides = None,
+    live: Annotated[bool, typer.Option("--live", help="Look again every two seconds; Ctrl-C ends it.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
+    project: _Project = Path(),
+) -> None:
+    """Tell how a sweep stands.  Without overrides: as it was submitted last.
+
+    todo; queued; running, with step, rate and time left; finished; stopped: interrupted, and saved; failed; stale: killed,
+    or its machine is gone; missing: its data or weights are not there.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from vltune.sweep import drive
+
+    planned = as_submitted(project, name, overrides)
+    console = Console(highlight=False, markup=False)
+    if not live:
+        console.print(shown(planned, drive.standings(planned), runs))
+        return
+    try:
+        with Live(console=console, auto_refresh=False) as screen:
+            while True:
+                found = drive.standings(planned)
+                screen.update(shown(planned, found, runs), refresh=True)
+                if not any(each.state in ("queued", "running") for each in found):
+                    return
+                time.sleep(LOOK)
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + signal.SIGINT) from None
+
+
+@app.command()
+def retry(
+    name: _Name,
+    overrides: _Overrides = None,
+    cause: Annotated[
+        str | None, typer.Option(help="Only what failed for this: see the table of `vltune sweep status`.")
+    ] = None,
+    project: _Project = Path(),
+) -> None:
+    """Start again what failed or was killed; it goes on from its last checkpoint.
+
+    What ran out of memory gets half the micro-batch: the same result, in smaller parts.
+    """
+    from vltune.sweep import drive
+
+    planned = as_submitted(project, name, overrides)
+    found = drive.standings(planned)
+    ended = [each for each in found if each.state in ("failed", "stale")]
+    if cause is not None:
+        causes = Counter(each.cause for each in ended)
+        if cause not in causes:
+            told = ", ".join(f"{name} ({count})" for name, count in sorted(causes.items())) or "none failed"
+            raise UserError(f"--cause {cause}: no run failed for that; there are: {told}")
+        ended = [each for each in ended if each.cause == cause]
+    start(planned, [again(each) for each in ended], found)
+
+
+@app.command()
+def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None) -> None:
+    """Stop what was submitted: running runs save, and `vltune sweep submit` goes on with them."""
+    from vltune.sweep import slurm
+    from vltune.sweep.submission import read_all, scheduled, stop
+
+    planned = as_submitted(project, name, overrides)
+    submissions = [each for each in read_all(planned.folder) if scheduled([each])]
+    arrays = [array for each in submissions for array in each.arrays]
+    if arrays:
+        slurm.cancel(arrays)
+    stopped = sum(stop(each.process, signal.SIGTERM) for each in submissions if each.process)
+    told = [f"SLURM {' '.join(arrays)}"] if arrays else []
+    told += [f"{stopped} launcher{'s' if stopped > 1 else ''} here"] if stopped else []
+    typer.echo(f"asked to stop: {', '.join(told)}" if told else f"{name}: nothing of it is queued or running")
+
+
+def arguments(name: str, overrides: list[str] | None) -> list[str]:
+    return [f"+sweep={name}", *(overrides or ())]
+
+
+def as_submitted(project: Path, name: str, overrides: list[str] | None) -> Plan:
+    """The sweep with these overrides, or with those of its last submission where there are none."""
+    from vltune.sweep import plan as plans
+    from vltune.sweep.submission import read_all
+
+    planned = plans.of_sweep(project, arguments(name, overrides))
+    if overrides:
+        return planned
+    submitted = read_all(planned.folder)
+    return plans.of_sweep(project, submitted[-1].arguments) if submitted else planned
+
+
+def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
+    from vltune.sweep import drive, state
+
+    if not jobs:
+        counted = ", ".join(f"{count} {name}" for name, count in state.counts(found).items() if count)
+        typer.echo(f"{planned.name}: nothing to start ({counted})")
+        return
+    typer.echo(f"{planned.name}: {drive.told(drive.submit(planned, jobs))}")
+    typer.echo(f"vltune sweep status {planned.name} tells how it stands")
+
+
+def again(each: Standing) -> Job:
+    """The run, in smaller parts where memory ran out."""
+    from vltune.sweep.submission import job
+
+    engine = (each.record or {}).get("config", {}).get("engine")
+    if each.cause != "memory" or not engine:
+        return job(each.run)
+    halved = each.record.get("out_of_memory") or []
+    size = (
+        halved[-1]["micro_batch"] if halved else engine["micro_batch_size"] or engine["batch_size"] // engine["devices"]
+    )
+    return job(each.run, f"engine.micro_batch_size={max(1, size // 2)}")
+
+
+def shown(planned: Plan, found: list[Standing], runs: bool) -> Group:
+    """A bar, a line a state, what runs now, and what failed by cause."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    from vltune.sweep import state
+
+    counted = state.counts(found)
+    done = counted["finished"]
+    head = Table.grid(padding=(0, 1))
+    head.add_row(planned.name, ProgressBar(len(found), done, width=30), f"{done} of {len(found)} finished")
+    parts = [head, Text(", ".join(f"{count} {name}" for name, count in counted.items() if count))]
+    running = Table("running", "step", "a second", "left", "where", box=None, pad_edge=False)
+    for each in found:
+        if each.state == "running":
+            running.add_row(each.run.label, *told(each))
+    parts += [running] if running.row_count else []
+    failed = Table("failed", "cause", "told", box=None, pad_edge=False)
+    for each in found:
+        if each.state in ("failed", "stale"):
+            failed.add_row(each.run.label, each.cause, each.told)
+    parts += [failed] if failed.row_count else []
+    if failed.row_count:
+        parts.append(Text(f"vltune sweep retry {planned.name} starts them again"))
+    if runs:
+        listed = Table("run", "state", "record", box=None, pad_edge=False)
+        for each in found:
+            listed.add_row(each.run.label, each.state, each.place or "")
+        parts.append(listed)
+    return Group(*parts)
+
+
+def told(each: Standing) -> tuple[str, str, str, str]:
+    """step, rate, time left, and where"""
+    says = each.progress
+    step = f"{says.get('step') or 0:,} of {says['total']:,}" if says.get("total") else says.get("phase") or ""
+    rate = f"{says['rate']:.2f}" if says.get("rate") else ""
+    return (
+        step,
+        rate,
+        duration(says.get("left_s")) if says.get("left_s") is not None else "",
+        str(says.get("host") or ""),
+    )
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: int | None) -> str:
+    if count is None:
+        return "unknown"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

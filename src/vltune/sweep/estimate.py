@@ -1,0 +1,152 @@
+"""What a sweep will take, from the records of runs like its own, or from counted MACs and a measured rate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+from vltune import assemble
+from vltune.data import manifest
+from vltune.sweep.plan import Plan, Run
+from vltune.sweep.state import peek
+
+# Forward and backward, in units of a forward pass: what full tuning takes.  A frozen backbone takes less, so the estimate
+# is high there.
+PASSES = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds of one run, its memory and the disk it takes in bytes; None where nothing is known.  basis: what of."""
+
+    seconds: float | None = None
+    memory: int | None = None
+    disk: int | None = None
+    basis: str = ""
+
+
+class Estimator:
+    """roots: folders of results, the first that knows a kind of run tells.  rate: MACs a second in training, or None for
+    that of finished runs."""
+
+    def __init__(self, roots: Sequence[Path], rate: float | None = None):
+        self.roots, self.given_rate = roots, rate
+
+    def files(self, pattern: str) -> Iterator[Path]:
+        return (file for root in self.roots for file in sorted(root.glob(pattern)))
+
+    @cached_property
+    def finished(self) -> list[dict]:
+        records = map(peek, self.files("records/**/*.json"))
+        return [record for record in records if record and record["status"] == "finished" and record["cost"]["macs"]]
+
+    @cached_property
+    def like(self) -> dict[tuple, list[dict]]:
+        found = defaultdict(list)
+        for record in self.finished:
+            who = record["identity"]
+            found[who["backbone"], who["task"], who["dataset"], who["method"]].append(record)
+            found[who["backbone"], who["task"], who["dataset"], None].append(record)
+        return found
+
+    @cached_property
+    def rate(self) -> float | None:
+        """MACs a second, the median of finished runs."""
+        rates = [
+            PASSES * record["cost"]["macs"] * steps * record["config"]["engine"]["batch_size"] / seconds
+            for record in self.finished
+            if (steps := steps_of(record)) and (seconds := record["provenance"].get("phases", {}).get("train"))
+        ]
+        return self.given_rate or (median(rates) if rates else None)
+
+    def __call__(self, run: Run, config: dict) -> Estimate:
+        key = run.backbone, run.task, run.dataset
+        for method, basis in ((run.method, "records"), (None, "others' records")):
+            if records := self.like.get((*key, method)):
+                return Estimate(
+                    seconds=median(scaled(record, config) for record in records),
+                    memory=round(median(record["cost"]["peak_memory_bytes"] or 0 for record in records)) or None,
+                    disk=round(median(disk(record["cost"]) for record in records)),
+                    basis=basis,
+                )
+        return self.by_cost(run, config)
+
+    def by_cost(self, run: Run, config: dict) -> Estimate:
+        """From `mode=cost` of this backbone and method, at the size of the data."""
+        costs = map(peek, self.files(f"costs/{run.backbone}/*/{run.method}-*.json"))
+        cost = next((record["cost"] for record in costs if record), None)
+        examples = training_examples(config)
+        if cost is None:
+            return Estimate(basis="no record, no cost (mode=cost)")
+        if self.rate is None or examples is None:
+            return Estimate(disk=disk(cost), basis="no data to count" if self.rate else "no rate (--rate)")
+        engine = config["engine"]
+        passes = engine["max_steps"] * engine["batch_size"] if engine["max_steps"] else engine["epochs"] * examples
+        return Estimate(PASSES * cost["macs"] * passes / self.rate, None, disk(cost), "MACs, a rate")
+
+
+def steps_of(record: dict) -> int | None:
+    return (record.get("selected") or {}).get("step") or record["config"]["engine"]["max_steps"]
+
+
+def scaled(record: dict, config: dict) -> float:
+    """Seconds of a finished run, its training scaled where this one has another number of steps."""
+    total, train = record["provenance"]["seconds"], record["provenance"].get("phases", {}).get("train", 0)
+    theirs, ours = (
+        engine["max_steps"] or engine["epochs"] for engine in (record["config"]["engine"], config["engine"])
+    )
+    return total + train * (ours / theirs - 1)
+
+
+def disk(cost: dict) -> int:
+    """Bytes that stay, and a checkpoint with AdamW's two moments while it runs."""
+    tuned = (cost["method_params"] or 0) + (cost["task_params"] or 0)
+    return (cost["adapter_bytes"] or 4 * tuned) + 12 * tuned
+
+
+def training_examples(config: dict) -> int | None:
+    """Texts of the training splits, as a prepared folder's manifest counts them."""
+    listed = (manifest.read(assemble.data_folder(config)) or {}).get("splits", {})
+    shards = [shard for split in config["dataset"]["train"] for shard in listed.get(split, ())]
+    return sum(shard["texts"] for shard in shards) or None
+
+
+@dataclass(frozen=True)
+class Line:
+    """Of runs of one backbone, task and data set."""
+
+    name: str
+    runs: int
+    waiting: int
+    seconds: float | None
+    memory: int | None
+    disk: int | None
+    basis: str
+
+
+def lines(plan: Plan, waiting: Sequence[bool], estimator: Estimator) -> Iterator[Line]:
+    """waiting: whether each run is still to be done: time and disk are of those."""
+    groups: dict[str, list[tuple[Estimate, bool]]] = defaultdict(list)
+    for run, config, open_ in zip(plan.runs, plan.configs, waiting, strict=True):
+        groups[f"{run.backbone} {run.task} on {run.dataset}"].append((estimator(run, config), open_))
+    for name, found in groups.items():
+        to_do = [estimate for estimate, open_ in found if open_]
+        yield Line(
+            name,
+            len(found),
+            len(to_do),
+            total(each.seconds for each in to_do),
+            max((each.memory for each, _ in found if each.memory), default=None),
+            total(each.disk for each in to_do),
+            ", ".join(sorted({each.basis for each, _ in found})),
+        )
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """None where one is not known."""
+    values = list(values)
+    return None if None in values else sum(values)

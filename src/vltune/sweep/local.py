@@ -1,0 +1,152 @@
+"""Runs on this machine, some at a time, each in a process of its own: one that fails, or is killed, stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vltune.data.pool import cores
+from vltune.entry import ALONE
+from vltune.errors import UserError
+from vltune.sweep.submission import Job
+
+POLL = 0.05  # seconds
+ELSEWHERE = 75  # the status of a run that was left to the process that works on it
+MOST_TOLD = 100  # failed runs that an exit status tells
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one run at a time: some cores, or a GPU and its share of them."""
+
+    gpu: str | None
+    threads: int | None
+
+
+def slots(parallel: int | None) -> list[Slot]:
+    """parallel: how many runs at a time, or None: one a GPU, or one a core where there is none."""
+    gpus = visible_gpus()
+    if parallel is not None and parallel < 1:
+        raise UserError(f"hydra.launcher.parallel={parallel}: must be at least 1, or null for one a GPU or core")
+    count = parallel or len(gpus) or cores()
+    threads = None if count == 1 else max(1, cores() // count)
+    return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
+
+
+def visible_gpus() -> list[str]:
+    """Of this process, as CUDA_VISIBLE_DEVICES names them; torch is not asked, which takes seconds to import."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name]
+    if not (tool := shutil.which("nvidia-smi")):
+        return []
+    listed = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """statuses: the exit status of each job, -N where signal N killed it, None where it did not start.  signum: the signal
+    that stopped the launcher, or None."""
+
+    statuses: list[int | None]
+    signum: int | None
+
+
+def launch(
+    project: Path,
+    jobs: Sequence[Job],
+    logs: Path,
+    parallel: int | None,
+    ended: Callable[[int, int], object] = lambda number, status: None,
+) -> Outcome:
+    """Runs all jobs.
+
+    logs: a folder that takes what each prints, NUMBER.log.  ended: called with a job's number and exit status.  SIGINT,
+    SIGTERM and SIGUSR1 are passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.
+    A second Ctrl-C is passed on as one that stops at once."""
+    waiting, free = deque(range(len(jobs))), slots(parallel)
+    statuses: list[int | None] = [None] * len(jobs)
+    running: dict[int, tuple[subprocess.Popen, Slot]] = {}
+    with signals(lambda: [process for process, _ in running.values()]) as received:
+        while running or (waiting and not received):
+            while waiting and free and not received:
+                number, slot = waiting.popleft(), free.pop(0)
+                running[number] = start(project, jobs[number].overrides, logs / f"{number}.log", slot), slot
+            time.sleep(POLL)
+            for number, (process, slot) in list(running.items()):
+                if (status := process.poll()) is not None:
+                    del running[number]
+                    free.append(slot)
+                    statuses[number] = status
+                    ended(number, status)
+    return Outcome(statuses, received[0] if received else None)
+
+
+@contextmanager
+def signals(processes: Callable[[], list[subprocess.Popen]]) -> Iterator[list[int]]:
+    """Within it, signals to this process are noted in what it gives, and passed on."""
+    received: list[int] = []
+
+    def receive(signum: int, frame) -> None:
+        again = signum == signal.SIGINT and signum in received
+        received.append(signum)
+        for process in processes():
+            for sent in (signal.SIGINT, signal.SIGINT) if again else (signal.SIGTERM,):
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, sent)
+
+    previous = {signum: signal.signal(signum, receive) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+def start(project: Path, overrides: list[str], log: Path, slot: Slot) -> subprocess.Popen:
+    """In a session of its own, so that a terminal's Ctrl-C reaches it through the launcher alone, once."""
+    given = {argument.partition("=")[0] for argument in overrides}
+    threads = [f"engine.threads={slot.threads}"] if slot.threads and "engine.threads" not in given else []
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            command(project, overrides + threads, "leave"),
+            env=os.environ | ({"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def command(project: Path, overrides: Sequence[str], busy: str) -> list[str]:
+    """One run.
+
+    busy: what to do where another process works on it: `leave` it to that, or `wait`."""
+    return [sys.executable, str(project.resolve() / "run.py"), *overrides, ALONE, f"busy={busy}"]
+
+
+def main(file: Path) -> int:
+    """A submitted sweep, in a process that outlives the terminal: `python -m vltune.sweep.local FILE`."""
+    work = json.loads(file.read_text())
+    outcome = launch(Path(work["project"]), [Job(**job) for job in work["jobs"]], file.parent, work["parallel"])
+    if outcome.signum is not None:
+        return 128 + outcome.signum
+    return min(MOST_TOLD, sum(map(failed, outcome.statuses)))
+
+
+def failed(status: int | None) -> bool:
+    return status not in (0, ELSEWHERE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,160 @@
+"""Runs as jobs of a SLURM cluster, through submitit: one array for all runs of the same size, one job for each run.
+
+What it takes to survive lies in the run itself: it saves on SIGUSR2 and SIGTERM and every `engine.checkpoint_seconds`,
+resumes from what it saved, and does nothing where it is finished.  Here a job starts that run, hands it SLURM's signals,
+and has itself queued again after a warning (SIGUSR2: the time is nearly up, or a job with more right wants the node).
+Where SLURM queues it again of its own accord (a lost node, `scontrol requeue`), it just starts again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vltune.errors import UserError
+from vltune.sweep.local import command
+from vltune.sweep.submission import Job
+
+WARNING = signal.SIGUSR2  # submitit asks SLURM for it
+MOST = 1000  # jobs of an array, as SLURM allows unless configured otherwise
+TIMEOUTS = 10_000  # how often a job may run out of time: it goes on from its checkpoint each time
+
+
+@dataclass
+class RunJob:
+    """What each task of a job calls: the run, in a process of its own.
+
+    project: the folder of run.py; folder: where relative paths begin; overrides: of the run."""
+
+    project: Path
+    folder: Path
+    overrides: list[str]
+
+    def __call__(self) -> int:
+        process: subprocess.Popen | None = None
+
+        def hand_on(signum: int, frame) -> None:
+            if process is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signum)
+
+        requeue = signal.signal(WARNING, hand_on)
+        signal.signal(signal.SIGTERM, hand_on)
+        process = subprocess.Popen(command(self.project, self.overrides, "wait"), cwd=self.folder)
+        status = process.wait()
+        if status in (128 + WARNING, -WARNING) and callable(requeue):
+            requeue(WARNING, None)  # submitit's: ends this process
+        elif status and int(os.environ.get("SLURM_PROCID", 0)) == 0:
+            raise RuntimeError(f"{' '.join(self.overrides)}: ended with status {status}")
+        return status
+
+    def checkpoint(self):
+        """submitit's question: what is to run after a requeue."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit(project: Path, jobs: Sequence[Job], settings: Mapping, logs: Path, name: str) -> dict[str, list[int]]:
+    """Submits, and returns at once {SLURM's number of an array: numbers of its jobs}.
+
+    settings: of conf/hydra/launcher/slurm.yaml.  logs: a folder that all nodes see.  UserError that holds sbatch's words
+    where SLURM refuses."""
+    if not shutil.which("sbatch"):
+        raise UserError("hydra/launcher=slurm: no sbatch here; submit from a login node, or use hydra/launcher=local")
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    sizes = defaultdict(list)
+    for number, job in enumerate(jobs):
+        sizes[job.devices, job.nodes].append(number)
+    arrays = {}
+    for (devices, nodes), numbers in sizes.items():
+        executor = SlurmExecutor(logs, max_num_timeout=TIMEOUTS)
+        for part in (numbers[i : i + MOST] for i in range(0, len(numbers), MOST)):
+            try:
+                executor.update_parameters(**parameters(settings, devices, nodes, name))
+                with executor.batch():
+                    of = [
+                        executor.submit(RunJob(project.resolve(), Path.cwd(), jobs[number].overrides))
+                        for number in part
+                    ]
+            except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, ValueError) as error:
+                raise UserError(f"hydra/launcher=slurm: {refused(error)}") from None
+            arrays[of[0].job_id.partition("_")[0]] = part
+    return arrays
+
+
+def parameters(settings: Mapping, devices: int, nodes: int, name: str) -> dict:
+    """submitit's, of ours: one task a device, as Fabric has it."""
+    given = {key: value for key, value in settings.items() if value is not None and key not in OURS}
+    if settings.get("gpus_per_task"):
+        given["gpus_per_node"] = settings["gpus_per_task"] * devices
+    if cpus := settings.get("cpus_per_task"):
+        given["srun_args"] = [*given.get("srun_args", ()), f"--cpus-per-task={cpus}"]  # srun no longer takes sbatch's
+    if settings.get("mem_gb"):
+        given["mem"] = f"{settings['mem_gb']}GB"
+    return given | {
+        "job_name": f"vltune-{name}",
+        "time": settings["timeout_min"],
+        "array_parallelism": settings["parallel"],
+        "nodes": nodes,
+        "ntasks_per_node": devices,
+        "stderr_to_stdout": True,
+        "additional_parameters": {"requeue": True} | (settings.get("additional_parameters") or {}),
+    }
+
+
+OURS = {"name", "wait", "parallel", "timeout_min", "mem_gb", "gpus_per_task", "additional_parameters"}
+
+
+def refused(error: Exception) -> str:
+    """What sbatch said, or the setting that submitit does not know, in one line."""
+    text = str(error.stderr or error) if isinstance(error, subprocess.CalledProcessError) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next(
+        (line for line in reversed(lines) if "error" in line.lower()), lines[0] if lines else type(error).__name__
+    )
+
+
+def states(arrays: Sequence[str]) -> dict[str, str]:
+    """{`ARRAY_ELEMENT`: `queued`, `running`, or how it ended}, of all that SLURM knows and that did not end well."""
+    if not arrays or not shutil.which("squeue"):
+        return {}
+    jobs = ",".join(arrays)
+    ended = told("sacct", "-n", "-P", "-X", "-j", jobs, "-o", "JobID,State")
+    waiting = told("squeue", "-h", "-r", "-t", "all", "-o", "%i|%T", "-j", jobs)
+    found = {}
+    for line in [*ended.splitlines(), *waiting.splitlines()]:
+        name, _, state = line.partition("|")
+        element = name if "_" in name else f"{name}_0"  # an array of one is a plain job
+        found[element] = STATES.get(word := state.split()[0], word)
+    return {element: state for element, state in found.items() if state != "COMPLETED"}
+
+
+# SLURM's word for a job that has not ended -> ours
+STATES = dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "SPECIAL_EXIT"), "queued")
+STATES |= dict.fromkeys(("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING"), "running")
+
+
+def told(*asked: str) -> str:
+    """What a command prints; nothing where it cannot be asked (no accounting, no controller)."""
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def cancel(arrays: Sequence[str]) -> None:
+    """Their runs get SIGTERM, and save."""
+    done = subprocess.run(["scancel", *arrays], capture_output=True, text=True)
+    if done.returncode and "Invalid job id" not in done.stderr:  # ended long ago
+        raise UserError(f"scancel {' '.join(arrays)}: {done.stderr.strip()}")

@@ -1,0 +1,109 @@
+"""What was started of a sweep and left to itself: files in `results/sweeps/NAME/`, and what became of it since."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from vltune.atomic import replacing
+from vltune.sweep.plan import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """of: the command of the planned run that this is; overrides: as it is started, which a retry may change."""
+
+    of: str
+    overrides: list[str]
+    devices: int = 1
+    nodes: int = 1
+
+
+def job(run: Run, *more: str) -> Job:
+    return Job(run.command, [*run.overrides, *more], run.devices, run.nodes)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """launcher: local or slurm.  logs: a file for each job, by its number.  process: {host, pid} of a local one; arrays:
+    {SLURM's number: numbers of its jobs}."""
+
+    launcher: str
+    arguments: list[str]
+    jobs: list[Job]
+    logs: str
+    started: str
+    process: dict = field(default_factory=dict)
+    arrays: dict[str, list[int]] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> Path:
+        file = folder / f"{Path(self.logs).name}.json"
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1))
+        return file
+
+
+def new_folder(folder: Path) -> tuple[Path, str]:
+    """A folder for the logs of what is started now, and the time (UTC)."""
+    now = datetime.now(timezone.utc)
+    logs = folder / f"{now:%Y%m%dT%H%M%S.%f}"
+    logs.mkdir(parents=True)
+    return logs, now.isoformat(timespec="seconds")
+
+
+def read_all(folder: Path) -> list[Submission]:
+    """The oldest first."""
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        content = json.loads(file.read_text())
+        found.append(Submission(**content | {"jobs": [Job(**each) for each in content["jobs"]]}))
+    return found
+
+
+def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
+    """{command of a planned run: `queued`, `running`, or how SLURM says that it ended}; the newest submission's word."""
+    from vltune.sweep import slurm
+
+    words: dict[str, str] = {}
+    submissions = list(submissions)
+    by_element = slurm.states([array for each in submissions for array in each.arrays])
+    for each in submissions:
+        if each.launcher == "local" and is_alive(each.process):
+            words |= dict.fromkeys((job.of for job in each.jobs), "queued")
+        for array, numbers in each.arrays.items():
+            for element, number in enumerate(numbers):
+                if word := by_element.get(f"{array}_{element}"):
+                    words[each.jobs[number].of] = word
+    return words
+
+
+def this_process(pid: int) -> dict:
+    return {"host": socket.gethostname(), "pid": pid, "began": began(pid)}
+
+
+def is_alive(process: dict) -> bool:
+    """Whether it runs on this machine; of another machine's processes nothing is known."""
+    same = process.get("host") == socket.gethostname()
+    return same and process["began"] is not None and began(process["pid"]) == process["began"]
+
+
+def began(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did; pids are used again."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state == "Z" else rest[18]
+
+
+def stop(process: dict, signum: int) -> bool:
+    """Whether there was one to be asked."""
+    if not is_alive(process):
+        return False
+    os.kill(process["pid"], signum)
+    return True

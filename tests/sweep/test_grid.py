@@ -1,0 +1,71 @@
+"""From `+sweep=NAME key=a,b` to runs: the same as Hydra's own sweeper and composition give, in less time."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from vltune.errors import UserError
+from vltune.sweep import grid
+
+ROOT = Path(__file__).parents[2]
+ASKED = [
+    ["method=lora,apt", "seed=range(0,3)"],
+    ["method.rank=2,4", "method=lora", "engine.lr=1e-3,2e-3"],
+    ["task=vqa,retrieval", "backbone=meter_mini,vilt_mini", "seed=5"],
+    ["method=apt", "method.roles=[attention_output],[feed_forward_output]", "++engine.clip=1.0"],
+]
+
+
+@pytest.mark.parametrize("arguments", ASKED, ids=" ".join)
+def test_jobs_are_those_of_hydras_sweeper(arguments):
+    theirs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)[0]
+    assert sorted(map(sorted, grid.expand(ROOT, arguments).jobs)) == sorted(map(sorted, theirs))
+
+
+@pytest.mark.parametrize("arguments", [*ASKED, ["+sweep=learning_rates", "method=lora,full"]], ids=" ".join)
+def test_configurations_are_those_that_hydra_composes(arguments):
+    jobs = grid.expand(ROOT, arguments).jobs
+    found = grid.configurations(ROOT, jobs)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for job, config in zip(jobs, found, strict=True):
+            assert config == OmegaConf.to_container(compose("run", job), resolve=True)
+
+
+def test_what_is_given_takes_the_place_of_what_a_sweep_varies():
+    jobs = grid.expand(ROOT, ["+sweep=mini_vqa", "seed=7", "method=lora,apt"]).jobs
+    assert sorted(map(sorted, jobs)) == [
+        ["+sweep=mini_vqa", "method=apt", "seed=7"],
+        ["+sweep=mini_vqa", "method=lora", "seed=7"],
+    ]
+
+
+def test_the_launcher_is_chosen_and_set():
+    assert grid.expand(ROOT, ["seed=0,1"]).launcher == {"name": "local", "parallel": None}
+    launcher = grid.expand(ROOT, ["seed=0", "hydra/launcher=slurm", "hydra.launcher.partition=gpu"]).launcher
+    assert (launcher["name"], launcher["partition"]) == ("slurm", "gpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+sweep=none_such"], r"sweep=none_such: no such sweep; there are"),
+        (["method=lore,apt"], r"method=lore: no such method; did you mean lora"),
+        (["metod=lora"], r"Could not override 'metod'"),
+        (["engine.lr=1e-3,2e-3", "engine.batchsize=4"], r"Could not override 'engine.batchsize'"),
+        (["hydra/launcher=basic"], r"hydra/launcher=basic: no such hydra/launcher; there are local, slurm"),
+        (["seed=[0,1"], r"seed=\[0,1"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        grid.configurations(ROOT, grid.expand(ROOT, arguments).jobs)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_folder_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"holds no conf/run.yaml"):
+        grid.expand(tmp_path, ["seed=0,1"])
