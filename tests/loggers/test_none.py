@@ -10,12 +10,15 @@ from vltune.loggers.wandb import WandbLogger
 
 def test_writes_nothing(tmp_path):
     logger = NoLogger()
-    logger.start({"seed": 0}, {}, tmp_path, group=None)
+    logger.start({}, tmp_path)
     logger.log({"train/loss": 1.0}, step=1)
-    logger.finish({}, exit_code=0)
+    logger.table({"test": []}, lambda split: None)
+    logger.finish({}, tmp_path / "record.json", exit_code=0)
+    logger.again({}, tmp_path / "record.json", tmp_path, lambda split: None)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("call", ["start", "log", "finish"])
+@pytest.mark.parametrize("call", ["start", "log", "table", "finish", "again"])
 def test_loggers_are_interchangeable(call):
-    assert inspect.signature(getattr(NoLogger, call)) == inspect.signature(getattr(WandbLogger, call))
+    none, wandb = (inspect.signature(getattr(kind, call)) for kind in (NoLogger, WandbLogger))
+    assert none.parameters.keys() == wandb.parameters.keys()

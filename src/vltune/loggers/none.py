@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
+from vltune.loggers.examples import Look
+
 
 class NoLogger:
     """Accepts everything and keeps nothing."""
 
-    def start(self, identity: dict, config: dict, folder: Path, group: str | None) -> None:
+    def start(self, record: dict, folder: Path) -> None:
         pass
 
     def log(self, values: dict[str, float], step: int) -> None:
         pass
 
-    def finish(self, summary: dict, exit_code: int) -> None:
+    def table(self, predictions: dict[str, list[dict]], look: Look) -> None:
+        pass
+
+    def finish(self, record: dict, file: Path, exit_code: int) -> None:
+        pass
+
+    def again(self, record: dict, file: Path, folder: Path, look: Look) -> None:
         pass

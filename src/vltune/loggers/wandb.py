@@ -1,16 +1,32 @@
 """Weights & Biases, https://docs.wandb.ai: a mirror of the record, written offline unless told otherwise."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
 from vltune.errors import UserError
+from vltune.loggers import examples, figures, sent
+from vltune.loggers.examples import Look
+
+if TYPE_CHECKING:
+    import wandb
 
 _log = logging.getLogger(__name__)
+
+THUMBNAIL = 224  # pixels at most: 64 photographs of a table are then 1 MB
+REACH = 10  # seconds
+LOST = "not be synced"  # in what W&B says when it gives up an upload; `finish` raises nothing then
 
 
 class WandbLogger:
@@ -19,93 +35,270 @@ class WandbLogger:
     What fails inside W&B never reaches the caller: one warning, then no more logging for this run; `finish` still tries
     to close it with its exit code.  `KeyboardInterrupt`, `SystemExit` and other non-`Exception`s pass.
 
-    project, entity, tags: as in `wandb.init`.
-    mode: `offline` writes files only, to be uploaded later by `wandb sync`; `online` uploads as the run goes.
+    project, entity, tags: as in `wandb.init`; method, backbone, task and data set are tags as well.
+    mode: `offline` writes files only, to be uploaded later; `online` uploads as the run goes.
+    examples: rows of the table of predictions.  largest_artifact_mb: larger files are not kept as artifacts.
+    start_timeout, finish_timeout: seconds that W&B may take to open a run, and to upload the rest of it at its end.
 
-    Raises `UserError` for another mode.
+    An agent of a W&B sweep has chosen id, project and entity of its run, and that holds.  Raises `UserError` for another
+    mode.
     """
 
     def __init__(
-        self, project: str = "vltune", mode: str = "offline", entity: str | None = None, tags: Iterable[str] = ()
+        self,
+        project: str = "vltune",
+        mode: str = "offline",
+        entity: str | None = None,
+        tags: Iterable[str] = (),
+        examples: int = 64,
+        largest_artifact_mb: float = 100,
+        start_timeout: float = 60,
+        finish_timeout: float = 120,
     ) -> None:
         if mode not in ("offline", "online"):
             raise UserError(f"logger.mode={mode}: choose offline or online, or turn W&B off with logger=none")
         self.project, self.mode, self.entity, self.tags = project, mode, entity, tuple(tags)
-        self._run = None
-        self._broken = False
+        self.examples, self.largest_artifact_mb = examples, largest_artifact_mb
+        self.start_timeout, self.finish_timeout = start_timeout, finish_timeout
+        self.trouble: str | None = None  # what failed in the last run
+        self.warns = True
+        self._run: wandb.Run | None = None
+        self._folder = Path()
+        self._tables: dict[str, wandb.Table] = {}
 
-    def start(self, identity: dict, config: dict, folder: Path, group: str | None) -> None:
+    def start(self, record: dict, folder: Path) -> None:
         """Opens the run, with its files under `folder`/wandb.
 
-        identity: {backbone, method, task, dataset, seed, hash}; the run's id follows from it, so that a run that is
-            taken up again after preemption stays one W&B run (online: W&B cannot resume offline runs).
-        config: plain and resolved, never a `DictConfig`; `identity` is added to it.
-        group: the table or sweep that this run belongs to.
+        record: its identity, config, provenance and sweep.  The run's id follows from the identity, so that a run that is
+        taken up again after preemption stays one W&B run.
         """
-        self._run, self._broken = None, False
+        self._open(record, folder, folder, run_id(record["identity"]))
+        if self._run is not None:
+            print(f"W&B: {self._run.url or f'offline, {self._run.settings.sync_dir}'}", file=sys.stderr)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Adds to the history.  step: optimiser steps so far; a resumed run's, which W&B has already, are left out."""
+        if self._run is not None and not self.trouble and step >= self._run.starting_step:
+            with self._guard("log"):
+                self._run.log({name: value for name, value in values.items() if name != "step"}, step=step)
+
+    def table(self, predictions: dict[str, list[dict]], look: Look) -> None:
+        """A sample of the predictions with what they are about, shown beside the scores."""
+        if self._run is not None and not self.trouble and self.examples:
+            with self._guard("make a table"):
+                from wandb import Table
+
+                split = examples.split_shown(predictions)
+                found = predictions.get(split, [])
+                columns, rows = examples.table(found, self.examples, lambda: look(split))
+                if rows:
+                    self._tables[f"{split}/examples"] = Table(columns, [[*map(_cell, row)] for row in rows])
+
+    def finish(self, record: dict, file: Path, exit_code: int) -> None:
+        """Closes the run: every run, also one that failed (`exit_code` not 0), which else would show as finished.
+
+        file: of the record; what lies beside it becomes artifacts with it.
+        """
+        run, self._run = self._run, None
+        if run is None:
+            return
+        import wandb
+
+        scores, outcome = figures.figures(record), figures.outcome(record)
+        if exit_code == 0 and not self.trouble and self.mode == "online":
+            with self._guard("be reached any more"):
+                # Asks whose key this is.  Tables and artifacts would wait for minutes where nobody answers.
+                wandb.Api(timeout=min(REACH, self.finish_timeout))
+        # Steps of their own: W&B may have the last one already, from before an interruption.
+        after = figures.last_step(record) + 1
+        for name, values, step in (("scores", scores, after), ("tables", self._tables, after + 1)):
+            if exit_code == 0 and values and not self.trouble and step >= run.starting_step:
+                with self._guard(f"keep the {name}"):
+                    run.log(values, step=step)
+        if exit_code == 0 and not self.trouble:
+            with self._guard("keep the files"):
+                outcome |= self._keep(run, record, file)
+        with self._guard("write the summary"):
+            run.summary.update(scores | outcome)
+        with self._guard("finish"):
+            run.finish(exit_code=exit_code)
+            if lost := _terminal.heard(LOST):
+                raise ConnectionError(lost)
+        if exit_code == 0 and not self.trouble:
+            with self._guard("note what was sent"):
+                place = self._server(), run.entity or "", run.project
+                sent.note(self._folder, sent.Sent(*place, run.id, sent.digest(file)))
+                if self.mode == "online":  # `wandb sync` would append the same curves
+                    for log in self._folder.glob("wandb/offline-run-*/run-*.wandb"):
+                        log.with_suffix(".wandb.synced").touch()
+
+    def again(self, record: dict, file: Path, folder: Path, look: Look) -> None:
+        """A run that had finished before: what W&B lacks of it is sent."""
+        self.mirror(record, file, folder, look)
+
+    def mirror(
+        self, record: dict, file: Path, folder: Path, look: Look
+    ) -> Literal["unchanged", "sent", "failed", "not reached"]:
+        """Sends a finished record, unless W&B has it as it stands.  Sent again it is the same run, and nothing is doubled.
+
+        folder: of the run, where is noted what was sent.  An agent's run is always filled: its sweep waits for the score.
+        """
+        self.trouble = None
+        with self._guard("start"):
+            if self.has(file, folder) and not _of_agent():
+                return "unchanged"
+            entry = sent.find(folder, self._server(), self.entity, self.project)
+        if self.trouble:
+            return "not reached"
+        id = entry.run if entry else run_id(record["identity"])
+        with nullcontext(folder) if self.mode == "offline" else TemporaryDirectory() as scratch:
+            self._open(record, folder, Path(scratch), id)
+            if self._run is None:
+                return "not reached"
+            for point in record.get("history", ()):
+                self.log(point, point["step"])
+            self.table(examples.saved(file.with_suffix(".parquet")), look)
+            self.finish(record, file, exit_code=0)
+        return "failed" if self.trouble else "sent"
+
+    def has(self, file: Path, folder: Path) -> bool:
+        """Whether the record in `file` was sent as it stands."""
+        entry = sent.find(folder, self._server(), self.entity, self.project)
+        return entry is not None and entry.record == sent.digest(file)
+
+    def _open(self, record: dict, folder: Path, scratch: Path, id: str) -> None:
+        """folder: where is noted what was sent.  scratch: for W&B's files."""
+        self._run, self._tables, self._folder, self.trouble = None, {}, folder, None
         with self._guard("start"):
             if self.mode == "offline":
                 # Without this, wandb's service sends its own telemetry from offline runs too (seen with 0.31).
                 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+                # W&B cannot resume offline runs: `wandb sync` would put the parts one after the other, with other steps.
+                # The new files hold all steps, since a run that goes on logs those before its checkpoint again.
+                for part in (*scratch.glob(f"wandb/offline-run-*-{id}"), scratch / "wandb" / "artifacts"):
+                    shutil.rmtree(part, ignore_errors=True)
+            # Images of tables would lie in the home folder, which may be another one where the run is uploaded from.
+            os.environ["WANDB_DATA_DIR"] = str(scratch.resolve() / "wandb")
             import wandb  # 0.5 s to 0.8 s
 
-            folder.mkdir(parents=True, exist_ok=True)  # wandb would write to the temporary folder instead
+            _terminal.take(wandb)
+            scratch.mkdir(parents=True, exist_ok=True)  # wandb would write to the temporary folder instead
+            chosen = {} if _of_agent() else {"id": id, "project": self.project, "entity": self.entity}
             self._run = wandb.init(
-                project=self.project,
-                entity=self.entity,
-                tags=self.tags,
+                **chosen,
                 mode=self.mode,
-                dir=str(folder.resolve()),
-                id=_run_id(identity),
-                name="{method}-{backbone}-{task}-{dataset}-seed{seed}".format(**identity),
-                group=group,
-                job_type=identity["task"],
-                config={**config, "identity": identity},
-                resume="allow",
+                dir=str(scratch.resolve()),
+                name=figures.name(record["identity"]),
+                group=record.get("sweep"),
+                job_type=record["identity"]["task"],
+                tags=[*dict.fromkeys([*figures.tags(record), *self.tags])],
+                config=figures.settings(record),
+                resume="allow" if self.mode == "online" else None,
                 reinit="create_new",  # a run left open by a failure must not swallow the next one
                 settings=wandb.Settings(
                     console="off",
-                    silent=self.mode == "offline",
+                    silent=True,
                     # The record holds commit and versions already; listing packages costs 0.1 s a run.
                     disable_git=True,
                     disable_code=True,
                     x_save_requirements=False,
+                    init_timeout=self.start_timeout,
                     # By default `finish` waits for ever where the network is gone.
-                    finish_timeout=300,
+                    finish_timeout=self.finish_timeout,
                     finish_timeout_raises=True,
+                    # By default an artifact on its way is tried for ever so long, whatever finish_timeout says (0.31).
+                    x_graphql_retry_max=5,
+                    x_graphql_retry_wait_max_seconds=10,
+                    x_graphql_timeout_seconds=20,
                 ),
             )
-            if self.mode == "offline":
-                _log.info("W&B is offline; to upload this run: wandb sync %s", Path(self._run.dir).parent)
 
-    def log(self, values: dict[str, float], step: int) -> None:
-        """Adds to the history.  step: optimiser steps so far; W&B drops a step smaller than the last one."""
-        if self._run is not None and not self._broken:
-            with self._guard("log"):
-                self._run.log(values, step=step)
+    def _keep(self, run: wandb.Run, record: dict, file: Path) -> dict[str, str]:
+        """The record with its predictions, and what was tuned, as artifacts; what is too large is named in the summary."""
+        from wandb import Artifact
 
-    def finish(self, summary: dict, exit_code: int) -> None:
-        """Closes the run: every run, also one that failed (`exit_code` not 0), which else would show as finished.
+        left_out, base = [], f"{figures.name(record['identity'])}-{record['identity']['hash']}"
+        for kind, suffixes in (("record", (".json", ".parquet")), ("model", (".safetensors",))):
+            files = [beside for suffix in suffixes if (beside := file.with_suffix(suffix)).is_file()]
+            large = [each for each in files if each.stat().st_size > 1e6 * self.largest_artifact_mb]
+            left_out += [f"{each.name} ({each.stat().st_size / 1e6:,.0f} MB)" for each in large]
+            if kept := [each for each in files if each not in large]:
+                metadata = {"identity": record["identity"], "figures": figures.figures(record)}
+                artifact = Artifact(f"{base}-{kind}", kind, metadata=metadata)
+                for each in kept:
+                    # No copy in the home folder: it may be another one where the files are uploaded from.
+                    artifact.add_file(str(each.resolve()), policy="immutable", skip_cache=True)
+                run.log_artifact(artifact)
+                if self.mode == "online":  # else nobody would hear of an upload that failed
+                    artifact.wait(self.finish_timeout)
+        return {"run/left_out": ", ".join(left_out)} if left_out else {}
 
-        summary: what the run comes to, such as {"cost/method_params": 42, "test/vqa_score": 71.2}.
-        """
-        run, self._run = self._run, None
-        if run is not None:
-            with self._guard("write the summary"):
-                run.summary.update(summary)
-            with self._guard("finish"):
-                run.finish(exit_code=exit_code)
+    def _server(self) -> str:
+        if self.mode == "offline":
+            return "offline"
+        import wandb
+
+        return wandb.setup().settings.base_url
 
     @contextmanager
     def _guard(self, action: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if not self._broken:
+            if self.trouble is None:
                 reason = " ".join(str(error).split())
-                _log.warning("W&B could not %s, and is off for this run: %s: %s", action, type(error).__name__, reason)
-            self._broken = True
+                self.trouble = f"could not {action}: {type(error).__name__}: {reason}"
+                if self.warns:
+                    _log.warning("W&B %s: off for this run; vltune wandb-sync sends its record", self.trouble)
 
 
-def _run_id(identity: dict) -> str:
+def run_id(identity: dict) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _of_agent() -> bool:
+    """Whether an agent of a W&B sweep started this process."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    import wandb
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(value)) as image:
+            image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))  # decodes a large JPEG at a fraction of its size
+            small = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return wandb.Image(small, file_type="jpg")
+
+
+class _Terminal:
+    """Listens in the place of the terminal, where W&B writes a dozen lines a run, and asks for a key that is missing."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def take(self, wandb: Any) -> None:
+        self.said.clear()
+        settings = wandb.Settings(silent=True)
+        wandb.setup(settings)
+        wandb.termsetup(settings, self)
+
+    def heard(self, words: str) -> str | None:
+        return next((said for said in self.said if words in said), None)
+
+    def info(self, said: str) -> None:
+        pass
+
+    def warning(self, said: str) -> None:
+        self.said.append(said)
+
+    error = warning
+
+
+_terminal = _Terminal()
