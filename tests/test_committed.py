@@ -59,7 +59,7 @@ def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone
 
 @pytest.mark.parametrize("table", ["vilt_mini", "meter_mini", "vilt", "meter"])
 def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path):
-    for part in ("records", "costs", "paper"):
+    for part in ("records", "costs", "paper", "learning_rates"):
         shutil.copytree(RESULTS / part, tmp_path / part)
     report(table, tmp_path, formats=("md", "tex", "csv"))
     for form in ("md", "tex", "csv"):
@@ -83,7 +83,7 @@ def test_learning_rates_were_chosen_on_validation_with_as_many_trials_for_every_
         assert record["status"] == "finished"
         assert record["metrics"]["test"] is None, "the test split was read while rates were chosen"
         tried[record["identity"]["method"]][record["config"]["engine"]["lr"]] = record["metrics"]["val"]["vqa_score"]
-    chosen = yaml.safe_load((ROOT / "conf" / "backbone" / f"{backbone}.yaml").read_text())["rates"]
+    chosen = yaml.safe_load((ROOT / "conf" / "rates" / f"{backbone}.yaml").read_text())
     assert tried.keys() == chosen.keys()
     for method, scores in tried.items():
         assert len(scores) == 3

@@ -90,11 +90,13 @@ class TokenSite(Site):
 class Method:
     """A tuning method: the roles it wants and the delta it puts there.
 
-    A subclass sets `roles` and defines `delta(site)`.  sites_in: fusion, towers or all, the places where it acts.
+    A subclass sets `roles` and defines `delta(site)`.  sites_in: fusion, towers or all, the places where it acts.  size: the
+    argument that says how large it is, which `+match=...` chooses; None where there is none.
     """
 
     roles: Sequence[str] = ()
     sites_in = "fusion"
+    size: str | None = None
     tunes_backbone = False
 
     def delta(self, site: Site) -> Delta:

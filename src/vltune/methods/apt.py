@@ -28,6 +28,8 @@ SCALES = ("max", "learned", "gated")
 
 
 class APT(Method):
+    size = "prompts"
+
     def __init__(
         self,
         prompts: int = 200,

@@ -17,6 +17,8 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class DeepPrompt(Method):
+    size = "prompts"
+
     def __init__(
         self, prompts: int = 200, init_bound: float | None = None, roles: Sequence[str] = ("memory", "cross_memory")
     ):

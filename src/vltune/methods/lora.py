@@ -17,6 +17,8 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class LoRA(Method):
+    size = "rank"
+
     def __init__(
         self, rank: int = 4, dropout: float = 0.1, init_std: float = 1.0, roles: Sequence[str] = ("query", "value")
     ):

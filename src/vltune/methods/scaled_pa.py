@@ -15,6 +15,8 @@ from vltune.sites import Delta, Method, Site, check_size
 
 
 class ScaledParallelAdapter(Method):
+    size = "bottleneck"
+
     def __init__(
         self,
         bottleneck: int = 96,

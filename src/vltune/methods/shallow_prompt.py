@@ -15,6 +15,8 @@ from vltune.sites import Delta, Method, TokenSite, check_size
 
 
 class ShallowPrompt(Method):
+    size = "prompts"
+
     def __init__(self, prompts: int = 200, init_bound: float | None = None, roles: Sequence[str] = ("sequence",)):
         self.prompts, self.init_bound, self.roles = prompts, init_bound, roles
 

@@ -1,0 +1,54 @@
+"""`+match=params|macs`: a method's size, solved for a budget before its run has an identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+
+from vltune import assemble
+from vltune.errors import UserError
+
+
+def sized(config: dict, overrides: Sequence[str] = ()) -> dict:
+    """The same configuration; where it has a `match`, with the method's size solved for the budget, which its hash then
+    holds.  overrides: what the user typed."""
+    if (match := config.get("match")) is None:
+        return config
+    spec, by, budget = config["method"], match["by"], match["budget"]
+    name = assemble.find(spec["_target_"]).size
+    if name is None:
+        raise UserError(f"+match={by}: {spec['name']} has no size to choose; run it without +match")
+    if typed := [override for override in overrides if override.startswith(f"method.{name}=")]:
+        raise UserError(f"{typed[0]} and +match={by}: the budget decides method.{name}; leave out one of them")
+    if budget is not None and not (isinstance(budget, int | float) and budget > 0):
+        raise UserError(f"match.budget={budget}: must be a positive number, or null for the reference's")
+    groups = ("backbone", "task", "dataset", "method", "match")
+    size, budget, reached = solved(json.dumps({group: config[group] for group in groups}))
+    return config | {"method": spec | {name: size}, "match": match | {"budget": budget, "reached": reached}}
+
+
+@cache
+def solved(config: str) -> tuple[int, int, int]:
+    """The size, the budget and what is reached; a sweep asks for the same ones with every seed."""
+    from vltune.costs import matching
+
+    groups = json.loads(config)
+    spec, match = groups["method"], groups["match"]
+    if match["by"] not in matching.COUNTERS:
+        raise UserError(f"match.by={match['by']}: must be one of {', '.join(matching.COUNTERS)}")
+    model = assemble.build_shapes(groups)
+    count = matching.COUNTERS[match["by"]](model, matching.on_meta(assemble.protocol(groups, model)))
+    budget = round(match["budget"] or count(assemble.build_method(match["reference"])))
+    name = assemble.find(spec["_target_"]).size
+    return matching.solve(match["by"], count, lambda size: assemble.build_method(spec | {name: size}), budget)
+
+
+def told(config: dict) -> str:
+    """What was chosen, for people."""
+    method, match = config["method"], config["match"]
+    name = assemble.find(method["_target_"]).size
+    return (
+        f"{method['name']}: method.{name}={method[name]} has {match['reached']:,} {match['by']} "
+        f"for a budget of {match['budget']:,}"
+    )

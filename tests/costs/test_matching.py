@@ -1,0 +1,180 @@
+"""`+match=params|macs`: the size is the nearest, and the number what is measured on the model that is really built."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vltune.budget import sized
+from vltune.costs.macs import example, macs, parameters
+from vltune.costs.matching import COUNTERS, Form, on_meta, solve
+from vltune.engine.identity import identity
+from vltune.errors import UserError
+from vltune.methods.adapter import Adapter
+from vltune.methods.apt import APT
+from vltune.methods.classifier_only import ClassifierOnly
+from vltune.methods.deep_prompt import DeepPrompt
+from vltune.methods.lora import LoRA
+from vltune.methods.scaled_pa import ScaledParallelAdapter
+from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.sites import Method
+from vltune.tasks.model import Model
+from vltune.tasks.vqa import VQA
+
+CONF = Path(__file__).parents[2] / "conf"
+METHODS = [ShallowPrompt, DeepPrompt, LoRA, Adapter, ScaledParallelAdapter, APT]
+# backbone -> (how it is made, the size of its image)
+BACKBONES = {"vilt": (tiny.vilt, (64, 80)), "meter": (tiny.meter, (64, 64))}
+FIELD = {"params": "method_params", "macs": "additional_macs"}
+
+
+def built(backbone, method):
+    made = BACKBONES[backbone][0]()
+    return Model(made, VQA(made.pooled_width, made.width, tiny.ANSWERS), method)
+
+
+def measured(backbone, method, by):
+    """What a record would hold, of the model with numbers in it."""
+    model = built(backbone, method)
+    found = parameters(model) | macs(model, example(tiny.TEXT, BACKBONES[backbone][1], tiny.VOCABULARY))
+    return found[FIELD[by]]
+
+
+def counter(backbone, by):
+    with torch.device("meta"):
+        model = built(backbone, ClassifierOnly())
+    return COUNTERS[by](model, on_meta(example(tiny.TEXT, BACKBONES[backbone][1], tiny.VOCABULARY)))
+
+
+@pytest.mark.parametrize("by", COUNTERS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_other_size_is_nearer_and_the_number_is_the_measured_one(method, backbone, by):
+    if (method, by) == (LoRA, "macs"):
+        with pytest.raises(UserError, match=r"\+match=macs: LoRA's rank changes nothing in that.*match it by params"):
+            solve(by, counter(backbone, by), lambda size: LoRA(rank=size), 10**6)
+        return
+
+    def make(size):
+        return method(**{method.size: size})
+
+    for reference in (APT(prompts=41, rank=2), APT(prompts=7, rank=2)):
+        budget = measured(backbone, reference, by)
+        try:
+            size, _, reached = solve(by, counter(backbone, by), make, budget)
+        except UserError as error:
+            assert "is too little" in str(error)
+            assert measured(backbone, make(1), by) > budget
+            continue
+        assert reached == measured(backbone, make(size), by)
+        others = [measured(backbone, make(other), by) for other in (size - 1, size + 1) if other > 0]
+        assert abs(reached - budget) <= min(abs(other - budget) for other in others)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"map": "full"}, {"map": "none"}, {"scale": "gated"}, {"roles": ["attention_output", "feed_forward_output"]}],
+)
+@pytest.mark.parametrize("by", COUNTERS)
+def test_a_variant_of_a_method_is_matched_as_it_is(sizes, by):
+    size, _, reached = solve(by, counter("meter", by), lambda prompts: APT(prompts=prompts, rank=2, **sizes), 60_000)
+    assert reached == measured("meter", APT(prompts=size, rank=2, **sizes), by)
+    assert abs(reached - 60_000) <= abs(measured("meter", APT(prompts=size + 1, rank=2, **sizes), by) - 60_000)
+
+
+def test_a_form_is_the_polynomial_and_the_nearest_of_all_sizes():
+    def cost(size):
+        return 3 * size**2 + 5 * size + 7
+
+    form = Form.through(*map(cost, (1, 2, 3)))
+    assert [form(size) for size in range(20)] == [cost(size) for size in range(20)]
+    for budget in range(400):
+        assert form.nearest(budget) == min(range(20), key=lambda size: abs(cost(size) - budget)), budget
+
+
+def test_a_cost_that_is_no_polynomial_of_degree_two_is_a_bug_that_is_told():
+    with pytest.raises(RuntimeError, match="by a polynomial of degree two"):
+        solve("params", lambda method: 2**method.rank, lambda size: LoRA(rank=size), 10**6)
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("run", list(overrides)), resolve=True)
+
+
+def test_the_size_is_in_the_configuration_and_in_the_hash():
+    config = sized(composed("+match=params", "method=lora", "backbone=meter_mini"))
+    assert config["method"]["rank"] == 6
+    # APT's 16 prompts of rank 4 at 8 sites, and LoRA's rank 6 at 16.
+    assert config["match"]["budget"] == 8 * (16 * 64 + 2 * 4 * 64 + 1)
+    assert config["match"]["reached"] == 16 * 2 * 6 * 64
+    same = composed("method=lora", "backbone=meter_mini", "method.rank=6")
+    assert identity(config, "w", "d") == identity(same, "w", "d")
+
+
+@pytest.mark.parametrize("by", COUNTERS)
+def test_the_reference_itself_is_matched_by_its_own_size(by):
+    config = sized(composed(f"+match={by}"))
+    assert config["method"]["prompts"] == 16
+    assert config["match"]["budget"] == config["match"]["reached"]
+
+
+def test_another_reference_and_a_budget():
+    adapter = sized(composed("+match=macs", "method@match.reference=adapter", "match.reference.bottleneck=5"))
+    assert adapter["match"]["budget"] == 2 * 4 * (16 + 1 + 16) * 2 * 64 * 5
+    given = sized(composed("+match=params", "method=deep_prompt", "match.budget=2.6e3"))
+    assert given["method"]["prompts"] == 10
+    assert (given["match"]["budget"], given["match"]["reached"]) == (2600, 4 * 10 * 64)
+
+
+def test_at_full_size_the_published_sizes_have_each_others_parameters():
+    """3.83M of APT with 200 prompts, 3.82M of a scaled parallel adapter with bottleneck 102: METER's published rows."""
+    config = composed("+match=params", "backbone=meter", "task=vqa", "method=scaled_pa", "match.budget=3.82e6")
+    assert sized(config)["method"]["bottleneck"] == 102
+    assert sized(config | {"method": config["match"]["reference"]})["method"]["prompts"] == 199
+
+
+@pytest.mark.parametrize(
+    ("chosen", "tokens"),
+    [
+        (["task=vqa", "backbone.image_tower=swin_b384"], 12 * (40 + 144)),
+        # 288 pixels; the first layer of the text's stream attends to the text once, for both images.
+        (["task=nlvr2"], 24 * (40 + 325) - 40),
+    ],
+)
+def test_other_image_towers_and_resolutions_are_counted_as_they_are(chosen, tokens):
+    config = sized(composed("backbone=meter", *chosen, "+match=macs", "method=scaled_pa"))
+    assert config["match"]["budget"] == tokens * 2 * 200 * 768
+    norm = 5 * 768
+    assert config["match"]["reached"] == tokens * (2 * 768 * config["method"]["bottleneck"] + norm)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "typed", "message"),
+    [
+        (["method=full"], [], "+match=params: full has no size to choose; run it without +match"),
+        (["method=classifier_only"], [], "+match=params: classifier_only has no size to choose"),
+        (["method=question_only"], [], "+match=params: question_only has no size to choose"),
+        (["method=lora"], ["method.rank=3"], "method.rank=3 and +match=params: the budget decides method.rank"),
+        (["method=lora", "match.budget=100"], [], "100 is too little: with LoRA's rank = 1 there are 1,024"),
+        (["method=lora", "match.budget=1e6"], [], "1,000,000 is too much: method.rank=977: must be a whole number"),
+        (["method=lora", "match.budget=much"], [], "match.budget=much: must be a positive number, or null"),
+        (["method=lora", "match.budget=-1"], [], "match.budget=-1: must be a positive number"),
+        (["method=lora", "match.by=time"], [], "match.by=time: must be one of params, macs"),
+        (["method=lora", "method.roles=[qery]"], [], "there is no role 'qery'"),
+    ],
+)
+def test_what_cannot_be_matched_is_told_in_one_line(chosen, typed, message):
+    with pytest.raises(UserError) as error:
+        sized(composed("+match=params", *chosen), typed)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_without_match_nothing_changes():
+    config = composed()
+    assert sized(config) is config
+    assert Method.size is None

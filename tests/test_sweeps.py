@@ -1,0 +1,115 @@
+"""Every sweep composes for its first and last run, says how many runs it has, and varies what it says."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vltune import assemble
+from vltune.engine.identity import identity, settings
+from vltune.engine.precision import settle
+from vltune.sites import tuned_sites
+
+ROOT = Path(__file__).parents[1]
+SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
+
+
+def grid(file):
+    """The overrides of each run."""
+    params = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
+    values = [[f"{key}={value}" for value in str(choices).split(",")] for key, choices in params.items()]
+    return [[f"+sweep={file.stem}", *run] for run in product(*values)]
+
+
+def differing(config, other):
+    """The decisive settings, dotted, in which two runs differ."""
+    one, two = settings(config), settings(other)
+    return {f"{group}.{key}" for group in one for key in one[group] if one[group][key] != two[group][key]}
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_the_header_says_command_and_runs_and_the_ends_of_the_grid_build(file):
+    header = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert f"python run.py -m +sweep={file.stem}" in header
+    runs = grid(file)
+    assert int(re.search(r"([\d,]+) runs", header)[1].replace(",", "")) == len(runs)
+    for run in (runs[0], runs[-1]):
+        config = composed(*run)
+        assert config["sweep"] == file.stem
+        assert assemble.settings(config)
+        assert assemble.build_method(config["method"]).attach(assemble.build_shapes(config).backbone) is not None
+
+
+@pytest.mark.parametrize("name", ["learning_rates", "ablation_apt"])
+def test_what_chooses_does_not_read_the_test_split(name):
+    assert composed(f"+sweep={name}")["engine"]["evaluate"] == ["val"]
+
+
+def test_every_method_has_as_many_rates():
+    params = yaml.safe_load((ROOT / "sweeps" / "learning_rates.yaml").read_text())["hydra"]["sweeper"]["params"]
+    methods, trials = params["method"].split(","), params["trial"].split(",")
+    tried = composed("+sweep=learning_rates")["tried"]
+    assert tried.keys() == set(methods)
+    assert all(len({rates[trial] for trial in trials}) == len(trials) == 3 for rates in tried.values())
+    assert composed("+sweep=learning_rates", "method=lora", "trial=high")["engine"]["lr"] == tried["lora"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "prompts"),
+    [(["backbone=meter_mini"], {4, 8, 12, 16}), (["backbone=vilt", "task=vqa"], {50, 100, 150, 200})],
+)
+def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
+    published, *variants = (composed(*run, *backbone) for run in grid(ROOT / "sweeps" / "ablation_apt.yaml"))
+    assert settings(published) == settings(composed(*backbone, "engine.evaluate=[val]"))
+    changed = [differing(published, variant) for variant in variants]
+    assert all(len(keys) == 1 for keys in changed)
+    assert set().union(*changed) == {
+        f"method.{key}" for key in ("activation", "map", "scale", "prompts", "rank", "roles")
+    }
+    assert {variant["method"]["prompts"] for variant in (published, *variants)} == prompts
+    assert len({identity(config, "w", "d")["hash"] for config in (published, *variants)}) == 15
+
+
+@pytest.mark.parametrize(("variant", "places"), [("in_towers", {"towers"}), ("everywhere", {"towers", "fusion"})])
+def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
+    config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
+    backbone = assemble.build_shapes(config).backbone
+    assemble.build_method(config["method"]).attach(backbone)
+    assert {site.place for site in tuned_sites(backbone)} == places
+    assert differing(composed("+sweep=ablation_apt", "backbone=meter_mini"), config) == {"method.sites_in"}
+
+
+SHARES = {"one_percent": 0.01, "five_percent": 0.05, "ten_percent": 0.1, "all": 1.0}
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_low_data_compares_shares_at_the_same_number_of_steps(share):
+    mini = composed("+sweep=low_data", f"share={share}")
+    assert mini["dataset"]["train_fraction"] == SHARES[share]
+    assert mini["engine"]["max_steps"] == 1000
+    real = composed("+sweep=low_data", f"share={share}", "backbone=vilt", "task=vqa")
+    assert real["engine"]["epochs"] * real["dataset"]["train_fraction"] == pytest.approx(10)
+    assert real["engine"]["max_steps"] is None
+
+
+@pytest.mark.parametrize("method", ["full", "apt"])
+def test_the_runs_of_low_data_on_all_images_are_those_of_mini_vqa(method):
+    of_all, of_table = (
+        identity(composed(f"+sweep={sweep}", f"method={method}", *more), "w", "d")
+        for sweep, more in (("low_data", ["share=all"]), ("mini_vqa", []))
+    )
+    assert of_all == of_table
+
+
+@pytest.mark.parametrize("other", ["dataset.train_fraction=0.5", "dataset.train_fraction_seed=1"])
+def test_which_images_are_trained_on_is_in_the_hash(other):
+    assert identity(composed(other), "w", "d") != identity(composed(), "w", "d")
