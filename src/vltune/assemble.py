@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.utils.data import Dataset
 
+    from vltune.data.examples import Examples
     from vltune.engine.settings import Settings
     from vltune.engine.source import GeneratedData, TrainingData
     from vltune.tasks.model import Model
@@ -62,6 +64,19 @@ def data_folder(config: dict) -> Path:
     return Path(config["dataset"]["data_dir"]) / config["dataset"]["subfolder"]
 
 
+def examples(config: dict, split: str) -> Examples:
+    """What a run's predictions of `val` or `test` are about.  UserError where its data is not on this machine."""
+    from vltune.data.examples import open_examples
+
+    dataset = config.get("dataset", {})
+    if not {"data_dir", "subfolder"} <= dataset.keys() or not dataset.get(split):
+        raise UserError(f"the record's configuration names no data for {split}")
+    folder = data_folder(config)
+    if "generate" in dataset and not folder.exists():
+        raise UserError(f"{folder} is not there; any run on it makes it, and the next report shows them")
+    return open_examples(config["task"]["name"], folder, dataset[split])
+
+
 def make_data(config: dict) -> None:
     """Generates an embedded world on first use; real data must be there already."""
     dataset = config["dataset"]
@@ -105,14 +120,23 @@ def open_files(config: dict) -> Data:
     decode = dataset.get("decode", "exact")  # as all records were made before there was a choice
     transform = build(config["backbone"]["transform"], randaugment=dataset["randaugment"], decode=decode)
     reader = config["task"] | {"_target_": config["task"]["reader"], "images": dataset["images"]}
-    read = cache(
-        lambda name: (
-            build(reader, data_dir=folder, splits=dataset[name], tokenizer=words, transform=transform)
-            if dataset[name]
-            else None
-        )
-    )
+    part = training_part(dataset)
+    given = {"data_dir": folder, "tokenizer": words, "transform": transform}
+
+    @cache
+    def read(name: str) -> Dataset | None:
+        more = part if name == "train" else {}  # what is scored is whole
+        return build(reader, splits=dataset[name], **given, **more) if dataset[name] else None
+
     train, collate = read("train"), Collate(words.pad_id, transform.mean, transform.std)
+    scored = {*settings["evaluate"]} | ({"val"} if settings["select"] == "best" else set())
+    for name in sorted(scored):
+        read(name)  # a split that is missing is told before any work
+    if part["fraction"] < 1 and len(train) < settings["batch_size"]:
+        raise UserError(
+            f"dataset.train_fraction={dataset['train_fraction']}: leaves {len(train)} examples, which fill no batch of "
+            f"engine.batch_size={settings['batch_size']}; take a larger share or a smaller batch"
+        )
     order = settings["batch_size"], config["seed"], settings["workers"]
     return Data(
         training=lambda: TrainingData(
@@ -124,6 +148,16 @@ def open_files(config: dict) -> Data:
         fingerprint=train.fingerprint,
         eval_batch_size=settings["eval_batch_size"],
     )
+
+
+def training_part(dataset: dict) -> dict:
+    """Which share of the training images is read; records from before there was a choice read all."""
+    fraction, seed = dataset.get("train_fraction", 1.0), dataset.get("train_fraction_seed", 0)
+    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
+        raise UserError(f"dataset.train_fraction={fraction}: must be more than 0 and at most 1")
+    if not isinstance(seed, int) or seed < 0:
+        raise UserError(f"dataset.train_fraction_seed={seed}: must be a whole number, 0 or more")
+    return {"fraction": fraction, "fraction_seed": seed}
 
 
 def facts(config: dict) -> dict:
@@ -177,6 +211,22 @@ def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
     if pretrained:
         load(config, backbone, task)
     return Model(backbone, task, build_method(config["method"]))
+
+
+def build_shapes(config: dict) -> Model:
+    """The model without its method, on the meta device: shapes without numbers, built in a fraction of a second."""
+    import torch
+
+    with torch.device("meta"):
+        return build_model(config | {"method": {"_target_": "vltune.sites.Method"}}, facts(config), pretrained=False)
+
+
+def protocol(config: dict, model: Model) -> dict[str, Tensor]:
+    """One example of the sizes that the backbone's costs are counted on."""
+    from vltune.costs import macs
+
+    spec, sizes = config["backbone"], config["backbone"]["protocol"]
+    return macs.example(sizes["text_len"], sizes["image"], spec["vocabulary_size"], model.task.images)
 
 
 def weight_files(config: dict) -> dict[str, Path]:

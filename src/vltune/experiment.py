@@ -8,18 +8,22 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vltune import assemble
+from vltune.budget import sized, told
 from vltune.engine.identity import identity as identify
-from vltune.engine.interrupt import Interrupted, StopRequest, guard_worker
+from vltune.engine.interrupt import Elsewhere, Interrupted, StopRequest, guard_worker
+from vltune.engine.lock import Lock, job
 from vltune.engine.precision import settle
 from vltune.engine.settings import Settings
 from vltune.entry import FAILED, leave, resolve
 from vltune.errors import UserError
 from vltune.results import record as records
+from vltune.turn import Turn, leave_together
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -35,15 +39,18 @@ def run(composed: DictConfig, overrides: list[str], alone: bool) -> str:
     composed: Hydra's configuration; overrides: what the user typed; alone: not one of a multirun.  A run that fails ends
     the process when it is alone and raises otherwise, so that a sweep goes on."""
     try:
-        config = settle(resolve(composed))
+        config = sized(settle(resolve(composed)), overrides)
+        if "match" in config:
+            print(told(config))
         if not alone:
             guard_worker()
             config["engine"]["threads"] = config["engine"]["threads"] or 1  # as many runs as cores
         file = mode_of(config, alone)(config, overrides)
-    except Interrupted as stop:
+    except (Interrupted, Elsewhere) as stop:
         if not alone:
             raise UserError(str(stop)) from None
-        print(f"{stop}: saved; the same command resumes it", file=sys.stderr)
+        if stop.exit_code:
+            print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except Exception as error:
         if not alone:
@@ -63,43 +70,61 @@ def mode_of(config: dict, alone: bool):
 
 
 def train(config: dict, overrides: list[str]) -> Path:
-    """Trains, evaluates and measures, unless a finished record of this very run is there."""
+    """Trains, evaluates and measures, unless a finished record of this very run is there, or another process makes it."""
+    from vltune.engine import progress
+
     clock, root = Clock(), Path(config["results_dir"])
     settings = assemble.settings(config)
     data, identity = prepare(config)
-    clock.lap("data")
+    clock.end()
     file = records.path(root, identity)
-    if file.exists() and not config["force"]:
-        record = records.read(file)
-        if record["status"] == "finished":
-            print(f"finished before; force=true runs it again\n{scores(record)}{unscored(record, file)}")
-            return file
-        clock.before = record["provenance"]["seconds"] or 0
-    fabric = start_fabric(settings, config["seed"])
-    record = {
-        "schema": records.VERSION,
-        "id": file.stem,
-        "status": "running",
-        "identity": identity,
-        "config": config,
-        "metrics": {"val": None, "test": None},
-        "cost": dict.fromkeys(records.COST),
-        "provenance": records.provenance() | {"precision": settings.precision},
-        "error": None,
-        "sweep": config["sweep"],
-    }
     folder = root / "runs" / file.parent.relative_to(root / "records") / file.stem
-    logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
-    if fabric.is_global_zero:
-        if config["force"]:
-            shutil.rmtree(folder, ignore_errors=True)
-        records.write(record, root)
-    with StopRequest() as stop, ending(record, root, logger, clock, fabric.is_global_zero):
-        logger.start(identity, config, folder, config["sweep"])
-        fill(record, config, settings, data, fabric, file, folder, logger, clock, stop)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    if fabric.is_global_zero:
-        print(f"{scores(record)}{unscored(record, file)}")
+    with (
+        StopRequest() as stop,
+        Lock(folder, tell=lambda: {"phase": clock.phase or "start", **progress.told()}, lost=stop.lose) as lock,
+    ):
+        stop.may_write = lock.assure
+        turn = Turn(root, file, folder, config["force"], config["busy"], lock, stop)
+        alone = settings.devices * settings.nodes == 1
+        if alone and turn.is_done(turn.found):  # of several processes rank zero decides
+            return told_again(turn.found, file)
+        fabric = make_fabric(settings)
+        if not turn.take(fabric):
+            return told_again(records.read(file), file) if fabric.is_global_zero else file
+        clock.begin("build")
+        fabric.seed_everything(config["seed"], verbose=False)
+        record = {
+            "schema": records.VERSION,
+            "id": file.stem,
+            "status": "running",
+            "identity": identity,
+            "config": config,
+            "metrics": {"val": None, "test": None},
+            "cost": dict.fromkeys(records.COST),
+            "provenance": records.provenance() | {"precision": settings.precision, "job": job()},
+            "error": None,
+            "sweep": config["sweep"],
+        }
+        logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
+        if fabric.is_global_zero:
+            clock.before = turn.begin()
+            records.write(record, root)
+        fabric.barrier()  # what was before may be in the way of the others
+        try:
+            with ending(record, root, logger, clock, stop, fabric.is_global_zero):
+                logger.start(record, folder)
+                fill(record, config, settings, data, fabric, file, folder, logger, clock, stop)
+        except (Interrupted, Elsewhere) as stopped:
+            leave_together(fabric, stop, stopped)
+            raise
+        if fabric.is_global_zero:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            print(f"{scores(record)}{unscored(record, file)}")
+    return file
+
+
+def told_again(record: dict, file: Path) -> Path:
+    print(f"finished before; force=true runs it again\n{scores(record)}{unscored(record, file)}")
     return file
 
 
@@ -108,7 +133,7 @@ NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 
 def prepare(config: dict) -> tuple[assemble.Data, dict]:
     """The data, made first where it can be made, and which run this is.  Raises UserError where a file is missing."""
-    from vltune.weights.files import fingerprint
+    from vltune.weights.finding import fingerprint
 
     weights = "+".join(map(fingerprint, assemble.weight_files(config).values())) or None
     assemble.make_data(config)
@@ -139,17 +164,17 @@ def fill(
     if model.task.pairs and settings.eval_examples is not None:
         raise UserError(f"engine.eval_examples={settings.eval_examples}: retrieval ranks whole splits; set it to null")
     bad = BadExamples(config["dataset"]["max_bad_examples"])
-    clock.lap("build")
     if settings.cache_features and config["task"].get("reader"):
         scored = {*settings.evaluate} | ({"val"} if settings.select == "best" else set())
         splits = {"train"} | (scored if settings.eval_examples is None else set())
+        clock.begin("features")
         keep_features(fabric, model, data, splits, settings, stop)
-        clock.lap("features")
-    stop.check()
+    stop.check(fabric)
 
     def rows(split: str) -> list[dict]:
         return score(fabric, model, data, split, settings, stop, bad, f"{label}, {split}", folder / "checkpoints")
 
+    clock.begin("train")
     usage.reset_peak_memory()
     trained = train_loop(
         fabric,
@@ -164,17 +189,19 @@ def fill(
         label=label,
     )
     peak = usage.peak_memory_bytes()
-    clock.lap("train")
+    clock.begin("evaluate")
     predictions = {split: rows(split) for split in settings.evaluate}
-    clock.lap("evaluate")
+    clock.begin("cost")
     if not fabric.is_global_zero:
         return
     for split, of_split in predictions.items():
         record["metrics"][split] = (model.task.metrics(of_split) or None) if of_split else None
+    logger.table(predictions, partial(assemble.examples, config))
     record["bad_examples"] = list(bad.seen)
     record["history"] = trained.history
     record["out_of_memory"] = trained.halved
     record["selected"] = {"step": trained.best["step"] if trained.best else trained.step, "by": settings.select}
+    stop.may_write()
     if config["mode"] == "train":
         artifacts.write_predictions(file.with_suffix(".parquet"), predictions, record)
         saved = artifacts.write_tuned(file.with_suffix(".safetensors"), model)
@@ -187,9 +214,8 @@ def fill(
         **macs.parameters(model),
     }
     if config["mode"] == "train":
-        batch = protocol(config, model)
+        batch = assemble.protocol(config, model)
         record["cost"] |= inference(model, batch, settings.eval_batch_size) | macs.macs(model.cpu(), batch)
-    clock.lap("cost")
 
 
 def keep_features(
@@ -252,63 +278,66 @@ def inference(model: Model, batch: dict, batch_size: int) -> dict:
     }
 
 
-def protocol(config: dict, model: Model) -> dict:
-    """One example of the sizes that the backbone's costs are counted on."""
-    from vltune.costs import macs
-
-    spec, sizes = config["backbone"], config["backbone"]["protocol"]
-    return macs.example(sizes["text_len"], sizes["image"], spec["vocabulary_size"], model.task.images)
-
-
 @contextmanager
-def ending(record: dict, root: Path, logger, clock: Clock, writes: bool) -> Iterator[None]:
+def ending(record: dict, root: Path, logger, clock: Clock, stop: StopRequest, writes: bool) -> Iterator[None]:
     """However a run ends, its record says so and its logger is closed with the right exit status."""
     exit_code = FAILED
     try:
         yield
         record["status"], exit_code = "finished", 0
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except (Interrupted, Elsewhere, KeyboardInterrupt) as stopped:
         record["status"] = "interrupted"
-        exit_code = getattr(stop, "exit_code", 130)
+        exit_code = getattr(stopped, "exit_code", 130)
         raise
     except BaseException:
         record["status"], record["error"] = "failed", traceback.format_exc()
         raise
     finally:
+        clock.end()
         record["provenance"] |= {"seconds": clock.total(), "phases": clock.laps}
         try:
             if writes:
+                stop.may_write()
                 records.write(record, root)
         finally:
-            logger.finish(records.flatten({"cost": record["cost"], **record["metrics"]}), exit_code)
+            logger.finish(record, records.path(root, record["identity"]), exit_code)
 
 
 class Clock:
-    """Seconds since the start, by phase; `before` are those of earlier processes that this one resumes."""
+    """Seconds by phase, from the start on and wherever a phase is under way; `before` are those of earlier processes that
+    this one resumes."""
 
     def __init__(self):
-        self.before = 0.0
-        self.began = self.last = time.monotonic()
-        self.laps: dict[str, float] = {}
+        self.before, self.laps = 0.0, {}
+        self.phase, self.began = "data", time.monotonic()
 
-    def lap(self, phase: str) -> None:
-        now = time.monotonic()
-        self.laps[phase], self.last = round(now - self.last, 2), now
+    def begin(self, phase: str) -> None:
+        self.end()
+        self.phase, self.began = phase, time.monotonic()
+
+    def end(self) -> None:
+        if self.phase:
+            self.laps[self.phase] = round(time.monotonic() - self.began, 2)
+        self.phase = None
 
     def total(self) -> float:
-        return round(self.before + time.monotonic() - self.began, 2)
+        under_way = time.monotonic() - self.began if self.phase else 0.0
+        return round(self.before + sum(self.laps.values()) + under_way, 2)
 
 
-def start_fabric(settings: Settings, seed: int) -> Fabric:
+def make_fabric(settings: Settings) -> Fabric:
+    """Not launched: other processes are not started yet."""
     import torch
     from lightning_fabric import Fabric
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
-    fabric.launch()
-    fabric.seed_everything(seed, verbose=False)
-    return fabric
+    return Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        precision=settings.precision,
+    )
 
 
 def evaluate(config: dict, overrides: list[str]) -> Path:
@@ -333,7 +362,9 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
             f"({identity['hash']} for {record['identity']['hash']})"
         )
     settings = assemble.settings(config)
-    fabric = start_fabric(settings, config["seed"])
+    fabric = make_fabric(settings)
+    fabric.launch()
+    fabric.seed_everything(config["seed"], verbose=False)
     model = assemble.build_model(config, data.facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     model.to(fabric.device)
@@ -354,7 +385,7 @@ def cost(config: dict, overrides: list[str]) -> Path:
 
     clock, root = Clock(), Path(config["results_dir"])
     model = assemble.build_model(config, assemble.facts(config), pretrained=False)
-    measured = macs.parameters(model) | macs.macs(model, protocol(config, model))
+    measured = macs.parameters(model) | macs.macs(model, assemble.protocol(config, model))
     record = {
         "schema": records.VERSION,
         "status": "finished",

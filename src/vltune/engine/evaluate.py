@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from lightning_fabric import Fabric
 from torch.utils.data import Dataset, Subset
@@ -39,7 +41,10 @@ def predict(
                     output = model(batch)
                 rows += model.task.predictions(output, batch)
             progress.step()
-            stop.check()
+            stop.check(fabric)
+        most = math.ceil(math.ceil(len(dataset) / fabric.world_size) / batch_size)
+        for _ in range(most - len(batches)):  # a process with a batch fewer is asked as often
+            stop.check(fabric)
     progress.close()
     return gathered(fabric, rows)
 

@@ -12,6 +12,7 @@ NOT_DECISIVE = {
     "engine": (
         "accelerator",
         "devices",
+        "nodes",
         "workers",
         "threads",
         "micro_batch_size",
@@ -26,7 +27,7 @@ NOT_DECISIVE = {
 # Settings that came after the first records.  At the value that was the only one until then a setting is left out of the
 # hash, so that those records stay what they are.
 SINCE = {
-    "dataset": {"decode": "exact"},
+    "dataset": {"decode": "exact", "train_fraction": 1.0, "train_fraction_seed": 0},
     "engine": {"eval_examples": None, "group_by_length": False},
 }
 
@@ -34,13 +35,18 @@ SINCE = {
 def identity(config: dict, weights: str | None, data: str) -> dict:
     """backbone, method, task, dataset, seed and `hash`: 8 hexadecimal digits of the decisive configuration, the seed
     left out.  weights, data: fingerprints of the pretrained weights and of the data."""
-    parts = {group: decisive(group, config[group]) for group in ("method", "backbone", "task", "dataset", "engine")}
-    text = json.dumps({**parts, "weights": weights, "data": data}, sort_keys=True)
+    text = json.dumps({**settings(config), "weights": weights, "data": data}, sort_keys=True)
     return {
         **{group: config[group]["name"] for group in ("backbone", "method", "task", "dataset")},
         "seed": config["seed"],
         "hash": hashlib.sha256(text.encode()).hexdigest()[:8],
     }
+
+
+def settings(config: dict) -> dict:
+    """{group: its decisive settings} of a resolved configuration."""
+    groups = ("method", "backbone", "task", "dataset", "engine")
+    return {group: decisive(group, config[group]) for group in groups if isinstance(config.get(group), dict)}
 
 
 def decisive(group: str, settings: dict) -> dict:

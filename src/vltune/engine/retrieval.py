@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -64,6 +65,7 @@ def score_pairs(
     missing = np.flatnonzero(~rows.finished()).tolist()
     fabric.barrier()  # every process shares out the same rows, before any of them is written
     blocks = [missing[i : i + IMAGES_PER_BLOCK] for i in range(0, len(missing), IMAGES_PER_BLOCK)]
+    most = math.ceil(len(blocks) / fabric.world_size)
     blocks = blocks[fabric.global_rank :: fabric.world_size]
     done = (len(dataset.images) - len(missing)) * len(texts)
     total = done + sum(map(len, blocks)) * len(texts)
@@ -77,10 +79,14 @@ def score_pairs(
                     images = model.backbone.encode_image(fabric.to_device(batch))
                     for scored in fill(block, model, images, captions, pairs_per_batch):
                         progress.step(scored)
-                        stop.check()
+                        if fabric.world_size == 1:
+                            stop.check()
                 if not block.isfinite().all():
                     raise UserError(f"{label}: a score is not a number: the training diverged, lower engine.lr")
                 rows.keep(batch["ids"], block.cpu().numpy())
+            stop.check(fabric)
+        for _ in range(most - len(blocks)):  # a process with a block fewer is asked as often
+            stop.check(fabric)
     fabric.barrier()
     return rows.matrix()
 
@@ -103,7 +109,7 @@ def encode_captions(
         with fabric.autocast():
             ((_, tokens),) = without_padding(model.backbone.encode_text(fabric.to_device(batch)))
         encoded.append((torch.tensor(batch["ids"], device=fabric.device), tokens))
-        stop.check()
+        stop.check(fabric)
     return encoded
 
 

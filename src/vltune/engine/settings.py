@@ -17,7 +17,7 @@ class Settings:
     lr x head_lr_multiplier; fusion_lr_multiplier: of what lies where a two-stream backbone's streams meet.  warmup: share
     of all steps.  clip: largest gradient norm, or null.  select: `last` or `best` on validation.  val_every: epochs between
     validations where select=best.  evaluate: splits to score at the end.  eval_examples: score the first so many of each
-    split only, for a trial, or null.  group_by_length: whether a batch holds texts of similar
+    split only, for a trial, or null.  devices: of each node; nodes: machines of a run, started by SLURM.  group_by_length: whether a batch holds texts of similar
     length.  workers: processes that read images, or null for as many as suit data and machine.  cache_features: whether
     what frozen towers make of images and texts is kept in `features_dir` and used again; the results are the same.
     """
@@ -40,6 +40,7 @@ class Settings:
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
     workers: int | None = None
     threads: int | None = None
     select: str = "last"
@@ -72,13 +73,14 @@ class Settings:
             "epochs",
             "max_steps",
             "devices",
+            "nodes",
             "workers",
             "threads",
         ):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int):
                 raise UserError(f"engine.{name}={value}: must be a whole number")
-        for name in ("batch_size", "eval_batch_size", "epochs", "devices", "val_every"):
+        for name in ("batch_size", "eval_batch_size", "epochs", "devices", "nodes", "val_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"engine.{name}={getattr(self, name)}: must be at least 1")
         if self.max_steps is not None and self.max_steps < 1:

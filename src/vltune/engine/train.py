@@ -61,7 +61,10 @@ def train(
     rates = [group["lr"] for group in groups]
     factor = linear_schedule(settings.warmup, total)
     wrapped, optimiser = fabric.setup(model, adamw(groups, settings.betas, settings.eps))
+    seed = torch.initial_seed()
     at = resume(file, model, optimiser)
+    for point in at.history:  # a logger may lack what an interrupted process logged
+        log(point, point["step"])
     share = settings.batch_size // fabric.world_size
     micro = min(size for size in (at.micro_batch, settings.micro_batch_size, share) if size is not None)
     accumulation = accumulation_steps(settings.batch_size, micro, fabric.world_size)
@@ -71,6 +74,7 @@ def train(
 
     def save() -> None:
         if fabric.is_global_zero:
+            stop.may_write()
             checkpoint.save(file, state_of(at, model, optimiser))
 
     def choose() -> None:
@@ -130,6 +134,8 @@ def train(
                 group["lr"] = rate * factor(at.step)
             if stream is None:
                 stream = data.batches(at.step, total, accumulation, fabric.global_rank, fabric.world_size)
+            if fabric.world_size > 1:  # a checkpoint holds the random state of one process
+                torch.manual_seed((seed * total + at.step) * fabric.world_size + fabric.global_rank)
             try:
                 loss, ids, seconds = forward_and_backward()
             except RuntimeError as error:
@@ -160,10 +166,12 @@ def train(
                 at.history.append({"step": at.step, "train/loss": loss, "train/lr": settings.lr * factor(at.step - 1)})
                 log(at.history[-1], at.step)
                 progress.step(0, loss=loss)
-            if stop.signum is not None or time.monotonic() - saved > settings.checkpoint_seconds:
+            asked = stop.share(fabric)
+            if asked or time.monotonic() - saved > settings.checkpoint_seconds:
                 save()
                 saved = time.monotonic()
-                stop.check()
+            if asked:
+                stop.leave()
         choose()
         save()
     finally:

@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset, Subset
 
+from vltune.data.pool import cores
+from vltune.engine.interrupt import SIGNALS
+
 MOST = 16  # workers of a GPU
 SHARED_MEMORY = Path("/dev/shm")  # through which batches reach the process that trains
 
@@ -27,10 +30,8 @@ def suiting(dataset: Dataset, batch_size: int | None) -> tuple[int, int | None]:
     batch_bytes = getattr(dataset, "example_bytes", 0) * (batch_size or 0)
     if not batch_bytes or not torch.cuda.device_count():
         return 0, None
-    from joblib import cpu_count  # that this process may use, in a container too
-
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 2**32
-    return share(cpu_count(), torch.cuda.device_count(), free, batch_bytes)
+    return share(cores(), torch.cuda.device_count(), free, batch_bytes)
 
 
 def share(cores: int, gpus: int, free: int, batch_bytes: int) -> tuple[int, int | None]:
@@ -45,7 +46,7 @@ def share(cores: int, gpus: int, free: int, batch_bytes: int) -> tuple[int, int 
 def heed_parent_only(worker: int) -> None:
     """A scheduler and a terminal signal all processes of a job.  What that means the parent decides, which still needs its
     workers for the step that it finishes: they heed no signal but SIGTERM from the parent itself."""
-    for signum in (signal.SIGINT, signal.SIGUSR1):
+    for signum in {*SIGNALS} - {signal.SIGTERM}:
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=end_with_parent, args=(multiprocessing.parent_process().pid,), daemon=True).start()

@@ -1,0 +1,74 @@
+"""Processes of one run: stopped together, resumed to the same."""
+
+import signal
+
+import pytest
+import torch
+from several import processes
+from test_training import Examples, collate, make_model, settings
+
+from vltune.engine.evaluate import predict
+from vltune.engine.interrupt import Interrupted, StopRequest
+from vltune.engine.source import BadExamples, TrainingData
+from vltune.engine.train import train
+
+ONE = 1  # of two, which alone gets the signal
+
+
+class Signalled(Examples):
+    """Sends its process a signal when the so-manyth example is read."""
+
+    def __init__(self, count, at):
+        self.count, self.at, self.read = count, at, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, key):
+        self.read += 1
+        if self.read == self.at:
+            signal.raise_signal(signal.SIGUSR1)
+        return super().__getitem__(key if isinstance(key, tuple) else (key, 0))
+
+
+def trained(path, stop_at=None):
+    """Each process's last step and tuned parameters; of a stopped run its exit status and the step of its checkpoint."""
+
+    def work(fabric):
+        fabric.launch()
+        model, chosen = make_model(), settings()
+        torch.manual_seed(fabric.global_rank)  # texts of other lengths draw other numbers in each process
+        at = 4 * (stop_at - 1) + 1 if stop_at and fabric.global_rank == ONE else None
+        data = TrainingData(Signalled(48, at), collate, chosen.batch_size, seed=0, workers=0)
+        more = BadExamples(0), lambda: 0.0, lambda values, step: None, "test"
+        with StopRequest() as stop:
+            try:
+                done = train(fabric, model, data, chosen, path / "last.pt", stop, *more)
+            except Interrupted as stopped:
+                fabric.barrier()
+                return stopped.exit_code, torch.load(path / "last.pt")["progressed"]["step"]
+        return done.step, {name: tensor.tolist() for name, tensor in model.tuned_state().items()}
+
+    return processes(work)
+
+
+def test_one_that_is_asked_stops_all_and_they_resume_bit_for_bit(tmp_path):
+    """Dropout is on, so the random state of both is in it."""
+    straight, _ = trained(tmp_path / "straight")
+    assert trained(tmp_path / "stopped", stop_at=5) == [(128 + signal.SIGUSR1, 5)] * 2
+    first, second = trained(tmp_path / "stopped")
+    assert first == second == straight
+    assert straight[0] == 12
+
+
+@pytest.mark.parametrize("examples", [5, 6, 9])  # in batches of 2: one batch more for the first process, or as many
+@pytest.mark.parametrize("asked", [True, False])
+def test_one_that_is_asked_while_they_predict_stops_all(examples, asked):
+    def work(fabric):
+        fabric.launch()
+        data = Signalled(examples, 1 if asked and fabric.global_rank == ONE else None)
+        with StopRequest() as stop:
+            rows = predict(fabric, make_model(), data, collate, 2, 0, stop, BadExamples(0), "test")
+        return [row["id"] for row in rows]
+
+    assert processes(work) == [Interrupted if asked else list(range(examples))] * 2
