@@ -39,7 +39,9 @@ def write_raw(raw: Path, questions: int) -> None:
         jpegs = [write_jpeg(raw / f"{subtype}-{number}.jpg", rng) for number in range(2 * JPEGS)]
         held_out = first_image + images - 1000  # of val, which may share no image with the rest
         for image in range(first_image, first_image + images):
-            os.link(jpegs[image % JPEGS + JPEGS * (image >= held_out)], raw / subtype / f"COCO_{subtype}_{image:012d}.jpg")
+            os.link(
+                jpegs[image % JPEGS + JPEGS * (image >= held_out)], raw / subtype / f"COCO_{subtype}_{image:012d}.jpg"
+            )
         asked = [first_image + number % images for number in range(count)]
         keys = [{"image_id": image, "question_id": 100 * image + n // images} for n, image in enumerate(asked)]
         texts = rng.choice(WORDS, (count, 6))

@@ -168,10 +168,23 @@ def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path
     assert [records.read(file)["status"] for file in folder.glob("records/**/*.json")] == ["finished"] * 3
 
 
-def test_several_devices_are_one_run(job):
-    """Two processes (gloo) train on halves of each batch."""
-    record = recorded(run("method=lora", *job, "engine.devices=2", "engine.accelerator=cpu"))
-    assert record["status"] == "finished"
+def test_several_devices_are_one_run(job, tmp_path):
+    """Two processes (gloo) train on halves of each batch; a signal to the first of them stops both."""
+    two = ["method=lora", *job, "engine.max_steps=400", "engine.devices=2", "engine.accelerator=cpu"]
+    process = started(tmp_path / "results", *two)
+    process.send_signal(signal.SIGUSR2)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGUSR2, errors
+    assert errors.splitlines()[-1] == "stopped by SIGUSR2: saved; the same command resumes it"
+    assert "Traceback" not in errors
+    (file,) = tmp_path.glob("results/records/**/*.json")
+    assert records.read(file)["status"] == "interrupted"
+    assert recorded(run(*two))["status"] == "finished"
+    again = run(*two).stdout.splitlines()
+    assert [line for line in again if line.startswith(("finished before", "record: "))] == [
+        "finished before; force=true runs it again",
+        f"record: {file}",
+    ]
 
 
 def corrupt(world, folder):

@@ -377,6 +377,55 @@ def score(
         typer.echo(f"{name:{width}} {accuracy:6.2f}")
 
 
+@app.command("wandb-sync")
+def wandb_sync(
+    results_dir: Annotated[Path, typer.Option(help="Folder of records/.")] = Path("results"),
+    project: Annotated[str, typer.Option(help="W&B project.")] = "vltune",
+    entity: Annotated[str | None, typer.Option(help="User or team.", show_default="your default one")] = None,
+    mode: Annotated[str, typer.Option(help="online: send; offline: write W&B's files into runs/.")] = "online",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+) -> None:
+    """Mirror every finished record to Weights & Biases: what offline nodes computed, and what an outage kept back.
+
+    A record has one W&B run, whose id follows from the record; one that W&B has as it stands is not sent again, one that
+    changed is updated.  Exit status 1 where any could not be sent; the others are (docs/wandb.md).
+
+    \b
+      vltune wandb-sync
+      vltune wandb-sync --results-dir ~/shared/results --project apt --entity team
+    """
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from vltune import assemble
+    from vltune.loggers.sync import sync
+    from vltune.loggers.wandb import WandbLogger
+    from vltune.results import store
+
+    logger, states = WandbLogger(project, mode, entity), Counter()
+
+    def tell(name: str, state: str, why: object = None) -> None:
+        states[state] += 1
+        typer.echo(f"{state}: {name}{f': {why}' if why else ''}")
+
+    runs = []
+    for record in store.load(results_dir, lambda error: tell("broken record", "failed", error)):
+        place = Path(record["path"])
+        if record["status"] == "finished" and not store.is_cost(record):
+            runs.append((record, results_dir / place, results_dir / "runs" / Path(*place.parts[1:]).with_suffix("")))
+    with _stoppable():
+        for file, state, why in sync(runs, logger, assemble.examples, dry_run):
+            tell(str(file.relative_to(results_dir)), state, why)
+    table = Table("records", "number")
+    for state, number in sorted(states.items()):
+        table.add_row(state, str(number))
+    Console(highlight=False).print(table)
+    if states["failed"] or states["not tried"]:
+        raise typer.Exit(1)
+
+
 @app.command()
 def weights(
     file: Annotated[str, typer.Argument(help="A checkpoint: what `weights=` of a run takes.")],

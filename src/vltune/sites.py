@@ -90,8 +90,8 @@ class TokenSite(Site):
 class Method:
     """A tuning method: the roles it wants and the delta it puts there.
 
-    A subclass sets `roles` and defines `delta(site)`.  sites_in: fusion, towers or all, the places where it acts.  size: the
-    argument that says how large it is, which `+match=...` chooses; None where there is none.
+    A subclass sets `roles` and defines `delta(site)`.  sites_in: fusion, towers or all, the places where it acts.
+    size: the argument that says how large it is, which `+match=...` chooses; None where there is none.
     """
 
     roles: Sequence[str] = ()

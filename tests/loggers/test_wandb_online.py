@@ -46,7 +46,7 @@ class User:
 
     def logs(self, file, steps=3, exit_code=0, **options) -> subprocess.CompletedProcess:
         """A process that logs a run as run.py does; the time limit is one for the test, far above what it takes."""
-        options = {"start_timeout": 2, "finish_timeout": 2, **options}
+        options = {"start_timeout": 1, "finish_timeout": 1, **options}
         given = json.dumps([options, str(file), str(self.home / "run"), steps, exit_code])
         return self.run(sys.executable, "-c", LOGGED, given)
 
@@ -107,7 +107,7 @@ def test_a_preempted_run_goes_on_as_the_same_run(user):
     assert run.exit_code == 0
 
 
-FAULTS = {"401": 401, "403": 403, "429": 429, "500": 500, "never answers": "hang", "hangs up": "close"}
+FAULTS = {"401": 401, "429": 429, "never answers": "hang", "hangs up": "close"}
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -136,7 +136,7 @@ def test_what_the_server_refuses_is_told(user, refused):
     with serving(lambda server, operation: 403 if operation.endswith(refused) else None) as server:
         done = user.knows(server).logs(user.record(), **patient())
     assert done.returncode == 0
-    url, line = done.stderr.splitlines()
+    _, line = done.stderr.splitlines()
     assert line.startswith("W&B could not keep the files" if refused == "CreateArtifact" else "W&B could not finish")
     assert not list(user.home.rglob("wandb-sent.json"))
 

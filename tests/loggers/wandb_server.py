@@ -1,14 +1,13 @@
 """A small W&B server on this machine: keeps what runs send, as the real one does, or misbehaves.
 
-What wandb 0.31 asks and how it reads the answers was seen by listening to it.  Runs keep their history by line numbers, so
-what is sent twice at the same place stands there once, and what is appended twice stands there twice.
+What wandb 0.31 asks, and what answers it takes, was seen by listening to it.  A history is kept by line numbers, so what
+is sent twice to the same place stands there once, and what is appended twice stands there twice.
 """
 
 import gzip
 import json
 import re
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,7 +56,9 @@ class Run:
             "eventsLineCount": len(self.lines.get("wandb-events.jsonl", [])),
             "historyTail": json.dumps(lines[-1:]),
             "eventsTail": "[]",
-            "wandbConfig": json.dumps({"t": 1}),
+            "wandbConfig": json.dumps(
+                {"t": 1} if self.upserts else {}
+            ),  # what tells a run that has begun from a planned one
         }
 
 
@@ -66,15 +67,16 @@ class Artifact:
     """A collection; `versions` are the digests of its contents."""
 
     kind: str
-    run: str
     versions: list[str] = field(default_factory=list)
 
 
 class Server:
-    """fault(server, operation) -> None, or a status, "hang" or "close"; an operation is a GraphQL one's name, or a path."""
+    """fault(server, operation) -> None, or a status, "hang" or "close"; an operation is a GraphQL one's name, or a path.
 
-    def __init__(self, fault):
-        self.fault = fault
+    commands: what agents of a sweep are told to do, each once; then they are told to leave."""
+
+    def __init__(self, fault, commands=()):
+        self.fault, self.commands = fault, list(commands)
         self.asked: list[str] = []
         self.unanswered: list[str] = []
         self.runs: dict[str, Run] = {}
@@ -82,99 +84,92 @@ class Server:
         self.uploaded: dict[str, bytes] = {}
         self.stopping = threading.Event()
         self.lock = threading.RLock()
+        self.address = ""
 
     def answer(self, operation: str, asked: dict) -> dict:
         try:
-            return {"data": getattr(self, f"on_{operation}")(**asked)}
+            return {"data": self.ANSWERS[operation](self, asked)}
         except Exception as error:
-            self.unanswered.append(f"{operation}({', '.join(asked)}): {error}")
+            self.unanswered.append(f"{operation} {asked}: {error!r}")
             return {"errors": [{"message": f"unknown: {operation}"}]}
 
-    def on_Viewer(self, **_):
-        return {
-            "viewer": {"id": "u", "entity": "someone", "username": "someone", "flags": "{}", "teams": {"edges": []}}
-        }
+    def viewer(self, asked: dict) -> dict:
+        teams = {"edges": []}
+        return {"viewer": {"id": "u", "entity": "someone", "username": "someone", "flags": "{}", "teams": teams}}
 
-    def on_ServerFeaturesQuery(self, **_):
-        return {"serverInfo": {"features": []}}
+    def resume_status(self, asked: dict) -> dict:
+        run = self.runs.get(asked["name"])
+        return {"model": {**PROJECT, "bucket": run and run.bucket()}}
 
-    def on_RunResumeStatus(self, name, **_):
-        return {"model": {**PROJECT, "bucket": self.runs[name].bucket() if name in self.runs else None}}
-
-    def on_UpsertBucket(self, name, **asked):
-        new = name not in self.runs
-        run = self.runs.setdefault(name, Run(name))
+    def upsert_run(self, asked: dict) -> dict:
+        new = asked["name"] not in self.runs
+        run = self.runs.setdefault(asked["name"], Run(asked["name"]))
         run.upserts.append(asked)
         bucket = {**run.bucket(), "description": None, "sweepName": asked.get("sweep"), "project": PROJECT}
         return {"upsertBucket": {"bucket": bucket, "inserted": new}}
 
-    def on_CreateRunFiles(self, run, files, **_):
-        created = [{"name": file, "uploadUrl": f"{self.address}/upload/{run}/{file}"} for file in files]
-        return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": created}}
+    def run_files(self, asked: dict) -> dict:
+        at = f"{self.address}/upload/{asked['run']}"
+        files = [{"name": name, "uploadUrl": f"{at}/{name}"} for name in asked["files"]]
+        return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": files}}
 
-    def on_ArtifactType(self, name, **_):
-        known = self.artifacts.get(name.partition(":")[0])
+    def artifact_type(self, asked: dict) -> dict:
+        known = self.artifacts.get(asked["name"].partition(":")[0])
         return {"project": {"artifact": known and {"artifactType": {"name": known.kind}}}}
 
-    def on_CreateArtifact(self, input):
-        name, digest = input["artifactCollectionName"], input["digest"]
-        kept = self.artifacts.setdefault(name, Artifact(input["artifactTypeName"], input["runName"]))
+    def create_artifact(self, asked: dict) -> dict:
+        given = asked["input"]
+        name, digest = given["artifactCollectionName"], given["digest"]
+        kept = self.artifacts.setdefault(name, Artifact(given["artifactTypeName"]))
         new = digest not in kept.versions
         if new:
             kept.versions.append(digest)
-        state = "PENDING" if new else "COMMITTED"
+        state = {"id": f"{name}:{digest}", "state": "PENDING" if new else "COMMITTED"}
         sequence = {"id": f"sequence {name}", "latestArtifact": None}
-        return {
-            "createArtifact": {"artifact": {"id": f"{name}:{digest}", "state": state, "artifactSequence": sequence}}
-        }
+        return {"createArtifact": {"artifact": {**state, "artifactSequence": sequence}}}
 
-    def on_CreateArtifactManifest(self, artifactID, **_):
-        file = {
-            "id": "f",
-            "displayName": "m",
-            "uploadUrl": f"{self.address}/manifest/{artifactID}",
-            "uploadHeaders": [],
-        }
-        return {"createArtifactManifest": {"artifactManifest": {"id": artifactID, "file": file}}}
+    def artifact_manifest(self, asked: dict) -> dict:
+        id = asked["artifactID"]
+        file = {"id": "f", "displayName": "m", "uploadUrl": f"{self.address}/manifest/{id}", "uploadHeaders": []}
+        return {"createArtifactManifest": {"artifactManifest": {"id": id, "file": file}}}
 
-    on_UpdateArtifactManifest = on_CreateArtifactManifest
+    def artifact_files(self, asked: dict) -> dict:
+        nodes = []
+        for file in asked["input"]["artifactFiles"]:
+            names = {"id": "f", "name": file["name"], "displayName": file["name"]}
+            url = f"{self.address}/artifact/{file['artifactID']}/{file['name']}"
+            nodes.append({**names, "uploadUrl": url, "uploadHeaders": [], "artifact": {"id": file["artifactID"]}})
+        return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
 
-    def on_CreateArtifactFiles(self, input, **_):
-        edges = [
-            {
-                "node": {
-                    "id": "f",
-                    "name": file["name"],
-                    "displayName": file["name"],
-                    "uploadUrl": f"{self.address}/artifact/{file['artifactID']}/{file['name']}",
-                    "uploadHeaders": [],
-                    "artifact": {"id": file["artifactID"]},
-                }
-            }
-            for file in input["artifactFiles"]
-        ]
-        return {"createArtifactFiles": {"files": {"edges": edges}}}
+    def commit_artifact(self, asked: dict) -> dict:
+        id = asked["artifactID"]
+        return {"commitArtifact": {"artifact": {"id": id, "digest": id.partition(":")[2]}}}
 
-    def on_CommitArtifact(self, artifactID, **_):
-        return {"commitArtifact": {"artifact": {"id": artifactID, "digest": artifactID.partition(":")[2]}}}
-
-    def on_ArtifactByID(self, id, **_):
-        name, _, digest = id.partition(":")
-        collection = {"__typename": "ArtifactSequence", "name": name, "project": PROJECT}
+    def artifact(self, asked: dict) -> dict:
+        name, _, digest = asked["id"].partition(":")
         known = self.artifacts[name]
+        sequence = {"__typename": "ArtifactSequence", "name": name, "project": PROJECT}
+        kind = {"artifactSequence": sequence, "artifactType": {"name": known.kind}}
         version = {"versionIndex": known.versions.index(digest), "digest": digest, "digestAlgorithm": "MANIFEST_MD5"}
         empty = {"description": None, "metadata": "{}", "ttlDurationSeconds": -2, "ttlIsInherited": False, "tags": []}
         rest = {"historyStep": None, "state": "COMMITTED", "size": 0, "commitHash": "", "fileCount": 0, "aliases": []}
         times = dict.fromkeys(("createdAt", "updatedAt"), "2026-01-01T00:00:00")
-        kind = {"artifactSequence": collection, "artifactType": {"name": known.kind}}
-        return {"artifact": {"__typename": "Artifact", "id": id, **kind, **version, **empty, **rest, **times}}
+        return {"artifact": {"__typename": "Artifact", "id": asked["id"], **kind, **version, **empty, **rest, **times}}
 
-    def on_OrganizationCoreWeaveOrganizationID(self, **_):
-        return {"entity": {"organization": None}}
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    ANSWERS = {  # noqa: RUF012
+        "Viewer": viewer,
+        "ServerFeaturesQuery": lambda self, asked: {"serverInfo": {"features": []}},
+        "OrganizationCoreWeaveOrganizationID": lambda self, asked: {"entity": {"organization": None}},
+        "RunResumeStatus": resume_status,
+        "UpsertBucket": upsert_run,
+        "CreateRunFiles": run_files,
+        "ArtifactType": artifact_type,
+        "CreateArtifact": create_artifact,
+        "CreateArtifactManifest": artifact_manifest,
+        "CreateArtifactFiles": artifact_files,
+        "CommitArtifact": commit_artifact,
+        "ArtifactByID": artifact,
+    }
 
     def stream(self, run: str, sent: dict) -> None:
         for name, part in sent.get("files", {}).items():
@@ -184,59 +179,65 @@ class Server:
             self.runs[run].exit_code = sent["exitcode"]
 
 
-@contextmanager
-def serving(fault=lambda server, operation: None):
-    server = Server(fault)
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wandb: Server
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def log_message(self, *_):
+        pass
 
-        def log_message(self, *_):
-            pass
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            graphql = json.loads(body) if self.path == "/graphql" else None
-            operation = re.search(r"(?:query|mutation)\s+(\w+)", graphql["query"])[1] if graphql else self.path
-            with server.lock:
-                server.asked.append(operation)
-                fault = server.fault(server, operation)
-            if fault is not None:
-                return self.misbehave(fault)
-            with server.lock:
-                if graphql:
-                    return self.reply(server.answer(operation, graphql.get("variables") or {}))
-                if self.path.endswith("/file_stream"):
-                    server.stream(self.path.split("/")[-2], json.loads(body))
-                else:
-                    server.uploaded[self.path] = body
-            return self.reply({})
-
-        do_PUT = do_GET = do_POST
-
-        def reply(self, answer, status=200, **headers):
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in {"Content-Type": "application/json", "Content-Length": len(body), **headers}.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def misbehave(self, fault):
-            if fault == "hang":
-                server.stopping.wait()
-            if fault in ("hang", "close"):
-                self.close_connection = True
-                return
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        graphql = json.loads(body) if self.path == "/graphql" else None
+        operation = re.search(r"(?:query|mutation)\s+(\w+)", graphql["query"])[1] if graphql else self.path
+        with self.wandb.lock:
+            self.wandb.asked.append(operation)
+            fault = self.wandb.fault(self.wandb, operation)
+            if fault is None:
+                answer = self.kept(graphql, operation, body)
+        if fault is None:
+            self.reply(answer)
+        elif fault == "hang":
+            self.wandb.stopping.wait()
+        if fault in ("hang", "close"):
+            self.close_connection = True
+        elif fault is not None:
             self.reply({"errors": [{"message": "no"}]}, fault, **({"Retry-After": 1} if fault == 429 else {}))
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def do_GET(self):
+        self.do_POST()
+
+    def do_PUT(self):
+        self.do_POST()
+
+    def kept(self, graphql: dict | None, operation: str, body: bytes) -> dict:
+        if graphql:
+            return self.wandb.answer(operation, graphql.get("variables") or {})
+        if self.path.endswith("/file_stream"):
+            self.wandb.stream(self.path.split("/")[-2], json.loads(body))
+        else:
+            self.wandb.uploaded[self.path] = body
+        return {}
+
+    def reply(self, answer: dict, status: int = 200, **headers) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": len(body), **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serving(fault=lambda server, operation: None, commands=()):
+    server = Server(fault, commands)
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"wandb": server}))
     listening.daemon_threads = True
     listening.handle_error = lambda *_: None  # a client that has gone away is none of the test's errors
-    server.port = listening.server_port
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    server.address = f"http://127.0.0.1:{listening.server_port}"
+    threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
         yield server
     finally:

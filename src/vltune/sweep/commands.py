@@ -43,6 +43,7 @@ def main() -> None:
       vltune sweep status mini --live
       vltune sweep retry mini --cause memory
       vltune sweep cancel mini
+      vltune sweep choose results/learning_rates       the best rates on validation, as configuration
     """
 
 
@@ -203,6 +204,25 @@ def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None
     told = [f"SLURM {' '.join(arrays)}"] if arrays else []
     told += [f"{stopped} launcher{'s' if stopped > 1 else ''} here"] if stopped else []
     typer.echo(f"asked to stop: {', '.join(told)}" if told else f"{name}: nothing of it is queued or running")
+
+
+@app.command()
+def choose(
+    results: Annotated[Path, typer.Argument(help="Results of a sweep of learning rates, scored on validation alone.")],
+    out: Annotated[Path, typer.Option(help="Folder of BACKBONE.yaml.")] = Path("conf/rates"),
+) -> None:
+    """Write the best learning rate of each method, by validation, as the configuration that all later runs read.
+
+    Refused where methods had different numbers of trials, where a run is not finished, or has read the test split.
+
+    
+      python run.py -m +sweep=learning_rates results_dir=results/learning_rates
+      vltune sweep choose results/learning_rates
+    """
+    from vltune.results import choice
+
+    for file in choice.write(results, out):
+        typer.echo(str(file))
 
 
 def arguments(name: str, overrides: list[str] | None) -> list[str]:
