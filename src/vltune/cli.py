@@ -408,7 +408,8 @@ def wandb_sync(
 
     def tell(name: str, state: str, why: object = None) -> None:
         states[state] += 1
-        typer.echo(f"{state}: {name}{f': {why}' if why else ''}")
+        if state != "not tried":
+            typer.echo(f"{state}: {name}{f': {why}' if why else ''}")
 
     runs = []
     for record in store.load(results_dir, lambda error: tell("broken record", "failed", error)):
@@ -418,6 +419,8 @@ def wandb_sync(
     with _stoppable():
         for file, state, why in sync(runs, logger, assemble.examples, dry_run):
             tell(str(file.relative_to(results_dir)), state, why)
+    if states["not tried"]:
+        typer.echo(f"W&B cannot be reached: {states['not tried']} records are not tried")
     table = Table("records", "number")
     for state, number in sorted(states.items()):
         table.add_row(state, str(number))
