@@ -1,5 +1,8 @@
 """Every configuration composes, and builds."""
 
+import dataclasses
+import inspect
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from omegaconf import OmegaConf
 from vltune import assemble
 from vltune.engine.identity import SINCE, identity
 from vltune.engine.precision import settle
+from vltune.engine.settings import Settings
 
 CONF = Path(__file__).parents[1] / "conf"
 FACTS = {"answers": ["yes", "no"]}
@@ -18,8 +22,8 @@ def choices(group):
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+def composed(*overrides, conf=CONF):
+    with initialize_config_dir(str(conf), version_base="1.3"):
         return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
 
 
@@ -70,6 +74,9 @@ def of(*overrides, weights="w", data="d"):
         "engine.micro_batch_size=8",
         "engine.workers=3",
         "engine.threads=2",
+        *("engine.devices=2", "engine.nodes=2", "engine.accelerator=cpu", "engine.precision=32-true"),
+        *("engine.eval_batch_size=3", "engine.cache_features=false", "engine.features_dir=elsewhere"),
+        *("engine.checkpoint_seconds=1", "dataset.max_bad_examples=9", "busy=leave"),
         "logger=wandb",
         "seed=3",
         "force=true",
@@ -91,6 +98,49 @@ def test_what_does_not_decide_the_result_is_not_in_the_hash(same):
 )
 def test_what_decides_the_result_is_in_the_hash(other):
     assert of(other) != of()
+
+
+@pytest.mark.parametrize(
+    ("file", "default", "other"),
+    [
+        ("engine/default", "weight_decay: 0.01", "weight_decay: 0.02"),
+        ("method/apt", "prompt_std: 0.02", "prompt_std: 0.03"),
+        ("backbone/vilt_mini", "layers: 4", "layers: 3"),
+        ("recipe/mini", "max_steps: 1000", "max_steps: 999"),
+        ("recipe/vilt_mini-vqa", "start_bias: -3.0", "start_bias: -2.0"),
+    ],
+)
+def test_a_changed_default_changes_the_hash(tmp_path, file, default, other):
+    shutil.copytree(CONF, tmp_path / "conf")
+    changed = tmp_path / "conf" / f"{file}.yaml"
+    text = changed.read_text()
+    assert text.count(default) == 1
+    changed.write_text(text.replace(default, other))
+    assert identity(composed(conf=tmp_path / "conf"), "w", "d")["hash"] != of()
+
+
+def defaults_in_code(spec):
+    """{parameter: default} of what a configuration builds and does not spell out."""
+    if not isinstance(spec, dict):
+        return {}
+    takes = inspect.signature(assemble.find(spec["_target_"])).parameters if "_target_" in spec else {}
+    found = {name: parameter.default for name, parameter in takes.items() if name not in spec}
+    found = {name: default for name, default in found.items() if default is not inspect.Parameter.empty}
+    for value in spec.values():
+        found |= defaults_in_code(value)
+    return found
+
+
+def test_no_default_that_decides_a_result_stands_in_the_code_alone():
+    """It could change, and the hash would not.  `crop` may never: records hold no word of it."""
+    found = {}
+    for backbone in choices("backbone"):
+        for task in TASKS:
+            found |= defaults_in_code(composed(f"backbone={backbone}", f"task={task}"))
+    for method in choices("method"):
+        found |= defaults_in_code(composed(f"method={method}")["method"])
+    assert found == {"crop": True, "randaugment": None, "decode": "exact"}  # the last two come from the data set
+    assert {field.name for field in dataclasses.fields(Settings)} <= composed()["engine"].keys()
 
 
 @pytest.mark.parametrize("group", SINCE)

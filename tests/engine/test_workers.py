@@ -64,7 +64,7 @@ def test_workers_heed_no_signal_of_a_scheduler_and_go_on_reading():
     parent, pids = start("reads")
     assert len(pids) == 2
     for pid in pids:
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             os.kill(pid, signum)
     out, errors = parent.communicate("\n")
     assert (parent.returncode, out.strip()) == (0, "398"), errors

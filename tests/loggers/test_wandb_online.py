@@ -5,20 +5,6 @@ from wandb_server import serving
 from wandb_user import STEPS, User, patient
 
 
-import json, sys
-from pathlib import Path
-from vltune.loggers.wandb import WandbLogger
-options, file, folder, steps, exit_code = json.loads(sys.argv[1])
-record, folder = json.loads(Path(file).read_text()), Path(folder)
-logger = WandbLogger(mode="online", **options)
-logger.start(record, folder)
-for point in record["history"][:steps]:
-    logger.log(point, point["step"])
-logger.finish(record, Path(file), exit_code)
-print(logger.trouble)
-"""
-
-
 @pytest.fixture
 def user(tmp_path):
     return User(tmp_path)

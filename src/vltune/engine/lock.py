@@ -93,7 +93,7 @@ class Lock:
 
     def __init__(self, folder: Path, tell: Callable[[], dict[str, Any]], lost: Callable[[str], object]):
         self.folder, self.file, self.tell, self.lost = folder, folder / NAME, tell, lost
-        self.owner = _this_process() | {"token": uuid.uuid4().hex, "started": _utc()}
+        self.owner = _this_process() | {"token": uuid.uuid4().hex}
         self.held, self.told = False, ""
         self._renewed = 0.0
         self._suspected: tuple[bytes, float] | None = None
@@ -108,6 +108,7 @@ class Lock:
     def claim(self) -> Holder | None:
         """None: the lock is this process's now.  Else who has it; where that is `stale`, this must be asked again for up to
         SURE seconds until it is taken over, or renewed after all.  UserError where the folder cannot be written."""
+        self.owner["started"] = _utc()
         try:
             while True:
                 # FileNotFoundError: an owner that ends takes its empty folder away.
@@ -115,7 +116,8 @@ class Lock:
                     if _exclusively(mine, self.file):
                         break
                     found = holder(self.folder, now)
-                    if found is None:
+                    if found is None:  # its owner has just ended
+                        time.sleep(0.02)
                         continue
                     if not (self._is_sure(found) and self._replace(found, mine)):
                         return found
@@ -237,10 +239,12 @@ class Lock:
 
 def _exclusively(content: Path, name: Path) -> bool:
     """Whether `name` was not there, and holds that file's content now: of several who ask at once, one is told so."""
-    with suppress(OSError):
+    try:
         os.link(content, name)
-    if content.stat().st_nlink == 2:  # a network may lose the answer to a link that it made
         return True
+    except OSError:
+        if content.stat().st_nlink == 2:  # it was made, and a network lost the answer
+            return True
     try:
         with name.open("xb") as file:  # no hard links here
             file.write(content.read_bytes())

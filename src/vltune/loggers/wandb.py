@@ -183,16 +183,19 @@ class WandbLogger:
 
             _terminal.take(wandb)
             scratch.mkdir(parents=True, exist_ok=True)  # wandb would write to the temporary folder instead
-            chosen = {} if _of_agent() else {"id": id, "project": self.project, "entity": self.entity}
+            chosen, settings = {"id": id, "project": self.project, "entity": self.entity}, figures.settings(record)
+            if _of_agent():
+                # W&B puts what its sweep sets in the place of whole groups of settings: "method": "lora".
+                chosen, settings = {}, settings | {"settings": record["config"]}
             self._run = wandb.init(
                 **chosen,
                 mode=self.mode,
                 dir=str(scratch.resolve()),
                 name=figures.name(record["identity"]),
-                group=record.get("sweep"),
+                group=record.get("sweep") or os.environ.get("WANDB_SWEEP_ID"),
                 job_type=record["identity"]["task"],
                 tags=[*dict.fromkeys([*figures.tags(record), *self.tags])],
-                config=figures.settings(record),
+                config=settings,
                 resume="allow" if self.mode == "online" else None,
                 reinit="create_new",  # a run left open by a failure must not swallow the next one
                 settings=wandb.Settings(

@@ -1,0 +1,98 @@
+"""`vltune sweep` as a user types it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+VLTUNE = str(Path(sys.executable).with_name("vltune"))
+WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 60, val: 20, test: 30}}"
+
+
+def ask(command, *arguments, status=0):
+    asked = [VLTUNE, "sweep", command, *arguments]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return tmp_path_factory.mktemp("world") / "shapes"
+
+
+@pytest.fixture
+def sweep(world, tmp_path):
+    """Two runs."""
+    return [
+        "mini_vqa",
+        "method=lora",
+        "seed=0,1",
+        "engine.batch_size=8",
+        "engine.eval_batch_size=32",
+        "engine.checkpoint_seconds=0.1",
+        f"dataset.data_dir={world}",
+        f"dataset.generate={WORLD}",
+        f"results_dir={tmp_path / 'results'}",
+    ]
+
+
+def until(told, *arguments):
+    for _ in range(240):
+        if told in (said := ask("status", *arguments)):
+            return said
+        time.sleep(0.5)
+    pytest.fail(said)
+
+
+def test_a_sweep_is_planned_submitted_cancelled_and_ended(sweep, tmp_path):
+    long = [*sweep, "engine.max_steps=600"]
+    assert "2 runs, 2 to do" in ask("plan", *long)
+    assert "2 todo" in ask("status", *long)
+    assert "2 runs, process" in ask("submit", *long)
+    shown = until("of 600", *long)
+    assert "running" in shown
+    assert "asked to stop: 1 launcher here" in ask("cancel", *long)
+    until("2 stopped", *long)
+
+    assert "2 runs, process" in ask("submit", *long, "hydra.launcher.parallel=2")
+    until("2 of 2 finished", *long)
+    assert "nothing to start (2 finished)" in ask("submit", *long)
+    assert "nothing to start (2 finished)" in ask("retry", *long)
+    assert "nothing of it is queued or running" in ask("cancel", *long)
+    assert "2 runs, 0 to do" in ask("plan", *long)
+
+
+def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
+    failing = [*sweep, "engine.max_steps=4", "method.rank=999"]
+    ask("submit", *failing)
+    shown = until("2 failed", *failing)
+    assert "configuration" in shown
+    assert "method.rank=999" in shown.replace("\n", "")
+    assert "--cause memory: no run failed for that; there are: configuration (2)" in ask(
+        "retry", *failing, "--cause", "memory", status=2
+    )
+    assert "nothing to start" in ask("submit", *failing)
+    assert "2 runs, process" in ask("retry", *failing, "--cause", "configuration")
+    until("2 failed", *failing)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "none_such"], "sweep=none_such: no such sweep; there are"),
+        (["status", "mini", "metod=lora"], "Could not override 'metod'"),
+        (["submit", "mini", "hydra.launcher.parallel=0", "seed=9"], "hydra.launcher.parallel=0: must be at least 1"),
+        (["submit", "table_vilt"], "runs cannot start: "),
+        (["plan", "mini", "--project", "src"], "src: holds no conf/run.yaml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_arguments_start_nothing(arguments, message, tmp_path):
+    told = ask(*arguments, *([f"results_dir={tmp_path}"] if arguments[0] == "submit" else []), status=2)
+    assert message in told
+    assert not list(tmp_path.rglob("*.json"))

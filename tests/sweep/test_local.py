@@ -1,0 +1,116 @@
+"""Runs side by side on this machine, with a stand-in for run.py."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from vltune.errors import UserError
+from vltune.sweep import local
+from vltune.sweep.submission import Job, Submission, is_alive, read_all, scheduled, this_process
+
+STAND_IN = """
+import os, signal, sys, time
+what = sys.argv[1]
+print(" ".join(sys.argv[1:]), os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+if what == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "wait":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    open(sys.argv[2], "w").close()
+    time.sleep(30)
+sys.exit(int(what))
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (tmp_path / "run.py").write_text(STAND_IN)
+    return tmp_path
+
+
+def launch(project, *jobs, parallel=2, **more):
+    return local.launch(project, [Job("", list(job)) for job in jobs], project, parallel, **more)
+
+
+def test_one_that_fails_or_is_killed_stops_no_other(project):
+    ended = {}
+    outcome = launch(project, ["0"], ["kill"], ["3"], ["0"], ended=ended.__setitem__)
+    assert outcome == local.Outcome([0, -signal.SIGKILL, 3, 0], None)
+    assert ended == dict(enumerate(outcome.statuses))
+    assert [local.failed(status) for status in (*outcome.statuses, local.ELSEWHERE)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_what_each_prints_is_kept(project):
+    launch(project, ["0", "seed=1"], ["0", "engine.threads=7"], parallel=2)
+    first, second = ((project / f"{number}.log").read_text() for number in (0, 1))
+    assert first.startswith("0 seed=1 ")
+    assert "hydra.mode=RUN busy=leave" in first
+    assert second.count("engine.threads") == 1
+
+
+def test_a_signal_is_passed_on_and_starts_no_more(project):
+    marks = [project / name for name in ("a", "b")]
+
+    def stop():
+        while not all(mark.exists() for mark in marks):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    outcome = launch(project, *(["wait", str(mark)] for mark in marks), ["0"])
+    assert outcome == local.Outcome([143, 143, None], signal.SIGINT)
+
+
+def test_slots_are_gpus_or_cores(monkeypatch):
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert local.slots(None) == [local.Slot(None, 1)] * 8
+    assert local.slots(2) == [local.Slot(None, 4)] * 2
+    assert local.slots(1) == [local.Slot(None, None)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert local.slots(None) == [local.Slot("2", 4), local.Slot("5", 4)]
+    assert local.slots(1) == [local.Slot("2", None)]
+    with pytest.raises(UserError, match=r"hydra.launcher.parallel=0: must be at least 1"):
+        local.slots(0)
+
+
+def test_gpus_are_asked_for_without_torch(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert local.visible_gpus() == []
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!{sys.executable}\nprint('0')\nprint('1')\n")
+    tool.chmod(0o755)
+    assert local.visible_gpus() == ["0", "1"]
+
+
+def submission(pid, *jobs):
+    return Submission(
+        "local", ["+sweep=mini"], [Job(job, [job]) for job in jobs], "logs/1", "now", process=this_process(pid)
+    )
+
+
+def test_what_a_launcher_that_lives_has_in_line_is_queued(tmp_path):
+    file = submission(os.getpid(), "a", "b").write(tmp_path)
+    assert file == tmp_path / "1.json"
+    (read,) = read_all(tmp_path)
+    assert read == submission(os.getpid(), "a", "b")
+    assert scheduled([read]) == {"a": "queued", "b": "queued"}
+
+
+def test_a_launcher_that_is_gone_has_nothing_in_line():
+    parent = this_process(os.getpid())
+    assert is_alive(parent)
+    assert not is_alive(parent | {"began": "1"})  # its number is another process's now
+    assert not is_alive(parent | {"host": "elsewhere"})
