@@ -15,12 +15,7 @@ def main(config: DictConfig) -> str:
 
     from vltune.experiment import run
 
-    settings = HydraConfig.get()
-    return run(
-        config,
-        overrides=list(settings.overrides.task),
-        alone=settings.mode.name == "RUN",
-    )
+    return run(config, overrides=list(HydraConfig.get().overrides.task))
 
 
 if __name__ == "__main__":

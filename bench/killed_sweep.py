@@ -3,9 +3,9 @@
     python bench/killed_sweep.py +sweep=mini_vqa --reference results [--kills 10] [--seed 0] [--every 40]
     python bench/killed_sweep.py +sweep=mini_vqa hydra/launcher=slurm --reference results      on a cluster
 
-At random moments a random process gets SIGTERM or SIGKILL: the one that launches, or one that runs; on SLURM a job is also
-warned (SIGUSR2) or queued again.  Whatever ended is started again by the same command.  At the end the records are set beside
-the reference's: exit status 1 where a score or a prediction differs.
+At random moments a random process gets SIGTERM or SIGKILL: the one that launches, or one that runs; on SLURM a job is
+also warned (SIGUSR2) or queued again.  Whatever ended is started again by the same command.  At the end the records are set
+beside the reference's: exit status 1 where a score, a loss or a prediction differs.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def process(shared, results, prepare=lambda: None, *overrides, name="run"):
             file = results.with_name(f"{name}{suffix}")
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
         prepare()
-        experiment.run(config, [], alone=True)
+        experiment.run(config, [])
 
     started = fork.Process(target=work)
     started.start()

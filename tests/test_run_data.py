@@ -227,7 +227,7 @@ def trained(name, data_dir, *more):
     overrides = [*choices, *folders, *QUICK, *more]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("run", overrides)
-    file = Path(experiment.run(config, overrides, alone=True))
+    file = Path(experiment.run(config, overrides))
     rows = parquet.read_table(file.with_suffix(".parquet")).to_pylist()
     tuned = load_file(file.with_suffix(".safetensors"))
     return records.read(file), [row for row in rows if row.pop("split") == "test"], tuned

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from vltune import assemble
 from vltune.budget import sized, told
 from vltune.engine.identity import identity as identify
-from vltune.engine.interrupt import Elsewhere, Interrupted, StopRequest, guard_worker
+from vltune.engine.interrupt import Elsewhere, Interrupted, StopRequest
 from vltune.engine.lock import Lock, job
 from vltune.engine.precision import settle
 from vltune.engine.settings import Settings
@@ -33,39 +34,29 @@ if TYPE_CHECKING:
     from vltune.tasks.model import Model
 
 
-def run(composed: DictConfig, overrides: list[str], alone: bool) -> str:
-    """Runs one experiment and prints its record's path as the last line of standard output.
+def run(composed: DictConfig, overrides: list[str]) -> str:
+    """Runs one experiment, and prints its record's path as the last line; ends the process where it fails.
 
-    composed: Hydra's configuration; overrides: what the user typed; alone: not one of a multirun.  A run that fails ends
-    the process when it is alone and raises otherwise, so that a sweep goes on."""
+    composed: Hydra's configuration; overrides: what the user typed."""
     try:
         config = sized(settle(resolve(composed)), overrides)
         if "match" in config:
             print(told(config))
-        if not alone:
-            guard_worker()
-            config["engine"]["threads"] = config["engine"]["threads"] or 1  # as many runs as cores
-        file = mode_of(config, alone)(config, overrides)
+        file = mode_of(config)(config, overrides)
     except (Interrupted, Elsewhere) as stop:
-        if not alone:
-            raise UserError(str(stop)) from None
         if stop.exit_code:
             print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except Exception as error:
-        if not alone:
-            raise
         leave(error)
     print(f"record: {file}", flush=True)
     return str(file)
 
 
-def mode_of(config: dict, alone: bool):
+def mode_of(config: dict):
     modes = {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}
     if config["mode"] not in modes:
         raise UserError(f"mode={config['mode']}: must be one of {', '.join(modes)}")
-    if not alone and config["engine"]["devices"] > 1:
-        raise UserError("engine.devices: a run of a sweep has one device; start runs of several devices one by one")
     return modes[config["mode"]]
 
 
@@ -87,24 +78,13 @@ def train(config: dict, overrides: list[str]) -> Path:
         turn = Turn(root, file, folder, config["force"], config["busy"], lock, stop)
         alone = settings.devices * settings.nodes == 1
         if alone and turn.is_done(turn.found):  # of several processes rank zero decides
-            return told_again(turn.found, file)
+            return told_again(turn.found, file, folder, config)
         fabric = make_fabric(settings)
         if not turn.take(fabric):
-            return told_again(records.read(file), file) if fabric.is_global_zero else file
+            return told_again(records.read(file), file, folder, config) if fabric.is_global_zero else file
         clock.begin("build")
         fabric.seed_everything(config["seed"], verbose=False)
-        record = {
-            "schema": records.VERSION,
-            "id": file.stem,
-            "status": "running",
-            "identity": identity,
-            "config": config,
-            "metrics": {"val": None, "test": None},
-            "cost": dict.fromkeys(records.COST),
-            "provenance": records.provenance() | {"precision": settings.precision, "job": job()},
-            "error": None,
-            "sweep": config["sweep"],
-        }
+        record = begun(config, identity, file.stem)
         logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
         if fabric.is_global_zero:
             clock.before = turn.begin()
@@ -123,7 +103,24 @@ def train(config: dict, overrides: list[str]) -> Path:
     return file
 
 
-def told_again(record: dict, file: Path) -> Path:
+def begun(config: dict, identity: dict, name: str) -> dict:
+    """A record of nothing measured yet."""
+    return {
+        "schema": records.VERSION,
+        "id": name,
+        "status": "running",
+        "identity": identity,
+        "config": config,
+        "metrics": {"val": None, "test": None},
+        "cost": dict.fromkeys(records.COST),
+        "provenance": records.provenance() | {"precision": config["engine"]["precision"], "job": job()},
+        "error": None,
+        "sweep": config["sweep"],
+    }
+
+
+def told_again(record: dict, file: Path, folder: Path, config: dict) -> Path:
+    assemble.build(config["logger"]).again(record, file, folder, partial(assemble.examples, config))
     print(f"finished before; force=true runs it again\n{scores(record)}{unscored(record, file)}")
     return file
 
@@ -332,12 +329,15 @@ def make_fabric(settings: Settings) -> Fabric:
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    return Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        precision=settings.precision,
-    )
+    with warnings.catch_warnings():
+        if settings.devices * settings.nodes == 1:  # which needs none
+            warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
+        return Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision=settings.precision,
+        )
 
 
 def evaluate(config: dict, overrides: list[str]) -> Path:
@@ -386,17 +386,10 @@ def cost(config: dict, overrides: list[str]) -> Path:
     clock, root = Clock(), Path(config["results_dir"])
     model = assemble.build_model(config, assemble.facts(config), pretrained=False)
     measured = macs.parameters(model) | macs.macs(model, assemble.protocol(config, model))
-    record = {
-        "schema": records.VERSION,
-        "status": "finished",
-        "identity": identify(config, None, ""),
-        "config": config,
-        "metrics": {"val": None, "test": None},
-        "cost": dict.fromkeys(records.COST) | measured,
-        "provenance": records.provenance() | {"precision": config["engine"]["precision"], "seconds": clock.total()},
-        "error": None,
-    }
-    record["id"] = records.path(root, record["identity"], "costs").stem
+    identity = identify(config, None, "")
+    record = begun(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
+    record["cost"] |= measured
+    record["provenance"]["seconds"] = clock.total()
     for name, value in record["cost"].items():
         if value is not None:
             print(f"{name:30} {value:>18,}")

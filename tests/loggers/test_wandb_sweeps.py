@@ -1,9 +1,9 @@
 """The sweeps of `sweeps/wandb`: what their agents run, and what becomes of it."""
 
-import json
 import sys
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import wandb.wandb_agent
@@ -14,6 +14,7 @@ from wandb_server import serving
 from wandb_user import User
 
 from vltune import assemble
+from vltune.engine.precision import settle
 from vltune.loggers.figures import figures
 from vltune.results import record as records
 
@@ -33,32 +34,35 @@ def tried(about: dict) -> list:
     )
 
 
-def commands(sweep: dict, monkeypatch, tmp_path):
-    """The commands that W&B's own agent makes of every combination of what the sweep tries."""
-    made = []
+@pytest.fixture
+def agent(monkeypatch, tmp_path):
+    """W&B's own agent, which starts nothing: -> the command and the environment of a process, from values of parameters."""
+    started = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(wandb.wandb_agent, "AgentProcess", lambda command, env, **_: made.append(command) or Started())
+    monkeypatch.setattr(
+        wandb.wandb_agent, "AgentProcess", lambda **process: started.append(process) or SimpleNamespace()
+    )
     monkeypatch.setattr(wandb.wandb_agent.os, "environ", {"WANDB_SWEEP_ID": "abcd1234", "WANDB_DIR": str(tmp_path)})
-    agent = wandb.wandb_agent.Agent(api=None, queue=None)
-    agent._sweep_command = sweep["command"]
-    names, values = zip(*((name, tried(about)) for name, about in sweep["parameters"].items()), strict=True)
-    for combination in product(*values):
-        given = {name: {"value": value} for name, value in zip(names, combination, strict=True)}
-        agent._command_run({"run_id": "r", "program": sweep["program"], "args": given})
-    return made
 
+    def command(sweep: dict, values: dict, run_id: str = "r") -> tuple[list[str], dict]:
+        working = wandb.wandb_agent.Agent(api=None, queue=None)
+        working._sweep_command = list(sweep["command"])
+        given = {name: {"value": value} for name, value in values.items()}
+        working._command_run({"run_id": run_id, "program": sweep["program"], "args": given})
+        return started[-1]["command"], started[-1]["env"]
 
-class Started:
-    """Stands for a process."""
+    return command
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=NAMES)
-def test_every_command_of_an_agent_composes(file, monkeypatch, tmp_path):
-    made = commands(loaded(file), monkeypatch, tmp_path)
+def test_every_command_of_an_agent_composes(file, agent):
+    sweep = loaded(file)
+    combinations = product(*map(tried, sweep["parameters"].values()))
+    made = [agent(sweep, dict(zip(sweep["parameters"], values, strict=True)))[0] for values in combinations]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for program, script, *overrides in made:
             assert (program, script) == ("python", "run.py")
-            config = OmegaConf.to_container(compose("run", overrides), resolve=True)
+            config = settle(OmegaConf.to_container(compose("run", overrides), resolve=True))
             assert config["logger"]["mode"] == "online"
             assert isinstance(assemble.settings(config).lr, float)
             assert assemble.build_method(config["method"])
@@ -99,33 +103,28 @@ def test_the_keys_are_those_of_wandbs_schema(file):
         assert sweep["run_cap"] > 0, "random and Bayesian searches go on for ever"
 
 
-def test_an_agent_calls_run_py_and_its_run_ids_hold(tmp_path):
-    """W&B's own command line, two commands with the same combination: the second finds the record of the first."""
+def test_the_run_ids_of_agents_hold_for_runs_and_for_records_that_are_there(agent, tmp_path):
+    """Two commands with the same combination: the second finds the record of the first."""
     quick = ["engine.max_steps=4", "engine.batch_size=8", f"dataset.data_dir={tmp_path / 'world'}"]
     quick += ["dataset.generate.images={train: 20, val: 8, test: 8}", f"results_dir={tmp_path / 'results'}"]
     sweep = loaded(ROOT / "sweeps" / "wandb" / "mini_vqa.yaml")
-    sweep["command"] = [sys.executable, str(ROOT / "run.py"), *quick, *sweep["command"][2:]]
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    given = {"method": {"value": "lora"}, "seed": {"value": 7}}
-    run = {"type": "run", "program": "run.py", "args": given}
-    user, program = User(tmp_path), str(Path(sys.executable).with_name("wandb"))
-    with serving(commands=[run | {"run_id": "first"}, run | {"run_id": "second"}]) as server:
-        created = user.knows(server).run(program, "sweep", "--project", "vltune", "sweep.yaml", cwd=tmp_path)
-        assert "wandb agent someone/vltune/abcd1234" in created.stderr
-        agent = user.run(program, "agent", "someone/vltune/abcd1234", cwd=tmp_path)
-        assert agent.returncode == 0, agent.stderr
-    assert not server.commands
+    user, done = User(tmp_path), []
+    with serving() as server:
+        user.knows(server)
+        for run_id in ("first", "second"):
+            (_, script, *overrides), environment = agent(sweep, {"method": "lora", "seed": 7}, run_id)
+            user.environment |= environment
+            done.append(user.run(sys.executable, script, *quick, *overrides, cwd=ROOT))
+            assert done[-1].returncode == 0, done[-1].stderr
+    assert "finished before" in done[1].stdout
     assert server.runs.keys() == {"first", "second"}
     [file] = tmp_path.glob("results/records/**/*.json")
     record = records.read(file)
-    for logged in server.runs.values():
-        assert logged.exit_code == 0
-        assert logged.last("sweep") == "abcd1234"
-        assert logged.last("groupName") == "abcd1234"
-        assert [row["_step"] for row in logged.history] == [1, 2, 3, 4, 5, 6]
-        assert logged.summary["val/vqa_score"] == pytest.approx(record["metrics"]["val"]["vqa_score"])
-        assert logged.config["identity"] == record["identity"]
-        assert logged.config["settings"]["method"] == record["config"]["method"]
-    assert "finished before" in agent.stdout
-    assert json.loads(server.runs["first"].last("config"))["method"]["value"] == "lora"
+    for run in server.runs.values():
+        assert (run.exit_code, run.last("sweep"), run.last("groupName")) == (0, "abcd1234", "abcd1234")
+        assert [row["_step"] for row in run.history] == [1, 2, 3, 4, 5, 6]
+        assert run.summary["val/vqa_score"] == pytest.approx(record["metrics"]["val"]["vqa_score"])
+        assert run.config["identity"] == record["identity"]
+        assert run.config["method"] == "lora"
+        assert run.config["settings"]["method"] == record["config"]["method"]
     assert not server.unanswered

@@ -71,12 +71,10 @@ class Artifact:
 
 
 class Server:
-    """fault(server, operation) -> None, or a status, "hang" or "close"; an operation is a GraphQL one's name, or a path.
+    """fault(server, operation) -> None, or a status, "hang" or "close"; an operation is a GraphQL one's name, or a path."""
 
-    commands: what the agent of a sweep is told to do, one after the other."""
-
-    def __init__(self, fault, commands=()):
-        self.fault, self.commands = fault, list(commands)
+    def __init__(self, fault):
+        self.fault = fault
         self.asked: list[str] = []
         self.unanswered: list[str] = []
         self.runs: dict[str, Run] = {}
@@ -84,7 +82,7 @@ class Server:
         self.uploaded: dict[str, bytes] = {}
         self.stopping = threading.Event()
         self.lock = threading.RLock()
-        self.address, self.sweep = "", ""
+        self.address = ""
 
     def answer(self, operation: str, asked: dict) -> dict:
         try:
@@ -156,24 +154,7 @@ class Server:
         times = dict.fromkeys(("createdAt", "updatedAt"), "2026-01-01T00:00:00")
         return {"artifact": {"__typename": "Artifact", "id": asked["id"], **kind, **version, **empty, **rest, **times}}
 
-    def upsert_sweep(self, asked: dict) -> dict:
-        self.sweep = asked["config"]
-        return {"upsertSweep": {"sweep": {"name": "abcd1234", "project": PROJECT}, "configValidationWarnings": []}}
-
-    def sweep_with_runs(self, asked: dict) -> dict:
-        return {"project": {"sweep": {"id": "s", "name": asked["sweep"], "config": self.sweep, "runs": {"edges": []}}}}
-
-    def heartbeat(self, asked: dict) -> dict:
-        """The next command once nothing runs, and at the end that the agent may leave."""
-        idle = not json.loads(asked["runState"])
-        commands = [self.commands.pop(0) if self.commands else {"type": "exit"}] if idle else []
-        return {"agentHeartbeat": {"agent": {"id": "a"}, "commands": json.dumps(commands)}}
-
     ANSWERS = {  # noqa: RUF012
-        "UpsertSweep": upsert_sweep,
-        "SweepWithRuns": sweep_with_runs,
-        "CreateAgent": lambda self, asked: {"createAgent": {"agent": {"id": "a"}}},
-        "Heartbeat": heartbeat,
         "Viewer": viewer,
         "ServerFeaturesQuery": lambda self, asked: {"serverInfo": {"features": []}},
         "OrganizationCoreWeaveOrganizationID": lambda self, asked: {"entity": {"organization": None}},
@@ -248,8 +229,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(fault=lambda server, operation: None, commands=()):
-    server = Server(fault, commands)
+def serving(fault=lambda server, operation: None):
+    server = Server(fault)
     listening = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"wandb": server}))
     listening.daemon_threads = True
     listening.handle_error = lambda *_: None  # a client that has gone away is none of the test's errors

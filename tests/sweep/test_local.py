@@ -42,7 +42,7 @@ def test_one_that_fails_or_is_killed_stops_no_other(project):
     outcome = launch(project, ["0"], ["kill"], ["3"], ["0"], ended=ended.__setitem__)
     assert outcome == local.Outcome([0, -signal.SIGKILL, 3, 0], None)
     assert ended == dict(enumerate(outcome.statuses))
-    assert [local.failed(status) for status in (*outcome.statuses, local.ELSEWHERE)] == [
+    assert [local.failed(status) for status in (*outcome.statuses, local.TRY_LATER)] == [
         False,
         True,
         True,
@@ -113,4 +113,4 @@ def test_a_launcher_that_is_gone_has_nothing_in_line():
     parent = this_process(os.getpid())
     assert is_alive(parent)
     assert not is_alive(parent | {"began": "1"})  # its number is another process's now
-    assert not is_alive(parent | {"host": "elsewhere"})
+    assert not is_alive(parent | {"boot": "elsewhere"})

@@ -35,22 +35,6 @@ class Elsewhere(BaseException):
     exit_code = TRY_LATER
 
 
-_swept: list[int] = []  # in a worker of a sweep: the signals that it has received
-
-
-def _note(signum: int, frame) -> None:
-    _swept.append(signum)
-
-
-def guard_worker() -> None:
-    """For a process that runs one run of a sweep after another: once it was asked to stop, it starts no further run."""
-    if signal.getsignal(signal.SIGTERM) is not _note:
-        for signum in SIGNALS:
-            signal.signal(signum, _note)
-    if _swept:
-        raise Interrupted(_swept[0])
-
-
 class StopRequest:
     """Within it, the first signal only raises a flag; a second Ctrl-C stops at once, losing what followed the last save.
 
@@ -72,8 +56,6 @@ class StopRequest:
             self.previous = {s: signal.getsignal(s) for s in SIGNALS}
             for signum in SIGNALS:
                 signal.signal(signum, self.receive)
-        if _swept and self.signum is None:
-            self.signum = _swept[0]  # it came while the run was being prepared
         return self
 
     def __exit__(self, *error) -> None:
@@ -89,8 +71,6 @@ class StopRequest:
         for process in self.processes:
             with suppress(ProcessLookupError):
                 process.terminate()  # not with the same: a terminal gives a Ctrl-C to all, and the second stops at once
-        if self.previous.get(signum) is _note:
-            _note(signum, frame)
 
     def lose(self, why: str) -> None:
         self.lost = why

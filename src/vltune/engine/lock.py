@@ -331,6 +331,11 @@ def has_ended(pid: int, began: str | None) -> bool:
     return state == "Z" or (now is not None and now != began)
 
 
+def began(pid: int) -> str | None:
+    """When this machine's process of that id began, in ticks since the machine did; None where nothing tells."""
+    return _state(pid)[1]
+
+
 def _state(pid: int) -> tuple[str | None, str | None]:
     """Of a process: Z where it has ended and was not waited for, and when it began, in ticks since the machine did."""
     try:

@@ -82,5 +82,5 @@ def saved(file: Path) -> dict[str, list[dict]]:
 
     found = defaultdict(list)
     for row in parquet.read_table(file, columns=["split", "id", "prediction", "score"]).to_pylist():
-        found[row["split"]].append(row)
+        found[row.pop("split")].append(row)
     return dict(found)

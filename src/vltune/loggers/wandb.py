@@ -72,7 +72,7 @@ class WandbLogger:
         record: its identity, config, provenance and sweep.  The run's id follows from the identity, so that a run that is
         taken up again after preemption stays one W&B run.
         """
-        self._open(record, folder, folder, run_id(record["identity"]))
+        self._open(record, folder, folder, run_id(record["identity"]), live=True)
         if self._run is not None:
             print(f"W&B: {self._run.url or f'offline, {self._run.settings.sync_dir}'}", file=sys.stderr)
 
@@ -151,13 +151,16 @@ class WandbLogger:
         if self.trouble:
             return "not reached"
         id = entry.run if entry else run_id(record["identity"])
-        with nullcontext(folder) if self.mode == "offline" else TemporaryDirectory() as scratch:
-            self._open(record, folder, Path(scratch), id)
+        with (
+            nullcontext(folder) if self.mode == "offline" else TemporaryDirectory(ignore_cleanup_errors=True) as scratch
+        ):
+            self._open(record, folder, Path(scratch), id, live=False)
             if self._run is None:
                 return "not reached"
             for point in record.get("history", ()):
                 self.log(point, point["step"])
-            self.table(examples.saved(file.with_suffix(".parquet")), look)
+            with self._guard("read the predictions"):
+                self.table(examples.saved(file.with_suffix(".parquet")), look)
             self.finish(record, file, exit_code=0)
         return "failed" if self.trouble else "sent"
 
@@ -166,8 +169,8 @@ class WandbLogger:
         entry = sent.find(folder, self._server(), self.entity, self.project)
         return entry is not None and entry.record == sent.digest(file)
 
-    def _open(self, record: dict, folder: Path, scratch: Path, id: str) -> None:
-        """folder: where is noted what was sent.  scratch: for W&B's files."""
+    def _open(self, record: dict, folder: Path, scratch: Path, id: str, live: bool) -> None:
+        """folder: where is noted what was sent.  scratch: for W&B's files.  live: whether this process computes the run."""
         self._run, self._tables, self._folder, self.trouble = None, {}, folder, None
         with self._guard("start"):
             if self.mode == "offline":
@@ -205,6 +208,9 @@ class WandbLogger:
                     disable_git=True,
                     disable_code=True,
                     x_save_requirements=False,
+                    x_disable_stats=not live,
+                    x_disable_machine_info=not live,
+                    stop_on_fatal_error=False,  # whatever the user's own settings say
                     init_timeout=self.start_timeout,
                     # By default `finish` waits for ever where the network is gone.
                     finish_timeout=self.finish_timeout,

@@ -192,10 +192,13 @@ def retry(
 @app.command()
 def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None) -> None:
     """Stop what was submitted: running runs save, and `vltune sweep submit` goes on with them."""
-    from vltune.sweep import slurm
+    from vltune.sweep import drive, slurm
     from vltune.sweep.submission import read_all, scheduled, stop
 
     planned = as_submitted(project, name, overrides)
+    if not any(each.state in ("queued", "running") for each in drive.standings(planned)):
+        typer.echo(f"{name}: nothing of it is queued or running")
+        return
     submissions = [each for each in read_all(planned.folder) if scheduled([each])]
     arrays = [array for each in submissions for array in each.arrays]
     if arrays:
@@ -203,7 +206,9 @@ def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None
     stopped = sum(stop(each.process, signal.SIGTERM) for each in submissions if each.process)
     told = [f"SLURM {' '.join(arrays)}"] if arrays else []
     told += [f"{stopped} launcher{'s' if stopped > 1 else ''} here"] if stopped else []
-    typer.echo(f"asked to stop: {', '.join(told)}" if told else f"{name}: nothing of it is queued or running")
+    typer.echo(
+        f"asked to stop: {', '.join(told)}" if told else f"{name}: runs, but was not submitted from this machine"
+    )
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vltune.engine.interrupt import TRY_LATER
 from vltune.errors import UserError
 from vltune.sweep import local, slurm, state
 from vltune.sweep.plan import Plan, located
@@ -85,7 +86,7 @@ def one_line(now: Standing, status: int, log: Path) -> str:
     if now.state == "finished":
         scores = (now.record["metrics"]["test"] or now.record["metrics"]["val"] or {}).items()
         return f"{now.run.label}: {', '.join(f'{name} {value:.2f}' for name, value in scores) or 'finished'}"
-    if status == local.ELSEWHERE:
+    if status == TRY_LATER:
         return f"{now.run.label}: another process works on it"
     if status == 0 and now.state not in BAD:
         return f"{now.run.label}: done"

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vltune.data.pool import cores
+from vltune.engine.interrupt import SIGNALS, TRY_LATER
 from vltune.entry import ALONE
 from vltune.errors import UserError
 from vltune.sweep.submission import Job
 
 POLL = 0.05  # seconds
-ELSEWHERE = 75  # the status of a run that was left to the process that works on it
 MOST_TOLD = 100  # failed runs that an exit status tells
 
 
@@ -71,8 +71,8 @@ def launch(
 ) -> Outcome:
     """Runs all jobs.
 
-    logs: a folder that takes what each prints, NUMBER.log.  ended: called with a job's number and exit status.  SIGINT,
-    SIGTERM and SIGUSR1 are passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.
+    logs: a folder that takes what each prints, NUMBER.log.  ended: called with a job's number and exit status.  Signals
+    are passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.
     A second Ctrl-C is passed on as one that stops at once."""
     waiting, free = deque(range(len(jobs))), slots(parallel)
     statuses: list[int | None] = [None] * len(jobs)
@@ -105,7 +105,7 @@ def signals(processes: Callable[[], list[subprocess.Popen]]) -> Iterator[list[in
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, sent)
 
-    previous = {signum: signal.signal(signum, receive) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    previous = {signum: signal.signal(signum, receive) for signum in SIGNALS}
     try:
         yield received
     finally:
@@ -145,7 +145,7 @@ def main(file: Path) -> int:
 
 
 def failed(status: int | None) -> bool:
-    return status not in (0, ELSEWHERE)
+    return status not in (0, TRY_LATER)
 
 
 if __name__ == "__main__":

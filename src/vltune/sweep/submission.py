@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 from vltune.atomic import replacing
+from vltune.engine import lock
 from vltune.sweep.plan import Run
 
 
@@ -30,7 +30,7 @@ def job(run: Run, *more: str) -> Job:
 
 @dataclass(frozen=True)
 class Submission:
-    """launcher: local or slurm.  logs: a file for each job, by its number.  process: {host, pid} of a local one; arrays:
+    """launcher: local or slurm.  logs: a file for each job, by its number.  process: of a local one; arrays:
     {SLURM's number: numbers of its jobs}."""
 
     launcher: str
@@ -83,22 +83,12 @@ def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
 
 
 def this_process(pid: int) -> dict:
-    return {"host": socket.gethostname(), "pid": pid, "began": began(pid)}
+    return {"boot": lock.boot(), "pid": pid, "began": lock.began(pid)}
 
 
 def is_alive(process: dict) -> bool:
     """Whether it runs on this machine; of another machine's processes nothing is known."""
-    same = process.get("host") == socket.gethostname()
-    return same and process["began"] is not None and began(process["pid"]) == process["began"]
-
-
-def began(pid: int) -> str | None:
-    """When a process began, in ticks since the machine did; pids are used again."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state == "Z" else rest[18]
+    return process.get("boot") == lock.boot() is not None and not lock.has_ended(process["pid"], process["began"])
 
 
 def stop(process: dict, signum: int) -> bool:
