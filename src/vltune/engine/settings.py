@@ -18,9 +18,9 @@ class Settings:
     of all steps.  clip: largest gradient norm, or null.  select: `last` or `best` on validation.  val_every: epochs between
     validations where select=best.  evaluate: splits to score at the end.  eval_examples: score the first so many of each
     split only, for a trial, or null.  devices: of each node; nodes: machines of a run, whose processes SLURM starts.
-    group_by_length: whether a batch holds texts of similar length.  workers: processes that read images, or null for as many
-    as suit data and machine.  cache_features: whether what frozen towers make of images and texts is kept in `features_dir`
-    and used again; the results are the same.
+    group_by_length: whether a batch holds texts of similar length.  workers: processes that read images, or null for as
+    many as suit data and machine.  cache_features: whether what frozen towers make of images and texts is kept in
+    `features_dir` and used again; the results are the same.
     """
 
     lr: float
