@@ -26,7 +26,16 @@ def test_jobs_are_those_of_hydras_sweeper(arguments):
     assert sorted(map(sorted, grid.expand(ROOT, arguments).jobs)) == sorted(map(sorted, theirs))
 
 
-@pytest.mark.parametrize("arguments", [*ASKED, ["+sweep=learning_rates", "method=lora,full"]], ids=" ".join)
+SWEPT = [
+    ["+sweep=learning_rates", "method=lora,full,question_only", "trial=low,high"],
+    ["+sweep=ablation_apt", "seed=0"],
+    ["+sweep=mini", "seed=0", "backbone=meter_mini", "task=nlvr2"],
+    ["method=lora,apt", "method.dropout=0.2,0.3"],
+    ["+match=params", "method=lora,adapter"],
+]
+
+
+@pytest.mark.parametrize("arguments", [*ASKED, *SWEPT], ids=" ".join)
 def test_configurations_are_those_that_hydra_composes(arguments):
     jobs = grid.expand(ROOT, arguments).jobs
     found = grid.configurations(ROOT, jobs)

@@ -1,22 +1,25 @@
 """From `+sweep=NAME key=a,b` to runs, each with its overrides and its resolved configuration.
 
 Hydra composes a configuration in some 70 ms.  A sweep of a thousand runs has far fewer choices of configuration files than
-runs; each is composed once, and the values that vary beside it (rates, sizes, seeds) are set in what was composed.
+runs; each is composed once, and the values that vary beside it (rates, sizes, seeds) are set in what was composed.  So are
+the choices of a group that no other file refers to (methods).
 """
 
 from __future__ import annotations
 
 import itertools
-import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vltune.data.pool import cores
 from vltune.entry import check_choices, is_users, one_line, resolve
 from vltune.errors import UserError
 
@@ -68,10 +71,13 @@ def is_hydras(key: str) -> bool:
 def configurations(project: Path, jobs: Sequence[Sequence[str]]) -> list[dict]:
     """The resolved configuration of each run."""
     folder = project / "conf"
-    parts: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for index, job in enumerate(jobs):
-        parts[tuple(argument for argument in job if not is_value(folder, argument))].append(index)
-    work = [(project, fixed, [values(folder, jobs[i]) for i in of]) for fixed, of in parts.items()]
+    parts: dict[tuple, list[int]] = defaultdict(list)
+    variants = [varying(folder, job) for job in jobs]
+    for index, (job, variant) in enumerate(zip(jobs, variants, strict=True)):
+        set_by_variant = {*variant.choices, *variant.values}
+        fixed = tuple(argument for argument in job if argument.partition("=")[0] not in set_by_variant)
+        parts[fixed, tuple(variant.choices), tuple(variant.values)].append(index)
+    work = [(project, fixed, [variants[index] for index in of]) for (fixed, *_), of in parts.items()]
     found: list[dict] = [{}] * len(jobs)
     for of, resolved in zip(parts.values(), _composed(work), strict=True):
         for index, config in zip(of, resolved, strict=True):
@@ -82,52 +88,94 @@ def configurations(project: Path, jobs: Sequence[Sequence[str]]) -> list[dict]:
 def _composed(work: list[tuple]) -> Iterable[list[dict]]:
     if len(work) <= FEW:
         return list(itertools.starmap(compose_part, work))
-    processes = min(len(work) // 2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
-    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(min(len(work) // 2, cores()), mp_context=get_context("fork")) as pool:
         return list(pool.map(compose_part, *zip(*work, strict=True), chunksize=4))
 
 
-def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[dict]) -> list[dict]:
-    """The configurations that share the overrides `fixed` and differ in plain values."""
+@dataclass(frozen=True)
+class Variant:
+    """What can be set in a composed configuration.  choices: {group: a file of it}; values: {key: a plain value}."""
+
+    choices: dict[str, Path]
+    values: dict[str, Any]
+
+
+def varying(folder: Path, job: Sequence[str]) -> Variant:
+    given = {override.get_key_element(): override for override in parsed(job)}
+    plain = {key: override for key, override in given.items() if is_plain(override)}
+    values = {key: o.value() for key, o in plain.items() if not (folder / key).is_dir() and not is_hydras(key)}
+    one_of = {"sweep": None, "mode": "train"}  # no other file chooses of these
+    one_of |= {key.lstrip("+"): o.value() for key, o in given.items() if key.lstrip("+") in one_of}
+    complex_ = [key for key in given if key not in values]
+    choices = {
+        key: file
+        for key, override in plain.items()
+        if (file := folder / key / f"{override.value()}.yaml").is_file()
+        and stands_alone(folder, key, tuple(one_of.items()))
+        and not any(other.lstrip("+~").startswith(f"{key}.") for other in complex_)
+        and not OWN_WAY.search(file.read_text())
+    }
+    return Variant(choices, values)
+
+
+def is_plain(override: Override) -> bool:
+    """`key=value` with a number, a word or null."""
+    added = override.is_add() or override.is_delete() or override.is_force_add()
+    return not added and (override.value() is None or isinstance(override.value(), str | int | float))
+
+
+# In a configuration file: what makes Hydra do more with it than put it in its group's place.
+OWN_WAY = re.compile(r"^(# @package|defaults:)", re.MULTILINE)
+
+
+@cache
+def stands_alone(folder: Path, group: str, one_of: tuple[tuple[str, str | None], ...]) -> bool:
+    """Whether no other configuration file sets anything in this group or follows from its choice, so that another file of
+    it changes its own place alone.  one_of: groups of which one file at most counts, (group, its name)."""
+    refers = re.compile(rf"^{group}:|\$\{{{group}\}}|@{group}\b|override /?{group}:", re.MULTILINE)
+    others = [file for file in folder.glob("*/*.yaml") if file.parent.name not in (group, *dict(one_of))]
+    others += [folder / "run.yaml", *(folder / other / f"{name}.yaml" for other, name in one_of if name)]
+    return not any(refers.search(file.read_text()) for file in others)
+
+
+def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[Variant]) -> list[dict]:
+    """The configurations that share the overrides `fixed`; their variants set the same keys."""
     from hydra import compose
     from omegaconf import OmegaConf
 
+    first = variants[0].choices.items()
     with conf(project):
-        base = told(compose, "run", [*fixed])
+        base = told(compose, "run", [*fixed, *(f"{group}={file.stem}" for group, file in first)])
+    read = cache(OmegaConf.load)
     seeds_alone = "${seed" not in OmegaConf.to_yaml(base, resolve=False)
     resolved: dict[str, dict] = {}
     configs = []
     for variant in variants:
-        rest = {key: value for key, value in variant.items() if not (seeds_alone and key == "seed")}
-        if (name := repr(rest)) not in resolved:
-            for key, value in rest.items():
+        values = {key: value for key, value in variant.values.items() if not (seeds_alone and key == "seed")}
+        if (name := repr((variant.choices, values))) not in resolved:
+            for group, file in variant.choices.items():
+                OmegaConf.update(base, group, read(file), merge=False)
+            for key, value in values.items():
                 told(OmegaConf.update, base, key, value)
             resolved[name] = resolve(base)
-        configs.append(resolved[name] | ({"seed": variant["seed"]} if "seed" in variant else {}))
+        seed = {"seed": variant.values["seed"]} if "seed" in variant.values else {}
+        configs.append(resolved[name] | seed)
     return configs
 
 
-def is_value(folder: Path, argument: str) -> bool:
-    """Whether an override sets one plain value of a key that a configuration has, and chooses no file."""
-    key, equals, value = argument.partition("=")
-    plain = bool(equals) and not set(value) & set("{}[]()$'\"\\,")
-    return plain and key[:1] not in "+~" and not (folder / key).is_dir() and not is_hydras(key)
-
-
-def values(folder: Path, job: Sequence[str]) -> dict:
-    return {o.key_or_group: o.value() for o in parsed(a for a in job if is_value(folder, a))}
-
-
 def parsed(arguments: Iterable[str]) -> list[Override]:
+    return [parse(argument) for argument in arguments]
+
+
+@cache
+def parse(argument: str) -> Override:
+    """Hydra takes a millisecond for each, and a thousand runs have few different ones."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parser, found = OverridesParser.create(), []
-    for argument in arguments:
-        try:
-            found.append(told(parser.parse_override, argument))
-        except UserError as error:
-            raise UserError(f"{argument}: {error}") from None
-    return found
+    try:
+        return told(OverridesParser.create().parse_override, argument)
+    except UserError as error:
+        raise UserError(f"{argument}: {error}") from None
 
 
 @contextmanager
