@@ -67,6 +67,15 @@ def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path)
         assert made.read_text() == committed.read_text()
 
 
+def test_the_committed_page_shows_the_committed_records():
+    """Its pictures come from data that a run generates, so that it is not made anew here."""
+    page = (RESULTS / "html" / "mini.html").read_text()
+    hashes = {file.stem.split("-")[1] for file in RESULTS.glob("records/*_mini/*-shapes/*-seed0.json")}
+    hashes -= {file.stem.split("-")[1] for file in RESULTS.glob("records/*/pretraining-shapes/*.json")}
+    assert len(hashes) > 60
+    assert not [each for each in hashes if each not in page]
+
+
 def test_the_readme_shows_the_committed_table():
     text = (ROOT / "README.md").read_text()
     shown = text.partition("<!-- table: results/tables/meter_mini.md -->\n")[2].partition("<!-- end of table -->")[0]
