@@ -27,7 +27,7 @@ def cluster():
     folder = Path(tempfile.mkdtemp(prefix="vltune-slurm-"))
     folder.chmod(0o755)  # munged wants its socket's folder open, which pytest's are not
     gpus = "2" if os.geteuid() == 0 else "0"
-    environment = os.environ | {"PATH": path, "SLURM_SANDBOX": str(folder), "GPUS": gpus, "CRED_EXPIRE": "4"}
+    environment = os.environ | {"PATH": path, "SLURM_SANDBOX": str(folder), "GPUS": gpus}
     started = subprocess.run(
         ["bash", str(SCRIPT), "start"], env=environment, capture_output=True, text=True, timeout=120
     )
