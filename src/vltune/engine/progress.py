@@ -48,10 +48,9 @@ class Progress:
             at = self.told()
             shown = "".join(f", {name} {value:.3g}" for name, value in values.items())
             left = "" if at["left_s"] is None else f", {at['left_s']:.0f} s left"
-            print(
-                f"{self.label}: {self.done}/{self.total} {self.unit}s{shown}, {at['rate']:.1f} {self.unit}s/s{left}",
-                file=sys.stderr,
-            )
+            units = f"{self.unit}es" if self.unit.endswith("ch") else f"{self.unit}s"
+            told = f"{self.done}/{self.total} {units}{shown}, {at['rate']:.1f} {units}/s{left}"
+            print(f"{self.label}: {told}", file=sys.stderr)
 
     def told(self) -> dict[str, Any]:
         """step, total, unit; rate: recent steps a second; left_s: seconds left at that rate, None where it is 0."""
