@@ -8,7 +8,7 @@ DEMO := outputs/demo
 .PHONY: help setup demo test lint format bench lock clean
 help:
 	@echo "make demo    train eight tuning methods on the toy world and print the table (3 minutes on two cores)"
-	@echo "make test    all tests (12 minutes on two cores)"
+	@echo "make test    all tests (15 minutes on two cores)"
 	@echo "make lint    ruff: lint and format;  make format mends what it can"
 	@echo "make bench   timings beside transformers with PEFT"
 	@echo "make lock    pin the versions in requirements.lock anew"

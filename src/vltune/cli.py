@@ -383,6 +383,7 @@ def wandb_sync(
     project: Annotated[str, typer.Option(help="W&B project.")] = "vltune",
     entity: Annotated[str | None, typer.Option(help="User or team.", show_default="your default one")] = None,
     mode: Annotated[str, typer.Option(help="online: send; offline: write W&B's files into runs/.")] = "online",
+    examples: Annotated[int, typer.Option(help="Predictions to show with their images; 0: none, faster.", min=0)] = 64,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
 ) -> None:
     """Mirror every finished record to Weights & Biases: what offline nodes computed, and what an outage kept back.
@@ -404,7 +405,7 @@ def wandb_sync(
     from vltune.loggers.wandb import WandbLogger
     from vltune.results import store
 
-    logger, states = WandbLogger(project, mode, entity), Counter()
+    logger, states = WandbLogger(project, mode, entity, examples=examples), Counter()
 
     def tell(name: str, state: str, why: object = None) -> None:
         states[state] += 1

@@ -421,7 +421,7 @@ def test_marks_of_scores_that_cannot_be_told_from_the_best(root):
     assert "| full | not run | **80.00 ± 0.00 (3)** |" in markdown
     assert f"| lora | not run | 79.50 ± 0.00 (3) {SAME} |" in markdown
     assert f"{SAME}: not distinguishable" in markdown
-    assert f"{ALIKE}: by these examples" in markdown
+    assert f"{ALIKE}: told from it by these examples" in markdown
     assert UNTESTED + ":" not in markdown
     latex = render.latex(table)
     assert r"\textbf{80.00 $\pm$ 0.00 (3)}" in latex

@@ -216,9 +216,9 @@ class WandbLogger:
                     finish_timeout=self.finish_timeout,
                     finish_timeout_raises=True,
                     # By default an artifact on its way is tried for ever so long, whatever finish_timeout says (0.31).
-                    x_graphql_retry_max=5,
-                    x_graphql_retry_wait_max_seconds=10,
-                    x_graphql_timeout_seconds=20,
+                    x_graphql_retry_max=4,
+                    x_graphql_retry_wait_max_seconds=8,
+                    x_graphql_timeout_seconds=10,
                 ),
             )
 

@@ -175,7 +175,7 @@ def legend(table: Table) -> str:
         )
     if ALIKE in marks:
         said.append(
-            f"{ALIKE}: by these examples it is, but not once the spread over seeds counts too, or nothing is known of that."
+            f"{ALIKE}: told from it by these examples, but not once the spread over seeds counts too, or one seed tells none."
         )
     if UNTESTED in marks:
         said.append(f"{UNTESTED}: not tested.")
