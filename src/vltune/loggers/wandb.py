@@ -273,8 +273,9 @@ def _of_agent() -> bool:
 def _cell(value: Any) -> Any:
     if not isinstance(value, bytes):
         return value
-    import wandb
     from PIL import Image
+
+    import wandb
 
     try:
         with Image.open(BytesIO(value)) as image:

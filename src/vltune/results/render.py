@@ -175,7 +175,7 @@ def legend(table: Table) -> str:
         )
     if ALIKE in marks:
         said.append(
-            f"{ALIKE}: told from it by these examples, but not once the spread over seeds counts too, or one seed tells none."
+            f"{ALIKE}: told from it by these examples, but not once the spread over seeds counts, or one seed tells none."
         )
     if UNTESTED in marks:
         said.append(f"{UNTESTED}: not tested.")
