@@ -273,9 +273,8 @@ def _of_agent() -> bool:
 def _cell(value: Any) -> Any:
     if not isinstance(value, bytes):
         return value
-    from PIL import Image
-
     import wandb
+    from PIL import Image
 
     try:
         with Image.open(BytesIO(value)) as image:
