@@ -79,11 +79,18 @@ def examples(config: dict, split: str) -> Examples:
 
 def make_data(config: dict) -> None:
     """Generates an embedded world on first use; real data must be there already."""
-    dataset = config["dataset"]
-    if "generate" in dataset and config["task"].get("reader"):
+    if spec := generated(config):
         from vltune.data.shapes import ensure
 
-        ensure(Path(dataset["data_dir"]), **dataset["generate"])
+        ensure(**spec)
+
+
+def generated(config: dict) -> dict | None:
+    """The arguments of `shapes.ensure`; None where data is not generated."""
+    dataset = config["dataset"]
+    if "generate" not in dataset or not config["task"].get("reader"):
+        return None
+    return {"data_dir": dataset["data_dir"], **dataset["generate"]}
 
 
 def tokenizer(config: dict):

@@ -120,7 +120,7 @@ def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()
     from vltune.sweep.state import OPEN
     from vltune.sweep.submission import job
 
-    planned = plans.plan(project, arguments(name, overrides))
+    planned = drive.made(plans.plan(project, arguments(name, overrides)))
     found = drive.standings(planned)
     if missing := drive.missing(found):
         raise UserError("; ".join(f"{count} runs cannot start: {what}" for what, count in missing.items()))

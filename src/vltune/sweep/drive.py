@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vltune import assemble
 from vltune.engine.interrupt import TRY_LATER
 from vltune.errors import UserError
 from vltune.sweep import local, slurm, state
@@ -30,9 +31,13 @@ def standings(plan: Plan) -> list[Standing]:
     return state.standings(plan, scheduled(read_all(plan.folder)))
 
 
-def settled(plan: Plan) -> Plan:
-    """With the places of records that the first run, which made the data, has settled."""
-    return plan if all(run.places or run.missing for run in plan.runs) else located(plan)
+def made(plan: Plan) -> Plan:
+    """The plan once generated data is there: only then is it known which records are."""
+    waiting = [config for run, config in zip(plan.runs, plan.configs, strict=True) if not (run.places or run.missing)]
+    data = {json.dumps(assemble.generated(config)): config for config in waiting}
+    for config in data.values():
+        assemble.make_data(config)
+    return located(plan) if data else plan
 
 
 def missing(found: Iterable[Standing]) -> dict[str, int]:
@@ -54,6 +59,7 @@ def run(plan: Plan) -> int:
 
 def run_here(plan: Plan, parallel: int | None) -> int:
     """Runs what is open or has failed, and waits."""
+    plan = made(plan)
     before = standings(plan)
     jobs = [job(each.run) for each in before if is_due(each)]
     tell_before(before)
@@ -65,8 +71,6 @@ def run_here(plan: Plan, parallel: int | None) -> int:
     with tqdm(total=len(jobs), unit="run", desc=plan.name) as bar:
 
         def ended(number: int, status: int) -> None:
-            nonlocal plan
-            plan = settled(plan)
             now = state.standing(plan.root, next(run for run in plan.runs if run.command == jobs[number].of))
             bar.write(one_line(now, status, logs / f"{number}.log"), file=sys.stderr)
             bar.update()
@@ -77,7 +81,7 @@ def run_here(plan: Plan, parallel: int | None) -> int:
         print(f"stopped by {name_of(outcome.signum)}: the same command resumes the sweep", file=sys.stderr)
         return 128 + outcome.signum
     unread = {jobs[n].of for n, status in enumerate(outcome.statuses) if local.failed(status)}
-    after = state.standings(settled(plan))
+    after = state.standings(plan)
     return exit_status(after, unread)
 
 
@@ -157,6 +161,7 @@ def detached(project: Path, jobs: Sequence[Job], logs: Path, parallel: int | Non
 
 def run_on_cluster(plan: Plan, wait: bool) -> int:
     """Submits what is open or has failed; with `wait`, looks on until none of it is queued or running."""
+    plan = made(plan)
     before = standings(plan)
     jobs = [job(each.run) for each in before if is_due(each)]
     tell_before(before)
@@ -179,7 +184,6 @@ def look_on(plan: Plan, commands: set[str]) -> list[Standing]:
     seen: set[str] = set()
     with tqdm(total=len(commands), unit="run", desc=plan.name) as bar:
         while True:
-            plan = settled(plan)
             found = standings(plan)
             for each in found:
                 if each.run.command in commands - seen and each.state not in ("queued", "running"):
