@@ -246,6 +246,13 @@ def weight_files(config: dict) -> dict[str, Path]:
     return {part: find_file(name, source) for part, name in named.items() if name is not None}
 
 
+def fingerprint_of_weights(files: dict[str, Path]) -> str | None:
+    """Of what `weight_files` gave, as a run's identity holds it; None where weights are random."""
+    from vltune.weights.finding import fingerprint
+
+    return "+".join(map(fingerprint, files.values())) or None
+
+
 def load(config: dict, backbone, task) -> None:
     from vltune.weights.backbones import load_backbone
     from vltune.weights.heads import start_from_matching

@@ -404,6 +404,7 @@ def wandb_sync(
     from vltune.loggers.sync import sync
     from vltune.loggers.wandb import WandbLogger
     from vltune.results import store
+    from vltune.results.record import run_folder
 
     logger, states = WandbLogger(project, mode, entity, examples=examples), Counter()
 
@@ -416,7 +417,7 @@ def wandb_sync(
     for record in store.load(results_dir, lambda error: tell("broken record", "failed", error)):
         place = Path(record["path"])
         if record["status"] == "finished" and not store.is_cost(record):
-            runs.append((record, results_dir / place, results_dir / "runs" / Path(*place.parts[1:]).with_suffix("")))
+            runs.append((record, results_dir / place, run_folder(results_dir, place)))
     with _stoppable():
         for file, state, why in sync(runs, logger, assemble.examples, dry_run):
             tell(str(file.relative_to(results_dir)), state, why)

@@ -69,7 +69,7 @@ def train(config: dict, overrides: list[str]) -> Path:
     data, identity = prepare(config)
     clock.end()
     file = records.path(root, identity)
-    folder = root / "runs" / file.parent.relative_to(root / "records") / file.stem
+    folder = records.run_folder(root, file.relative_to(root))
     with (
         StopRequest() as stop,
         Lock(folder, tell=lambda: {"phase": clock.phase or "start", **progress.told()}, lost=stop.lose) as lock,
@@ -130,9 +130,7 @@ NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 
 def prepare(config: dict) -> tuple[assemble.Data, dict]:
     """The data, made first where it can be made, and which run this is.  Raises UserError where a file is missing."""
-    from vltune.weights.finding import fingerprint
-
-    weights = "+".join(map(fingerprint, assemble.weight_files(config).values())) or None
+    weights = assemble.fingerprint_of_weights(assemble.weight_files(config))
     assemble.make_data(config)
     data = assemble.open_data(config)
     return data, identify(config, weights, data.fingerprint)

@@ -36,6 +36,11 @@ def path(root: Path, identity: dict, kind: Kind = "records") -> Path:
     return folder / f"{identity['method']}-{identity['hash']}{seed}.json"
 
 
+def run_folder(root: Path, place: Path | str) -> Path:
+    """Where a run keeps its lock, checkpoints and logs; `place`: of its record, below `root`."""
+    return Path(root) / "runs" / Path(*Path(place).parts[1:]).with_suffix("")
+
+
 def write(record: dict, root: Path, kind: Kind = "records") -> Path:
     """Validates `record` and writes it under `root`, whole or not at all; returns its path.
 

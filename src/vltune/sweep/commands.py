@@ -74,9 +74,8 @@ def plan(
     planned = plans.plan(project, arguments(name, overrides))
     found = drive.standings(planned)
     waiting = [each.state in (*OPEN, "failed", "missing") for each in found]
-    lines = list(
-        estimate.lines(planned, waiting, estimate.Estimator([*{planned.root: 0, project / "results": 0}], rate))
-    )
+    roots = list(dict.fromkeys([planned.root, project / "results"]))
+    lines = list(estimate.lines(planned, waiting, estimate.Estimator(roots, rate)))
     table = Table("runs of", "all", "to do", "time", "memory", "disk", "estimated from", box=None, pad_edge=False)
     for column in table.columns[1:6]:
         column.justify = "right"
@@ -220,7 +219,7 @@ def choose(
 
     Refused where methods had different numbers of trials, where a run is not finished, or has read the test split.
 
-    
+    \b
       python run.py -m +sweep=learning_rates results_dir=results/learning_rates
       vltune sweep choose results/learning_rates
     """

@@ -50,21 +50,22 @@ def missing(found: Iterable[Standing]) -> dict[str, int]:
 
 
 def run(plan: Plan) -> int:
-    """With the launcher that was chosen.  -> an exit status: how many runs failed (100: or more), or 128 + N where signal N
-    stopped it."""
-    if plan.launcher["name"] == "slurm":
-        return run_on_cluster(plan, plan.launcher["wait"])
-    return run_here(plan, plan.launcher["parallel"])
+    """Runs what is open or has failed, with the launcher that was chosen.
 
-
-def run_here(plan: Plan, parallel: int | None) -> int:
-    """Runs what is open or has failed, and waits."""
+    -> an exit status: how many runs failed (100: or more), or 128 + N where signal N stopped it."""
     plan = made(plan)
     before = standings(plan)
     jobs = [job(each.run) for each in before if is_due(each)]
     tell_before(before)
     if not jobs:
         return exit_status(before)
+    if plan.launcher["name"] == "slurm":
+        return run_on_cluster(plan, jobs, plan.launcher["wait"])
+    return run_here(plan, jobs, plan.launcher["parallel"])
+
+
+def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
+    """Runs them, and waits."""
     logs, started = new_folder(plan.folder)
     submission = Submission("local", plan.arguments, jobs, str(logs), started, process=this_process(os.getpid()))
     file = submission.write(plan.folder)
@@ -159,14 +160,8 @@ def detached(project: Path, jobs: Sequence[Job], logs: Path, parallel: int | Non
     return this_process(process.pid)
 
 
-def run_on_cluster(plan: Plan, wait: bool) -> int:
-    """Submits what is open or has failed; with `wait`, looks on until none of it is queued or running."""
-    plan = made(plan)
-    before = standings(plan)
-    jobs = [job(each.run) for each in before if is_due(each)]
-    tell_before(before)
-    if not jobs:
-        return exit_status(before)
+def run_on_cluster(plan: Plan, jobs: list[Job], wait: bool) -> int:
+    """Submits them; with `wait`, looks on until none of them is queued or running."""
     submission = submit(plan, jobs)
     print(f"submitted: {told(submission)}")
     if not wait:

@@ -35,6 +35,7 @@ class Estimator:
 
     def __init__(self, roots: Sequence[Path], rate: float | None = None):
         self.roots, self.given_rate = roots, rate
+        self.splits: dict[Path, dict] = {}  # of the manifest in each folder of data
 
     def files(self, pattern: str) -> Iterator[Path]:
         return (file for root in self.roots for file in sorted(root.glob(pattern)))
@@ -51,6 +52,14 @@ class Estimator:
             who = record["identity"]
             found[who["backbone"], who["task"], who["dataset"], who["method"]].append(record)
             found[who["backbone"], who["task"], who["dataset"], None].append(record)
+        return found
+
+    @cached_property
+    def costs(self) -> dict[tuple[str, str], dict]:
+        """{(backbone, method): what mode=cost counted}; the first record of each."""
+        found: dict[tuple[str, str], dict] = {}
+        for record in filter(None, map(peek, self.files("costs/*/*/*.json"))):
+            found.setdefault((record["identity"]["backbone"], record["identity"]["method"]), record["cost"])
         return found
 
     @cached_property
@@ -77,9 +86,11 @@ class Estimator:
 
     def by_cost(self, run: Run, config: dict) -> Estimate:
         """From `mode=cost` of this backbone and method, at the size of the data."""
-        costs = map(peek, self.files(f"costs/{run.backbone}/*/{run.method}-*.json"))
-        cost = next((record["cost"] for record in costs if record), None)
-        examples = training_examples(config)
+        cost = self.costs.get((run.backbone, run.method))
+        folder = assemble.data_folder(config)
+        if folder not in self.splits:
+            self.splits[folder] = (manifest.read(folder) or {}).get("splits", {})
+        examples = training_examples(config, self.splits[folder])
         if cost is None:
             return Estimate(basis="no record, no cost (mode=cost)")
         if self.rate is None or examples is None:
@@ -108,9 +119,8 @@ def disk(cost: dict) -> int:
     return (cost["adapter_bytes"] or 4 * tuned) + 12 * tuned
 
 
-def training_examples(config: dict) -> int | None:
-    """Texts of the training splits, as a prepared folder's manifest counts them."""
-    listed = (manifest.read(assemble.data_folder(config)) or {}).get("splits", {})
+def training_examples(config: dict, listed: dict) -> int | None:
+    """Texts of the training splits, as `listed` in a prepared folder's manifest."""
     shards = [shard for split in config["dataset"]["train"] for shard in listed.get(split, ())]
     return sum(shard["texts"] for shard in shards) or None
 

@@ -20,7 +20,6 @@ from vltune.entry import ALONE
 from vltune.errors import UserError
 from vltune.results import record as records
 from vltune.sweep.grid import Grid, configurations, expand
-from vltune.weights.finding import fingerprint
 
 # What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -146,9 +145,9 @@ class Places:
         )
 
     def _of_weights(self, named: str) -> str | None:
-        files = assemble.weight_files(json.loads(named)).values()
-        self.read.update(files)
-        return "+".join(map(fingerprint, files)) or None
+        files = assemble.weight_files(json.loads(named))
+        self.read.update(files.values())
+        return assemble.fingerprint_of_weights(files)
 
     def _of_data(self, folder: Path, reader: str, make: str | None, generated: bool) -> str | None:
         if content := manifest.read(folder):

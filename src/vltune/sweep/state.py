@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vltune.engine import lock
+from vltune.results import record as records
 from vltune.sweep.plan import Plan, Run
 
 STATES = ("finished", "running", "queued", "todo", "stopped", "stale", "failed", "missing")
@@ -56,7 +57,7 @@ def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
         return Standing(run, "missing", told=run.missing)
     for place in run.places:
         record = peek(root / place)
-        held = lock.holder(runs_folder(root, place))
+        held = lock.holder(records.run_folder(root, place))
         if held is not None and not held.stale:
             return Standing(run, "running", record, place, held.content)
         if record:
@@ -81,12 +82,6 @@ def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Stand
     if status == "interrupted":
         return Standing(run, "stopped", record, place)
     return Standing(run, "stale", record, place, cause=cause(scheduled or "") or KILLED, told=scheduled or "killed")
-
-
-def runs_folder(root: Path, place: str) -> Path:
-    """Where a run keeps its lock, checkpoints and logs."""
-    path = Path(place)
-    return root / "runs" / Path(*path.parts[1:-1]) / path.stem
 
 
 def peek(file: Path) -> dict[str, Any]:
