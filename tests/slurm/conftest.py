@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,13 @@ class Bench:
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0 or not check, done.stderr
         return done.stdout
+
+    def kill_node(self, node, run):
+        """All of its processes at once: its daemon, the job on it, and process `run` of that job."""
+        sandbox = Path(self.environment["SLURM_SANDBOX"])
+        (script,) = map(int, self.ask("pgrep", "-f", f"{sandbox}/spool/{node}/").split())
+        os.kill(int((sandbox / f"run/slurmd-{node}.pid").read_text()), signal.SIGKILL)
+        self.ask("pkill", "-KILL", "-s", f"{os.getsid(run)},{os.getsid(script)}")
 
     def records(self):
         return [records.read(file) for file in sorted(self.results.glob("records/**/*.json"))]

@@ -45,7 +45,16 @@ def preempted(bench, job):
     bench.ask("sbatch", "-p", "high", "-N", "3", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
 
 
-@pytest.mark.parametrize("befalls", [warned, requeued, preempted])
+def node_lost(bench, job):
+    """Everything on the job's node dies at once, as where the power fails; then the cluster notices."""
+    node = bench.ask("squeue", "-h", "-j", job, "-o", "%N").strip()
+    (held,) = bench.results.glob("runs/**/running.json")
+    bench.kill_node(node, json.loads(held.read_text())["pid"])
+    bench.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    bench.ask("slurmd", "-N", node)
+
+
+@pytest.mark.parametrize("befalls", [warned, requeued, preempted, node_lost])
 def test_a_run_goes_on_after(befalls, bench, undisturbed):
     sweep = bench.sweep()
     bench.until(bench.training, "training")
@@ -93,10 +102,12 @@ def test_jobs_outlive_the_terminal_that_submitted_them(bench, undisturbed):
     assert same(*bench.records(), undisturbed)
 
 
-def test_two_tasks_are_one_run(bench):
+@pytest.mark.parametrize(("nodes", "devices"), [(1, 2), (2, 1)])
+def test_two_tasks_are_one_run(nodes, devices, bench):
     """The virtual nodes' names lead nowhere, so that the address of the first is given."""
     address = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"
-    sweep = bench.sweep("engine.devices=2", "engine.accelerator=cpu", "engine.max_steps=12", address)
+    asked = [f"engine.nodes={nodes}", f"engine.devices={devices}", "engine.accelerator=cpu", "engine.max_steps=12"]
+    sweep = bench.sweep(*asked, address)
     _, errors = sweep.communicate(timeout=240)
     assert sweep.returncode == 0, errors
     (record,) = bench.records()
