@@ -41,7 +41,7 @@ def test_what_is_written_is_read(tmp_path):
         ("metrics.test.vqa_score", lambda record: record["metrics"]["test"].update(vqa_score=None)),
         ("error", lambda record: record.update(status="failed")),
         ("error", lambda record: record.update(error="a finished run has none")),
-        ("history[0]", lambda record: record.update(history=[{"loss": 1.0}])),
+        ("history.0", lambda record: record.update(history=[{"loss": 1.0}])),
         ("(top level)", lambda record: record.pop("provenance")),
     ],
 )

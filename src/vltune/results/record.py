@@ -46,16 +46,16 @@ def write(record: dict, root: Path, kind: Kind = "records") -> Path:
 
     Raises UserError where a field breaks the schema or is not finite, and where the folder cannot be written.
     """
-    _check(record, f"record {record.get('id')!r}")
-    file = path(root, record["identity"], kind)
+    source = f"record {record.get('id')!r}"
     for field, value in flatten(record).items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{file}: field '{field}' is {value}, which JSON cannot hold: write null, or fix the run")
+            raise UserError(f"{source}: field '{field}' is {value}, which JSON cannot hold: write null, or fix the run")
     try:
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: the record is not plain JSON ({error}): resolve the config first") from error
-    return save(file, f"{text}\n".encode())
+        raise UserError(f"{source}: it is not plain JSON ({error}): resolve the config first") from error
+    _check(record, source)
+    return save(path(root, record["identity"], kind), f"{text}\n".encode())
 
 
 def read(file: Path) -> dict:
@@ -113,7 +113,7 @@ def _refuse(constant: str) -> None:
 
 @cache
 def _validator() -> Any:
-    from jsonschema import Draft202012Validator
+    from jsonschema_rs import Draft202012Validator
 
     return Draft202012Validator(SCHEMA)
 
@@ -124,10 +124,8 @@ def _check(record: Any, source: str) -> None:
         raise UserError(
             f"{source}: field 'schema' is {version}, this vltune reads {VERSION}: use the vltune that wrote it"
         )
-    from jsonschema.exceptions import best_match
-
-    if error := best_match(_validator().iter_errors(record)):
-        field = error.json_path.removeprefix("$").removeprefix(".") or "(top level)"
+    if error := min(_validator().iter_errors(record), key=lambda error: len(error.instance_path), default=None):
+        field = ".".join(map(str, error.instance_path)) or "(top level)"
         raise UserError(f"{source}: field '{field}': {shorten(error.message, 160)}")
 
 
