@@ -63,3 +63,20 @@ def test_figure_without_a_run_says_so(root):
     assert empty.count(b"<!-- no finished run -->") == 2
     root.add(60.0)
     assert b"no finished run" not in figures.draw(tables.build("vilt_mini", root.folder), "svg")
+
+
+def test_figure_along_columns_is_a_line_for_each_row(root, monkeypatch):
+    drawn = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
+    within = Root(root.folder / "low_data")
+    for method in ("lora", "apt"):
+        for number, share in enumerate((0.01, 1.0)):
+            config = {"method": {"rank": 4}, "dataset": {"train_fraction": share}}
+            within.add(50.0 + number, method=method, config=config, hash=f"0000000{number}")
+    figures.draw(tables.build("low_data_vilt_mini", root.folder), "png")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["lora", "apt"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["VQA, 1 %", "VQA, 5 %", "VQA, 10 %", "VQA, 100 %"]
+    places = axes.containers[0].lines[0].get_xdata()
+    assert [round(place) for place in places] == [0, 3], "5 and 10 % were not run"

@@ -106,7 +106,7 @@ def fill(root, methods=METHODS, seeds=(0, 1), predictions=True, **fields):
 
 
 def build(root, name="vilt_mini", look=lambda config, split: World()):
-    return page(name, [tables.build(table, root.folder) for table in tables.expand(name)], root.folder, look).decode()
+    return page(name, [tables.build(table, root.folder) for table in tables.expand(name)], look).decode()
 
 
 class Parsed(HTMLParser):

@@ -37,7 +37,7 @@ def report(
     if PAGE in formats:
         from vltune.results.html import page
 
-        save(page_file(name, out), page(name, built, root, look))
+        save(page_file(name, out), page(name, built, look))
     for table, format in product(built, [format for format in formats if format != PAGE]):
         if format in render.TEXT:
             save(out / "tables" / f"{table.name}.{format}", render.TEXT[format](table).encode())

@@ -1,4 +1,4 @@
-"""One picture per table: score against each of its two costs."""
+"""One picture per table: score against each of its two costs, or along its columns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(table: Table, format: str) -> bytes:
     """The picture as `png` or `svg`, the same bytes for the same table.
 
     Filled: ours, with the standard deviation over seeds; hollow: published.  A control is a line, and so is a score
-    whose cost was not measured.
+    whose cost was not measured.  Along columns, each row is a line.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,18 +33,39 @@ def draw(table: Table, format: str) -> bytes:
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
         figure = Figure(figsize=(12, 5), dpi=120)
         FigureCanvasAgg(figure)
-        panels = figure.subplots(1, 2, sharey=True)
+        along = table.figure.get("along")
+        panels = figure.subplots(1, 1 if along else 2, sharey=True, squeeze=False)[0]
         figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.13, wspace=0.06)
         cells = [cell for row in table.rows for cell in row.cells.values()]
         signs = ["filled: ours", "hollow: published"] if any(cell.published is not None for cell in cells) else []
         signs += [f"{TYPED}: typed by a person"] if any(cell.typed for cell in cells) else []
         figure.suptitle(f"{table.title} ({'; '.join(signs)})" if signs else table.title)
-        for axes, key in zip(panels, table.figure["against"], strict=True):
-            _panel(axes, table, key)
-        panels[0].set_ylabel(table.column(table.figure["score"]).title)
+        if along:
+            _lines(panels[0], table, along)
+        else:
+            for axes, key in zip(panels, table.figure["against"], strict=True):
+                _panel(axes, table, key)
+            panels[0].set_ylabel(table.column(table.figure["score"]).title)
         data = io.BytesIO()
         figure.savefig(data, format=format, metadata=_METADATA[format])
         return data.getvalue()
+
+
+def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
+    """A line for each row, beside each other so that error bars stay apart."""
+    axes.set_xticks(range(len(keys)), [table.column(key).title for key in keys])
+    for number, row in enumerate(table.rows):
+        cells = [(place, row.cells[key]) for place, key in enumerate(keys) if row.cells[key].mean is not None]
+        if cells:
+            aside = 0.02 * (number - len(table.rows) / 2)
+            places, means = [place + aside for place, _ in cells], [cell.mean for _, cell in cells]
+            spread = [cell.std or 0.0 for _, cell in cells]
+            axes.errorbar(places, means, spread, fmt="o-", color=_color(row.method), capsize=3, label=row.label)
+    axes.grid(alpha=0.25)
+    if axes.lines:
+        axes.legend(loc="upper left")
+    else:
+        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
 
 
 def _panel(axes: Axes, table: Table, key: str) -> None:

@@ -37,8 +37,10 @@ def load(root: Path, on_broken: Callable[[UserError], object] = _log.warning) ->
 
 
 def experiment(record: dict) -> str:
-    """`<task>-<dataset>` of a record."""
-    return f"{record['identity']['task']}-{record['identity']['dataset']}"
+    """`<task>-<dataset>` of a record, and `-<share>%` where it was trained on a share of the data."""
+    share = record["config"].get("dataset", {}).get("train_fraction", 1.0)
+    name = f"{record['identity']['task']}-{record['identity']['dataset']}"
+    return name if share == 1.0 else f"{name}-{100 * share:g}%"
 
 
 def is_cost(record: dict) -> bool:

@@ -26,15 +26,15 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("dom", "axis", "tooltip", "sorting", "scatter", "curves", "disagreement", "runs", "page")
 
 
-def page(name: str, tables: Sequence[Table], root: Path, look: Look | None = None) -> bytes:
-    """HTML of the tables that `name` means and of the runs under `root` that they are made of.
+def page(name: str, tables: Sequence[Table], look: Look | None = None) -> bytes:
+    """HTML of the tables that `name` means and of the runs that they are made of.
 
     look: opens the examples of a run's split, so that predictions are shown with what they are about.  The same records,
     and the same data where `look` is given, make the same bytes."""
-    loaded = store.load(root, on_broken=lambda error: None)  # the tables name what is broken
-    of_tables = [runs.of(table, loaded) for table in tables]
+    loaded = {root: _load(root) for root in {table.records for table in tables}}
+    of_tables = [runs.of(table, loaded[table.records]) for table in tables]
     pictures = Pictures(PICTURE_BYTES)
-    compared = disagreement.compare(tables, of_tables, Path(root), look, pictures)
+    compared = disagreement.compare(tables, of_tables, look, pictures)
     data = {
         "tables": [
             _described(table) | {"curves": curves.of(table, of), "disagreement": parts}
@@ -64,6 +64,11 @@ def embedded(data: Any) -> str:
     """JSON that ends no script element, whatever is in it."""
     text = json.dumps(_short(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def _load(root: Path) -> list[dict]:
+    """The tables name what is broken, or say that nothing is there."""
+    return store.load(root, on_broken=lambda error: None) if root.is_dir() else []
 
 
 def _described(table: Table) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def of(table: Table, records: Sequence[dict]) -> list[Run]:
     found = [
         Run(record, rows.get(_key(record)) if record["status"] == "finished" else None)
         for record in records
-        if record["identity"]["backbone"] == table.name and store.experiment(record) in order
+        if record["identity"]["backbone"] == table.backbone and store.experiment(record) in order
     ]
     return sorted(found, key=lambda run: order.index(store.experiment(run.record)))
 

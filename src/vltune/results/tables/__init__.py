@@ -23,6 +23,7 @@ from vltune.results.tables.model import (
     Cell,
     Column,
     Row,
+    Rows,
     Table,
 )
 from vltune.results.tables.rows import hashes, variants
@@ -56,8 +57,13 @@ def _groups() -> dict[str, dict]:
 
 
 def names() -> list[str]:
-    """The tables that can be built: each is the one of the backbone whose name it has."""
+    """The tables that can be built."""
     return [name for group in _groups().values() for name in group["tables"]]
+
+
+def listed(name: str) -> Rows:
+    """The rows that table `name` has at least."""
+    return Rows(**_group(name).get("rows", {}))
 
 
 def expand(name: str) -> list[str]:
@@ -69,25 +75,27 @@ def expand(name: str) -> list[str]:
 
 
 def build(name: str, root: Path) -> Table:
-    """Table `name` (one of `names()`) of the records under `root`; published numbers come from `root/paper/`, marks from
-    the predictions beside the records, the number of trials from `root/learning_rates/`.
+    """Table `name` (one of `names()`) of the records under `root`, or under the folder in it that the definition names;
+    published numbers come from `root/paper/`, marks from the predictions beside the records, the number of trials from
+    `root/learning_rates/`.
 
     Raises UserError where `root` is not a folder.
     """
-    group = next(group for group in _groups().values() if name in group["tables"])
+    group = _group(name)
     definition = group["tables"][name]
-    columns = _columns(group)
+    backbone, columns = definition.get("backbone", name), _columns(group)
+    within = Path(root) / group.get("folder", "")
     experiments = {
         False: {column.experiment for column in columns},
         True: {column.experiment for column in columns if not column.is_score},
     }
     broken: list[str] = []
-    loaded = store.load(root, on_broken=lambda error: broken.append(str(error).replace(f"{root}/", "")))
-    typed = external.load(root, loaded, _external())
+    loaded = _load(root, within, broken)
+    typed = external.load(within, loaded, _external())
     records = [
         record | {"typed": typed[record["path"]]}
         for record in loaded
-        if record["identity"]["backbone"] == name and store.experiment(record) in experiments[store.is_cost(record)]
+        if record["identity"]["backbone"] == backbone and store.experiment(record) in experiments[store.is_cost(record)]
     ]
     published, source = _published(name, columns, root)
     finished = [record for record in records if record["status"] == "finished"]
@@ -97,8 +105,9 @@ def build(name: str, root: Path) -> Table:
         for key, fields in definition.get("aside", {}).items()
     }
     set_aside = [record for chosen in aside.values() for record in chosen]
-    found = list(variants([record for record in finished if not (store.is_cost(record) and record in set_aside)]))
-    searched = cautions.searches(root, name)
+    in_rows = [record for record in finished if not (store.is_cost(record) and record in set_aside)]
+    found = list(variants(in_rows, listed(name)))
+    searched = cautions.searches(root, backbone)
     rows = [
         Row(
             variant.method,
@@ -109,12 +118,18 @@ def build(name: str, root: Path) -> Table:
         )
         for variant in found
     ]
-    rows, untested = marks.marked(columns, found, rows, root)
-    rows = missing.explained(columns, found, rows, not_finished)
+    rows, untested = marks.marked(columns, found, rows, within)
+    rows = missing.explained(columns, listed(name), found, rows, not_finished)
+    if sweep := group.get("sweep"):
+        commands = missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
+    else:
+        commands = missing.commands(backbone, columns, found)
     of_definition = [*group["notes"], *definition.get("notes", ())]
     return Table(
         name=name,
         title=definition["title"],
+        backbone=backbone,
+        records=within,
         columns=columns,
         rows=tuple(rows),
         notes=(
@@ -127,8 +142,19 @@ def build(name: str, root: Path) -> Table:
         unfinished=tuple(map(missing.unfinished, not_finished)),
         broken=tuple(broken),
         figure=group["figure"] | {"score": _scored(group["figure"]["score"], rows)},
-        missing=tuple(missing.commands(name, columns, found)),
+        missing=tuple(commands),
     )
+
+
+def _load(root: Path, within: Path, broken: list[str]) -> list[dict]:
+    """What lies in the table's folder; nothing where that is a part of `root` in which nothing ran as yet."""
+    if within != Path(root) and Path(root).is_dir() and not within.is_dir():
+        return []
+    return store.load(within, on_broken=lambda error: broken.append(str(error).replace(f"{within}/", "")))
+
+
+def _group(name: str) -> dict:
+    return next(group for group in _groups().values() if name in group["tables"])
 
 
 def _columns(group: dict) -> tuple[Column, ...]:

@@ -12,17 +12,15 @@ from vltune.results.tables import cells
 from vltune.results.tables.model import Column, Row
 from vltune.results.tables.rows import Variant
 
-PROTOCOL = {
-    "engine.select": None,
-    "engine.evaluate": None,
-    "engine.eval_examples": None,
-    "engine.epochs": None,
-    "engine.max_steps": None,
-    "engine.batch_size": None,
-    "dataset.train_fraction": 1.0,
-}
-"""Settings that decide what training may use and what is scored, the same for all rows of a column: {field: what it is in
-records that came before it}"""
+PROTOCOL = (
+    "engine.select",
+    "engine.evaluate",
+    "engine.eval_examples",
+    "engine.epochs",
+    "engine.max_steps",
+    "engine.batch_size",
+)
+"""Settings that decide how long is trained and what is scored, the same for all rows of a column."""
 
 Searches = dict[str, list[dict]]
 """{method: the runs in which its learning rate was searched}"""
@@ -86,12 +84,12 @@ def _protocols(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator
         if column.is_measured:
             names[column.experiment].append(column.name)
     for experiment, of_experiment in names.items():
-        for key, before in PROTOCOL.items():
+        for key in PROTOCOL:
             held: dict[str, list[str]] = defaultdict(list)
             for variant in variants:
                 runs = [run for run in variant.runs if store.experiment(run) == experiment]
                 found = (cells.value(run, f"config.{key}") for run in runs)
-                for text in sorted({_text(before if each is None else each) for each in found}):
+                for text in sorted({_text(each) for each in found}):
                     held[text].append(variant.label)
             if len(held) > 1:
                 told = "; ".join(f"{text}: {_labels(labels, held)}" for text, labels in held.items())

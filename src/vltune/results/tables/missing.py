@@ -7,11 +7,13 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from textwrap import shorten
 from typing import Any
 
 from vltune.results import store
-from vltune.results.tables.model import CONTROLS, SEEDS, Cell, Column, Row
+from vltune.results.tables import cells
+from vltune.results.tables.model import CONTROLS, SEEDS, Cell, Column, Row, Rows
 from vltune.results.tables.rows import Variant
 
 NOT_RUN = "not run"
@@ -27,17 +29,17 @@ def unfinished(record: dict) -> str:
 
 
 def explained(
-    columns: tuple[Column, ...], variants: list[Variant], rows: list[Row], not_finished: list[dict]
+    columns: tuple[Column, ...], listed: Rows, variants: list[Variant], rows: list[Row], not_finished: list[dict]
 ) -> list[Row]:
     """The rows with a reason in every empty cell of a task's score.  A control runs only where it says something."""
-    failed = {(record["identity"]["method"], store.experiment(record)): record for record in not_finished}
+    failed = {(cells.value(record, listed.field), store.experiment(record)): record for record in not_finished}
 
     def cell(column: Column, variant: Variant, own: Cell) -> Cell:
         if not column.is_measured or own.mean is not None or variant.method in CONTROLS:
             return own
         if _seeds(column.experiment, variant):
             return replace(own, reason=NOT_SCORED)
-        record = failed.get((variant.method, column.experiment))
+        record = failed.get((variant.name, column.experiment))
         return replace(own, reason=_short(record) if record else NOT_RUN)
 
     return [
@@ -59,6 +61,19 @@ def commands(backbone: str, columns: tuple[Column, ...], variants: list[Variant]
                 f"python run.py {several}backbone={backbone} task={task} dataset={dataset} method={','.join(methods)}"
                 f" seed={numbers}{settings}"
             )
+
+
+def command_of_sweep(
+    sweep: str, folder: str, backbone: str, columns: tuple[Column, ...], variants: list[Variant]
+) -> Iterator[str]:
+    """The sweep that fills the table, as long as a row lacks one of `SEEDS`; what is there is not run again."""
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for variant, column in product(variants, columns):
+        if column.is_measured and variant.method not in CONTROLS:
+            found[variant.name, column.experiment] |= _seeds(column.experiment, variant)
+    if any(not seeds.issuperset(SEEDS) for seeds in found.values()):
+        seeds = ",".join(map(str, SEEDS))
+        yield f"python run.py -m +sweep={sweep} results_dir=results/{folder} backbone={backbone} seed={seeds}"
 
 
 def _lacking(experiment: str, variants: list[Variant]) -> dict[tuple[tuple[int, ...], str], list[str]]:

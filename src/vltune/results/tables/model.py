@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 METHODS = ("full", "classifier_only", "shallow_prompt", "deep_prompt", "lora", "adapter", "scaled_pa", "apt")
 CONTROLS = ("question_only",)
@@ -17,6 +18,16 @@ ALIKE = "≈"
 """At one that they tell from it, but not once seeds are taken into account: the methods may be equally good."""
 UNTESTED = "?"
 """At one that was not tested, in a column where others were."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows a table has at least, with records or without: one for each of these values of a record's dotted field."""
+
+    field: str = "identity.method"
+    values: tuple[str, ...] = METHODS
+    method: str | None = None
+    """Whose rows these are, where the field does not tell."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,9 @@ class Table:
 
     name: str
     title: str
+    backbone: str
+    records: Path
+    """The folder that its records came from."""
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
@@ -126,7 +140,7 @@ class Table:
     broken: tuple[str, ...]
     """One line for each file under the root that is no valid record."""
     figure: dict
-    """{score: column key, against: [column key, column key]}."""
+    """{score: column key, against: [column key, column key]}, and along: [column key, ...] where lines tell more."""
     missing: tuple[str, ...] = ()
     """Commands that make the runs which are not there."""
 

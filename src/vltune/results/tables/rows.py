@@ -10,10 +10,11 @@ from typing import Any
 
 from vltune.results import store
 from vltune.results.record import flatten
-from vltune.results.tables.model import CONTROLS, METHODS
+from vltune.results.tables.cells import value
+from vltune.results.tables.model import CONTROLS, Rows
 
-# Values of a configuration that say how a run was started, not what it is.
-_NO_SETTING = {"force", "from", "mode", "results_dir", "seed", "sweep"}
+_SETTINGS = ("method", "backbone", "task", "dataset", "engine")
+"""Groups of a configuration that say what a run is; the rest says how it was started."""
 _NAMED = 3
 """Settings in a label, at most."""
 
@@ -22,11 +23,13 @@ _NAMED = 3
 class Variant:
     """One configuration of one method, as far as tasks share it."""
 
+    name: str
+    """The value of `Rows.field` that its records have."""
     method: str
     label: str
     records: list[dict]
     settings: dict[str, Any] | None
-    """{dotted key: value} that its method's other configurations have otherwise; None where these are too many to name."""
+    """{dotted key: value} that others of its name have otherwise; None where these are too many to name."""
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -37,14 +40,14 @@ class Variant:
         return [record for record in self.records if not store.is_cost(record)]
 
 
-def variants(records: list[dict]) -> Iterator[Variant]:
-    """Every method's, in the order of a table's rows; a canonical method without records has one without any."""
-    by_method = defaultdict(list)
+def variants(records: list[dict], rows: Rows) -> Iterator[Variant]:
+    """In the order of a table's rows; a value of `rows` without records has one without any."""
+    by_name = defaultdict(list)
     for record in records:
-        by_method[record["identity"]["method"]].append(record)
-    others = sorted(by_method.keys() - {*METHODS, *CONTROLS})
-    for method in (*METHODS, *others, *(control for control in CONTROLS if control in by_method)):
-        yield from _named(method, _variants(by_method[method]))
+        by_name[value(record, rows.field)].append(record)
+    others = sorted(by_name.keys() - {*rows.values, *CONTROLS, None})
+    for name in (*rows.values, *others, *(control for control in CONTROLS if control in by_name)):
+        yield from _named(name, rows.method or name, _variants(by_name[name]))
 
 
 def hashes(records: Iterable[dict]) -> tuple[str, ...]:
@@ -98,19 +101,16 @@ def _grouped(records: Iterable[dict], *groups: str) -> Iterable[list[dict]]:
     return by_settings.values()
 
 
-def _named(method: str, found: list[list[dict]]) -> Iterator[Variant]:
-    """Labelled by the method's name, and where it has several rows by the settings in which they differ from the first."""
+def _named(name: str, method: str, found: list[list[dict]]) -> Iterator[Variant]:
+    """Labelled by the name, and where it has several rows by the settings in which they differ from the first."""
     if len(found) == 1:
-        yield Variant(method, method, found[0], {})
+        yield Variant(name, method, name, found[0], {})
         return
-    configs = [flatten(records[0]["config"]) for records in found]
+    configs = [flatten({group: records[0]["config"].get(group) for group in _SETTINGS}) for records in found]
     first = configs[0]
-    changed = [
-        {key for key in (first.keys() | config.keys()) - _NO_SETTING if first.get(key) != config.get(key)}
-        for config in configs
-    ]
+    changed = [{key for key in first.keys() | config.keys() if first.get(key) != config.get(key)} for config in configs]
     changed[0] = set().union(*changed)
     for records, config, keys in zip(found, configs, changed, strict=True):
         settings = {key: config.get(key) for key in sorted(keys)} if 0 < len(keys) <= _NAMED else None
-        name = ", ".join(f"{key}={value}" for key, value in settings.items()) if settings else "+".join(hashes(records))
-        yield Variant(method, f"{method} ({name})", records, settings)
+        told = ", ".join(f"{key}={value}" for key, value in settings.items()) if settings else "+".join(hashes(records))
+        yield Variant(name, method, f"{name} ({told})", records, settings)
