@@ -372,7 +372,9 @@ def test_report_writes_what_is_asked_for(root, tmp_path):
 
 
 def test_report_refuses_what_it_does_not_know(root):
-    with pytest.raises(UserError, match="table 'maxi' is not known: use one of .*meter, meter_mini, mini, paper, vilt"):
+    with pytest.raises(
+        UserError, match=r"table 'maxi' is not known: use one of .*meter, meter_mini, mini, paper, vilt"
+    ):
         report("maxi", root.folder)
     with pytest.raises(UserError, match="format 'doc' is not known: use any of md, tex"):
         report("mini", root.folder, formats=("md", "doc"))
@@ -486,6 +488,14 @@ def test_predictions_of_something_else_are_no_test(root):
     assert (
         "1 of 2 (records/vilt_mini/nlvr2-shapes/apt-0a1b2c3d-seed0.json: its predictions give 100.00, not its" in note
     )
+
+
+def test_one_image_alone_tests_nothing(root):
+    for seed in range(2):
+        answer(root, "full", np.ones(8), seed)
+        answer(root, "lora", np.arange(8) % 2, seed)
+    (note,) = (note for note in tables.build("vilt_mini", root.folder).notes if "not tested" in note)
+    assert "1 of 1 (all examples share one image or text" in note
 
 
 def test_a_mean_is_tested_by_the_examples_of_all_its_parts(root):

@@ -34,6 +34,10 @@ class Paired:
     differences: np.ndarray
     """(seeds, units) by how much the best scored more, summed over a unit's examples"""
 
+    def __post_init__(self):
+        if len(self.labels) < 2:
+            raise UserError("all examples share one image or text, so that there is nothing to test by")
+
 
 @dataclass(frozen=True)
 class Test:
