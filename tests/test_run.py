@@ -240,6 +240,9 @@ def truncate(world, folder):
         (["method=lora", "method.roles=[qery]"], "there is no role 'qery'"),
         (["engine.max_stepz=3"], "Could not override 'engine.max_stepz'"),
         (["engine.lr=fast"], "engine.lr=fast: must be a number"),
+        (["+engine.rate=1"], "engine.rate: there is no such setting; there are lr, batch_size"),
+        (["seed=a"], "seed=a: must be a whole number, 0 or more"),
+        (["force=maybe"], "force=maybe: must be true or false"),
         (["~dataset.generate", "dataset.data_dir=nowhere"], "nowhere/vqav2/vqav2_train.arrow"),
         (
             ["backbone=vilt", "task=vqa"],

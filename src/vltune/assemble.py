@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -55,9 +55,23 @@ def build_method(spec: dict):
 
 
 def settings(config: dict) -> Settings:
+    """Raises UserError for a value that no run can have."""
     from vltune.engine.settings import Settings
 
+    known = [field.name for field in fields(Settings)]
+    if unknown := [name for name in config["engine"] if name not in known]:
+        raise UserError(f"engine.{unknown[0]}: there is no such setting; there are {', '.join(known)}")
     return Settings(**config["engine"])
+
+
+def check_values(config: dict) -> None:
+    """Raises UserError for a value that no run can have, before anything is read or made."""
+    seed, force = config["seed"], config["force"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise UserError(f"seed={seed}: must be a whole number, 0 or more")
+    if not isinstance(force, bool):
+        raise UserError(f"force={force}: must be true or false")
+    settings(config)
 
 
 def data_folder(config: dict) -> Path:

@@ -39,7 +39,9 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
 
     composed: Hydra's configuration; overrides: what the user typed."""
     try:
-        config = sized(settle(resolve(composed)), overrides)
+        resolved = resolve(composed)
+        assemble.check_values(resolved)
+        config = sized(settle(resolved), overrides)
         if "match" in config:
             print(told(config))
         file = mode_of(config)(config, overrides)

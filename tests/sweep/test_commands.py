@@ -91,7 +91,16 @@ def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
     [
         (["plan", "none_such"], "sweep=none_such: no such sweep; there are"),
         (["status", "mini", "metod=lora"], "Could not override 'metod'"),
-        (["submit", "mini", "hydra.launcher.parallel=0", "seed=9"], "hydra.launcher.parallel=0: must be at least 1"),
+        (
+            ["submit", "mini", "hydra.launcher.parallel=0", "seed=9"],
+            "hydra.launcher.parallel=0: must be a whole number",
+        ),
+        (
+            ["plan", "mini", "hydra/launcher=slurm", "hydra.launcher.timeout_min=4h"],
+            "hydra.launcher.timeout_min=4h: must be a whole number, at least 1",
+        ),
+        (["plan", "mini", "seed=0,x"], "seed=x: must be a whole number, 0 or more"),
+        (["plan", "mini", "engine.lr=1e-3,fast"], "engine.lr=fast: must be a number"),
         (["submit", "table_vilt"], "runs cannot start: "),
         (["plan", "mini", "--project", "src"], "src: holds no conf/run.yaml"),
     ],

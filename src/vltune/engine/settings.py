@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from vltune.errors import UserError
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")  # Fabric's names
+CHOICES = {  # Fabric's names; which precision auto means is settled before a run begins
+    "precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
+    "accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "select": ("last", "best"),
+}
+LEAST = dict.fromkeys(("batch_size", "micro_batch_size", "eval_batch_size", "eval_examples", "epochs", "max_steps"), 1)
+LEAST |= dict.fromkeys(("devices", "nodes", "threads", "val_every"), 1)
+LEAST |= dict.fromkeys(("lr", "head_lr", "weight_decay", "eps", "warmup", "clip", "workers", "checkpoint_seconds"), 0)
+NULL = {
+    "max_steps": " to train engine.epochs",
+    "eval_examples": " for whole splits",
+    "micro_batch_size": " for all that a device takes",
+    "workers": " for as many as suit the machine",
+}
+_KINDS = {
+    "float": ((int, float), "a number"),
+    "int": (int, "a whole number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "a word"),
+}
 
 
 @dataclass
@@ -53,55 +73,26 @@ class Settings:
     features_dir: str = "data/features"
 
     def __post_init__(self):
-        for name in (
-            "lr",
-            "head_lr",
-            "head_lr_multiplier",
-            "fusion_lr_multiplier",
-            "weight_decay",
-            "eps",
-            "warmup",
-            "clip",
-        ):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-                raise UserError(f"engine.{name}={value}: must be a number")
-        for name in (
-            "batch_size",
-            "micro_batch_size",
-            "eval_batch_size",
-            "eval_examples",
-            "epochs",
-            "max_steps",
-            "devices",
-            "nodes",
-            "workers",
-            "threads",
-        ):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, int):
-                raise UserError(f"engine.{name}={value}: must be a whole number")
-        for name in ("batch_size", "eval_batch_size", "epochs", "devices", "nodes", "val_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"engine.{name}={getattr(self, name)}: must be at least 1")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UserError(f"engine.max_steps={self.max_steps}: must be at least 1, or null to train engine.epochs")
-        if self.eval_examples is not None and self.eval_examples < 1:
-            raise UserError(f"engine.eval_examples={self.eval_examples}: must be at least 1, or null for whole splits")
-        if self.workers is not None and self.workers < 0:
-            raise UserError(
-                f"engine.workers={self.workers}: must not be negative, or null for as many as suit the machine"
-            )
-        if not isinstance(self.group_by_length, bool):
-            raise UserError(f"engine.group_by_length={self.group_by_length}: must be true or false")
-        if self.lr < 0:
-            raise UserError(f"engine.lr={self.lr}: must not be negative")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"engine.precision={self.precision}: must be auto or one of {', '.join(PRECISIONS)}")
-        if self.select not in ("last", "best"):
-            raise UserError(f"engine.select={self.select}: must be last or best")
-        if set(self.evaluate) - {"val", "test"}:
-            raise UserError(f"engine.evaluate={list(self.evaluate)}: may hold val and test")
+        for field in fields(self):
+            value, (kind, *null) = getattr(self, field.name), field.type.split(" | ")
+            if kind in _KINDS and not (null and value is None):
+                self._check(field.name, value, kind, bool(null))
+        if not (len(self.betas) == 2 and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in self.betas)):
+            raise UserError(f"engine.betas={list(self.betas)}: must be two numbers from 0 to below 1")
+        if not isinstance(self.evaluate, list | tuple) or set(self.evaluate) - {"val", "test"}:
+            raise UserError(f"engine.evaluate={self.evaluate}: must be a list that holds val, test or both: [val,test]")
+
+    def _check(self, name: str, value: Any, kind: str, may_be_null: bool) -> None:
+        given, (types, named) = f"engine.{name}={value}", _KINDS[kind]
+        if not isinstance(value, types) or isinstance(value, bool) != (kind == "bool"):
+            raise UserError(f"{given}: must be {named}")
+        if kind == "float" and not math.isfinite(value):
+            raise UserError(f"{given}: must be {named}")
+        if (least := LEAST.get(name)) is not None and value < least:
+            null = f", or null{NULL.get(name, '')}" if may_be_null else ""
+            raise UserError(f"{given}: must be at least {least}{null}")
+        if (choices := CHOICES.get(name)) and value not in choices:
+            raise UserError(f"{given}: must be one of {', '.join(choices)}")
 
     @property
     def rate_of_head(self) -> float:

@@ -145,7 +145,6 @@ def submit(plan: Plan, jobs: list[Job]) -> Submission:
 
 
 def detached(project: Path, jobs: Sequence[Job], logs: Path, parallel: int | None) -> dict:
-    local.slots(parallel)  # says what is wrong with it here, not in a log
     work = logs / "work.json"
     content = {"project": str(project.resolve()), "parallel": parallel, "jobs": [asdict(each) for each in jobs]}
     work.write_text(json.dumps(content))

@@ -18,7 +18,6 @@ from pathlib import Path
 from vltune.data.pool import cores
 from vltune.engine.interrupt import SIGNALS, TRY_LATER
 from vltune.entry import ALONE
-from vltune.errors import UserError
 from vltune.sweep.submission import Job
 
 POLL = 0.05  # seconds
@@ -36,8 +35,6 @@ class Slot:
 def slots(parallel: int | None) -> list[Slot]:
     """parallel: how many runs at a time, or None: one a GPU, or one a core where there is none."""
     gpus = visible_gpus()
-    if parallel is not None and parallel < 1:
-        raise UserError(f"hydra.launcher.parallel={parallel}: must be at least 1, or null for one a GPU or core")
     count = parallel or len(gpus) or cores()
     threads = None if count == 1 else max(1, cores() // count)
     return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]

@@ -23,6 +23,8 @@ from vltune.sweep.grid import Grid, configurations, expand
 
 # What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.
 PRECISIONS = ("32-true", "bf16-mixed")
+# Settings of launchers that count something.
+COUNTS = {"parallel", "timeout_min", "signal_delay_s", "gpus_per_task", "cpus_per_task", "mem_gb"}
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,20 @@ def plan(project: Path, arguments: Sequence[str]) -> Plan:
 
 def of_jobs(project: Path, arguments: Sequence[str], grid: Grid) -> Plan:
     configs = configurations(project, grid.jobs)
+    for config in configs:
+        assemble.check_values(config)
+    check_launcher(grid.launcher)
     if len(roots := {config["results_dir"] for config in configs}) > 1:
         raise UserError(f"results_dir={','.join(sorted(roots))}: a sweep has one folder of results")
     name = configs[0]["sweep"] or "unnamed"
     return located(Plan(project, name, list(arguments), Path(roots.pop()), grid.launcher, grid.jobs, configs))
+
+
+def check_launcher(settings: dict) -> None:
+    for key in COUNTS & settings.keys():
+        value = settings[key]
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"hydra.launcher.{key}={value}: must be a whole number, at least 1")
 
 
 def located(plan: Plan) -> Plan:
