@@ -11,7 +11,7 @@ from vltune import __version__
 from vltune.cli import app
 from vltune.data.shapes.vqav2 import write_raw
 from vltune.engine.artifacts import write_predictions
-from vltune.experiment import unscored
+from vltune.experiment.telling import unscored
 from vltune.metrics.vqa import normalise
 from vltune.results import record as records
 

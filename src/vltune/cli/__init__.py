@@ -1,0 +1,84 @@
+"""`vltune`: everything that is not an experiment.  Experiments start with `python run.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from vltune import __version__
+from vltune.cli import answers, checkpoints, data, mirror, records
+from vltune.errors import BadExampleError, UserError
+from vltune.sweep import commands as sweep
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1 if isinstance(error, BadExampleError) else 2) from error
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vltune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Compare tuning methods of vision-language models: data before the runs, tables after them.
+
+    \b
+    Raw VQAv2 (images, questions, annotations) to what runs read:
+      vltune prepare vqav2 --raw ~/vqa --out data/vqav2
+
+    \b
+    Decode, look at and count everything in a folder that runs read, whoever made it:
+      vltune check data/vqav2
+
+    \b
+    Train, evaluate, measure, write one record:
+      python run.py method=apt backbone=vilt task=vqa
+
+    \b
+    What a checkpoint is, and which backbone it fits:
+      vltune weights weights/vilt_200k_mlm_itm.ckpt
+
+    \b
+    Records to a table and a figure, printed and in results/:
+      vltune report mini
+      vltune report vilt --out /tmp/paper --format tex,svg
+
+    \b
+    Two folders of results side by side; records from elsewhere into one:
+      vltune compare results ~/before/results
+      vltune merge ~/gpu-server/results
+    """
+
+
+for command in (
+    data.prepare,
+    data.check,
+    records.report,
+    records.compare,
+    records.merge,
+    answers.submission,
+    answers.score,
+    mirror.wandb_sync,
+    checkpoints.weights,
+):
+    app.command()(command)
+app.add_typer(sweep.app, name="sweep")

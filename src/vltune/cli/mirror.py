@@ -1,0 +1,63 @@
+"""Records in Weights & Biases: `vltune wandb-sync`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vltune.cli.stopping import stoppable
+
+
+def wandb_sync(
+    results_dir: Annotated[Path, typer.Option(help="Folder of records/.")] = Path("results"),
+    project: Annotated[str, typer.Option(help="W&B project.")] = "vltune",
+    entity: Annotated[str | None, typer.Option(help="User or team.", show_default="your default one")] = None,
+    mode: Annotated[str, typer.Option(help="online: send; offline: write W&B's files into runs/.")] = "online",
+    examples: Annotated[int, typer.Option(help="Predictions to show with their images; 0: none, faster.", min=0)] = 64,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+) -> None:
+    """Mirror every finished record to Weights & Biases: what offline nodes computed, and what an outage kept back.
+
+    A record has one W&B run, whose id follows from the record; one that W&B has as it stands is not sent again, one that
+    changed is updated.  Exit status 1 where any could not be sent; the others are (docs/wandb.md).
+
+    \b
+      vltune wandb-sync
+      vltune wandb-sync --results-dir ~/shared/results --project apt --entity team
+    """
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from vltune import assemble
+    from vltune.loggers.sync import sync
+    from vltune.loggers.wandb import WandbLogger
+    from vltune.results import store
+    from vltune.results.record import run_folder
+
+    logger, states = WandbLogger(project, mode, entity, examples=examples), Counter()
+
+    def tell(name: str, state: str, why: object = None) -> None:
+        states[state] += 1
+        if state != "not tried":
+            typer.echo(f"{state}: {name}{f': {why}' if why else ''}")
+
+    runs = []
+    for record in store.load(results_dir, lambda error: tell("broken record", "failed", error)):
+        place = Path(record["path"])
+        if record["status"] == "finished" and not store.is_cost(record):
+            runs.append((record, results_dir / place, run_folder(results_dir, place)))
+    with stoppable():
+        for file, state, why in sync(runs, logger, assemble.examples, dry_run):
+            tell(str(file.relative_to(results_dir)), state, why)
+    if states["not tried"]:
+        typer.echo(f"W&B cannot be reached: {states['not tried']} records are not tried")
+    table = Table("records", "number")
+    for state, number in sorted(states.items()):
+        table.add_row(state, str(number))
+    Console(highlight=False).print(table)
+    if states["failed"] or states["not tried"]:
+        raise typer.Exit(1)

@@ -1,0 +1,132 @@
+"""Records after the runs: `vltune report`, `vltune compare`, `vltune merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vltune.cli.stopping import stoppable
+from vltune.errors import UserError
+
+
+def report(
+    table: Annotated[str, typer.Argument(help="Name of the table; a wrong one lists them.")],
+    results_dir: Annotated[Path, typer.Option(help="Folder of records/ and paper/.")] = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="Write tables/, figures/ and html/ here instead of into results.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="What to write, separated by commas; html is one page of all tables, for a browser.")
+    ] = "md,tex,csv,png,svg",
+) -> None:
+    """Print tables of the records, and write each with its figure.
+
+    \b
+      vltune report mini
+      vltune report vilt --results-dir ~/shared/results --out /tmp/paper --format tex,svg
+      vltune report mini --format html
+      vltune report low_data
+    """
+    from rich.console import Console
+
+    from vltune import assemble
+    from vltune.results import PAGE, page_file, render
+    from vltune.results import report as write_report
+
+    formats = [name.strip() for name in format.split(",") if name.strip()]
+    for built in write_report(table, results_dir, out, formats, assemble.examples):
+        Console(highlight=False).print(render.terminal(built))
+    if PAGE in formats:
+        typer.echo(page_file(table, out or results_dir))
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder of results, or one that holds records.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="Another: after a change of the code, of another machine.", metavar="B")],
+    out: Annotated[Path | None, typer.Option(help="Write the comparison to this file too.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="md, csv or json; printed where there is no --out.", show_default="by --out's name"),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="By how many percentage points scores may differ; implies the next.", min=0)
+    ] = 0.0,
+    fail_on_difference: Annotated[
+        bool,
+        typer.Option("--fail-on-difference", help="Exit status 1 where scores differ or a run finished in one alone."),
+    ] = False,
+) -> None:
+    """Set two folders of records side by side: scores, predictions, costs, and where the runs come from.
+
+    Runs are paired by their configuration (the hash in a record's name) and seed; where the hashes differ, with the nearest
+    configuration of the same method, and what differs is said.  "B - A" is in percentage points.
+
+    \b
+      vltune compare results ~/before/results
+      vltune compare results/records/meter_mini ~/other-machine/meter_mini --format md --out difference.md
+      vltune compare results ~/nightly/results --tolerance 0.5
+    """
+    from rich.console import Console
+
+    from vltune.engine.identity import settings
+    from vltune.results import compare as comparing
+    from vltune.results import compare_text
+    from vltune.results.record import save
+
+    format = format or (out.suffix[1:] if out else None)
+    if format is not None and format not in compare_text.TEXT:
+        raise UserError(f"format {format!r} is not known: use one of {', '.join(compare_text.TEXT)}")
+    found = comparing.compare(a, b, settings)
+    if out is None and format is not None:
+        typer.echo(compare_text.TEXT[format](found), nl=False)
+    else:
+        Console(highlight=False).print(compare_text.terminal(found))
+    if out is not None:
+        save(out, compare_text.TEXT[format](found).encode())
+    if (fail_on_difference or tolerance) and (failed := comparing.failures(found, tolerance)):
+        for line in failed:
+            typer.echo(f"differs: {line}", err=True)
+        raise typer.Exit(1)
+
+
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Folders of results, or that hold records.", metavar="FROM...")],
+    into: Annotated[Path, typer.Option(help="Folder of results to copy them into.")] = Path("results"),
+    prefer: Annotated[
+        str | None,
+        typer.Option(
+            help="newer or theirs: which of two finished records of a run stays.", show_default="what is there"
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+) -> None:
+    """Copy records from elsewhere, with predictions and tuned parameters beside them, to their places in a results folder.
+
+    A finished record takes the place of one that did not finish.  Where both finished with other content, what is there
+    stays and the other is refused, unless --prefer says otherwise; what gives way goes to INTO/replaced.  Exit status 1
+    where a file is broken.
+
+    \b
+      vltune merge ~/gpu-server/results
+      vltune merge machine1/results machine2/results --into ~/all/results --prefer newer --dry-run
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from vltune.results import merge as merging
+
+    with stoppable():
+        merged = merging.merge(sources, into, prefer, dry_run)
+    table = Table("from", title=f"{'would be ' if dry_run else ''}merged into {into}")
+    for outcome in merging.OUTCOMES:
+        table.add_column(outcome, justify="right")
+    for source, files in merged.items():
+        table.add_row(str(source), *(str(sum(file.outcome == name for file in files)) for name in merging.OUTCOMES))
+    Console(highlight=False, markup=False).print(table)
+    for file in (file for files in merged.values() for file in files):
+        if dry_run or file.why or file.outcome in ("replaced", "refused", "broken"):
+            typer.echo(f"{file.outcome}: {file.what}{f' ({file.why})' if file.why else ''}")
+    if any(file.outcome == "broken" for files in merged.values() for file in files):
+        raise typer.Exit(1)

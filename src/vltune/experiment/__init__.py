@@ -1,0 +1,48 @@
+"""One experiment: what `python run.py` does once Hydra has composed its configuration, one module for each `mode=`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from vltune import assemble
+from vltune.budget import sized, told
+from vltune.engine.interrupt import Elsewhere, Interrupted
+from vltune.engine.precision import settle
+from vltune.entry import leave, resolve
+from vltune.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def run(composed: DictConfig, overrides: list[str]) -> str:
+    """Runs one experiment, and prints its record's path as the last line; ends the process where it fails.
+
+    composed: Hydra's configuration; overrides: what the user typed."""
+    try:
+        resolved = resolve(composed)
+        assemble.check_values(resolved)
+        config = sized(settle(resolved), overrides)
+        if "match" in config:
+            print(told(config))
+        file = mode_of(config)(config, overrides)
+    except (Interrupted, Elsewhere) as stop:
+        if stop.exit_code:
+            print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        leave(error)
+    print(f"record: {file}", flush=True)
+    return str(file)
+
+
+def mode_of(config: dict):
+    from vltune.experiment.counting import cost
+    from vltune.experiment.evaluation import evaluate
+    from vltune.experiment.training import train
+
+    modes = {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}
+    if config["mode"] not in modes:
+        raise UserError(f"mode={config['mode']}: must be one of {', '.join(modes)}")
+    return modes[config["mode"]]

@@ -1,0 +1,57 @@
+"""What a run needs before its first step: data and identity, an empty record, the devices."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from vltune import assemble
+from vltune.engine.identity import identity as identify
+from vltune.engine.lock import job
+from vltune.engine.settings import Settings
+from vltune.results import record as records
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def prepare(config: dict) -> tuple[assemble.Data, dict]:
+    """The data, made first where it can be made, and which run this is.  Raises UserError where a file is missing."""
+    weights = assemble.fingerprint_of_weights(assemble.weight_files(config))
+    assemble.make_data(config)
+    data = assemble.open_data(config)
+    return data, identify(config, weights, data.fingerprint)
+
+
+def begun(config: dict, identity: dict, name: str) -> dict:
+    """A record of nothing measured yet."""
+    return {
+        "schema": records.VERSION,
+        "id": name,
+        "status": "running",
+        "identity": identity,
+        "config": config,
+        "metrics": {"val": None, "test": None},
+        "cost": dict.fromkeys(records.COST),
+        "provenance": records.provenance() | {"precision": config["engine"]["precision"], "job": job()},
+        "error": None,
+        "sweep": config["sweep"],
+    }
+
+
+def make_fabric(settings: Settings) -> Fabric:
+    """Not launched: other processes are not started yet."""
+    import torch
+    from lightning_fabric import Fabric
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    with warnings.catch_warnings():
+        if settings.devices * settings.nodes == 1:  # which needs none
+            warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
+        return Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision=settings.precision,
+        )

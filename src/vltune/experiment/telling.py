@@ -1,0 +1,32 @@
+"""What a person reads at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def scores(record: dict) -> str:
+    """One line a person reads at the end of a run."""
+    metrics = [
+        f"{split} {name} {value:.2f}"
+        for split, figures in record["metrics"].items()
+        for name, value in (figures or {}).items()
+    ]
+    if trial := record["config"]["engine"].get("eval_examples"):
+        metrics.append(f"a trial on the first {trial} examples of each split")
+    costs = record["cost"]
+    if costs["method_params"] is not None:
+        metrics.append(f"{costs['method_params']:,} method parameters")
+    if costs["additional_macs"] is not None:
+        metrics.append(f"{costs['additional_macs']:,} additional MACs")
+    return f"{record['identity']['method']}: " + ", ".join(metrics)
+
+
+def unscored(record: dict, file: Path) -> str:
+    """A line for each split that was predicted and whose truth is not published."""
+    config, metrics = record["config"], record["metrics"]
+    return "".join(
+        f"\n{split} has no score: its answers are not published; vltune submission {file} writes what the server scores"
+        for split in config["engine"]["evaluate"]
+        if metrics[split] is None and config["dataset"][split]
+    )
