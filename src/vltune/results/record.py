@@ -82,6 +82,12 @@ def save(file: Path, data: bytes) -> Path:
     return file
 
 
+def last_line(record: dict) -> str:
+    """Of its traceback; nothing where it has none."""
+    lines = (record.get("error") or "").strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts and lists as {dotted key: leaf}; an empty dict or list is a leaf."""
     if not isinstance(tree, dict | list | tuple) or not tree:

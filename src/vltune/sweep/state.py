@@ -77,7 +77,7 @@ def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Stand
     if scheduled in ("queued", "running"):
         return Standing(run, "queued", record, place)
     if status == "failed":
-        told = last_line(record.get("error"))
+        told = records.last_line(record)
         return Standing(run, "failed", record, place, cause=cause(told) or OTHER, told=plain(told))
     if status == "interrupted":
         return Standing(run, "stopped", record, place)
@@ -90,11 +90,6 @@ def peek(file: Path) -> dict[str, Any]:
         return json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-
-
-def last_line(error: str | None) -> str:
-    lines = (error or "").strip().splitlines()
-    return lines[-1].strip() if lines else ""
 
 
 def plain(told: str) -> str:

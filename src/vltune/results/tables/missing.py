@@ -12,6 +12,7 @@ from textwrap import shorten
 from typing import Any
 
 from vltune.results import store
+from vltune.results.record import last_line
 from vltune.results.tables import cells
 from vltune.results.tables.model import CONTROLS, SEEDS, Cell, Column, Row, Rows
 from vltune.results.tables.rows import Variant
@@ -25,7 +26,8 @@ def unfinished(record: dict) -> str:
     """One line: status, run, the last line of its error, file."""
     identity = record["identity"]
     run = f"{identity['method']} {identity['hash']} on {store.experiment(record)}, seed {identity['seed']}"
-    return f"{record['status']}: {run}: {shorten(_last_line(record), 160)} ({record['path']})"
+    why = shorten(last_line(record) or "no reason recorded", 160)
+    return f"{record['status']}: {run}: {why} ({record['path']})"
 
 
 def explained(
@@ -110,12 +112,7 @@ def _value(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _last_line(record: dict) -> str:
-    lines = (record["error"] or "").strip().splitlines()
-    return lines[-1] if lines else "no reason recorded"
-
-
 def _short(record: dict) -> str:
     """For a cell: the status, and the exception's name."""
-    name = _last_line(record).partition(":")[0].rpartition(".")[2] if record["error"] else ""
+    name = last_line(record).partition(":")[0].rpartition(".")[2]
     return f"{record['status']}: {shorten(name, 30, placeholder='...')}" if name else record["status"]
