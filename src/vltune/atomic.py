@@ -1,14 +1,37 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and reading one that another machine may be replacing."""
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vltune.errors import UserError
+
+PATIENCE = 0.05, 0.2, 0.5, 1.0, 2.0  # seconds between looks
+
+
+def read_whole(file: Path) -> tuple[bytes, float]:
+    """What a file holds, and when it was written by the file system's clock.
+
+    A network's file system may for a second or two know a file that was replaced by its old name alone (ESTALE)."""
+    for pause in PATIENCE:
+        try:
+            return _read(file)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(pause)
+    return _read(file)
+
+
+def _read(file: Path) -> tuple[bytes, float]:
+    with file.open("rb") as opened:
+        return opened.read(), os.fstat(opened.fileno()).st_mtime
 
 
 @contextmanager

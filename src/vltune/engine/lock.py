@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vltune.atomic import read_whole
 from vltune.engine.interrupt import Elsewhere
 from vltune.errors import UserError
 
@@ -255,16 +256,10 @@ def _exclusively(content: Path, name: Path) -> bool:
 
 def _read(file: Path) -> tuple[bytes, float] | None:
     """What a file holds and when it was written, by the file system's clock; None where there is none."""
-    for again in (True, True, False):
-        try:
-            with file.open("rb") as opened:
-                return opened.read(), os.fstat(opened.fileno()).st_mtime
-        except (FileNotFoundError, NotADirectoryError):
-            break
-        except OSError as error:
-            if not again or error.errno != errno.ESTALE:  # that: another machine replaced it before it was read
-                raise
-    return None
+    try:
+        return read_whole(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _now_of(folder: Path) -> float:

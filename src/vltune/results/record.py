@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
-from vltune.atomic import replacing
+from vltune.atomic import read_whole, replacing
 from vltune.errors import UserError
 
 Kind = Literal["records", "costs"]
@@ -68,7 +68,7 @@ def read(file: Path) -> dict:
 def read_json(file: Path) -> Any:
     """The content of a JSON file, NaN and infinities refused.  Raises UserError that names the file."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return json.loads(read_whole(file)[0].decode(), parse_constant=_refuse)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vltune.atomic import read_whole
 from vltune.engine import lock
 from vltune.results import record as records
 from vltune.sweep.plan import Plan, Run
@@ -87,7 +88,7 @@ def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Stand
 def peek(file: Path) -> dict[str, Any]:
     """A record as it is, unchecked; nothing where there is none or where it is broken."""
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(read_whole(file)[0])
     except (OSError, ValueError):
         return {}
 
