@@ -16,6 +16,7 @@ from vltune.engine.identity import identity
 from vltune.engine.precision import settle
 from vltune.results import record as records
 from vltune.results import report
+from vltune.sweep import drive, plan
 from vltune.weights.finding import fingerprint
 
 ROOT = Path(__file__).parents[1]
@@ -57,9 +58,19 @@ def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone
         assert record["metrics"]["test"][FIGURES[task]] > 0
 
 
-@pytest.mark.parametrize("table", ["vilt_mini", "meter_mini", "vilt", "meter"])
+@pytest.mark.parametrize(("sweep", "runs"), [("ablation_apt", 45), ("low_data", 96)])
+def test_every_run_of_the_other_sweeps_has_one_too(sweep, runs, world):
+    arguments = [f"+sweep={sweep}", "seed=0,1,2", f"dataset.data_dir={world}", f"results_dir={RESULTS / sweep}"]
+    found = drive.standings(drive.made(plan.plan(ROOT, arguments)))
+    assert len(found) == runs
+    assert [each.run.label for each in found if each.state != "finished"] == []
+
+
+@pytest.mark.parametrize(
+    "table", ["vilt_mini", "meter_mini", "vilt", "meter", "ablation_apt_vilt_mini", "low_data_vilt_mini"]
+)
 def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path):
-    for part in ("records", "costs", "paper", "learning_rates"):
+    for part in ("records", "costs", "paper", "learning_rates", "ablation_apt", "low_data"):
         shutil.copytree(RESULTS / part, tmp_path / part)
     report(table, tmp_path, formats=("md", "tex", "csv"))
     for form in ("md", "tex", "csv"):

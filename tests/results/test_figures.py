@@ -65,6 +65,24 @@ def test_figure_without_a_run_says_so(root):
     assert b"no finished run" not in figures.draw(tables.build("vilt_mini", root.folder), "svg")
 
 
+def test_figure_by_row_names_each_on_the_axis(root, monkeypatch):
+    drawn = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
+    within = Root(root.folder / "ablation_apt")
+    metrics = {"val": {"vqa_score": 50.0}, "test": None}
+    within.add(method="apt", config={"method": {"rank": 1}, "variant": "rank_1"}, metrics=metrics)
+    name = "ablation_apt_vilt_mini"
+    figures.draw(tables.build(name, root.folder), "png")
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(tables.listed(name).values)
+    (bar,) = axes.containers
+    assert (bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) == (
+        50.0,
+        tables.listed(name).values.index("rank_1"),
+    )
+
+
 def test_figure_along_columns_is_a_line_for_each_row(root, monkeypatch):
     drawn = []
     savefig = Figure.savefig

@@ -1,4 +1,4 @@
-"""One picture per table: score against each of its two costs, or along its columns."""
+"""One picture per table: score against each of its two costs, along its columns, or row by row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(table: Table, format: str) -> bytes:
     """The picture as `png` or `svg`, the same bytes for the same table.
 
     Filled: ours, with the standard deviation over seeds; hollow: published.  A control is a line, and so is a score
-    whose cost was not measured.  Along columns, each row is a line.
+    whose cost was not measured.  Along columns, each row is a line; row by row, each has its place and name on an axis.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,8 +33,8 @@ def draw(table: Table, format: str) -> bytes:
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
         figure = Figure(figsize=(12, 5), dpi=120)
         FigureCanvasAgg(figure)
-        along = table.figure.get("along")
-        panels = figure.subplots(1, 1 if along else 2, sharey=True, squeeze=False)[0]
+        along, by_row = table.figure.get("along"), table.figure.get("by_row")
+        panels = figure.subplots(1, 1 if along or by_row else 2, sharey=True, squeeze=False)[0]
         figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.13, wspace=0.06)
         cells = [cell for row in table.rows for cell in row.cells.values()]
         signs = ["filled: ours", "hollow: published"] if any(cell.published is not None for cell in cells) else []
@@ -42,6 +42,9 @@ def draw(table: Table, format: str) -> bytes:
         figure.suptitle(f"{table.title} ({'; '.join(signs)})" if signs else table.title)
         if along:
             _lines(panels[0], table, along)
+        elif by_row:
+            figure.subplots_adjust(left=0.17)
+            _rows(panels[0], table)
         else:
             for axes, key in zip(panels, table.figure["against"], strict=True):
                 _panel(axes, table, key)
@@ -65,6 +68,23 @@ def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
     if axes.lines:
         axes.legend(loc="upper left")
     else:
+        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
+
+
+def _rows(axes: Axes, table: Table) -> None:
+    """The first on top, with a line through its score for the others to be seen against."""
+    column = table.column(table.figure["score"])
+    cells = [row.cells[column.key] for row in table.rows]
+    axes.set_yticks(range(len(cells)), [row.label for row in table.rows])
+    axes.invert_yaxis()
+    for place, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
+        if cell.mean is not None:
+            axes.errorbar(cell.mean, place, xerr=cell.std, fmt="o", color=_color(row.method), capsize=3)
+    if cells[0].mean is not None:
+        axes.axvline(cells[0].mean, color="0.7", linestyle="--", linewidth=1)
+    axes.set_xlabel(column.title)
+    axes.grid(alpha=0.25)
+    if not axes.lines:
         axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
 
 

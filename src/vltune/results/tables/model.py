@@ -140,7 +140,8 @@ class Table:
     broken: tuple[str, ...]
     """One line for each file under the root that is no valid record."""
     figure: dict
-    """{score: column key, against: [column key, column key]}, and along: [column key, ...] where lines tell more."""
+    """{score: column key, against: [column key, column key]}, and where that tells more along:
+    [column key, ...] for a line of each row, or by_row: true for the rows below each other."""
     missing: tuple[str, ...] = ()
     """Commands that make the runs which are not there."""
 
