@@ -1,7 +1,9 @@
 """Whose a run is, and what becomes of a record that a forced run replaces."""
 
+import json
 import os
 import signal
+import subprocess
 
 import pytest
 from lightning_fabric import Fabric
@@ -78,6 +80,19 @@ def test_a_run_that_did_not_finish_is_resumed(make, tmp_path, status):
     assert turn.begin() == 30.0
     assert file.exists()
     assert (turn.folder / "checkpoints" / "last.pt").exists()
+
+
+def test_the_time_of_a_killed_process_counts(make, tmp_path):
+    write(tmp_path, "running", provenance=provenance() | {"seconds": None})
+    turn = make()
+    ended = subprocess.Popen(["true"])
+    began = lock.began(ended.pid)
+    ended.wait()
+    turn.folder.mkdir(parents=True)
+    killed = {"pid": ended.pid, "began": began, "boot": lock.boot(), "token": "0", "phase": "train", "seconds": 50.0}
+    (turn.folder / lock.NAME).write_text(json.dumps(killed))
+    assert turn.take(Fabric(**ALONE))
+    assert turn.begin() == 50.0
 
 
 def checkpoint(turn):

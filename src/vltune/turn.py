@@ -102,7 +102,9 @@ class Turn:
         return LEAVE if leave else WAIT
 
     def begin(self) -> float:
-        """Seconds that this run has taken before, where it goes on.  A record that it replaces goes to `replaced/`."""
+        """Seconds that this run has taken before, where it goes on; of a killed process those that its lock had told.
+
+        A record that it replaces goes to `replaced/`."""
         before = self.record()
         for left in [*self.file.parent.glob(f".{self.file.stem}.*.tmp"), *self.folder.glob("checkpoints/.*.tmp")]:
             left.unlink(missing_ok=True)  # of killed processes
@@ -110,7 +112,7 @@ class Turn:
             return 0.0
         unfinished = before["status"] in ("running", "interrupted")
         if not self.force or (unfinished and before["config"].get("force")):
-            return before["provenance"]["seconds"] or 0.0
+            return max(before["provenance"]["seconds"] or 0.0, self.lock.replaced.get("seconds", 0.0))
         self.clear()
         kept = folders.put_aside(folders.Run(self.file, "records", before), self.root)
         print(f"the {before['status']} run that was here is kept in {kept}", file=sys.stderr)

@@ -96,6 +96,7 @@ class Lock:
         self.folder, self.file, self.tell, self.lost = folder, folder / NAME, tell, lost
         self.owner = _this_process() | {"token": uuid.uuid4().hex}
         self.held, self.told = False, ""
+        self.replaced: dict[str, Any] = {}  # what the owner whose place this took had told last
         self._renewed = 0.0
         self._suspected: tuple[bytes, float] | None = None
         self._one_at_a_time, self._over = threading.Lock(), threading.Event()
@@ -122,6 +123,7 @@ class Lock:
                         continue
                     if not (self._is_sure(found) and self._replace(found, mine)):
                         return found
+                    self.replaced = found.content
                     break
         except OSError as error:
             reason = f"{self.folder}: {NAME} cannot be written here ({error.strerror or error})"

@@ -24,4 +24,4 @@ class Clock:
 
     def total(self) -> float:
         under_way = time.monotonic() - self.began if self.phase else 0.0
-        return round(self.before + sum(self.laps.values()) + under_way, 2)
+        return round(self.before + sum(list(self.laps.values())) + under_way, 2)

@@ -33,8 +33,6 @@ NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 
 def train(config: dict, overrides: list[str]) -> Path:
     """Trains, evaluates and measures, unless a finished record of this very run is there, or another process makes it."""
-    from vltune.engine import progress
-
     clock, root = Clock(), Path(config["results_dir"])
     settings = assemble.settings(config)
     data, identity = prepare(config)
@@ -43,7 +41,7 @@ def train(config: dict, overrides: list[str]) -> Path:
     folder = records.run_folder(root, file.relative_to(root))
     with (
         StopRequest() as stop,
-        Lock(folder, tell=lambda: {"phase": clock.phase or "start", **progress.told()}, lost=stop.lose) as lock,
+        Lock(folder, tell=lambda: told_of(clock), lost=stop.lose) as lock,
     ):
         stop.may_write = lock.assure
         turn = Turn(root, file, folder, config["force"], config["busy"], lock, stop)
@@ -72,6 +70,13 @@ def train(config: dict, overrides: list[str]) -> Path:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             print(f"{scores(record)}{unscored(record, file)}")
     return file
+
+
+def told_of(clock: Clock) -> dict:
+    """What the lock says of a run in work; of a killed one that is all that tells how long it took."""
+    from vltune.engine import progress
+
+    return {"phase": clock.phase or "start", "seconds": clock.total(), **progress.told()}
 
 
 def told_again(record: dict, file: Path, folder: Path, config: dict) -> Path:
