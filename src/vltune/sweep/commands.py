@@ -13,8 +13,6 @@ import typer
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from vltune.sweep.plan import Plan
     from vltune.sweep.state import Standing
     from vltune.sweep.submission import Job
@@ -64,11 +62,11 @@ def plan(
     counted and a rate.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from vltune.sweep import drive, estimate
     from vltune.sweep import plan as plans
     from vltune.sweep.local import slots
+    from vltune.sweep.showing import duration, estimates
     from vltune.sweep.state import OPEN
 
     planned = plans.plan(project, arguments(name, overrides))
@@ -76,21 +74,7 @@ def plan(
     waiting = [each.state in (*OPEN, "failed", "missing") for each in found]
     roots = list(dict.fromkeys([planned.root, project / "results"]))
     lines = list(estimate.lines(planned, waiting, estimate.Estimator(roots, rate)))
-    table = Table("runs of", "all", "to do", "time", "memory", "disk", "estimated from", box=None, pad_edge=False)
-    for column in table.columns[1:6]:
-        column.justify = "right"
-    for line in lines:
-        table.add_row(
-            line.name,
-            str(line.runs),
-            str(line.waiting),
-            duration(line.seconds),
-            size(line.memory),
-            size(line.disk),
-            line.basis,
-        )
-    console = Console(highlight=False, markup=False)
-    console.print(table)
+    Console(highlight=False, markup=False).print(estimates(lines))
     if runs:
         for each in found:
             typer.echo(f"{each.state:8} {each.run.command}")
@@ -143,6 +127,7 @@ def status(
     from rich.live import Live
 
     from vltune.sweep import drive
+    from vltune.sweep.showing import shown
 
     planned = as_submitted(project, name, overrides)
     console = Console(highlight=False, markup=False)
@@ -268,64 +253,3 @@ def again(each: Standing) -> Job:
         halved[-1]["micro_batch"] if halved else engine["micro_batch_size"] or engine["batch_size"] // engine["devices"]
     )
     return job(each.run, f"engine.micro_batch_size={max(1, size // 2)}")
-
-
-def shown(planned: Plan, found: list[Standing], runs: bool) -> Group:
-    """A bar, a line a state, what runs now, and what failed by cause."""
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    from vltune.sweep import state
-
-    counted = state.counts(found)
-    done = counted["finished"]
-    head = Table.grid(padding=(0, 1))
-    head.add_row(planned.name, ProgressBar(len(found), done, width=30), f"{done} of {len(found)} finished")
-    parts = [head, Text(", ".join(f"{count} {name}" for name, count in counted.items() if count))]
-    running = Table("running", "step", "a second", "left", "where", box=None, pad_edge=False)
-    for each in found:
-        if each.state == "running":
-            running.add_row(each.run.label, *told(each))
-    parts += [running] if running.row_count else []
-    failed = Table("failed", "cause", "told", box=None, pad_edge=False)
-    for each in found:
-        if each.state in ("failed", "stale"):
-            failed.add_row(each.run.label, each.cause, each.told)
-    parts += [failed] if failed.row_count else []
-    if failed.row_count:
-        parts.append(Text(f"vltune sweep retry {planned.name} starts them again"))
-    if runs:
-        listed = Table("run", "state", "record", box=None, pad_edge=False)
-        for each in found:
-            listed.add_row(each.run.label, each.state, each.place or "")
-        parts.append(listed)
-    return Group(*parts)
-
-
-def told(each: Standing) -> tuple[str, str, str, str]:
-    """step, rate, time left, and where"""
-    says = each.progress
-    step = f"{says.get('step') or 0:,} of {says['total']:,}" if says.get("total") else says.get("phase") or ""
-    rate = f"{says['rate']:.2f}" if says.get("rate") else ""
-    return (
-        step,
-        rate,
-        duration(says.get("left_s")) if says.get("left_s") is not None else "",
-        str(says.get("host") or ""),
-    )
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: int | None) -> str:
-    if count is None:
-        return "unknown"
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
