@@ -57,6 +57,7 @@ def draw(table: Table, format: str) -> bytes:
 def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
     """A line for each row, beside each other so that error bars stay apart."""
     axes.set_xticks(range(len(keys)), [table.column(key).title for key in keys])
+    axes.set_ylabel("score, %")
     for number, row in enumerate(table.rows):
         cells = [(place, row.cells[key]) for place, key in enumerate(keys) if row.cells[key].mean is not None]
         if cells:
