@@ -67,11 +67,15 @@ def settings(config: dict) -> Settings:
 def check_values(config: dict) -> None:
     """Raises UserError for a value that no run can have, before anything is read or made."""
     seed, force = config["seed"], config["force"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+    if not is_whole(seed, 0) or seed >= 2**32:
         raise UserError(f"seed={seed}: must be a whole number, 0 or more")
     if not isinstance(force, bool):
         raise UserError(f"force={force}: must be true or false")
     settings(config)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def data_folder(config: dict) -> Path:

@@ -11,6 +11,14 @@ def root(tmp_path):
     return Root(tmp_path)
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved."""
+    found, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (found.append(self), savefig(self, *a, **k)))
+    return found
+
+
 def fill(root):
     for index, method in enumerate(tables.METHODS):
         for seed in range(2):
@@ -32,10 +40,7 @@ def test_figure_is_the_same_bytes_every_time(root):
     assert b"<dc:date>" not in once
 
 
-def test_figure_names_every_method_without_overlap(root, monkeypatch):
-    drawn = []
-    savefig = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
+def test_figure_names_every_method_without_overlap(root, drawn):
     fill(root)
     figures.draw(tables.build("vilt_mini", root.folder), "png")
     renderer = drawn[0].canvas.get_renderer()
@@ -65,10 +70,7 @@ def test_figure_without_a_run_says_so(root):
     assert b"no finished run" not in figures.draw(tables.build("vilt_mini", root.folder), "svg")
 
 
-def test_figure_by_row_names_each_on_the_axis(root, monkeypatch):
-    drawn = []
-    savefig = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
+def test_figure_by_row_names_each_on_the_axis(root, drawn):
     within = Root(root.folder / "ablation_apt")
     metrics = {"val": {"vqa_score": 50.0}, "test": None}
     within.add(method="apt", config={"method": {"rank": 1}, "variant": "rank_1"}, metrics=metrics)
@@ -83,10 +85,7 @@ def test_figure_by_row_names_each_on_the_axis(root, monkeypatch):
     )
 
 
-def test_figure_along_columns_is_a_line_for_each_row(root, monkeypatch):
-    drawn = []
-    savefig = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
+def test_figure_along_columns_is_a_line_for_each_row(root, drawn):
     within = Root(root.folder / "low_data")
     for method in ("lora", "apt"):
         for number, share in enumerate((0.01, 1.0)):

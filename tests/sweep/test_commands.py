@@ -93,7 +93,7 @@ def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
         (["status", "mini", "metod=lora"], "Could not override 'metod'"),
         (
             ["submit", "mini", "hydra.launcher.parallel=0", "seed=9"],
-            "hydra.launcher.parallel=0: must be a whole number",
+            "hydra.launcher.parallel=0: must be a whole number, at least 1",
         ),
         (
             ["plan", "mini", "hydra/launcher=slurm", "hydra.launcher.timeout_min=4h"],

@@ -49,6 +49,10 @@ def draw(table: Table, format: str) -> bytes:
             for axes, key in zip(panels, table.figure["against"], strict=True):
                 _panel(axes, table, key)
             panels[0].set_ylabel(table.column(table.figure["score"]).title)
+        for axes in panels:
+            axes.grid(alpha=0.25)
+            if not axes.lines:
+                axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
         data = io.BytesIO()
         figure.savefig(data, format=format, metadata=_METADATA[format])
         return data.getvalue()
@@ -65,11 +69,8 @@ def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
             places, means = [place + aside for place, _ in cells], [cell.mean for _, cell in cells]
             spread = [cell.std or 0.0 for _, cell in cells]
             axes.errorbar(places, means, spread, fmt="o-", color=_color(row.method), capsize=3, label=row.label)
-    axes.grid(alpha=0.25)
     if axes.lines:
         axes.legend(loc="upper left")
-    else:
-        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
 
 
 def _rows(axes: Axes, table: Table) -> None:
@@ -84,9 +85,6 @@ def _rows(axes: Axes, table: Table) -> None:
     if cells[0].mean is not None:
         axes.axvline(cells[0].mean, color="0.7", linestyle="--", linewidth=1)
     axes.set_xlabel(column.title)
-    axes.grid(alpha=0.25)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
 
 
 def _panel(axes: Axes, table: Table, key: str) -> None:
@@ -111,9 +109,6 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
             place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
             axes.text(0.99, y.mean, label, color=color, **place)
     axes.set_xlabel(table.column(key).title)
-    axes.grid(alpha=0.25)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
     _scale(axes, [x for x, *_ in markers])
     _annotate(axes, points, markers)
 

@@ -90,7 +90,7 @@ def of_jobs(project: Path, arguments: Sequence[str], grid: Grid) -> Plan:
 def check_launcher(settings: dict) -> None:
     for key in COUNTS & settings.keys():
         value = settings[key]
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if value is not None and not assemble.is_whole(value, 1):
             raise UserError(f"hydra.launcher.{key}={value}: must be a whole number, at least 1")
 
 

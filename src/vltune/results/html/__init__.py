@@ -10,7 +10,6 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from vltune.results import store
 from vltune.results.html import curves, disagreement, markup, runs
 from vltune.results.html.pictures import Pictures
 from vltune.results.tables import CONTROLS, METHODS
@@ -31,8 +30,7 @@ def page(name: str, tables: Sequence[Table], look: Look | None = None) -> bytes:
 
     look: opens the examples of a run's split, so that predictions are shown with what they are about.  The same records,
     and the same data where `look` is given, make the same bytes."""
-    loaded = {root: _load(root) for root in {table.records for table in tables}}
-    of_tables = [runs.of(table, loaded[table.records]) for table in tables]
+    of_tables = [runs.of(table) for table in tables]
     pictures = Pictures(PICTURE_BYTES)
     compared = disagreement.compare(tables, of_tables, look, pictures)
     data = {
@@ -64,11 +62,6 @@ def embedded(data: Any) -> str:
     """JSON that ends no script element, whatever is in it."""
     text = json.dumps(_short(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
-
-
-def _load(root: Path) -> list[dict]:
-    """The tables name what is broken, or say that nothing is there."""
-    return store.load(root, on_broken=lambda error: None) if root.is_dir() else []
 
 
 def _described(table: Table) -> dict[str, Any]:

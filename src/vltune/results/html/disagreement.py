@@ -89,7 +89,7 @@ def compare(
     tables: Sequence[Table], of_tables: Sequence[Sequence[Run]], look: Look | None, pictures: Pictures
 ) -> list[list[dict[str, Any]]]:
     """For each table what its page shows of each part: counts of every pair of rows, and examples on which they differ."""
-    found = [list(_parts(runs, table.records)) for table, runs in zip(tables, of_tables, strict=True)]
+    found = [list(_parts(runs, table.folder)) for table, runs in zip(tables, of_tables, strict=True)]
     left = sum(map(len, found))
     everything, shown = pictures.limit, []
     for parts in found:

@@ -38,13 +38,13 @@ class Run:
         return ", ".join(filter(None, [hardware.get("cpu"), cores, *names])) or "unknown"
 
 
-def of(table: Table, records: Sequence[dict]) -> list[Run]:
+def of(table: Table) -> list[Run]:
     """The records of a table's backbone, by experiment in the order of its columns, and as `store.load` has them."""
     order = list(dict.fromkeys(column.experiment for column in table.columns))
     rows = {(row.method, hash_): number for number, row in enumerate(table.rows) for hash_ in row.hashes}
     found = [
         Run(record, rows.get(_key(record)) if record["status"] == "finished" else None)
-        for record in records
+        for record in table.records
         if record["identity"]["backbone"] == table.backbone and store.experiment(record) in order
     ]
     return sorted(found, key=lambda run: order.index(store.experiment(run.record)))

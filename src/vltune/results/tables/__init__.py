@@ -83,7 +83,7 @@ def build(name: str, root: Path) -> Table:
     """
     group = _group(name)
     definition = group["tables"][name]
-    backbone, columns = definition.get("backbone", name), _columns(group)
+    backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name)
     within = Path(root) / group.get("folder", "")
     experiments = {
         False: {column.experiment for column in columns},
@@ -106,7 +106,7 @@ def build(name: str, root: Path) -> Table:
     }
     set_aside = [record for chosen in aside.values() for record in chosen]
     in_rows = [record for record in finished if not (store.is_cost(record) and record in set_aside)]
-    found = list(variants(in_rows, listed(name)))
+    found = list(variants(in_rows, at_least))
     searched = cautions.searches(root, backbone)
     rows = [
         Row(
@@ -119,7 +119,7 @@ def build(name: str, root: Path) -> Table:
         for variant in found
     ]
     rows, untested = marks.marked(columns, found, rows, within)
-    rows = missing.explained(columns, listed(name), found, rows, not_finished)
+    rows = missing.explained(columns, at_least, found, rows, not_finished)
     if sweep := group.get("sweep"):
         commands = missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
     else:
@@ -129,7 +129,8 @@ def build(name: str, root: Path) -> Table:
         name=name,
         title=definition["title"],
         backbone=backbone,
-        records=within,
+        folder=within,
+        records=tuple(loaded),
         columns=columns,
         rows=tuple(rows),
         notes=(
@@ -148,7 +149,7 @@ def build(name: str, root: Path) -> Table:
 
 def _load(root: Path, within: Path, broken: list[str]) -> list[dict]:
     """What lies in the table's folder; nothing where that is a part of `root` in which nothing ran as yet."""
-    if within != Path(root) and Path(root).is_dir() and not within.is_dir():
+    if Path(root).is_dir() and not within.is_dir():
         return []
     return store.load(within, on_broken=lambda error: broken.append(str(error).replace(f"{within}/", "")))
 

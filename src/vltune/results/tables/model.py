@@ -130,8 +130,10 @@ class Table:
     name: str
     title: str
     backbone: str
-    records: Path
-    """The folder that its records came from."""
+    folder: Path
+    """Where its records lie."""
+    records: tuple[dict, ...]
+    """All that are valid there, as `store.load` gives them; other tables' too."""
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
