@@ -18,7 +18,9 @@ class Signature(NamedTuple):
 
 
 EMPTY = Signature("an empty file", "download or copy it again")
-_PAGE = Signature("a web page, not the file itself", "download it again: the server answered with a page, perhaps a login")
+_PAGE = Signature(
+    "a web page, not the file itself", "download it again: the server answered with a page, perhaps a login"
+)
 _TAR = Signature("a tar archive", "unpack it (tar -xf)")
 # The first that fits counts.
 _SIGNATURES: tuple[tuple[bytes, Signature], ...] = (
