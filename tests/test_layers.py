@@ -13,6 +13,7 @@ LAYERS = [
     {"backbones", "methods", "data"},
     {"nn"},
     {"sites", "metrics"},
+    {"images", "streamed"},
     {"atomic", "signatures"},
     {"errors", "__init__"},
 ]
@@ -55,7 +56,7 @@ def test_methods_import_only_sites():
 
 def test_results_import_nothing_of_the_rest():
     for file in (SOURCE / "results").rglob("*.py"):
-        assert imports(file) <= {"results", "errors", "atomic", "signatures"}, file
+        assert imports(file) <= {"results", "errors", "atomic", "signatures", "images", "streamed"}, file
 
 
 def test_only_run_py_and_the_grid_of_a_sweep_know_hydra():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,3 +78,27 @@ def identify_file(path: Path) -> Signature:
     """Raises OSError where the file cannot be read."""
     with path.open("rb") as file:
         return identify(file.read(HEAD))
+
+
+def other_than_file(path: Path) -> str | None:
+    """What stands at a path in the place of a file, such as `a folder` or `no such file`; None where a file is there.
+
+    OSError where the system does not tell."""
+    try:
+        return kind_of_place(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to nothing" if path.is_symlink() else "no such file"
+
+
+def kind_of_place(mode: int) -> str | None:
+    """The same by what `stat` says, links followed."""
+    return None if stat.S_ISREG(mode) else next((name for of, name in _PLACES if of(mode)), "no file")
+
+
+_PLACES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)

@@ -10,16 +10,9 @@ from pyarrow import types
 
 from vltune.atomic import replacing
 from vltune.errors import UserError
+from vltune.signatures import HEAD, identify, other_than_file
 
-_MAGIC, _LFS = b"ARROW1", b"version https://git-lfs"
-_FOUND = {
-    b"PAR1": "a Parquet file",
-    _LFS: "a Git LFS pointer, not the data itself",
-    b"FEA1": "a Feather version 1 file",
-    b"\xff\xff\xff\xff": "an Arrow stream, not an Arrow file",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "a gzip archive",
-}
+_MAGIC = b"ARROW1"
 _FIX = "make it with `vltune prepare` (`vltune prepare --help`)"
 
 
@@ -57,17 +50,15 @@ def open_mapped(
     """
     path = Path(path)
     expected = f"expected an Arrow file with the columns {', '.join(columns)}"
-    if not path.is_file():
-        raise UserError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {expected}; {_FIX}")
+    if (found := other_than_file(path)) is not None:
+        raise UserError(f"{path}: {found}; {expected}; {_FIX}")
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(HEAD)
         file.seek(-min(len(_MAGIC), path.stat().st_size), os.SEEK_END)
         tail = file.read()
         if not head.startswith(_MAGIC):
-            known = (name for magic, name in _FOUND.items() if head.startswith(magic))
-            found = next(known, f"a file of {head[:8]!r}...") if head else "an empty file"
-            pull = "run `git lfs pull` in its repository, or " if head.startswith(_LFS) else ""
-            raise UserError(f"{path}: {found}; {expected}; {pull}{_FIX}")
+            found = identify(head)
+            raise UserError(f"{path}: {found.name}; {expected}; {f'{found.fix}, or ' if found.fix else ''}{_FIX}")
         if tail != _MAGIC:
             size = f"{path.stat().st_size:,} bytes"
             raise UserError(

@@ -1,6 +1,7 @@
 """Is a folder of Arrow files what it says it is?  Everything is looked at, counted, and held against the manifest."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class File:
         self.size = path.stat().st_size if path.is_file() else 0
         self.rows = self.texts = 0
         self.problems = Problems()
+        self.notes: Counter[str] = Counter()
         self.parts: dict[int, Found] = {}
 
     def jobs(self, answers: Sequence[str | None]) -> list[Job]:
@@ -54,8 +56,10 @@ class File:
         self.texts = sum(part.texts for part in found)
         self.ids = np.concatenate([np.zeros(0, np.int64), *(np.array(part.ids) for part in found)])
         self.digests = np.frombuffer(b"".join(part.digests for part in found), f"V{DIGEST}")
+        self.names = Counter(name for part in found for name in part.names)
         for part in found:
             self.problems.extend(part.problems)
+            self.notes += part.notes
         for what in ("rows", "texts"):
             if (have := getattr(self, what)) != (said := self.listed.get(what, have)):
                 self.problems.add(f"{self.path.name}: {have} {what}, {MANIFEST} says {said}")
@@ -74,7 +78,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """problems: the first of each file and of the whole folder; there are `count` in all.  notes: what was not checked."""
+    """problems: the first of each file and of the whole folder; there are `count` in all.  notes: what was not checked, and
+    what is well to know."""
 
     lines: list[Line]
     problems: list[str]
@@ -93,7 +98,7 @@ def check(path: Path, progress: bool = True, readers: int | None = None) -> Repo
     manifest = read_manifest(folder) or {}
     splits, unknown = _splits(path, manifest)
     files = {file.path: file for of in splits.values() for file in of}
-    answers = manifest.get("answers") or [None] * _RELEASED_ANSWERS
+    answers = manifest.get("answers", [None] * _RELEASED_ANSWERS)
     jobs = [job for file in files.values() for job in file.jobs(answers)]
     _look_at(jobs, files, progress, readers)
     whole = Problems()
@@ -113,12 +118,21 @@ def check(path: Path, progress: bool = True, readers: int | None = None) -> Repo
         else [f"no {MANIFEST}: labels are held against {_RELEASED_ANSWERS:,} answers, counts against none"]
     )
     notes += [f"not looked at, of no data set known here: {', '.join(unknown)}"] if unknown and not manifest else []
+    notes += [f"{stem}: {_images(n)} {what}" for stem, of in splits.items() for what, n in _noted(of).items()]
     named = [problem for file in files.values() for problem in _told(file.problems, file.path.name)]
     return Report(lines, named + _told(whole, "the whole"), _count(files.values()) + whole.count, notes)
 
 
 def _count(files: Iterable[File]) -> int:
     return sum(file.problems.count for file in files)
+
+
+def _noted(files: Iterable[File]) -> Counter[str]:
+    return sum((file.notes for file in files), Counter())
+
+
+def _images(count: int) -> str:
+    return f"{count:,} {'image' if count == 1 else 'images'}"
 
 
 def _told(problems: Problems, where: str) -> list[str]:
@@ -132,6 +146,8 @@ def _splits(path: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, list[Fil
     listed = manifest.get("splits", {}) if path.is_dir() else {}
     files = {shard["file"]: File(path / shard["file"], shard) for of in listed.values() for shard in of}
     splits = {stem: [files[shard["file"]] for shard in of] for stem, of in listed.items()}
+    if foreign := [name for name, file in files.items() if not file.kind]:
+        raise UserError(f"{path}: {MANIFEST} lists {foreign[0]}, of no data set that is known here")
     others = [] if listed else [File(each) for each in paths]
     splits |= {file.stem: [file] for file in others if file.kind}
     if not splits:
@@ -157,7 +173,14 @@ def _of_the_whole(splits: Mapping[str, list[File]], files: list[File], manifest:
     for stem, of in splits.items():
         ids, counts = np.unique(np.concatenate([file.ids for file in of]), return_counts=True)
         yield from (f"{stem}: question id {id_} stands {n} times" for id_, n in zip(ids, counts, strict=True) if n > 1)
+        names = sum((file.names for file in of), Counter())
+        yield from (f"{stem}: {KINDS[of[0].kind].name} {name} stands {n} times" for name, n in names.items() if n > 1)
         yield from _miscounted(stem, of, manifest)
+        empty = not any(file.rows or file.problems.count for file in of)
+        if empty and of[0].split not in KINDS[of[0].kind].may_be_empty:
+            yield f"{stem}: is empty, no run can use it"
+    if manifest.get("answers") == []:
+        yield f"{MANIFEST}: its answer vocabulary is empty, no run can use it"
     for stem, subset in manifest.get("subsets", {}).items():
         texts = sum(file.texts for file in splits.get(subset["of"], ()))
         if wrong := [number for number in subset["texts"] if not 0 <= number < texts]:

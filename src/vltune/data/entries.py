@@ -13,7 +13,7 @@ _TABLES = f"""
     PRAGMA cache_size = -{_CACHE_KIB};
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
-    CREATE TABLE kept (key INTEGER PRIMARY KEY, content TEXT);
+    CREATE TABLE kept (realm TEXT, key, content TEXT, PRIMARY KEY (realm, key)) WITHOUT ROWID;
     CREATE TABLE entry (split TEXT, image, content TEXT);
     CREATE TABLE row (split TEXT, number INTEGER, content TEXT, PRIMARY KEY (split, number)) WITHOUT ROWID;
     CREATE TABLE fact (content TEXT);
@@ -33,16 +33,23 @@ class Entries:
         self._database = sqlite3.connect(path)
         self._database.executescript(_TABLES)
 
-    def keep(self, key: int, content: Any) -> None:
-        """Puts something down under a number; the last one stands."""
-        self._database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, json.dumps(content)))
+    def keep(self, realm: str, key: int | str, content: Any) -> None:
+        """Puts something down under a key, which tells things apart in its realm alone, as ids do; the last stands."""
+        self._database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (realm, key, json.dumps(content)))
 
-    def kept(self, key: int) -> Any:
+    def kept(self, realm: str, key: int | str) -> Any:
         """KeyError where there is nothing."""
-        found = self._database.execute("SELECT content FROM kept WHERE key = ?", (key,)).fetchone()
+        query = "SELECT content FROM kept WHERE realm = ? AND key = ?"
+        found = self._database.execute(query, (realm, key)).fetchone()
         if found is None:
             raise KeyError(key)
         return json.loads(found[0])
+
+    def once(self, realm: str, key: int | str, where: str) -> None:
+        """ValueError where the key was met before, and where that was."""
+        query = "INSERT OR IGNORE INTO kept VALUES (?, ?, ?)"
+        if not self._database.execute(query, (realm, key, json.dumps(where))).rowcount:
+            raise ValueError(f"{key} is at {self.kept(realm, key)} already")
 
     def add(self, split: str, image: int | str, content: Any) -> None:
         self._database.execute("INSERT INTO entry VALUES (?, ?, ?)", (split, image, json.dumps(content)))

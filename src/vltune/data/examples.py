@@ -94,6 +94,9 @@ class Questions(Examples):
         ids = pc.list_flatten(self.table["question_id"]).to_numpy()
         self.order = np.argsort(ids, kind="stable")
         self.ids = ids[self.order]
+        if len(twice := self.ids[1:][self.ids[1:] == self.ids[:-1]]):
+            of = ", ".join(splits)
+            raise UserError(f"{folder}: question {twice[0]} stands twice in {of}: its predictions cannot be told apart")
 
     def place(self, id: int) -> tuple[int, int]:
         at = int(np.searchsorted(self.ids, id))

@@ -16,7 +16,7 @@ from vltune.data.arrow import write_table
 from vltune.errors import UserError
 
 FOLDER = ".index"
-_VERSION = 2  # of everything that computes an index: what is kept under another is not read
+_VERSION = 3  # of everything that computes an index: what is kept under another is not read
 _OF = b"of"  # in an index's metadata: the version, and the data files by name, size and time of change
 
 

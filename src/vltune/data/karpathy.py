@@ -46,6 +46,7 @@ class Karpathy(Reader):
     ):
         more = images, seed, image_cache_bytes, fraction, fraction_seed
         super().__init__(data_dir, splits, tokenizer, transform, *more)
+        self._refuse_bare()
         if self._index["row"][self._texts[0]] == self._index["row"][self._texts[-1]]:
             raise UserError(f"{self.data_dir}: {self.splits} have captions of fewer than two images")
         self.false_captions = false_captions
@@ -59,6 +60,17 @@ class Karpathy(Reader):
         false = [self.said(int(self._texts[number])) for number in others]
         keys = false[0] if false else ("text_ids",)
         return {"image_index": row} | {f"false_{key}": [said[key] for said in false] for key in keys}
+
+    def _refuse_bare(self) -> None:
+        """UserError that names an image without a caption: recall would count it as missed."""
+        rows = np.asarray(self._rows)
+        captions = np.diff(self._index["first_text"])[rows]
+        if len(bare := rows[captions == 0]):
+            file, row = self._locate(int(bare[0]))
+            raise UserError(
+                f"{self._paths[file]} row {row}: no caption, {len(bare)} of {len(rows)} images have none: they cannot be "
+                "retrieved; make the file again without them, as `vltune prepare` does"
+            )
 
     @property
     def images(self) -> "Images":

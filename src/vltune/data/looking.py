@@ -1,11 +1,10 @@
 """What is in the rows of an Arrow file: every image decoded, every label looked at."""
 
-import warnings
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,27 @@ from PIL import Image
 
 from vltune.data.arrow import open_mapped
 from vltune.data.prepare import karpathy, nlvr2, snli_ve, vqav2
-from vltune.data.shards import UNREADABLE
+from vltune.images import UnreadableImageError, opened
 
 NAMED = 5  # problems that are told of each file; the others are counted
 DIGEST = 16  # bytes that stand for an image
+# What is well to know of images that are used all the same.
+TURNED = "with an EXIF orientation, which both decoders leave unheeded as the released code does"
+SEEN_THROUGH = "partly transparent, of which the colours underneath are shown, as by the released code"
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A data set's files.  counted: what the manifest calls rows and texts.  problems: what is wrong with a row."""
+    """A data set's files.  counted: what the manifest calls rows and texts.  problems: what is wrong with a row.  name: the
+    column that tells rows apart, if a score follows from it.  may_be_empty: splits."""
 
     schema: pa.Schema
     counted: tuple[str, str]
     text_column: str
     problems: Callable[[Mapping[str, Any], Sequence[str | None]], Iterator[str]]
+    name: str | None = None
+    may_be_empty: tuple[str, ...] = ()
 
     @property
     def columns(self) -> pa.Schema:
@@ -39,10 +45,12 @@ class Kind:
         return [column.name for column in self.schema if column.type == pa.binary()]
 
 
-_CAPTIONS = Kind(karpathy.SCHEMA, ("images", "captions"), "caption", karpathy.problems)
+_CAPTIONS = Kind(
+    karpathy.SCHEMA, ("images", "captions"), "caption", karpathy.problems, may_be_empty=karpathy.MAY_BE_EMPTY
+)
 KINDS = {
     "vqav2": Kind(vqav2.SCHEMA, ("images", "questions"), "questions", vqav2.problems),
-    "nlvr2": Kind(nlvr2.SCHEMA, ("pairs", "statements"), "questions", nlvr2.problems),
+    "nlvr2": Kind(nlvr2.SCHEMA, ("pairs", "statements"), "questions", nlvr2.problems, "identifier"),
     "f30k_caption_karpathy": _CAPTIONS,
     "coco_caption_karpathy": _CAPTIONS,
     "snli": Kind(snli_ve.SCHEMA, ("images", "sentences"), "sentences", snli_ve.problems),
@@ -79,11 +87,14 @@ class Job:
 
 @dataclass
 class Found:
-    """What rows hold.  digests: of their images, row by row.  ids: of their questions."""
+    """What rows hold.  digests: of their images, row by row.  ids: of their questions.  names: of the rows, where a score
+    follows from these.  notes: how many images are what."""
 
     texts: int = 0
     digests: bytearray = field(default_factory=bytearray)
     ids: array = field(default_factory=lambda: array("q"))
+    names: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
     problems: Problems = field(default_factory=Problems)
 
 
@@ -95,15 +106,19 @@ def look(job: Job) -> tuple[Job, Found]:
         for column in kind.images:
             content = row.column(column)[0].as_buffer() or b""
             found.digests += blake2b(content, digest_size=DIGEST).digest()
-            if (reason := _undecodable(content)) is not None:
-                found.problems.add(f"{where}: {column} cannot be decoded: {reason}")
+            for problem in _look_at(content, found.notes):
+                found.problems.add(f"{where}: {column} {problem}")
         [others] = row.drop_columns(kind.images).to_pylist()
         try:
-            found.texts += len(others[kind.text_column])
+            found.texts += (texts := len(others[kind.text_column]))
             found.ids.extend(others.get("question_id", ()))
+            if kind.name:
+                found.names.append(others[kind.name])
             for problem in kind.problems(others, job.answers):
                 found.problems.add(f"{where}: {problem}")
-        except TypeError:
+            if not texts:
+                found.problems.add(f"{where}: no {kind.counted[1]}")
+        except (TypeError, AttributeError):
             found.problems.add(f"{where}: a column lacks its value")
     return job, found
 
@@ -112,12 +127,23 @@ def open_rows(file: Path, kind: Kind) -> pa.Table:
     return open_mapped(file, kind.columns.names, {column.name: column.type for column in kind.columns})[0]
 
 
-def _undecodable(content: pa.Buffer | bytes) -> str | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metadata that nobody reads
-        try:
-            with Image.open(BytesIO(content)) as image:
-                image.load()
-        except UNREADABLE as error:
-            return str(error).partition("\n")[0] or type(error).__name__
-    return None
+def _look_at(content: pa.Buffer | bytes, notes: Counter[str]) -> Iterator[str]:
+    """What is wrong with an image; counts in `notes` what is well to know."""
+    try:
+        with opened(content) as image:
+            image.load()
+            notes[TURNED] += _is_turned(image)
+            notes[SEEN_THROUGH] += image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+            mode = image.mode
+    except UnreadableImageError as error:
+        yield f"cannot be decoded: {error}"
+    else:
+        if mode.startswith(("I", "F")):
+            yield f"is of mode {mode}, which is cut off at 255 and not scaled: nearly white or black; store it with 8 bits"
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION) in range(2, 9)
+    except Exception:  # broken metadata, which nobody else reads
+        return False

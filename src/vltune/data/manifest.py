@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vltune.errors import UserError
+from vltune.signatures import identify_file
 
 MANIFEST = "manifest.json"
+_ANEW = "delete it and run `vltune prepare` again"
+_KINDS = {"splits": dict, "subsets": dict, "answers": list, "sources": dict}
 _NOT_CONTENT = ("version", "splits", "source_bytes")
 
 
@@ -19,13 +22,68 @@ def read(folder: Path) -> dict[str, Any] | None:
     """None where the folder has none.  UserError where it is broken or cannot be read."""
     path = Path(folder) / MANIFEST
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); run `vltune prepare` again") from None
+    except (ValueError, RecursionError) as error:
+        found = identify_file(path)
+        what = f"{found.name}, not JSON" if found.fix else f"not valid JSON ({error})"
+        raise UserError(f"{path}: {what}; {_ANEW}") from None
+    if (wrong := _malformed(content)) is not None:
+        raise UserError(f"{path}: not as `vltune prepare` writes it, {wrong}; {_ANEW}")
+    return content
+
+
+def _malformed(content: Any) -> str | None:
+    """What of a manifest is not of the kind that all readers count on."""
+    if not isinstance(content, dict):
+        return "it is no object"
+    for key, kind in _KINDS.items():
+        if not isinstance(content.get(key, kind()), kind):
+            return f"its {key} is no {'object' if kind is dict else 'list'}"
+    if not all(isinstance(answer, str) for answer in content.get("answers", ())):
+        return "an answer is no text"
+    for name, shards in content.get("splits", {}).items():
+        if not isinstance(shards, list) or not shards or not all(map(_is_shard, shards)):
+            return f"its split {name} is no list of files with their rows and texts"
+    for name, subset in content.get("subsets", {}).items():
+        if not _is_subset(subset) or subset["of"] not in content.get("splits", {}):
+            return f"its subset {name} does not tell its numbers and the split that it is of"
+    return None
+
+
+def _is_shard(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(file := found.get("file"), str)
+        and Path(file).name == file != ""
+        and all(type(found.get(what)) is int for what in ("rows", "texts"))
+    )
+
+
+def _is_subset(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("of"), str)
+        and isinstance(found.get("texts"), list)
+        and all(type(number) is int for number in found["texts"])
+    )
+
+
+def unusable(folder: Path, manifest: dict[str, Any]) -> str | None:
+    """Which of the files that a manifest lists is not there as it lists it, and why; None where all are."""
+    from vltune.data.arrow import open_table
+
+    for shard in (shard for of in manifest.get("splits", {}).values() for shard in of):
+        try:
+            rows = open_table(folder / shard["file"], []).num_rows
+        except UserError as error:
+            return str(error)
+        if rows != shard["rows"]:
+            return f"{folder / shard['file']}: {rows} rows, {MANIFEST} says {shard['rows']}"
+    return None
 
 
 @dataclass(frozen=True)

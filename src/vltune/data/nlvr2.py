@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from vltune.data.prepare.nlvr2 import ANSWERS, SCHEMA
-from vltune.data.reading import Reader, list_items, list_lengths
+from vltune.data.reading import Reader, list_items, list_lengths, split_of
 from vltune.errors import UserError
 
 
@@ -32,8 +32,13 @@ class NLVR2(Reader):
         answers = np.concatenate([list_items(table["answers"]) for table in tables])
         if len(answers) != statements or not np.isin(answers, ANSWERS).all():
             raise UserError(f"{self.data_dir}: {self.splits} lack an answer True or False for every statement")
-        known: dict[tuple[str, str], int] = {}
-        sentences = [known.setdefault(each, len(known)) for table in tables for each in _written(table)]
+        known: dict[tuple[str, str, str], int] = {}
+        splits = map(split_of, self._paths)
+        sentences = [
+            known.setdefault((split, *each), len(known))
+            for split, table in zip(splits, tables, strict=True)
+            for each in _written(table)
+        ]
         return {"label": (answers == ANSWERS[1]).astype(np.uint8), "sentence": np.array(sentences, np.int32)}
 
     def about(self, text: int, seed: int | None) -> dict[str, Any]:
@@ -50,4 +55,4 @@ def _written(table: pa.Table) -> Iterator[tuple[str, str]]:
     for batch in table.select(["identifier", "questions"]).to_batches(max_chunksize=1000):
         for pair, statements in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             for statement in statements:
-                yield pair.rpartition("-")[0], statement
+                yield pair.rpartition("-")[0] or pair, statement

@@ -1,6 +1,5 @@
 """A data set's files as its authors publish them: found, streamed, hashed; what cannot be used is named and counted."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,18 +7,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-import ijson
 import pyarrow as pa
 from tqdm import tqdm
 
+from vltune import streamed
 from vltune.data.entries import Entries
 from vltune.errors import BadExampleError, UserError
+from vltune.signatures import HEAD, identify, other_than_file
+from vltune.streamed import BrokenJSONError
 
 Row = tuple[dict[str, Path], dict[str, Any]]  # image files by column, and the other columns
 _NAMED = 5  # bad examples that a message names
 _HOPELESS = 1000  # more bad examples than are allowed, after which reading on tells nothing new
 _CHUNK = 2**20  # bytes of a file that is only hashed
-_KINDS = {str: "text", int: "a whole number", list: "a list"}
+_MARK = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
 
 
 class Official(ABC):
@@ -31,6 +32,7 @@ class Official(ABC):
     text_column: ClassVar[str]  # a list of texts in every row
     by_image: ClassVar[bool] = False  # rows in the order of their images' names; else of their first entries
     unpack: ClassVar[str]  # what to do where raw files are missing
+    may_be_empty: tuple[str, ...] = ()  # splits that a data set is whole without
 
     def __init__(self, raw: Path, stem: str, splits: Iterable[str]):
         self.raw, self.stem, self.splits = Path(raw), stem, list(splits)
@@ -90,21 +92,21 @@ def require(official: Official) -> list[Path]:
     raw, files = official.raw, official.files()
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; --raw names the one that holds the files as downloaded (docs/data.md)")
-    missing = [str(path.relative_to(raw)) for path in files if not path.is_file()]
+    missing = [str(path.relative_to(raw)) for path in files if not path.exists()]
     missing += [f"{path.relative_to(raw)}/" for path in official.folders() if not path.is_dir()]
     if missing:
         raise UserError(f"{raw}: lacks {', '.join(missing)}; {official.unpack}")
+    for path in files:
+        if (found := other_than_file(path)) is not None:
+            raise UserError(f"{path}: {found}, where a file belongs; {official.unpack}")
     return files
 
 
-def field(entry: dict, key: str, kind: type) -> Any:
-    """`entry[key]`; ValueError where that is not a `kind`."""
-    value = entry[key]
-    if not isinstance(value, kind):
-        raise ValueError(f"its {key} is {value!r:.40}, expected {_KINDS[kind]}")
-    if isinstance(value, str):
-        value.encode()  # half a surrogate pair is no text: UnicodeEncodeError
-    return value
+def called(raw: Path, files: Iterable[Path]) -> dict[Path, str]:
+    """What the manifest calls raw files: their names, or where two have the same their places in the raw folder."""
+    files = list(files)
+    alone = len({path.name for path in files}) == len(files)
+    return {path: path.name if alone else path.relative_to(raw).as_posix() for path in files}
 
 
 class Bad:
@@ -119,13 +121,11 @@ class Bad:
 
     @contextmanager
     def entry(self, where: str) -> Iterator[None]:
-        """Notes that an entry is not what the official files have there, in the place of raising it."""
+        """Notes that an entry is not what the official files have there, in the place of raising it as ValueError."""
         try:
             yield
-        except KeyError as error:
-            self.note(where, f"it lacks {error}")
-        except (ValueError, TypeError, AttributeError) as error:
-            self.note(where, str(error).partition("\n")[0])
+        except ValueError as error:
+            self.note(where, str(error))
 
     def note(self, where: str, why: str) -> None:
         self.entries[where] = f"not an official {self.kind} entry: {why}"
@@ -145,43 +145,54 @@ class Bad:
 
 
 class Sources:
-    """Reads official files entry by entry, and keeps the size and SHA-256 of each."""
+    """Reads official files entry by entry, and keeps the size and SHA-256 of each, by what the manifest calls it."""
 
-    def __init__(self, bad: Bad, progress: bool):
+    def __init__(self, bad: Bad, files: Iterable[Path], progress: bool):
         self.bad, self.progress = bad, progress
+        self.called = called(bad.raw, files)
         self.hashes: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
 
     def entries(self, path: Path, key: str) -> Iterator[tuple[str, Any]]:
         """The entries of the list under `key`, and where each stands.  UserError where the file has none."""
-        wrong = f"{path}: not an official {self.bad.kind} file with a list of {key!r}"
         name, number = path.relative_to(self.bad.raw), 0
-        try:
-            with self._open(path) as file:
-                for number, entry in enumerate(ijson.items(file, f"{key}.item", use_float=True), 1):
+        with self._open(path) as file:
+            try:
+                for number, entry in enumerate(streamed.items(file, key), 1):
                     yield f"{name} entry {number}", entry
-        except ijson.JSONError as error:
-            raise UserError(f"{wrong} ({str(error).partition(chr(10))[0]}); unpack it again") from None
-        if not number and not _has_list(path, key):
-            raise UserError(f"{wrong}; unpack it again")
+            except BrokenJSONError as error:
+                why = f"{error}, after {number} of them" if number else str(error)
+                raise self._other(path, f"with a list of {key!r}", why) from None
 
     def lines(self, path: Path) -> Iterator[tuple[str, Any]]:
-        """The entries of a file of JSON lines, and where each stands; a line that is not JSON is noted as bad."""
+        """The entries of a file of JSON lines, and where each stands; a line that is not JSON is noted as bad.
+
+        UserError where the file begins as something else."""
         name = path.relative_to(self.bad.raw)
         with self._open(path) as file:
+            if not _is_json(_head(path)):
+                raise self._other(path, "of JSON lines")
             for number, line in enumerate(file, 1):
                 where = f"{name} line {number}"
                 try:
-                    entry = json.loads(line)
-                except ValueError as error:
                     if line.strip():
-                        self.bad.note(where, str(error))
-                else:
-                    yield where, entry
+                        yield where, streamed.value(line.removeprefix(_MARK).decode())
+                except UnicodeDecodeError:
+                    self.bad.note(where, "it is not in UTF-8")
+                except BrokenJSONError as error:
+                    self.bad.note(where, str(error))
 
-    def hashed(self, paths: Iterable[Path]) -> dict[str, str]:
-        """Reads files for their SHA-256 alone; each by its name."""
-        for path in paths:
+    def _other(self, path: Path, wanted: str, why: str = "") -> UserError:
+        """What to say of a file that is something else.  why: what is wrong with its JSON, where it begins as such."""
+        wrong, head = f"not an official {self.bad.kind} file {wanted}", _head(path)
+        if _is_json(head):
+            return UserError(f"{path}: {wrong} ({why}); unpack it again")
+        found = identify(head if head.strip() else b"")
+        return UserError(f"{path}: {found.name}, {wrong}; {found.fix or 'unpack it again'}")
+
+    def hashed(self) -> dict[str, str]:
+        """Reads the files for their SHA-256 alone."""
+        for path in self.called:
             with self._open(path) as file:
                 while file.read(_CHUNK):
                     pass
@@ -189,17 +200,26 @@ class Sources:
 
     @contextmanager
     def _open(self, path: Path) -> Iterator["_Hashed"]:
-        size = path.stat().st_size
-        bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=not self.progress, leave=False)
-        with path.open("rb") as file, bar:
-            hashed = _Hashed(file, bar)
-            yield hashed
-        self.hashes[path.name], self.sizes[path.name] = hashed.digest.hexdigest(), size
+        try:
+            size = path.stat().st_size
+            bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=not self.progress, leave=False)
+            with path.open("rb") as file, bar:
+                hashed = _Hashed(file, bar)
+                yield hashed
+                while hashed.read(_CHUNK):  # the hash is of all its bytes, whoever stopped reading
+                    pass
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error}); mend that") from None
+        self.hashes[self.called[path]], self.sizes[self.called[path]] = hashed.digest.hexdigest(), size
 
 
-def _has_list(path: Path, key: str) -> bool:
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return (key, "start_array") in ((prefix, event) for prefix, event, _ in ijson.parse(file))
+        return file.read(HEAD)
+
+
+def _is_json(head: bytes) -> bool:
+    return head.removeprefix(_MARK).lstrip().startswith(b"{") and b"\0" not in head
 
 
 class _Hashed:

@@ -22,11 +22,12 @@ from vltune import __version__
 from vltune.atomic import replacing
 from vltune.data import pool, shards
 from vltune.data.entries import Entries, Rows
-from vltune.data.manifest import MANIFEST
+from vltune.data.manifest import MANIFEST, unusable
 from vltune.data.manifest import read as read_manifest
-from vltune.data.official import Bad, Official, Sources, require
+from vltune.data.official import Bad, Official, Sources, called, require
 from vltune.data.shards import Shard, Written
 from vltune.errors import BadExampleError, UserError
+from vltune.signatures import kind_of_place
 
 STAGING = ".preparing"
 MOST_READERS = 4  # of them, unless told otherwise: a disk is busy with as many, and each takes 100 MB
@@ -44,8 +45,9 @@ def prepare(
     What an earlier run with the same files and arguments finished, kept in `out/.preparing`, is not made again; nor is
     anything where all is in `out` and no raw file or image changed since, which is said then.  All appears in `out` at the
     end, the manifest last, in the place of an earlier preparation; until then `out` is as it was.
-    Raises UserError where raw files are missing (all are named) or something else, where space is short or another run
-    writes to `out`; BadExampleError where more than `max_bad` images and entries cannot be used, and leaves nothing then.
+    Raises UserError where raw files are missing (all are named) or something else, where one of them is a copy of another,
+    where a split comes out empty, where space is short or another run writes to `out`; BadExampleError where more than
+    `max_bad` images and entries cannot be used.  Where it is the raw files, nothing is left.
     """
     files, out = require(official), Path(out)
     _refuse_foreign(out, official.stem)
@@ -54,15 +56,16 @@ def prepare(
     with _staging(out) as folder:
         _begin(folder, official, files)
         bad = Bad(official.raw, official.kind, max_bad)
-        facts = _gather(folder, official, bad, progress)
+        facts = _gather(folder, official, files, bad, progress)
         splits = shards.plan(official.stem, official.parts(facts["rows"]))
         written = _write(folder, official, splits, bad, progress, readers)
+        _require_some(official, splits, written)
         counts = _counts(official, facts, splits, written)
         manifest = {
             "version": __version__,
             "columns": official.schema.names,
             **counts,
-            "bad_images": {Path(file).name: reason for file, reason in bad.images.items()},
+            "bad_images": bad.images,
             **({"bad_entries": bad.entries} if bad.entries else {}),
             "sources": facts["hashes"],
             **facts["more"],
@@ -86,24 +89,24 @@ def _named(counts: Mapping[str, Mapping[str, int]], bad: Bad) -> dict[str, int]:
 def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -> dict[str, int] | None:
     """What there is of what in `out`, where this very preparation made it, else None.
 
-    None too where a shard is gone, where a raw file has other contents or an image changed since, and where anything bad
-    was left out, which may be mended by now.
+    None too where a shard is not whole, where a raw file has other contents or an image changed since, and where anything
+    bad was left out, which may be mended by now.
     """
     try:
         found = read_manifest(out) or {}
     except UserError:
         return None
     same = {"version": __version__, "columns": official.schema.names, "bad_images": {}, **official.arguments()}
-    same |= {"source_bytes": {file.name: file.stat().st_size for file in files}}
+    same |= {"source_bytes": {name: file.stat().st_size for file, name in called(official.raw, files).items()}}
     if "bad_entries" in found or any(found.get(key) != value for key, value in same.items()):
         return None
-    if not all((out / shard["file"]).is_file() for of in found["splits"].values() for shard in of):
+    if unusable(out, found):
         return None
     made = (out / MANIFEST).stat().st_mtime_ns
     if any(_changed(folder) >= made for folder in official.folders()):
         return None
     nothing_bad = Bad(official.raw, official.kind, 0)
-    if Sources(nothing_bad, progress).hashed(files) != found["sources"]:
+    if Sources(nothing_bad, files, progress).hashed() != found.get("sources"):
         return None
     if progress:
         anew = f"delete {out / MANIFEST} to have it made anew"
@@ -146,7 +149,8 @@ def _staging(out: Path) -> Iterator[Path]:
         yield folder
         shutil.rmtree(folder)
     except BaseException as error:
-        if isinstance(error, BadExampleError) or not (folder / _DATABASE).exists():
+        damaged = type(error) is sqlite3.DatabaseError  # its subclasses tell of the disk, say
+        if damaged or isinstance(error, BadExampleError) or not (folder / _DATABASE).exists():
             shutil.rmtree(folder, ignore_errors=True)
             if made:
                 with suppress(OSError):
@@ -157,6 +161,10 @@ def _staging(out: Path) -> Iterator[Path]:
             kept = f"{done} {'shard is' if done == 1 else 'shards are'} finished; the same command goes on from there"
             said = kept if folder.exists() else "nothing is kept; the same command begins anew"
             raise KeyboardInterrupt(f"{out}: stopped, {said}") from None
+        if damaged:
+            raise UserError(
+                f"{out}: {STAGING} was damaged ({error}) and is removed; give the same command again"
+            ) from None
         if isinstance(error, (OSError, sqlite3.Error)):
             raise UserError(f"{out}: not prepared ({error}); mend that and give the same command again") from error
         raise
@@ -190,14 +198,15 @@ def _clear_half_written(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _gather(folder: Path, official: Official, bad: Bad, progress: bool) -> dict[str, Any]:
+def _gather(folder: Path, official: Official, files: list[Path], bad: Bad, progress: bool) -> dict[str, Any]:
     """Makes the database of rows, unless it is there; what else the raw files say.  Images that are missing are bad."""
     database = folder / _DATABASE
     if not database.exists():
         partial = database.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        entries, sources = Entries(partial), Sources(bad, progress)
+        entries, sources = Entries(partial), Sources(bad, files, progress)
         official.collect(sources, entries)
+        _refuse_copies(official.raw, sources.hashes)
         with tqdm(desc="looking for the images", unit="image", disable=not progress, leave=False) as bar:
             images = _Images(official, bad, bar)
             rows = {
@@ -205,6 +214,7 @@ def _gather(folder: Path, official: Official, bad: Bad, progress: bool) -> dict[
                 for split in official.splits
             }
         bad.check()
+        _refuse_empty(official, rows, bad)
         images.check_space(folder)
         facts = {"rows": rows, "missing": bad.images, "bad_entries": bad.entries, "dropped": official.dropped()}
         facts |= {"hashes": sources.hashes, "sizes": sources.sizes, "more": official.facts()}
@@ -214,6 +224,35 @@ def _gather(folder: Path, official: Official, bad: Bad, progress: bool) -> dict[
     bad.images, bad.entries = facts["missing"], facts["bad_entries"]
     bad.check()
     return facts
+
+
+def _refuse_copies(raw: Path, hashes: Mapping[str, str]) -> None:
+    """UserError where one raw file has the content of another: a split would be read under two names."""
+    first: dict[str, str] = {}
+    for name, digest in hashes.items():
+        if (other := first.setdefault(digest, name)) != name:
+            raise UserError(f"{raw}: {name} is a copy of {other}, to the byte; unpack both again")
+
+
+def _refuse_empty(official: Official, rows: Mapping[str, int], bad: Bad) -> None:
+    """UserError where a split has no row."""
+    if empty := [split for split, count in rows.items() if not count and split not in official.may_be_empty]:
+        left_out = {what.replace("_", " "): of.get(empty[0], 0) for what, of in official.dropped().items()}
+        left_out |= {"bad images": len(bad.images), "bad entries": len(bad.entries)}
+        told = ", ".join(f"{what}: {count}" for what, count in left_out.items() if count)
+        why = f" ({told})" if told else ""
+        raise UserError(f"{official.raw}: nothing is left of {', '.join(empty)}{why}; no run could use it")
+
+
+def _require_some(official: Official, splits: Mapping[str, list[Shard]], written: Mapping[Shard, Written]) -> None:
+    """BadExampleError where every row of a split has an image that cannot be read."""
+    for stem, of in splits.items():
+        if any(shard.end > shard.first for shard in of) and not any(written[shard].rows for shard in of):
+            [file, why], *more = [each for shard in of for each in written[shard].bad.items()]
+            others = f" and {len(more)} more" if more else ""
+            raise BadExampleError(
+                f"{official.raw}: nothing is left of {stem}: {file} ({why}){others}; fetch those files again"
+            )
 
 
 class _Images:
@@ -235,10 +274,18 @@ class _Images:
 
     def _is_there(self, file: str) -> bool:
         self.bar.update()
+        path = self.official.raw / file
         try:
-            self.bytes += (self.official.raw / file).stat().st_size
-        except OSError:
-            self.bad.images[file] = "missing"
+            about = path.stat()
+            found = kind_of_place(about.st_mode)
+        except FileNotFoundError:
+            found = "a link to nothing" if path.is_symlink() else "missing"
+        except OSError as error:
+            found = error.strerror
+        if found is None:
+            self.bytes += about.st_size
+        else:
+            self.bad.images[file] = found
         return file not in self.bad.images
 
     def check_space(self, folder: Path) -> None:

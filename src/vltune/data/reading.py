@@ -2,10 +2,10 @@
 
 import mmap
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -14,18 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from vltune.data import manifest
 from vltune.data.arrow import open_mapped
 from vltune.data.index import open_index
 from vltune.data.manifest import MANIFEST
-from vltune.data.shards import UNREADABLE
 from vltune.data.tokenizer import BytePairTokenizer, Tokenizer
 from vltune.data.transforms import Transform
 from vltune.errors import BadExampleError, UserError
+from vltune.images import UnreadableImageError, opened
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 RESIDENT_BYTES = 2**26  # of stored images, at most, that count as memory of a process; the system's cache keeps more
 
 
@@ -104,7 +104,7 @@ class Reader(torch.utils.data.Dataset):
         if fraction < 1:
             self._texts, self._rows = self._part(fraction, fraction_seed)
         if not len(self):
-            raise UserError(f"{self.data_dir}: {self.splits} hold no {self.text_column}; run `vltune prepare` again")
+            raise UserError(f"{self.data_dir}: {self.splits} hold no {self.text_column}; choose splits that hold some")
         self._tokens = open_index(self._paths, f"{kind} {tokenizer.fingerprint}", self._tokenised)
         self._picture = _derangement(self.pictures(), seed) if images == "shuffled" else range(self.pictures())
 
@@ -146,7 +146,7 @@ class Reader(torch.utils.data.Dataset):
     def content(self, picture: int, which: int = 0) -> pa.Buffer:
         """The image as it is stored, memory-mapped.  which: of `image_columns`."""
         file, row = self._locate(self._rows[picture])
-        content = self._tables()[file][self.image_columns[which]][row].as_buffer()
+        content = self._tables()[file][self.image_columns[which]][row].as_buffer() or pa.py_buffer(b"")
         self._touched += content.size
         if self._touched > RESIDENT_BYTES:
             self._release()
@@ -155,10 +155,11 @@ class Reader(torch.utils.data.Dataset):
     def size(self, picture: int, which: int = 0) -> tuple[int, int]:
         """(height, width) in pixels after the transform, from the image's header: nothing is decoded."""
         try:
-            with Image.open(BytesIO(self.content(picture, which))) as image:
-                width, height = self.transform.size(*image.size)
-        except UNREADABLE as error:
+            with opened(self.content(picture, which)) as image:
+                width, height = image.size
+        except UnreadableImageError as error:
             raise BadExampleError(self._bad(picture, which, error)) from None
+        width, height = self.transform.size(width, height)
         return height, width
 
     def texts(self) -> Iterator[list[int]]:
@@ -179,7 +180,7 @@ class Reader(torch.utils.data.Dataset):
                 continue
             try:
                 seen[column] = self._pixels(picture, which, seed)
-            except UNREADABLE as error:
+            except UnreadableImageError as error:
                 return {"bad": self._bad(picture, which, error)}
         return seen
 
@@ -251,7 +252,7 @@ class Reader(torch.utils.data.Dataset):
             where += f" {self.name_column} {self._tables()[file][self.name_column][row]}"
         if len(self.image_columns) > 1:
             where += f" {self.image_columns[which]}"
-        return f"{where}: {str(error) or type(error).__name__}"
+        return f"{where}: {error}"
 
     def _locate(self, row: int) -> tuple[int, int]:
         file = int(np.searchsorted(self._first_row, row, "right")) - 1
@@ -273,7 +274,8 @@ class Reader(torch.utils.data.Dataset):
             chosen = np.arange(end - start) if split.texts is None else np.array(split.texts, int)
             if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < end - start:
                 raise UserError(
-                    f"{self.data_dir}: {MANIFEST} gives {name} texts that its files lack; run `vltune prepare` again"
+                    f"{self.data_dir}: {MANIFEST} gives {name} texts that its files lack; delete it and run "
+                    "`vltune prepare` again"
                 )
             texts.append(start + chosen)
         texts = np.concatenate(texts)
@@ -309,6 +311,11 @@ class Reader(torch.utils.data.Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | self._closed()
+
+
+def split_of(file: Path) -> str:
+    """The split that a file is of, or a shard of, by its name."""
+    return _SHARD.sub("", file.stem)
 
 
 def list_items(column: pa.ChunkedArray) -> np.ndarray:

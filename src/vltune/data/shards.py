@@ -3,19 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
 from vltune.atomic import replacing
 from vltune.data.arrow import write_table
 from vltune.data.entries import Rows
+from vltune.images import UnreadableImageError, opened
 
 SIDECARS = "*.arrow.json"
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 _ROWS = 1000  # of a shard at most
 _ROWS_PER_BATCH, _BYTES_PER_BATCH = 64, 2**22  # of a record batch, whichever comes first
 
@@ -78,8 +76,11 @@ def sidecar(folder: Path, shard: Shard) -> Path:
 
 def finished(folder: Path, shard: Shard) -> Written | None:
     """What an earlier run wrote of a shard; None where it is not whole."""
-    file = sidecar(folder, shard)
-    return Written(**json.loads(file.read_text())) if file.exists() and (folder / shard.file).exists() else None
+    try:
+        written = Written(**json.loads(sidecar(folder, shard).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return written if (folder / shard.file).exists() else None
 
 
 def write(job: Job) -> tuple[Shard, Written]:
@@ -140,13 +141,14 @@ def _complete(job: Job, written: Written) -> Iterator[tuple[dict[str, bytes], di
     for number, (files, others) in Rows(job.database)(shard.split, shard.first, shard.end):
         images = {}
         for column, file in files.items():
-            content = b""
             try:
                 content = (job.raw / file).read_bytes()
-                Image.open(BytesIO(content)).close()  # reads the header
-                images[column] = content
-            except UNREADABLE as error:
-                written.bad[file] = type(error).__name__ if content or isinstance(error, FileNotFoundError) else "empty"
+                with opened(content):
+                    images[column] = content
+            except UnreadableImageError as error:
+                written.bad[file] = str(error)
+            except OSError as error:
+                written.bad[file] = error.strerror
         if len(images) < len(files):
             written.dropped.append(number)
             continue

@@ -12,6 +12,7 @@ from tokenizers.implementations import BaseTokenizer, BertWordPieceTokenizer, By
 from tokenizers.processors import RobertaProcessing
 
 from vltune.errors import UserError
+from vltune.signatures import HEAD, identify, other_than_file
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SOURCE = "for BERT's, download vocab.txt from https://huggingface.co/google-bert/bert-base-uncased"
@@ -55,10 +56,10 @@ class Tokenizer(_Subwords):
 
     def __init__(self, vocabulary: Path, max_length: int):
         vocabulary = Path(vocabulary)
-        tokens = _read(vocabulary, _SOURCE).split("\n")
+        tokens = [line.rstrip() for line in _read(vocabulary, _SOURCE).removesuffix("\n").split("\n")]
         if absent := [token for token in SPECIAL if token not in tokens]:
             raise UserError(f"{vocabulary}: not a BERT vocabulary, it lacks {' '.join(absent)}; {_SOURCE}")
-        encoder = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
+        encoder = BertWordPieceTokenizer({token: id for id, token in enumerate(tokens)}, lowercase=True)
         super().__init__(encoder, "[PAD]", "[CLS]", "[SEP]", "[MASK]", max_length)
 
 
@@ -73,14 +74,17 @@ class BytePairTokenizer(_Subwords):
         vocabulary, merges = Path(vocabulary), Path(merges)
         try:
             ids = json.loads(_read(vocabulary, _ROBERTA))
+            if not isinstance(ids, dict) or not all(type(id) is int for id in ids.values()):
+                raise ValueError("no object of whole numbers")
             absent = [token for token in _ROBERTA_SPECIAL if token not in ids]
-        except (ValueError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{vocabulary}: not a vocabulary of tokens and ids ({error}); {_ROBERTA}") from None
         if absent:
             raise UserError(f"{vocabulary}: not a RoBERTa vocabulary, it lacks {' '.join(absent)}; {_ROBERTA}")
-        _read(merges, _ROBERTA)
+        lines = _read(merges, _ROBERTA).removesuffix("\n").split("\n")
+        pairs = [tuple(line.rstrip().split(" ")) for line in lines if not line.startswith("#version")]
         try:
-            encoder = ByteLevelBPETokenizer(str(vocabulary), str(merges))
+            encoder = ByteLevelBPETokenizer(ids, pairs)
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{merges}: not the merges of {vocabulary.name} ({error}); {_ROBERTA}") from None
         encoder.add_special_tokens([*_ROBERTA_SPECIAL[:-1], AddedToken("<mask>", lstrip=True)])
@@ -89,9 +93,12 @@ class BytePairTokenizer(_Subwords):
 
 
 def _read(file: Path, source: str) -> str:
+    if (found := other_than_file(file)) is not None:
+        raise UserError(f"{file}: {found}, no such vocabulary file; {source}")
     try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such vocabulary file; {source}") from None
+        content = file.read_bytes()
+        if (found := identify(content[:HEAD])).fix:
+            raise UserError(f"{file}: {found.name}, not a readable vocabulary; {found.fix}, or {source}")
+        return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not a readable vocabulary ({error}); {source}") from None

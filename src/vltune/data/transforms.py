@@ -4,7 +4,6 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from io import BytesIO
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from vltune.errors import UserError
+from vltune.images import MOST_PIXELS, opened
 
 # ViLT leaves two operations out: inversion of colours, which questions ask about, and cutout, which timm has not.
 _OPERATIONS = [
@@ -64,10 +64,12 @@ class Transform(ABC):
         return ", ".join(versions)
 
     def read(self, content: pa.Buffer | bytes, seed: int | None = None) -> torch.Tensor:
-        """The pixels of a stored image.  Raises what Pillow raises where it cannot be decoded."""
+        """The pixels of a stored image.  UnreadableImageError where it cannot be decoded."""
         if self.decode == "fast" and (pixels := self._read_jpeg(content, seed)) is not None:
             return pixels
-        return self(Image.open(BytesIO(content)).convert("RGB"), seed)
+        with opened(content) as image:
+            image = image.convert("RGB")
+        return self(image, seed)
 
     def __call__(self, image: Image.Image, seed: int | None = None) -> torch.Tensor:
         scaled, size = self.scaled(*image.size), self.size(*image.size)
@@ -83,7 +85,7 @@ class Transform(ABC):
             return None
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if colours not in _COLOURS:
+            if colours not in _COLOURS or height * width > MOST_PIXELS:
                 return None
             scaled_width, scaled_height = self.scaled(width, height)
             # Sizes between a half and the whole take longer to decode than the whole.

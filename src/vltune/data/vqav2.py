@@ -28,18 +28,18 @@ class VQAv2(Reader):
     def index(self, tables: list[pa.Table]) -> dict[str, np.ndarray]:
         asked = sum(int(list_lengths(table[self.text_column]).sum()) for table in tables)
         ids = np.concatenate([list_items(table["question_id"]) for table in tables])
-        answers = [_answers(table) for table in tables]
-        lengths, labels, scores = map(np.concatenate, zip(*answers, strict=True))
+        lengths, labels, scores, published = zip(*map(_answers, tables), strict=True)
+        labelled = np.repeat(published, [len(each) for each in lengths])
+        lengths, labels, scores = map(np.concatenate, (lengths, labels, scores))
         if not asked == len(ids) == len(lengths) or len(labels) != len(scores):
             raise UserError(f"{self.data_dir}: questions, ids, labels and scores of {self.splits} differ in number")
-        published = np.repeat([len(labels) > 0 for _, labels, _ in answers], [len(each) for each, _, _ in answers])
         first = np.cumsum([0, *lengths])
         return {
             "id": ids,
             "first_answer": first,
             "label": labels,
             "score": scores,
-            "labelled": published.astype(np.uint8),
+            "labelled": labelled.astype(np.uint8),
         }
 
     def about(self, text: int, seed: int | None) -> dict[str, Any]:
@@ -61,10 +61,11 @@ class VQAv2(Reader):
         return {"answers": self.answers} if self.answers else {}
 
 
-def _answers(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many answers each question has, and all labels and scores in a row."""
+def _answers(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """How many answers each question has, all labels and scores in a row, and whether any are published: where they are,
+    a question without an answer of the vocabulary has an empty list."""
     labels, scores = (pc.list_flatten(table[name]) for name in ("answer_labels", "answer_scores"))
     if not len(labels):  # a test split: one empty list an image
         questions = int(list_lengths(table["questions"]).sum())
-        return np.zeros(questions, int), np.zeros(0, int), np.zeros(0)
-    return list_lengths(labels), list_items(labels), list_items(scores)
+        return np.zeros(questions, int), np.zeros(0, int), np.zeros(0), False
+    return list_lengths(labels), list_items(labels), list_items(scores), True

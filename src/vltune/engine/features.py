@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vltune.data.reading import Reader
-from vltune.data.shards import UNREADABLE
 from vltune.engine.feature_store import Store, raw
 from vltune.engine.interrupt import StopRequest
 from vltune.engine.progress import Progress
 from vltune.engine.source import loader
+from vltune.images import UnreadableImageError
 from vltune.sites import tuned_sites
 
 FILE_BYTES = 2**32  # of one file: what a stopped build, or damage, loses at most
@@ -203,7 +203,7 @@ class Pixels(Dataset):
         reader, picture, which = self.where[number]
         try:
             return {"id": number, "image": reader.transform.read(reader.content(picture, which))}
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             return {"bad": str(error)}
 
 

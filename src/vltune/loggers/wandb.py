@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -274,13 +273,14 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, bytes):
         return value
     import wandb
-    from PIL import Image
+
+    from vltune.images import UnreadableImageError, opened
 
     try:
-        with Image.open(BytesIO(value)) as image:
+        with opened(value) as image:
             image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))  # decodes a large JPEG at a fraction of its size
             small = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UnreadableImageError:
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     return wandb.Image(small, file_type="jpg")

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from vltune.data import preparing
 from vltune.data.entries import Entries
-from vltune.data.official import Official, Row, Sources, either, field
+from vltune.data.fields import choice, file_name, shown, words
+from vltune.data.official import Official, Row, Sources, either
 
 SCHEMA = pa.schema(
     {
@@ -40,6 +41,8 @@ def prepare(
     Where there are `balanced/` and `unbalanced/` beside those files, whose `balanced_dev.json` and so on repeat some of
     the statements, the manifest's `subsets` say which: {"nlvr2_balanced_dev": {"of": "nlvr2_dev", "texts": [numbers]}}, a
     statement's number being its place among all of that split.
+
+    An `identifier` stands once in a split, and in a subset, and the statements of a pair name one `directory`.
 
     Further arguments, and errors: `preparing.prepare`.
     """
@@ -75,29 +78,44 @@ class _NLVR2(Official):
         return [*self._folders.values()]
 
     def collect(self, sources: Sources, entries: Entries) -> None:
-        self._subsets_of: dict[str, list[str]] = {}  # by the identifiers of dev and test1
+        self._subsets_of: dict[tuple[str, str], list[str]] = {}  # by the splits and identifiers of dev and test1
         for split, path in self._files.items():
             for where, entry in sources.lines(path):
                 with sources.bad.entry(where):
-                    identifier, label = field(entry, "identifier", str), entry["label"]
-                    if label not in ANSWERS:
-                        raise ValueError(f"label {label!r} is neither 'True' nor 'False'")
-                    directory = str(entry["directory"]) if split == "train" else "."
-                    said = [field(entry, "sentence", str), label, identifier]
-                    entries.add(split, identifier.rpartition("-")[0], [directory, *said])
+                    identifier = _identifier(entry)
+                    entries.once(f"{split} identifier", identifier, where)
+                    said = [words(entry, "sentence"), choice(entry, "label", ANSWERS), identifier]
+                    pair = identifier.rpartition("-")[0]
+                    entries.add(split, pair, [self._directory(split, pair, entry, entries), *said])
                     if split != "train":
-                        self._subsets_of[identifier] = []
-        for name, path in self._subset_files.items():
+                        self._subsets_of[split, identifier] = []
+        for subset, path in self._subset_files.items():
             for where, entry in sources.lines(path):
                 with sources.bad.entry(where):
-                    if (identifier := field(entry, "identifier", str)) not in self._subsets_of:
-                        raise ValueError(f"{self._files[_SUBSETS[name]].name} has no {identifier}")
-                    self._subsets_of[identifier].append(name)
+                    identifier, split = _identifier(entry), _SUBSETS[subset]
+                    entries.once(f"{subset} identifier", identifier, where)
+                    if (split, identifier) not in self._subsets_of:
+                        raise ValueError(f"{self._files[split].name} has no {identifier}")
+                    self._subsets_of[split, identifier].append(subset)
+
+    def _directory(self, split: str, pair: str, entry: Any, entries: Entries) -> str:
+        """Where in the folder of its split a pair's images are; ValueError where its statements differ on that."""
+        if split != "train":
+            return "."
+        directory = file_name(entry, "directory", number=True)
+        try:
+            other = entries.kept("directory", pair)
+        except KeyError:
+            entries.keep("directory", pair, directory)
+        else:
+            if other != directory:
+                raise ValueError(f"its directory is {shown(directory)}, that of other statements of its pair {other}")
+        return directory
 
     def row(self, split: str, image: str, found: list[list[str]]) -> Row:
         directories, sentences, labels, identifiers = zip(*found, strict=True)
         folder = self._folders[split] / directories[0]
-        subsets = [self._subsets_of.get(identifier, []) for identifier in identifiers]
+        subsets = [self._subsets_of.get((split, identifier), []) for identifier in identifiers]
         others = {"questions": sentences, "answers": labels, "identifier": image, _SUBSETS_COLUMN: subsets}
         return {f"image_{i}": folder / f"{image}-img{i}.png" for i in range(2)}, others
 
@@ -110,3 +128,12 @@ class _NLVR2(Official):
                     subsets[name]["texts"].append(number)
             seen[split] += len(row["questions"])
         return {"subsets": {f"nlvr2_{name}": subset for name, subset in subsets.items()}} if subsets else {}
+
+
+def _identifier(entry: Any) -> str:
+    """split-set-pair-sentence, of which the images' names hold all but the last."""
+    identifier = file_name(entry, "identifier")
+    parts = identifier.rsplit("-", 2)
+    if len(parts) < 3 or not all(parts):
+        raise ValueError(f"its identifier is {shown(identifier)}, expected split-set-pair-sentence")
+    return identifier

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from vltune.data import preparing
 from vltune.data.entries import Entries
-from vltune.data.official import Official, Row, Sources, either, field
+from vltune.data.fields import choice, field, file_name, words
+from vltune.data.official import Official, Row, Sources, either
 
 LABELS = ("contradiction", "neutral", "entailment")
 SCHEMA = pa.schema({"image": pa.binary(), "sentences": pa.list_(pa.list_(pa.string())), "labels": pa.list_(pa.int64())})
@@ -25,7 +26,7 @@ def prepare(
     stood for the image in SNLI), `sentence2` (the hypothesis) and `gold_label`; and Flickr30K's images as `ID.jpg` in
     `flickr30k-images/`, `flickr30k_images/` or `Flickr30K/images/`.  out: receives `snli_{train,dev,test}-*.arrow` and
     `manifest.json`.  One row an image with all its sentences, in the order of their first occurrence; the images' bytes
-    as they were stored.  Sentences whose `gold_label` is "-" are dropped and counted.
+    as they were stored.  Sentences whose `gold_label` is "-" are dropped and counted; a `pairID` stands once in a split.
 
     Further arguments, and errors: `preparing.prepare`.
     """
@@ -62,14 +63,16 @@ class _SNLIVE(Official):
         for split, path in self._files.items():
             for where, entry in sources.lines(path):
                 with sources.bad.entry(where):
-                    label = entry["gold_label"]
+                    label = choice(entry, "gold_label", (*LABELS, _UNDECIDED))
+                    if "pairID" in entry:  # of the copies of a line, one is right
+                        entries.once(f"{split} pairID", field(entry, "pairID", str), where)
                     if label == _UNDECIDED:
                         self._undecided[split] += 1
-                    elif label in LABELS:
-                        sentences = [field(entry, key, str) for key in ("sentence1", "sentence2")]
-                        entries.add(split, str(entry["Flickr30K_ID"]), [sentences, LABELS.index(label)])
                     else:
-                        raise ValueError(f"gold_label {label!r} is none of {', '.join(LABELS)}, {_UNDECIDED}")
+                        sentences = [field(entry, "sentence1", str), words(entry, "sentence2")]
+                        entries.add(
+                            split, file_name(entry, "Flickr30K_ID", number=True), [sentences, LABELS.index(label)]
+                        )
 
     def row(self, split: str, image: str, found: list[Any]) -> Row:
         sentences, labels = zip(*found, strict=True)

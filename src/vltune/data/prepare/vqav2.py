@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from vltune.data import manifest, preparing
 from vltune.data.entries import Entries
-from vltune.data.official import Official, Row, Sources, field
+from vltune.data.fields import field, words
+from vltune.data.official import Official, Row, Sources
+from vltune.errors import UserError
 from vltune.metrics.vqa import normalise, soft_score
 
 SCHEMA = pa.schema(
@@ -34,6 +36,8 @@ _SPLITS = {
     "test-dev": ("test-dev2015", "test2015"),
 }
 _TRAINING = ("train", "val")
+_TRAINING_SUBTYPES = {_SPLITS[split][1] for split in _TRAINING}
+_ANNOTATED = ("train", "val", "test")  # by files of their own, where there are any
 _HELD_OUT = 1000  # val images that ViLT keeps out of training
 
 
@@ -56,7 +60,8 @@ def prepare(
     The answer vocabulary holds the normalised `multiple_choice_answer`s that occur `min_answer_count` times or more in
     train and val, in the order of their first occurrence (3,129 on the real data).  As in ViLT's `write_vqa.py`, the
     ten human answers are matched to it as they stand, train and val questions without a match are dropped, and so are
-    images left without questions.
+    images left without questions.  An annotation is that of its split's question alone, and of its image; a question and
+    an annotation stand once in a split.  Annotations without a question are counted.
 
     Further arguments, and errors: `preparing.prepare`.
     """
@@ -115,56 +120,83 @@ class _VQAv2(Official):
 
     def collect(self, sources: Sources, entries: Entries) -> None:
         common: Counter[str] = Counter()
-        for split in ("train", "val", "test"):
-            if (path := self._annotations.get(_SPLITS[split][1])) is not None:
-                self._collect_answers(split, path, sources, entries, common)
+        annotations = {
+            subtype: self._collect_answers(subtype, path, sources, entries, common)
+            for subtype, path in self._annotations.items()
+        }
         self.answers = [answer for answer, count in common.items() if count >= self.min_answer_count]
         self._labels = {answer: label for label, answer in enumerate(self.answers)}
-        self._annotated = {
-            split: self._collect_questions(split, path, sources, entries) for split, path in self._questions.items()
-        }
+        if not self.answers:
+            sources.bad.check()
+            raise UserError(
+                f"{self.raw}: no answer is given {self.min_answer_count} times or more in train and val, so that there is "
+                "nothing to learn; give a smaller --min-answer-count"
+            )
+        self._annotated = {split for split, (_, subtype) in _SPLITS.items() if annotations.get(subtype)}
+        self._unasked = {split: annotations[_SPLITS[split][1]] for split in _ANNOTATED if split in self._annotated}
+        for split, path in self._questions.items():
+            self._collect_questions(split, path, sources, entries)
 
     def _collect_answers(
-        self, split: str, path: Path, sources: Sources, entries: Entries, common: Counter[str]
-    ) -> None:
-        """Keeps the human answers under their question, and counts the common one, normalised, in train and val."""
-        normal = cache(normalise)
+        self, subtype: str, path: Path, sources: Sources, entries: Entries, common: Counter[str]
+    ) -> int:
+        """Keeps the human answers under their question, and counts the common one, normalised, in train and val; how many
+        questions are annotated."""
+        normal, count = cache(normalise), 0
         for where, annotation in sources.entries(path, "annotations"):
             with sources.bad.entry(where):
                 question_id = field(annotation, "question_id", int)
-                entries.keep(question_id, None)  # stays where the rest is bad: the question is not bad once more then
+                entries.once(f"{subtype} annotation", question_id, where)
+                count += 1
+                entries.keep(subtype, question_id, None)  # stays where the rest is bad, and the question is bad no more
+                image = field(annotation, "image_id", int) if "image_id" in annotation else None
                 humans = [field(human, "answer", str) for human in field(annotation, "answers", list)]
-                if split in _TRAINING:
+                if not humans:
+                    raise ValueError("its answers are none")
+                if subtype in _TRAINING_SUBTYPES:
                     common[normal(field(annotation, "multiple_choice_answer", str))] += 1
-                entries.keep(question_id, humans)
+                entries.keep(subtype, question_id, [image, humans])
+        return count
 
-    def _collect_questions(self, split: str, path: Path, sources: Sources, entries: Entries) -> bool:
-        """Adds the questions to their images, None for one that is dropped.  Is any of them annotated?"""
-        annotated = False
+    def _collect_questions(self, split: str, path: Path, sources: Sources, entries: Entries) -> None:
+        """Adds the questions to their images, None for one that is dropped."""
         for where, question in sources.entries(path, "questions"):
             with sources.bad.entry(where):
                 question_id, image_id = (field(question, key, int) for key in ("question_id", "image_id"))
-                try:
-                    humans = entries.kept(question_id)
-                    annotated = True
-                except KeyError:
-                    humans = []
-                    if split in _TRAINING:
-                        raise ValueError(f"question {question_id} has no annotation") from None
-                counts = Counter(humans or [])
+                entries.once(f"{split} question", question_id, where)
+                humans, text = self._humans(split, question_id, image_id, entries), words(question, "question")
+                if humans is None:
+                    continue
+                counts = Counter(humans)
                 scores = {answer: soft_score(count) for answer, count in counts.items() if answer in self._labels}
                 dropped = not scores and split in _TRAINING
-                self._dropped["dropped_questions"][split] += dropped and humans is not None
-                said = None if dropped else [question_id, field(question, "question", str), scores]
-                entries.add(split, image_id, said)
-        return annotated
+                self._dropped["dropped_questions"][split] += dropped
+                entries.add(split, image_id, None if dropped else [question_id, text, scores])
+
+    def _humans(self, split: str, question_id: int, image_id: int, entries: Entries) -> list[str] | None:
+        """The answers to a question, of its own split's annotations; [] where there are none published, None where its
+        annotation is bad and named already."""
+        try:
+            kept = entries.kept(_SPLITS[split][1], question_id)
+        except KeyError:
+            if split in _TRAINING or split in self._annotated:
+                raise ValueError(f"question {question_id} has no annotation") from None
+            return []
+        if split in self._unasked:
+            self._unasked[split] -= 1
+        if kept is None:
+            return None
+        image, humans = kept
+        if image not in (None, image_id):
+            raise ValueError(f"its image_id is {image_id}, that of its annotation {image}")
+        return humans
 
     def row(self, split: str, image: int, found: list[Any]) -> Row | None:
         if not (kept := [question for question in found if question is not None]):
             self._dropped["dropped_images"][split] += 1
             return None
         ids, texts, scores = zip(*kept, strict=True)
-        given = scores if self._annotated[split] else ()
+        given = scores if split in self._annotated else ()
         folder = _SPLITS[split][1]
         return {"image": self.raw / folder / f"COCO_{folder}_{image:012d}.jpg"}, {
             "questions": texts,
@@ -177,7 +209,8 @@ class _VQAv2(Official):
         }
 
     def dropped(self) -> dict[str, dict[str, int]]:
-        return self._dropped
+        """Of annotations nothing where none was: a folder's fingerprint is then what it was before they were counted."""
+        return self._dropped | ({"dropped_annotations": self._unasked} if any(self._unasked.values()) else {})
 
     def facts(self) -> dict[str, Any]:
         return {"min_answer_count": self.min_answer_count, "answers": self.answers}

@@ -31,11 +31,11 @@ class Pictures:
         return self._known[key]
 
     def _place(self, content: bytes) -> int | None:
-        from PIL import Image
+        from vltune.images import UnreadableImageError
 
         try:
             kind, small = _small(content)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except UnreadableImageError:
             return None
         uri = f"data:{kind};base64,{b64encode(small).decode()}"
         if self.used + len(uri) > self.limit:
@@ -47,9 +47,9 @@ class Pictures:
 
 def _small(content: bytes) -> tuple[str, bytes]:
     """Media type and bytes of a picture of at most SIDE pixels."""
-    from PIL import Image
+    from vltune.images import opened
 
-    with Image.open(BytesIO(content)) as image:
+    with opened(content) as image:
         if image.format in _KEPT and max(image.size) <= SIDE:
             image.load()
             return _KEPT[image.format], content
