@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 _CHUNK = 2**18  # bytes that are read at a time; as many more each time as an item does not fit
 _NEAR_THE_END = 16  # characters: where text was cut off, so close to the end the decoder stumbles
+_KEYS = 5  # that are told of an object, at most
 _SPACE = re.compile(r"[ \t\n\r]*")
 _ENDS = tuple(" \t\n\r,:]}")
 _DECODER = json.JSONDecoder()
@@ -58,7 +59,7 @@ def items(file: BinaryIO, key: str) -> Iterator[Any]:
     if text.next():
         raise BrokenJSONError("there is more behind its end")
     if key not in keys:
-        raise BrokenJSONError(f"it holds {', '.join(keys) or 'nothing'}")
+        raise BrokenJSONError(f"it holds {', '.join(map(_shown, keys[:_KEYS])) or 'nothing'}")
 
 
 class _Text:
@@ -79,7 +80,7 @@ class _Text:
 
     def expect(self, character: str) -> None:
         if (found := self.next()) != character:
-            raise BrokenJSONError(f"{found} where {character} belongs" if found else "it breaks off")
+            raise BrokenJSONError(f"{_shown(found)} where {_shown(character)} belongs" if found else "it breaks off")
         self._at += 1
 
     def value(self) -> Any:
@@ -139,4 +140,8 @@ def _told(error: ValueError | RecursionError) -> str:
         return "a number of too many digits"
     if _is_open(error) or error.pos >= len(error.doc):
         return "it breaks off"
-    return f"{error.msg.removesuffix(' at')} at {json.dumps(error.doc[error.pos : error.pos + _NEAR_THE_END])}"
+    return f"{error.msg.removesuffix(' at')} at {_shown(error.doc[error.pos :])}"
+
+
+def _shown(text: str) -> str:
+    return json.dumps(text[:_NEAR_THE_END])

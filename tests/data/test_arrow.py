@@ -1,4 +1,6 @@
+import gzip
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -64,7 +66,10 @@ EXPECTED = "; expected an Arrow file with the columns id"
             lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
             f"a Git LFS pointer, not the data itself{EXPECTED}; run `git lfs pull` in its repository, or make it with",
         ),
-        (lambda path: path.write_bytes(b"hello, world"), f"a file of b'hello, w'...{EXPECTED}"),
+        (lambda path: path.write_bytes(b"hello, world"), f"a text that begins with hello, world{EXPECTED}"),
+        (lambda path: path.write_bytes(gzip.compress(b"")), f"a gzip archive{EXPECTED}; unpack it .*, or make it with"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), f"a pipe{EXPECTED}"),
+        (lambda path: (path.unlink(), path.symlink_to("nowhere")), f"a link to nothing{EXPECTED}"),
         (lambda path: (path.unlink(), path.mkdir()), f"a folder{EXPECTED}"),
     ],
 )

@@ -91,7 +91,7 @@ PLANTED = {
     ),
     "no image": (
         *("vqav2", "val", lambda rows: rows[2].update(image=None)),
-        r"row 2: image cannot be decoded: cannot identify",
+        r"row 2: image cannot be decoded: an empty file",
     ),
     "label out of range": (
         *("vqav2", "train", lambda rows: rows[7]["answer_labels"][1].__setitem__(0, 3129)),
@@ -273,7 +273,7 @@ def test_nothing_to_check(tmp_path):
     with pytest.raises(UserError, match=r"nothing to check; expected a folder of `vltune prepare`, or one of vqav2_\*"):
         looked_at(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json: not valid JSON .*; run `vltune prepare` again"):
+    with pytest.raises(UserError, match=r"manifest\.json: not valid JSON .*; delete it and run `vltune prepare` again"):
         looked_at(tmp_path)
 
 
@@ -292,4 +292,4 @@ def test_the_command_prints_a_table_and_fails_where_anything_is_wrong(copy):
     assert (split, count, texts, problems) == ("vqav2_val", "20", "80", "1")
     assert size == f"{(copy / f'vqav2_val{ONE}').stat().st_size:,}"
     assert done.stdout.splitlines()[-1] == "1 problem"
-    assert f"vqav2_val{ONE} row 3: image cannot be decoded: cannot identify image file" in done.stdout
+    assert f"vqav2_val{ONE} row 3: image cannot be decoded: an empty file" in done.stdout

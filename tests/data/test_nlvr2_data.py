@@ -136,10 +136,13 @@ class TestPrepare:
         [
             ('{"identifier": "dev-1', "line 3 .not an official NLVR2 entry: Invalid"),
             ('{"identifier": "dev-1-0-0", "label": "True"}', "line 3 .*lacks 'sentence'"),
-            ('{"identifier": "dev-1-0-0", "sentence": "a", "label": "yes"}', "line 3 .*label 'yes' is neither"),
+            (
+                '{"identifier": "dev-1-0-0", "sentence": "a", "label": "yes"}',
+                'line 3 .*label is "yes", none of False, True',
+            ),
             (
                 '{"identifier": "dev-1-0-0", "sentence": "\\ud83d", "label": "True"}',
-                "line 3 .*surrogates not allowed",
+                r"line 3 .*sentence is .\\ud83d., with half of a surrogate pair",
             ),
             ("[]", "line 3 .not an official NLVR2 entry"),
         ],
@@ -156,13 +159,15 @@ class TestPrepare:
         (raw_copy / "test1" / "test1-9-1-img0.png").unlink()
         with pytest.raises(BadExampleError, match=r"1 bad image or entry .* test1/test1-9-1-img0\.png \(missing\)"):
             prepare(raw_copy, tmp_path / "out", progress=False)
+        shutil.copy(raw_copy / "dev" / "dev-0-0-img0.png", raw_copy / "test1" / "test1-9-1-img0.png")
+        (raw_copy / "images" / "train" / "10" / "train-5-0-img0.png").unlink()
         counts = prepare(raw_copy, tmp_path / "out", max_bad=2, progress=False)
-        assert (counts["dev pairs"], counts["dev statements"], counts["test1 pairs"]) == (1, 1, 0)
+        assert (counts["dev pairs"], counts["dev statements"], counts["train pairs"]) == (1, 1, 2)
         assert counts["unreadable images"] == 2
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         assert manifest["bad_images"] == {
-            "test1-9-1-img0.png": "missing",
-            "dev-0-2-img1.png": "UnidentifiedImageError",
+            "images/train/10/train-5-0-img0.png": "missing",
+            "dev/dev-0-2-img1.png": "a web page, not the file itself",
         }
 
 
@@ -228,7 +233,8 @@ class TestSubsets:
         manifest["subsets"]["nlvr2_balanced_dev"]["texts"] = texts
         (subsets / "manifest.json").write_text(json.dumps(manifest))
         with pytest.raises(
-            UserError, match=r"manifest\.json gives nlvr2_balanced_dev texts that its files lack; run `vlt"
+            UserError,
+            match=r"manifest\.json gives nlvr2_balanced_dev texts that its files lack; delete it and run `vlt",
         ):
             NLVR2(subsets, ["nlvr2_train", "nlvr2_balanced_dev"], tokenizer, transform)
 

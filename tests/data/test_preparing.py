@@ -85,15 +85,31 @@ def is_running(pid):
         return False
 
 
+HANGING = """
+import os, pathlib, time
+
+read = pathlib.Path.read_bytes
+
+def hanging(path):
+    if str(path) == os.environ["HANGS"]:
+        time.sleep(600)
+    return read(path)
+
+pathlib.Path.read_bytes = hanging
+"""
+
+
 class Stuck:
-    """A preparation that hangs: one of its images is a pipe that nobody writes to."""
+    """A preparation that hangs where it reads one of its images, as on a disk that does not answer."""
 
     def __init__(self, raw, out, number, shards, readers):
-        image(raw, number).unlink()
-        os.mkfifo(image(raw, number))
-        self.raw, self.number, self.folder = raw, number, out / STAGING
+        self.folder = out / STAGING
+        (site := raw.parent / "site").mkdir()
+        (site / "sitecustomize.py").write_text(HANGING)  # Python runs it at its start, in each process
+        paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+        hangs = os.environ | {"HANGS": str(image(raw, number)), "PYTHONPATH": os.pathsep.join(paths)}
         self.command = [VLTUNE, "prepare", "f30k", "--raw", raw, "--out", out, "--readers", str(readers)]
-        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True, env=hangs)
         until(lambda: len([*self.folder.glob("*.arrow.json")]) == shards)
 
     def end(self, signum):
@@ -105,9 +121,7 @@ class Stuck:
         until(lambda: not any(map(is_running, workers)))
         return self.process.returncode, said.splitlines()[-1]
 
-    def resume(self, jpeg):
-        image(self.raw, self.number).unlink()
-        os.link(jpeg, image(self.raw, self.number))
+    def resume(self):
         return subprocess.run(self.command, capture_output=True, text=True, check=True)
 
 
@@ -119,9 +133,7 @@ class Stuck:
         (signal.SIGTERM, 1100, 1, 1, 143),
     ],
 )
-def test_a_stopped_run_is_resumed_at_the_last_whole_shard(
-    write_raw, tmp_path, jpeg, signum, images, readers, shards, status
-):
+def test_a_stopped_run_is_resumed_at_the_last_whole_shard(write_raw, tmp_path, signum, images, readers, shards, status):
     raw, out = write_raw(images), tmp_path / "out"
     stuck = Stuck(raw, out, 1050, shards, readers)
     found, said = stuck.end(signum)
@@ -134,7 +146,7 @@ def test_a_stopped_run_is_resumed_at_the_last_whole_shard(
     kept = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in stuck.folder.glob(f"{STEM}_*.arrow")}
     assert len(kept) == shards
 
-    done = stuck.resume(jpeg)
+    done = stuck.resume()
     assert f"train images: {images}" in done.stdout
     after = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.glob("*.arrow")}
     assert {name: after[name] for name in kept} == kept
@@ -179,14 +191,14 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(write_raw, tmp_pat
     assert manifest(out)["images"]["train"] == 1100
 
 
-def test_a_killed_run_is_not_resumed_where_the_raw_files_are_others(write_raw, tmp_path, jpeg):
+def test_a_killed_run_is_not_resumed_where_the_raw_files_are_others(write_raw, tmp_path):
     raw, out = write_raw(1100), tmp_path / "out"
     stuck = Stuck(raw, out, 1050, 1, 1)
     stuck.end(signal.SIGKILL)
     [first] = stuck.folder.glob(f"{STEM}_*.arrow")
     before = first.stat().st_ino, first.stat().st_mtime_ns
     os.utime(raw / "dataset_flickr30k.json")
-    stuck.resume(jpeg)
+    stuck.resume()
     after = (out / first.name).stat()
     assert (after.st_ino, after.st_mtime_ns) != before
     assert manifest(out)["images"] == {"train": 1100, "val": 1, "test": 1}
@@ -340,7 +352,9 @@ def test_bad_images_and_entries_are_counted_together(write_raw, tmp_path):
     counts = prepare_f30k(raw, tmp_path / "out", max_bad=7, progress=False)
     assert (counts["train images"], counts["unreadable images"], counts["bad entries"]) == (1, 5, 2)
     found = manifest(tmp_path / "out")
-    assert found["bad_images"] == {f"{number}.jpg": "missing" for number in range(2, 6)} | {"6.jpg": "empty"}
+    assert found["bad_images"] == {f"flickr30k-images/{number}.jpg": "missing" for number in range(2, 6)} | {
+        "flickr30k-images/6.jpg": "an empty file"
+    }
     assert [*found["bad_entries"]] == [f"{file} entry 1", f"{file} entry 2"]
 
 

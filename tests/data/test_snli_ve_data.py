@@ -100,9 +100,9 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ('{"gold_label": "neu', "Unterminated|Invalid"),
+            ('{"gold_label": "neu', "breaks off"),
             ('{"gold_label": "neutral", "sentence2": "a"}', "lacks 'sentence1'"),
-            ('{"gold_label": "maybe"}', "gold_label 'maybe' is none of contradiction, neutral, entailment, -"),
+            ('{"gold_label": "maybe"}', 'gold_label is "maybe", none of contradiction, neutral, entailment, -'),
         ],
     )
     def test_broken_lines(self, raw_copy, tmp_path, line, message):
@@ -114,7 +114,9 @@ class TestPrepare:
 
     def test_bad_images(self, raw_copy, tmp_path):
         (raw_copy / "flickr30k-images" / "12.jpg").write_bytes(b"")
-        with pytest.raises(BadExampleError, match=r"1 bad image or entry .*: flickr30k-images/12\.jpg \(empty\)"):
+        with pytest.raises(
+            BadExampleError, match=r"1 bad image or entry .*: flickr30k-images/12\.jpg \(an empty file\)"
+        ):
             prepare(raw_copy, tmp_path / "out", progress=False)
         assert not (tmp_path / "out").exists()
         counts = prepare(raw_copy, tmp_path / "out", max_bad=1, progress=False)

@@ -8,6 +8,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from vltune.data.fields import shown
+
 _CACHE_KIB = 16_000  # of the database that may lie in memory; what is sorted beyond it goes to temporary files
 _TABLES = f"""
     PRAGMA cache_size = -{_CACHE_KIB};
@@ -49,7 +51,7 @@ class Entries:
         """ValueError where the key was met before, and where that was."""
         query = "INSERT OR IGNORE INTO kept VALUES (?, ?, ?)"
         if not self._database.execute(query, (realm, key, json.dumps(where))).rowcount:
-            raise ValueError(f"{key} is at {self.kept(realm, key)} already")
+            raise ValueError(f"{shown(key)} is at {self.kept(realm, key)} already")
 
     def add(self, split: str, image: int | str, content: Any) -> None:
         self._database.execute("INSERT INTO entry VALUES (?, ?, ?)", (split, image, json.dumps(content)))

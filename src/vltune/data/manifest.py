@@ -80,7 +80,7 @@ def unusable(folder: Path, manifest: dict[str, Any]) -> str | None:
         try:
             rows = open_table(folder / shard["file"], []).num_rows
         except UserError as error:
-            return str(error)
+            return str(error).partition("; ")[0]
         if rows != shard["rows"]:
             return f"{folder / shard['file']}: {rows} rows, {MANIFEST} says {shard['rows']}"
     return None

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from vltune import streamed
 from vltune.data.entries import Entries
+from vltune.data.fields import printable
 from vltune.errors import BadExampleError, UserError
 from vltune.signatures import HEAD, identify, other_than_file
 from vltune.streamed import BrokenJSONError
@@ -134,7 +135,7 @@ class Bad:
 
     def check(self) -> None:
         """BadExampleError that names the first where there are more than allowed."""
-        reasons = [f"{where} ({why})" for where, why in (self.entries | self.images).items()]
+        reasons = [f"{printable(where)} ({why})" for where, why in (self.entries | self.images).items()]
         if len(reasons) > self.limit:
             more = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
             what = "bad image or entry" if len(reasons) == 1 else "bad images or entries"
@@ -176,7 +177,7 @@ class Sources:
                 where = f"{name} line {number}"
                 try:
                     if line.strip():
-                        yield where, streamed.value(line.removeprefix(_MARK).decode())
+                        yield where, streamed.value(line.removeprefix(_MARK).decode().strip())
                 except UnicodeDecodeError:
                     self.bad.note(where, "it is not in UTF-8")
                 except BrokenJSONError as error:

@@ -22,6 +22,7 @@ from vltune import __version__
 from vltune.atomic import replacing
 from vltune.data import pool, shards
 from vltune.data.entries import Entries, Rows
+from vltune.data.fields import printable
 from vltune.data.manifest import MANIFEST, unusable
 from vltune.data.manifest import read as read_manifest
 from vltune.data.official import Bad, Official, Sources, called, require
@@ -251,7 +252,7 @@ def _require_some(official: Official, splits: Mapping[str, list[Shard]], written
             [file, why], *more = [each for shard in of for each in written[shard].bad.items()]
             others = f" and {len(more)} more" if more else ""
             raise BadExampleError(
-                f"{official.raw}: nothing is left of {stem}: {file} ({why}){others}; fetch those files again"
+                f"{official.raw}: nothing is left of {stem}: {printable(file)} ({why}){others}; fetch those files again"
             )
 
 

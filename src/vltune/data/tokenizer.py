@@ -84,9 +84,12 @@ class BytePairTokenizer(_Subwords):
         lines = _read(merges, _ROBERTA).removesuffix("\n").split("\n")
         pairs = [tuple(line.rstrip().split(" ")) for line in lines if not line.startswith("#version")]
         try:
+            if wrong := [pair for pair in pairs if len(pair) != 2]:
+                raise ValueError(f"{' '.join(wrong[0])} is no pair")
             encoder = ByteLevelBPETokenizer(ids, pairs)
         except Exception as error:  # the library raises nothing narrower
-            raise UserError(f"{merges}: not the merges of {vocabulary.name} ({error}); {_ROBERTA}") from None
+            reason = " ".join(str(error).split())
+            raise UserError(f"{merges}: not the merges of {vocabulary.name} ({reason}); {_ROBERTA}") from None
         encoder.add_special_tokens([*_ROBERTA_SPECIAL[:-1], AddedToken("<mask>", lstrip=True)])
         super().__init__(encoder, "<pad>", "<s>", "</s>", "<mask>", max_length)
         encoder.post_processor = RobertaProcessing(("</s>", self.sep_id), ("<s>", self.cls_id), add_prefix_space=False)

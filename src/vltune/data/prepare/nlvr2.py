@@ -95,7 +95,7 @@ class _NLVR2(Official):
                     identifier, split = _identifier(entry), _SUBSETS[subset]
                     entries.once(f"{subset} identifier", identifier, where)
                     if (split, identifier) not in self._subsets_of:
-                        raise ValueError(f"{self._files[split].name} has no {identifier}")
+                        raise ValueError(f"{self._files[split].name} has no {shown(identifier)}")
                     self._subsets_of[split, identifier].append(subset)
 
     def _directory(self, split: str, pair: str, entry: Any, entries: Entries) -> str:
@@ -109,7 +109,7 @@ class _NLVR2(Official):
             entries.keep("directory", pair, directory)
         else:
             if other != directory:
-                raise ValueError(f"its directory is {shown(directory)}, that of other statements of its pair {other}")
+                raise ValueError(f"its directory is {shown(directory)}, that of others of its pair {shown(other)}")
         return directory
 
     def row(self, split: str, image: str, found: list[list[str]]) -> Row:
