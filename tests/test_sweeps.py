@@ -79,7 +79,9 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
     assert len({identity(config, "w", "d")["hash"] for config in (published, *variants)}) == 15
 
 
-@pytest.mark.parametrize(("variant", "places"), [("in_towers", {"towers"}), ("everywhere", {"towers", "fusion"})])
+@pytest.mark.parametrize(
+    ("variant", "places"), [("in_towers", {"text", "image"}), ("everywhere", {"fusion", "text", "image"})]
+)
 def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
     config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
     backbone = assemble.build_shapes(config).backbone

@@ -67,8 +67,8 @@ class Meter(nn.Module):
         self.text_pooler, self.image_pooler = Pooler(width), Pooler(width)
         for part in (self.text_projection, self.image_projection, self.token_type, *self.fusion()):
             part.apply(bert_init)
-        for tower in (self.text, self.image):
-            place(tower, "towers")
+        place(self.text, "text")
+        place(self.image, "image")
 
     def towers(self) -> dict[str, list[nn.Module]]:
         """What `text_features` and `image_features` are computed by, and nothing else is."""
