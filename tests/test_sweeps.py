@@ -76,7 +76,7 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
         f"method.{key}" for key in ("activation", "map", "scale", "prompts", "rank", "roles")
     }
     assert {variant["method"]["prompts"] for variant in (published, *variants)} == prompts
-    assert len({identity(config, "w", "d")["hash"] for config in (published, *variants)}) == 15
+    assert len({identity(config, {})["hash"] for config in (published, *variants)}) == 15
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_low_data_compares_shares_at_the_same_number_of_steps(share):
 @pytest.mark.parametrize("method", ["full", "apt"])
 def test_the_runs_of_low_data_on_all_images_are_those_of_mini_vqa(method):
     of_all, of_table = (
-        identity(composed(f"+sweep={sweep}", f"method={method}", *more), "w", "d")
+        identity(composed(f"+sweep={sweep}", f"method={method}", *more), {})
         for sweep, more in (("low_data", ["share=all"]), ("mini_vqa", []))
     )
     assert of_all == of_table
@@ -114,4 +114,4 @@ def test_the_runs_of_low_data_on_all_images_are_those_of_mini_vqa(method):
 
 @pytest.mark.parametrize("other", ["dataset.train_fraction=0.5", "dataset.train_fraction_seed=1"])
 def test_which_images_are_trained_on_is_in_the_hash(other):
-    assert identity(composed(other), "w", "d") != identity(composed(), "w", "d")
+    assert identity(composed(other), {}) != identity(composed(), {})
