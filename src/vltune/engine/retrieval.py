@@ -30,8 +30,8 @@ from vltune.errors import UserError
 from vltune.sites import merged
 from vltune.tasks.model import Model
 
-# What a stopped run loses at most, and what is computed together whatever of it is there: in other company, kernels may round
-# otherwise.
+# What a stopped run loses at most, and what is computed together whatever of it is there: in other company, kernels may
+# round otherwise.
 IMAGES_PER_BLOCK = 8
 
 
