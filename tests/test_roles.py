@@ -6,6 +6,7 @@ import torch
 from backbones.test_swin import meter as meter_with_swin
 from test_combinations import METHODS, disturb
 
+from vltune.costs.macs import example, macs
 from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
 from vltune.methods.deep_prompt import DeepPrompt
@@ -101,6 +102,18 @@ def test_lora_on_all_linear_layers(backbone, where):
     model = tuned(make(), LoRA(rank=2, roles=sorted(LINEARS)), where)
     assert {site.role for site in tuned_sites(model.backbone)} == LINEARS
     check_merging(model, tiny.batch(sizes))
+
+
+@pytest.mark.parametrize(("backbone", "where"), PLACES)
+def test_costs_are_the_closed_forms_at_every_role(backbone, where):
+    """An adapter's are what the paper counts as well; LoRA folds."""
+    make, _, _ = BACKBONES[backbone]
+    batch = example(tiny.TEXT, (64, 64), tiny.VOCABULARY)
+    for role in sorted(TAKES["adapter"]):
+        counted = macs(tuned(make(), Adapter(6, roles=[role]), where), batch)
+        assert counted["additional_macs"] == counted["additional_macs_as_published"] > 0, role
+    counted = macs(tuned(make(), LoRA(rank=2, roles=sorted(LINEARS)), where), batch)
+    assert counted["additional_macs"] == counted["additional_macs_as_published"] == 0
 
 
 @pytest.mark.parametrize(
