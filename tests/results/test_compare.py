@@ -344,7 +344,7 @@ def test_files(a, b, tmp_path):
         "2",
     )
     chance = 1 - 2 / math.pi * math.atan(3)  # Student's t = 3 with one degree of freedom
-    assert (line["p_examples"], float(line["p_seeds"])) == ("", pytest.approx(chance))
+    assert (line["p_examples"], float(line["p_seeds"])) == ("", pytest.approx(chance, rel=1e-5))
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["rows"][0]["scores"] == {"test.vqa_score": {"a": 60.0, "b": 61.5, "difference": 1.5, "n": 2}}
     assert found["rows"][0]["p"] == {"examples": None, "seeds": pytest.approx(chance)}

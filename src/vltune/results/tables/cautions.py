@@ -53,7 +53,7 @@ def of(columns: tuple[Column, ...], variants: list[Variant], rows: Iterable[Row]
         yield from _rates(trained, searched)
     yield from _protocols(columns, trained)
     yield from _counts(columns, variants)
-    yield from _measuring(trained)
+    yield from _measuring(columns, trained)
     records = {record["path"]: record for variant in variants for record in variant.records}.values()
     yield from _provenance(list(records))
 
@@ -118,14 +118,16 @@ def _counts(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[st
                 )
 
 
-def _measuring(variants: list[Variant]) -> Iterator[str]:
-    """Settings that change times and memory and not the result, where runs had several."""
-    for key in MEASURING:
-        engines = (cells.value(run, "config.engine") or {} for variant in variants for run in variant.runs)
-        counts = Counter(_text(engine[key]) for engine in engines if key in engine)
-        if len(counts) > 1:
-            each = ", ".join(f"{text} ({count})" for text, count in sorted(counts.items()))
-            yield f"Compare with care: runs with engine.{key} of {each}; times and memory depend on it."
+def _measuring(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+    """Settings that change times and memory and not the result, where runs of one experiment had several."""
+    for experiment in dict.fromkeys(column.experiment for column in columns if column.value.startswith("cost.")):
+        runs = [run for variant in variants for run in variant.runs if store.experiment(run) == experiment]
+        for key in MEASURING:
+            engines = (cells.value(run, "config.engine") or {} for run in runs)
+            counts = Counter(_text(engine[key]) for engine in engines if key in engine)
+            if len(counts) > 1:
+                each = ", ".join(f"{text} ({count})" for text, count in sorted(counts.items()))
+                yield f"Compare with care: runs with engine.{key} of {each}; times and memory depend on it."
 
 
 def _provenance(records: list[dict]) -> Iterator[str]:
