@@ -46,10 +46,6 @@ def main(
       vltune prepare vqav2 --raw ~/vqa --out data/vqav2
 
     \b
-    The toy world as raw files, to try that on without official ones:
-      vltune shapes vqav2 --out /tmp/vqa
-
-    \b
     Decode, look at and count everything in a folder that runs read, whoever made it:
       vltune check data/vqav2
 
@@ -74,7 +70,6 @@ def main(
 
 
 for command in (
-    data.shapes,
     data.prepare,
     data.check,
     records.report,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -22,19 +21,10 @@ DATASETS = {
 }
 
 
-def _place(text: str) -> Path:
-    """A path; what an unset variable of the shell leaves is none, where the working folder would be taken."""
-    if not text:
-        raise UserError('"": no path; name a file or folder, . is the one where the command is given')
-    return Path(text)
-
-
 def prepare(
     dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")],
-    raw: Annotated[Path, typer.Option(help="Folder of the files as downloaded.", parser=_place, metavar="DIR")],
-    out: Annotated[
-        Path, typer.Option(help="Folder to write; runs take it as their data folder.", parser=_place, metavar="DIR")
-    ],
+    raw: Annotated[Path, typer.Option(help="Folder of the files as downloaded.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; runs take it as their data folder.")],
     min_answer_count: Annotated[
         int | None, typer.Option(help="vqav2 only: keep answers given at least this often.", min=1, show_default="9")
     ] = None,
@@ -72,59 +62,8 @@ def prepare(
         typer.echo(f"{name}: {count}")
 
 
-def shapes(
-    layout: Annotated[str, typer.Argument(help="One of: vqav2, nlvr2, f30k, coco, snli_ve.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder to write; one that is empty or not there yet.", parser=_place, metavar="DIR")
-    ],
-    images: Annotated[
-        str,
-        typer.Option(
-            help="How many of each split (nlvr2: pairs, even; snli_ve: multiples of 4).",
-            metavar="SPLIT=N,...",
-            show_default="train=30,val=10,test=10, or so many that fit",
-        ),
-    ] = "",
-    seed: Annotated[int, typer.Option(help="What is drawn follows from it.")] = 0,
-) -> None:
-    """Write the toy world as a data set's official raw files, to try `vltune prepare` on without these, and to break it.
-
-    Nothing is prepared.  The folder appears complete or not at all.
-
-    \b
-      vltune shapes f30k --out /tmp/f30k
-      vltune prepare f30k --raw /tmp/f30k --out /tmp/f30k-data
-      vltune check /tmp/f30k-data
-      python run.py task=retrieval backbone=vilt_mini dataset=f30k dataset.data_dir=/tmp/f30k-data
-      vltune shapes nlvr2 --out /tmp/nlvr2 --images train=200,val=50,test=50 --seed 1
-    """
-    from vltune.data.shapes import write
-
-    with stoppable():
-        written = write(layout, out, _counts(images), seed)
-    what = "pairs of images" if layout == "nlvr2" else "images"
-    counts = ", ".join(f"{count} {split}" for split, count in written.items())
-    typer.echo(f"{out}: the toy world as raw files of {layout}, {what}: {counts}; go on with")
-    more = ["--min-answer-count", "1"] if layout == "vqav2" else []
-    command = ["vltune", "prepare", layout, "--raw", str(out), "--out", f"{out}-data", *more]
-    typer.echo(f"  {shlex.join(command)}")
-
-
-def _counts(text: str) -> dict[str, int]:
-    """`train=30,val=10`"""
-    counts: dict[str, int] = {}
-    for part in text.split(",") if text else ():
-        split, _, count = (each.strip() for each in part.partition("="))
-        if not split or not (count.isascii() and count.isdigit()) or split in counts:
-            raise UserError(f"--images={text}: give each split and how many images, as in train=30,val=10,test=10")
-        counts[split] = int(count)
-    return counts
-
-
 def check(
-    data: Annotated[
-        Path, typer.Argument(help="Folder that runs read, or one Arrow file.", parser=_place, metavar="DIR")
-    ],
+    data: Annotated[Path, typer.Argument(help="Folder that runs read, or one Arrow file.", metavar="DIR")],
     readers: Annotated[
         int | None, typer.Option(help="Processes that decode images.", min=1, show_default="all cores")
     ] = None,

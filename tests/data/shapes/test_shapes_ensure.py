@@ -56,7 +56,7 @@ def test_leaves_a_foreign_folder_alone(tmp_path):
 
 
 def test_unknown_layout(tmp_path):
-    with pytest.raises(UserError, match="layout='gqa': shapes are written as vqav2, nlvr2, f30k, coco, snli_ve"):
+    with pytest.raises(UserError, match="layout='gqa': shapes are written as vqav2, nlvr2, f30k, snli_ve"):
         ensure(tmp_path, "gqa")
 
 

@@ -12,7 +12,6 @@ from vltune.data.shapes.statements import PER_PAIR, state
 from vltune.errors import UserError
 
 IMAGES: Mapping[str, int] = {"train": 2000, "val": 500, "test": 1000}  # pairs of them
-SET = 2  # pairs that share their statements
 _NAMES = {"train": "train", "val": "dev", "test": "test1"}
 _CHUNK = 500  # pairs drawn at once: bounds memory
 _DIRECTORIES = 100  # that the training images are spread over
@@ -26,7 +25,7 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES) -> N
     neither the statement alone nor the images alone tell the label.  No two splits share a layout of objects.  Of the
     official fields, those about writers, validation and web addresses are left out.
     """
-    if odd := [f"{split}={count}" for split, count in images.items() if count % SET]:
+    if odd := [f"{split}={count}" for split, count in images.items() if count % 2]:
         raise UserError(f"images: {', '.join(odd)}: two pairs share their statements; give even numbers")
     (out / "data").mkdir(parents=True)
     for number, (split, name) in enumerate(_NAMES.items()):

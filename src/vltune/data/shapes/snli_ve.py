@@ -19,7 +19,7 @@ from vltune.errors import UserError
 IMAGES: Mapping[str, int] = {"train": 2000, "val": 500, "test": 1000}
 LABELS = ("entailment", "neutral", "contradiction")
 _NAMES = {"train": "train", "val": "dev", "test": "test"}
-SET = 4  # images: two scenes, each with the card on two of its objects
+_SET = 4  # images: two scenes, each with the card on two of its objects
 _MAX_WORDS = 12
 _LIKENED = 16  # scenes among which the most similar one is a scene's counterpart
 _TRIES = 12  # captions of a picture, before its set is given up
@@ -35,14 +35,14 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES) -> N
     every hypothesis stands with each label at one of its set's four images, so that neither alone tells the label.
     No two splits share a layout of objects.  Of the official fields, the parses of the sentences are left out.
     """
-    if odd := [f"{split}={count}" for split, count in images.items() if count % SET]:
+    if odd := [f"{split}={count}" for split, count in images.items() if count % _SET]:
         raise UserError(f"images: {', '.join(odd)}: four images share their hypotheses; give multiples of 4")
     folder = out / "flickr30k-images"
     folder.mkdir(parents=True)
     name = _FIRST_NAME
     for number, (split, part) in enumerate(_NAMES.items()):
         rng = np.random.default_rng((seed, number))
-        visible, card, hypotheses = draw_sets(rng, images[split] // SET, split)
+        visible, card, hypotheses = draw_sets(rng, images[split] // _SET, split)
         premises = to_text(to_words(draw_captions(rng, visible, _MAX_WORDS)))
         lines = []
         for row, pixels in enumerate(render(visible)):
@@ -74,11 +74,11 @@ def draw_sets(rng: np.random.Generator, count: int, split: str) -> tuple[Scenes,
     picture i, neutral in picture i ^ 1 and contradicted by picture i ^ 2.
     """
     parts: list[tuple[Scenes, np.ndarray, np.ndarray]] = []
-    while (missing := count - sum(len(part[1]) for part in parts) // SET) > 0:
+    while (missing := count - sum(len(part[1]) for part in parts) // _SET) > 0:
         visible, card = _draw_pictures(rng, missing + 16, split)
         clauses, good = _hypothesise(rng, visible, card)
-        kept = np.flatnonzero(good.reshape(-1, SET).all(1))[:missing]
-        rows = (kept[:, None] * SET + np.arange(SET)).ravel()
+        kept = np.flatnonzero(good.reshape(-1, _SET).all(1))[:missing]
+        rows = (kept[:, None] * _SET + np.arange(_SET)).ravel()
         parts.append((visible[rows], card[rows], clauses[rows]))
     scenes, cards, clauses = zip(*parts, strict=True)
     return Scenes.concatenate(scenes), np.concatenate(cards), to_text(to_words(np.concatenate(clauses)))

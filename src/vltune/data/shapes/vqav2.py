@@ -11,7 +11,6 @@ from vltune.data.shapes.render import render, write_image
 from vltune.data.shapes.scenes import draw
 
 IMAGES: Mapping[str, int] = {"train": 2000, "val": 500, "test": 1000}
-SET = 1  # images that belong together
 _SUBTYPES = {"train": "train2014", "val": "val2014", "test": "test2015"}
 _CHUNK = 1000  # scenes drawn and asked about at once: bounds memory
 _INFO = {"description": "vltune shapes: an embedded world in the layout of VQA v2.0", "version": "1.0"}
@@ -22,7 +21,7 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, ques
     """Write images, questions and annotations to the folder `out`; the same arguments give the same bytes.
 
     The layout is VQAv2's, with one difference: the test split has annotations, so that a score can be computed here.
-    test-dev holds the questions of every second test image, or of the only one.  No two splits share a layout of objects.
+    test-dev holds the questions of every second test image.  No two splits share a layout of objects.
     """
     first_id = 1
     for number, (split, subtype) in enumerate(_SUBTYPES.items()):
@@ -41,8 +40,7 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, ques
         _write_json(out / f"v2_mscoco_{subtype}_annotations.json", subtype, annotations=annotations)
         _write_questions(out, subtype, asked)
         if split == "test":
-            some = [question for question in asked if question["image_id"] % 2]
-            _write_questions(out, "test-dev2015", some or asked)
+            _write_questions(out, "test-dev2015", [question for question in asked if question["image_id"] % 2])
 
 
 def _annotate(ask_rng, answer_rng, scenes, ids: range, per_image: int, asked: list, annotations: list) -> None:
