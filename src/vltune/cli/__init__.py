@@ -72,6 +72,7 @@ def main(
 for command in (
     data.prepare,
     data.check,
+    data.shapes,
     records.report,
     records.compare,
     records.merge,

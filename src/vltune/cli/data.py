@@ -1,7 +1,9 @@
-"""Data before the runs: `vltune prepare`, `vltune check`."""
+"""Data before the runs: `vltune prepare`, `vltune check`, `vltune shapes`."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vltune.cli.stopping import stoppable
+from vltune.data.shapes import layouts
 from vltune.errors import UserError
 
 # Data set -> a module and its function (raw, out, *, max_bad, readers) -> {what: count}; vqav2's has min_answer_count too.
@@ -95,3 +98,62 @@ def check(
     typer.echo(f"{found.count} {'problem' if found.count == 1 else 'problems'}" if found.count else "all is well")
     if found.count:
         raise typer.Exit(1)
+
+
+def shapes(
+    layout: Annotated[str, typer.Argument(help=f"One of: {', '.join(layouts.LAYOUTS)}.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="How many of each split; pairs of them in nlvr2.",
+            metavar="SPLIT=N,...",
+            show_default="as in the examples below",
+        ),
+    ] = None,
+    seed: Annotated[str, typer.Option(help="Another number: other pictures and texts.", metavar="N")] = "0",
+) -> None:
+    """Write a toy world of coloured shapes as the raw files of a data set, to try `vltune prepare` on, or to break.
+
+    The files lie, and are called, as the data set's authors publish them.  The same arguments give the same bytes.  What
+    is said in them is true: questions have their right answers, captions hold of their images.
+
+    \b
+      vltune shapes vqav2 --out raw/vqav2
+      vltune shapes vqav2 --out raw/large --images train=2000,val=500 --seed 1
+      vltune shapes nlvr2 --out raw/nlvr2 --images train=30,val=10,test=10
+      vltune shapes f30k --out raw/f30k --images train=30,val=10,test=10
+      vltune shapes coco --out raw/coco --images train=20,restval=10,val=10,test=10
+      vltune shapes snli_ve --out raw/snli_ve --images train=32,val=12,test=12
+    """
+    if layout not in layouts.LAYOUTS:
+        raise UserError(f"layout {layout!r} is not known: use one of {', '.join(layouts.LAYOUTS)}")
+    counts, number = {} if images is None else _counts(images), _whole(seed)
+    layouts.check_images(layout, counts, 0, "--images")
+    layouts.check_seed(number, "--seed")
+    with stoppable():
+        written = layouts.write(layout, out, counts, number)
+    what = "pairs of images" if layout == "nlvr2" else "images"
+    typer.echo(f"{out}: {layout}, {', '.join(f'{split} {count}' for split, count in written.items())} {what}")
+    options = {f"--{name.replace('_', '-')}": value for name, value in layouts.LAYOUTS[layout].options.items()}
+    arguments = {"--raw": out, "--out": f"{out}-prepared"} | options
+    told = [text for option, value in arguments.items() for text in (option, str(value))]
+    typer.echo(f"go on with: {shlex.join(['vltune', 'prepare', layout, *told])}")
+
+
+def _counts(text: str) -> dict[str, int | str]:
+    """`train=30,val=10`, by split."""
+    counts: dict[str, int | str] = {}
+    for part in text.split(","):
+        split, equals, count = (each.strip() for each in part.partition("="))
+        if not equals or not split:
+            raise UserError(f"--images {text}: give numbers by split, such as train=30,val=10,test=10")
+        if split in counts:
+            raise UserError(f"--images {text}: {split} stands twice")
+        counts[split] = _whole(count)
+    return counts
+
+
+def _whole(text: str) -> int | str:
+    """The whole number that a text is, else the text."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text

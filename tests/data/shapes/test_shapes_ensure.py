@@ -6,6 +6,7 @@ import pytest
 
 from vltune.data.arrow import open_table
 from vltune.data.shapes import ensure
+from vltune.data.shapes.layouts import LAYOUTS
 from vltune.errors import UserError
 
 IMAGES = {"train": 6, "val": 4, "test": 4}
@@ -29,13 +30,20 @@ def test_generates_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("layout", "arrow"), [("nlvr2", "nlvr2_test1"), ("f30k", "f30k_caption_karpathy_test"), ("snli_ve", "snli_test")]
+    ("layout", "arrow"),
+    [
+        ("nlvr2", "nlvr2_test1"),
+        ("f30k", "f30k_caption_karpathy_test"),
+        ("coco", "coco_caption_karpathy_test"),
+        ("snli_ve", "snli_test"),
+    ],
 )
 def test_every_layout(tmp_path, layout, arrow):
-    ensure(tmp_path, layout, images={"train": 4, "val": 4, "test": 8})
+    images = dict.fromkeys(LAYOUTS[layout].few, 4) | {"test": 8}
+    ensure(tmp_path, layout, images=images)
     assert {path.name for path in tmp_path.iterdir()} == {layout, f".{layout}.lock"}
     assert len(open_table(tmp_path / layout / f"{arrow}-00000-of-00001.arrow", [])) == 8
-    ensure(tmp_path, layout, images={"train": 4, "val": 4, "test": 8})
+    ensure(tmp_path, layout, images=images)
 
 
 @pytest.mark.parametrize("other", [{"seed": 2}, {"images": IMAGES | {"val": 5}}, {"questions_per_image": 3}])
@@ -56,7 +64,7 @@ def test_leaves_a_foreign_folder_alone(tmp_path):
 
 
 def test_unknown_layout(tmp_path):
-    with pytest.raises(UserError, match="layout='gqa': shapes are written as vqav2, nlvr2, f30k, snli_ve"):
+    with pytest.raises(UserError, match="layout='gqa': shapes are written as vqav2, nlvr2, f30k, coco, snli_ve"):
         ensure(tmp_path, "gqa")
 
 

@@ -13,7 +13,6 @@ from vltune.data.shapes import scenes, statements
 from vltune.data.shapes.nlvr2 import write_raw
 from vltune.data.shapes.render import render, write_image
 from vltune.data.shapes.scenes import POSITIONS
-from vltune.errors import UserError
 
 IMAGES = {"train": 60, "val": 20, "test": 40}
 NAMES = {"train": "train", "val": "dev", "test": "test1"}
@@ -134,8 +133,3 @@ def test_same_seed_same_bytes(written, tmp_path):
     assert len(files) == 2 * sum(IMAGES.values()) + 3
     assert filecmp.cmpfiles(written, tmp_path / "again", files, shallow=False)[1:] == ([], [])
     assert filecmp.cmpfiles(written, tmp_path / "other", files, shallow=False)[0] == []
-
-
-def test_odd_numbers(tmp_path):
-    with pytest.raises(UserError, match=r"images: val=3: .* give even numbers"):
-        write_raw(tmp_path, 0, IMAGES | {"val": 3})

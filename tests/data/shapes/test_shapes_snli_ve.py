@@ -9,7 +9,6 @@ from seeing import seen
 
 from vltune.data.shapes.scenes import COLOURS, SHAPES, SIZES
 from vltune.data.shapes.snli_ve import LABELS, write_raw
-from vltune.errors import UserError
 
 IMAGES = {"train": 40, "val": 12, "test": 20}
 NAMES = {"train": "train", "val": "dev", "test": "test"}
@@ -92,8 +91,3 @@ def test_same_seed_same_bytes(written, tmp_path):
     assert len(files) == 75
     assert filecmp.cmpfiles(written, tmp_path / "again", files, shallow=False)[1:] == ([], [])
     assert filecmp.cmpfiles(written, tmp_path / "other", files, shallow=False)[0] == []
-
-
-def test_sets_of_four(tmp_path):
-    with pytest.raises(UserError, match=r"images: test=6: .* give multiples of 4"):
-        write_raw(tmp_path, 0, IMAGES | {"test": 6})

@@ -3,20 +3,12 @@
 import json
 import shutil
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
+from vltune.data.shapes.layouts import LAYOUTS
 from vltune.errors import UserError
 
 _ARGUMENTS = "shapes.json"
-# layout -> the module, here and in data.prepare, that writes and prepares it, its `prepare`, and what else that is given
-_LAYOUTS = {
-    "vqav2": ("vqav2", "prepare", {"min_answer_count": 1}),
-    "nlvr2": ("nlvr2", "prepare", {}),
-    "f30k": ("karpathy", "prepare_f30k", {}),
-    "snli_ve": ("snli_ve", "prepare", {}),
-}
 
 
 def ensure(
@@ -24,8 +16,8 @@ def ensure(
 ) -> None:
     """Make sure that `data_dir/layout` holds the world as the layout's `prepare` leaves it, and its raw files in `raw/`.
 
-    layout: vqav2, nlvr2, f30k or snli_ve.  images: how many of train, val and test; None: as many as the layout's
-    `write_raw` has for itself.  more: what else that takes, as vqav2's questions_per_image.
+    layout: one of LAYOUTS.  images: how many of each split; None: as many as the layout's writer has for itself.
+    more: what else that takes, as vqav2's questions_per_image.
 
     Generates on first use (seconds) and returns at once after that.  Safe when several processes start together (the
     others wait) and when killed half-way (the folder appears complete or not at all).  UserError if the folder holds
@@ -33,17 +25,16 @@ def ensure(
     """
     from filelock import FileLock
 
-    if layout not in _LAYOUTS:
-        raise UserError(f"layout={layout!r}: shapes are written as {', '.join(_LAYOUTS)}")
-    writer = import_module(f"vltune.data.shapes.{_LAYOUTS[layout][0]}")
-    wanted = {"seed": seed, "images": dict(images or writer.IMAGES), **more}
+    if layout not in LAYOUTS:
+        raise UserError(f"layout={layout!r}: shapes are written as {', '.join(LAYOUTS)}")
+    wanted = {"seed": seed, "images": dict(images or LAYOUTS[layout].images), **more}
     folder = Path(data_dir) / layout
     if _is_there(folder, wanted):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{layout}.lock")):
         if not _is_there(folder, wanted):
-            _generate(folder, writer, wanted)
+            _generate(folder, wanted)
 
 
 def _is_there(folder: Path, wanted: dict) -> bool:
@@ -58,12 +49,11 @@ def _is_there(folder: Path, wanted: dict) -> bool:
     return True
 
 
-def _generate(folder: Path, writer: ModuleType, wanted: dict) -> None:
-    module, name, more = _LAYOUTS[folder.name]
-    prepare = getattr(import_module(f"vltune.data.prepare.{module}"), name)
+def _generate(folder: Path, wanted: dict) -> None:
+    layout = LAYOUTS[folder.name]
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    writer.write_raw(partial / "raw", **wanted)
-    prepare(partial / "raw", partial, **more, progress=False, readers=1)
+    layout.write(partial / "raw", **wanted)
+    layout.prepare(partial / "raw", partial, **layout.options, progress=False, readers=1)
     (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")
     partial.replace(folder)

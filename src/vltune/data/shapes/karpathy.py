@@ -1,46 +1,74 @@
-"""Writes the embedded world as Flickr30K in the layout of Karpathy's splits."""
+"""Writes the embedded world as Flickr30K and as COCO in the layout of Karpathy's splits."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from vltune.data.shapes.language import draw_captions, hold, to_text, to_words
-from vltune.data.shapes.render import render, write_image
+from vltune.data.shapes.render import pictures, write_image
 from vltune.data.shapes.scenes import Scenes, draw
-from vltune.errors import UserError
 
 IMAGES: Mapping[str, int] = {"train": 2000, "val": 50, "test": 100}
+COCO_IMAGES: Mapping[str, int] = {"train": 1500, "restval": 500, "val": 50, "test": 100}
 PER_IMAGE = 5
 _MAX_WORDS = 30
 _RANKED = ("val", "test")
-_MOST_RANKED = 1000  # every caption of a ranked split is checked against every image: the work grows with the square
 _FIRST_NAME = 10**9  # Flickr's numbers have ten digits
 
 
 def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES) -> None:
     """Write `flickr30k-images/*.jpg` and `dataset_flickr30k.json` to the folder `out`; same arguments, same bytes.
 
-    Every image has five different captions, all true.  In val and test each is false of all other images of its split,
-    so that a perfect recall is possible; UserError for more than 1000 images there.  A training caption may hold of
-    other training images, as in the real data: of about one in 2,000.  No two splits share a layout of objects.
+    Every image has five different captions, all true.  In val and test (of 1000 images at most) each is false of all
+    other images of its split, so that a perfect recall is possible.  A training caption may hold of other training
+    images, as in the real data: of about one in 2,000.  No two splits share a layout of objects.
     """
-    if large := [f"{split}={images[split]}" for split in _RANKED if images[split] > _MOST_RANKED]:
-        raise UserError(f"images: {', '.join(large)}: captions tell at most {_MOST_RANKED} images apart; give fewer")
-    folder = out / "flickr30k-images"
-    folder.mkdir(parents=True)
+    shares = {"train": "train", "val": "val", "test": "test"}
+
+    def named(number: int, split: str) -> tuple[str, str]:
+        return "flickr30k-images", f"{_FIRST_NAME + number}.jpg"
+
+    _write(out, "flickr30k", seed, images, shares, named)
+
+
+def write_coco(out: Path, seed: int = 0, images: Mapping[str, int] = COCO_IMAGES) -> None:
+    """The same as COCO: `train2014/*.jpg`, `val2014/*.jpg` and `dataset_coco.json`, whose `filepath` names the folder.
+
+    Images of train are in the first, of restval, val and test in the second; restval draws from train's layouts."""
+    shares = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+
+    def named(number: int, split: str) -> tuple[str, str]:
+        folder = "train2014" if split == "train" else "val2014"
+        return folder, f"COCO_{folder}_{number + 1:012d}.jpg"
+
+    _write(out, "coco", seed, images, shares, named, lambda number, folder: {"filepath": folder, "cocoid": number + 1})
+
+
+def _write(
+    out: Path,
+    dataset: str,
+    seed: int,
+    images: Mapping[str, int],
+    shares: Mapping[str, str],
+    named: Callable[[int, str], tuple[str, str]],
+    more: Callable[[int, str], dict] = lambda number, folder: {},
+) -> None:
+    """shares: the splits, and of which each has its layouts.  named: folder and name of an image.  more: of its entry."""
     described: list[dict] = []
-    for number, split in enumerate(("train", *_RANKED)):
-        scene_rng, caption_rng = (np.random.default_rng(s) for s in np.random.SeedSequence((seed, number)).spawn(2))
-        scenes = draw(scene_rng, images[split], split)
+    for place, (split, share) in enumerate(shares.items()):
+        (out / named(0, split)[0]).mkdir(parents=True, exist_ok=True)
+        scene_rng, caption_rng = (np.random.default_rng(s) for s in np.random.SeedSequence((seed, place)).spawn(2))
+        scenes = draw(scene_rng, images[split], share)
         captions = _captions(caption_rng, scenes, distinct=split in _RANKED)
-        for pixels, texts in zip(render(scenes), captions, strict=True):
-            image = _image(len(described), split, texts)
-            write_image(folder / image["filename"], pixels)
-            described.append(image)
-    content = {"images": described, "dataset": "flickr30k"}
-    (out / "dataset_flickr30k.json").write_text(json.dumps(content), encoding="utf-8")
+        for pixels, texts in zip(pictures(scenes), captions, strict=True):
+            number = len(described)
+            folder, name = named(number, split)
+            described.append(_image(number, name, split, texts) | more(number, folder))
+            write_image(out / folder / name, pixels)
+    content = {"images": described, "dataset": dataset}
+    (out / f"dataset_{dataset}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _captions(rng: np.random.Generator, scenes: Scenes, distinct: bool) -> list[list[str]]:
@@ -55,11 +83,10 @@ def _captions(rng: np.random.Generator, scenes: Scenes, distinct: bool) -> list[
     return captions
 
 
-def _image(number: int, split: str, texts: list[str]) -> dict:
+def _image(number: int, filename: str, split: str, texts: list[str]) -> dict:
     ids = [PER_IMAGE * number + k for k in range(PER_IMAGE)]
     sentences = [
         {"raw": text, "tokens": text.split(), "imgid": number, "sentid": sentid}
         for sentid, text in zip(ids, texts, strict=True)
     ]
-    filename = f"{_FIRST_NAME + number}.jpg"
     return {"filename": filename, "imgid": number, "split": split, "sentids": ids, "sentences": sentences}

@@ -14,6 +14,7 @@ NO_CLAUSE, BARE, PLACED, RELATING = range(4)
 # and size, colour and shape of what the relation is to.
 KIND, SIZE, COLOUR, SHAPE, PLACE, OTHER_SIZE, OTHER_COLOUR, OTHER_SHAPE = range(8)
 _FIELDS = 8
+_PLACES = 11  # for words, of a clause
 _CHOICES = np.array([0, len(SIZES), len(COLOURS), len(SHAPES), CELLS, len(SIZES), len(COLOURS), len(SHAPES)])
 
 # Index 0 stands for "no word".
@@ -56,7 +57,7 @@ def draw_captions(rng: np.random.Generator, scenes: Scenes, max_words: int) -> n
     )
     clauses[..., OTHER_SIZE:] = other * (kind == RELATING)[..., None]
 
-    length = (to_words(clauses).reshape(count, MAX_CLAUSES, -1) > 0).sum(2)
+    length = (to_words(clauses).reshape(count, MAX_CLAUSES, _PLACES) > 0).sum(2)
     kept = (np.arange(MAX_CLAUSES) < wanted[:, None]) & (length.cumsum(1) <= max_words)
     return clauses * kept[..., None]
 
@@ -124,7 +125,7 @@ def to_words(clauses: np.ndarray) -> np.ndarray:
         _COLOUR_WORDS[clauses[..., OTHER_COLOUR]],
         _SHAPE_WORDS[clauses[..., OTHER_SHAPE]],
     ]
-    return np.stack(words, -1).reshape(len(clauses), -1)
+    return np.stack(words, -1).reshape(len(clauses), MAX_CLAUSES * _PLACES)
 
 
 def noun(size: int, colour: int, shape: int, plural: bool = False) -> str:

@@ -1,5 +1,6 @@
 """Pictures of scenes: sprites drawn once, gathered and coloured in batches."""
 
+from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
 from math import cos, pi, sin
@@ -14,6 +15,7 @@ SIDE = 64
 _CELL = 21  # pixels; three cells leave one pixel over at the right and the bottom
 _DIAMETERS = (10, 17)  # pixels, small and large; jitter moves the large one as far as the cell's edge
 _FINE = 8  # sprites are drawn this much larger and averaged down
+_CHUNK = 1000  # pictures drawn at once: bounds memory
 _OPAQUE = 128  # alpha in 1/128, so that alpha times a colour difference fits int16
 _RGB = np.array(
     [[0, 0, 0], [215, 50, 50], [45, 170, 60], [60, 95, 225], [225, 205, 50], [165, 65, 200], [60, 205, 215]], np.int16
@@ -69,6 +71,12 @@ def render(scenes: Scenes) -> np.ndarray:
     pixels[:] = tint[:, :, None, None]
     pixels[:, :, : 3 * _CELL, : 3 * _CELL] = grid.reshape(count, 3, 3 * _CELL, 3 * _CELL)
     return pixels
+
+
+def pictures(scenes: Scenes) -> Iterator[np.ndarray]:
+    """RGB pixels (3, 64, 64) uint8 of one scene after the other."""
+    for start in range(0, len(scenes), _CHUNK):
+        yield from render(scenes[start : start + _CHUNK])
 
 
 def cell_pixels(cell: int) -> tuple[slice, slice, slice]:

@@ -72,7 +72,7 @@ def draw(rng: np.random.Generator, count: int, split: str = "train") -> Scenes:
     """`count` scenes whose layouts belong to `split` (train, val or test), no scene with two equal objects."""
     shares = list(_SHARES[split])
     parts: list[Scenes] = []
-    while (missing := count - sum(map(len, parts))) > 0:
+    while (missing := count - sum(map(len, parts))) > 0 or not parts:
         scenes = _draw(rng, 16 + missing * 12 // len(shares))
         objects = np.sort(scenes.objects, axis=1)
         repeats = ((objects[:, 1:] == objects[:, :-1]) & (objects[:, 1:] > 0)).any(1)

@@ -1,0 +1,137 @@
+"""The official layouts that the world is written in: by what, with how many images, and what is refused."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vltune.errors import UserError
+
+MOST_IMAGES = 100_000  # of a split
+_MOST_RANKED = 1000  # every caption of a ranked split is checked against every image: the work grows with the square
+_LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A module here and one in data.prepare of the same name, and their functions.
+
+    options: what else `prepare` takes for so small a world.  few: images enough to try it.  multiple: what numbers of
+    images must be multiples of, and why.  ranked: the splits whose captions tell all their images apart."""
+
+    module: str
+    writer: str = "write_raw"
+    preparer: str = "prepare"
+    options: Mapping[str, int] = field(default_factory=dict)
+    few: Mapping[str, int] = field(default_factory=lambda: {"train": 30, "val": 10, "test": 10})
+    multiple: tuple[int, str] = (1, "")
+    ranked: tuple[str, ...] = ()
+
+    @property
+    def write(self) -> Callable[..., None]:
+        return getattr(import_module(f"vltune.data.shapes.{self.module}"), self.writer)
+
+    @property
+    def prepare(self) -> Callable[..., Any]:
+        return getattr(import_module(f"vltune.data.prepare.{self.module}"), self.preparer)
+
+    @property
+    def images(self) -> Mapping[str, int]:
+        """As many as runs on the world have."""
+        return inspect.signature(self.write).parameters["images"].default
+
+    @property
+    def settings(self) -> list[str]:
+        """What else `write` takes."""
+        return [name for name in inspect.signature(self.write).parameters if name not in ("out", "seed", "images")]
+
+
+LAYOUTS = {
+    "vqav2": Layout("vqav2", options={"min_answer_count": 1}),
+    "nlvr2": Layout("nlvr2", multiple=(2, "two pairs share their statements; give even numbers")),
+    "f30k": Layout("karpathy", preparer="prepare_f30k", ranked=("val", "test")),
+    "coco": Layout(
+        *("karpathy", "write_coco", "prepare_coco"),
+        few={"train": 20, "restval": 10, "val": 10, "test": 10},
+        ranked=("val", "test"),
+    ),
+    "snli_ve": Layout(
+        "snli_ve",
+        few={"train": 32, "val": 12, "test": 12},
+        multiple=(4, "four images share their hypotheses; give multiples of 4"),
+    ),
+}
+
+
+def check_images(layout: str, images: Mapping[str, Any], least: int, named: str) -> None:
+    """UserError, which calls the numbers `named`, where a split has another name, or a number that it cannot have.
+
+    least: images that a split must have."""
+    known, (multiple, why) = LAYOUTS[layout], LAYOUTS[layout].multiple
+    for split, count in images.items():
+        if split not in known.few:
+            raise UserError(f"{named}: {layout} has no split {split}; it has {', '.join(known.few)}")
+        if not _is_whole(count, least, MOST_IMAGES):
+            raise UserError(f"{named}: {split}={count!s:.20}: must be a whole number from {least} to {MOST_IMAGES:,}")
+        if count % multiple:
+            raise UserError(f"{named}: {split}={count}: {why}")
+        if split in known.ranked and count > _MOST_RANKED:
+            raise UserError(f"{named}: {split}={count}: captions tell at most {_MOST_RANKED} images apart; give fewer")
+
+
+def check_seed(seed: Any, named: str) -> None:
+    if not _is_whole(seed, 0, _LARGEST_SEED):
+        raise UserError(f"{named}={seed!s:.20}: must be a whole number from 0 to {_LARGEST_SEED}")
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def write(layout: str, out: Path, images: Mapping[str, int], seed: int = 0) -> dict[str, int]:
+    """Write the world's raw files in a layout to the folder `out`, which appears complete or not at all.
+
+    images: how many of some splits; the others have `few`.  Returns how many there are of each.
+    Raises UserError where `out` holds something or cannot be written."""
+    images = {**LAYOUTS[layout].few, **images}
+    try:
+        with _appearing(_empty(out)) as folder:
+            LAYOUTS[layout].write(folder, seed=seed, images=images)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); name another folder") from error
+    return images
+
+
+def _empty(out: Path) -> Path:
+    """The folder that `out` means, which is not there or holds nothing."""
+    if out.is_symlink() and not out.exists():
+        raise UserError(f"{out}: a link that leads nowhere; name another folder")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: a file; name a folder")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: holds something already; name a folder that is new or empty")
+    return out.resolve()
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its name at the end.  Nothing stays of it, nor of parents, where that fails."""
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    made = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        raise
