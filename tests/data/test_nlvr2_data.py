@@ -121,7 +121,7 @@ class TestPrepare:
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         assert manifest["subsets"]["nlvr2_unbalanced_dev"]["texts"] == [0]
         unbalanced.write_text('{"identifier": "dev-7-0-0"}\n')
-        with pytest.raises(BadExampleError, match=r"unbalanced_dev\.json line 1 \(.*: dev\.json has no dev-7-0-0\)"):
+        with pytest.raises(BadExampleError, match=r'unbalanced_dev\.json line 1 \(.*: dev\.json has no "dev-7-0-0"\)'):
             prepare(raw_copy, tmp_path / "out", progress=False)
 
     def test_missing_files_are_all_named(self, raw_copy, tmp_path):
@@ -134,7 +134,7 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ('{"identifier": "dev-1', "line 3 .not an official NLVR2 entry: Invalid"),
+            ('{"identifier": "dev-1', "line 3 .not an official NLVR2 entry: it breaks off"),
             ('{"identifier": "dev-1-0-0", "label": "True"}', "line 3 .*lacks 'sentence'"),
             (
                 '{"identifier": "dev-1-0-0", "sentence": "a", "label": "yes"}',
@@ -203,7 +203,7 @@ class TestSubsets:
         assert asked.shown.images == tuple((raw / "dev" / f"dev-0-2-img{side}.png").read_bytes() for side in range(2))
 
     def test_subsets_are_read_beside_whole_splits(self, subsets, tokenizer, transform):
-        splits = ["nlvr2_unbalanced_dev", "nlvr2_train", "nlvr2_balanced_dev"]
+        splits = ["nlvr2_unbalanced_dev", "nlvr2_train", "nlvr2_test1"]
         dataset = NLVR2(subsets, splits, tokenizer, transform)
         parts = [NLVR2(subsets, [split], tokenizer, transform) for split in splits]
         assert [len(part) for part in parts] == [2, 5, 1]
@@ -213,6 +213,11 @@ class TestSubsets:
         ids = [dataset[i]["id"] for i in range(len(dataset))]
         assert ids[:7] == list(range(7))
         assert ids[7] == 7 + parts[2][0]["id"]
+
+    def test_statements_of_two_subsets_are_not_read_twice(self, subsets, tokenizer, transform):
+        for both in (["nlvr2_unbalanced_dev", "nlvr2_balanced_dev"], ["nlvr2_dev", "nlvr2_balanced_dev"]):
+            with pytest.raises(UserError, match=rf"{both[0]} and {both[1]} share texts"):
+                NLVR2(subsets, both, tokenizer, transform)
 
     def test_shuffled_images_are_others_of_the_subset(self, subsets, tokenizer, transform):
         both = NLVR2(subsets, ["nlvr2_unbalanced_dev"], tokenizer, transform)

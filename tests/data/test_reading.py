@@ -263,7 +263,7 @@ def test_pages_of_images_are_given_back(dataset, monkeypatch):
     ("change", "message"),
     [
         ({"questions": [[]] * 20, "question_id": [[]] * 20}, r"\['vqav2_val'\] hold no questions"),
-        ({"questions": [[None] * 4] * 20}, r"vqav2_val\.arrow: its column questions lacks a text"),
+        ({"questions": [[None] * 4] * 20}, r"vqav2_val\.arrow: its column questions lacks 80 values"),
         ({"questions": [["a"]] * 20}, r"questions, ids, labels and scores of \['vqav2_val'\] differ in number"),
     ],
 )

@@ -82,7 +82,7 @@ def _any_of(*kinds: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bo
     return lambda data_type: any(kind(data_type) for kind in kinds)
 
 
-_is_list = _any_of(types.is_list, types.is_large_list, types.is_fixed_size_list)
+is_list = _any_of(types.is_list, types.is_large_list, types.is_fixed_size_list)
 _SCALARS = (
     _any_of(types.is_string, types.is_large_string, types.is_string_view),
     _any_of(types.is_binary, types.is_large_binary, types.is_binary_view),
@@ -92,6 +92,6 @@ _SCALARS = (
 
 
 def _alike(found: pa.DataType, expected: pa.DataType) -> bool:
-    if _is_list(found) and _is_list(expected):
+    if is_list(found) and is_list(expected):
         return types.is_null(found.value_type) or _alike(found.value_type, expected.value_type)
     return any(kind(found) and kind(expected) for kind in _SCALARS)

@@ -95,6 +95,12 @@ class Split:
     rows: list[int | None]
     texts: list[int] | None = None
 
+    def shares(self, other: Split) -> bool:
+        """Whether a text belongs to both.  Two subsets are of one whole, or of two that share no file."""
+        if not {*self.files} & {*other.files}:
+            return False
+        return self.texts is None or other.texts is None or bool({*self.texts} & {*other.texts})
+
 
 def find(folder: Path, manifest: dict[str, Any] | None, name: str) -> Split:
     """A split by its name: the shards that the manifest lists, those of a subset's whole, or `{name}.arrow`.

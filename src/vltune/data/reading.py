@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from vltune.data import manifest
-from vltune.data.arrow import open_mapped
+from vltune.data.arrow import is_list, open_mapped
 from vltune.data.index import open_index
 from vltune.data.manifest import MANIFEST
 from vltune.data.tokenizer import BytePairTokenizer, Tokenizer
@@ -91,6 +91,10 @@ class Reader(torch.utils.data.Dataset):
         self.features: Features | None = None
         found = [manifest.find(self.data_dir, self._manifest, split) for split in self.splits]
         self._paths = [path for split in found for path in split.files]
+        for one, other in combinations(range(len(found)), 2):
+            if found[one].shares(found[other]):
+                both = f"{self.splits[one]} and {self.splits[other]}"
+                raise UserError(f"{self.data_dir}: {both} share texts, which would be read twice: name one of them")
         self.__dict__ |= self._closed()
 
         rows = [table.num_rows for table in self._tables()]
@@ -214,9 +218,20 @@ class Reader(torch.utils.data.Dataset):
 
     def _indexed(self) -> dict[str, np.ndarray]:
         tables = self._tables()
+        for path, table in zip(self._paths, tables, strict=True):
+            self._refuse_nulls(path, table)
         per_row = np.concatenate([list_lengths(table[self.text_column]) for table in tables])
         row = np.repeat(np.arange(len(per_row), dtype=np.int32), per_row)
         return {"row": row, "first_text": np.cumsum([0, *per_row])} | self.index(tables)
+
+    def _refuse_nulls(self, path: Path, table: pa.Table) -> None:
+        """UserError where a column of numbers or texts lacks a value; images that lack theirs are bad examples."""
+        for name in table.column_names:
+            column = table[name]
+            while name not in self.image_columns and not column.null_count and is_list(column.type):
+                column = pc.list_flatten(column)
+            if name not in self.image_columns and column.null_count:
+                raise UserError(f"{path}: its column {name} lacks {column.null_count} values; make the file again")
 
     def _tokenised(self) -> dict[str, np.ndarray]:
         kind = np.min_scalar_type(self.tokenizer.size)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.errors import UserError
 from vltune.nn.heads import classifier
 from vltune.tasks.task import Task
 
@@ -37,6 +38,10 @@ class VQA(Task):
         """(B, answers): the soft score of every answer that an annotator gave, else 0."""
         labels, scores = batch["answer_labels"], batch["answer_scores"]
         rows = [row for row, of_row in enumerate(labels) for _ in of_row]
+        if (most := max((label for of_row in labels for label in of_row), default=0)) >= len(self.answers):
+            raise UserError(
+                f"an answer has the label {most} where {len(self.answers)} are known: dataset.answers is too small"
+            )
         targets = torch.zeros(len(labels), len(self.answers))
         targets[rows, [label for of_row in labels for label in of_row]] = torch.tensor(
             [score for of_row in scores for score in of_row], dtype=torch.float32
