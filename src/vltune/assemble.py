@@ -97,7 +97,12 @@ def examples(config: dict, split: str) -> Examples:
 
 def make_data(config: dict) -> None:
     """Generates an embedded world on first use; real data must be there already."""
-    if spec := generated(config):
+    make(generated(config))
+
+
+def make(spec: dict | None) -> None:
+    """spec: as `generated` gives it."""
+    if spec:
         from vltune.data.shapes import ensure
 
         ensure(**spec)

@@ -1,8 +1,7 @@
-"""How each run of a sweep stands, from its record, its lock and the scheduler: a thousand in a second, so no schema."""
+"""How each run of a sweep stands, from its record, its lock and the scheduler: a thousand in some seconds."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -10,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vltune.atomic import read_whole
 from vltune.engine import lock
+from vltune.errors import UserError
 from vltune.results import record as records
 from vltune.sweep.plan import Plan, Run
 
@@ -86,10 +85,10 @@ def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Stand
 
 
 def peek(file: Path) -> dict[str, Any]:
-    """A record as it is, unchecked; nothing where there is none or where it is broken."""
+    """A record; nothing where there is none or where it is broken."""
     try:
-        return json.loads(read_whole(file)[0])
-    except (OSError, ValueError):
+        return records.read(file)
+    except UserError:
         return {}
 
 
