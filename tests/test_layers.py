@@ -13,7 +13,7 @@ LAYERS = [
     {"backbones", "methods", "data"},
     {"nn"},
     {"sites", "metrics"},
-    {"atomic", "signatures"},
+    {"atomic", "canonical", "signatures"},
     {"errors", "__init__"},
 ]
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
@@ -55,7 +55,7 @@ def test_methods_import_only_sites():
 
 def test_results_import_nothing_of_the_rest():
     for file in (SOURCE / "results").rglob("*.py"):
-        assert imports(file) <= {"results", "errors", "atomic", "signatures"}, file
+        assert imports(file) <= {"results", "errors", "atomic", "canonical", "signatures"}, file
 
 
 def test_only_run_py_and_the_grid_of_a_sweep_know_hydra():

@@ -76,10 +76,12 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
         f"method.{key}" for key in ("activation", "map", "scale", "prompts", "rank", "roles")
     }
     assert {variant["method"]["prompts"] for variant in (published, *variants)} == prompts
-    assert len({identity(config, "w", "d")["hash"] for config in (published, *variants)}) == 15
+    assert len({identity(config, {})["hash"] for config in (published, *variants)}) == 15
 
 
-@pytest.mark.parametrize(("variant", "places"), [("in_towers", {"towers"}), ("everywhere", {"towers", "fusion"})])
+@pytest.mark.parametrize(
+    ("variant", "places"), [("in_towers", {"text", "image"}), ("everywhere", {"fusion", "text", "image"})]
+)
 def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
     config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
     backbone = assemble.build_shapes(config).backbone
@@ -104,7 +106,7 @@ def test_low_data_compares_shares_at_the_same_number_of_steps(share):
 @pytest.mark.parametrize("method", ["full", "apt"])
 def test_the_runs_of_low_data_on_all_images_are_those_of_mini_vqa(method):
     of_all, of_table = (
-        identity(composed(f"+sweep={sweep}", f"method={method}", *more), "w", "d")
+        identity(composed(f"+sweep={sweep}", f"method={method}", *more), {})
         for sweep, more in (("low_data", ["share=all"]), ("mini_vqa", []))
     )
     assert of_all == of_table
@@ -112,4 +114,4 @@ def test_the_runs_of_low_data_on_all_images_are_those_of_mini_vqa(method):
 
 @pytest.mark.parametrize("other", ["dataset.train_fraction=0.5", "dataset.train_fraction_seed=1"])
 def test_which_images_are_trained_on_is_in_the_hash(other):
-    assert identity(composed(other), "w", "d") != identity(composed(), "w", "d")
+    assert identity(composed(other), {}) != identity(composed(), {})

@@ -112,11 +112,14 @@ def generated(config: dict) -> dict | None:
 
 
 def tokenizer(config: dict):
+    spec = config["backbone"]
+    return find(spec["tokenizer"]["_target_"])(**tokenizer_files(config), max_length=spec["max_text_len"])
+
+
+def tokenizer_files(config: dict) -> dict[str, Path]:
     from vltune.weights.finding import locate
 
-    spec = config["backbone"]
-    files = {key: locate(value) for key, value in spec["tokenizer"].items() if key != "_target_"}
-    return find(spec["tokenizer"]["_target_"])(**files, max_length=spec["max_text_len"])
+    return {key: locate(value) for key, value in config["backbone"]["tokenizer"].items() if key != "_target_"}
 
 
 @dataclass
@@ -264,11 +267,22 @@ def weight_files(config: dict) -> dict[str, Path]:
     return {part: find_file(name, source) for part, name in named.items() if name is not None}
 
 
-def fingerprint_of_weights(files: dict[str, Path]) -> str | None:
-    """Of what `weight_files` gave, as a run's identity holds it; None where weights are random."""
+def fingerprints(config: dict, data: str) -> dict:
+    """Of what files hold, as a run's identity has it; weights are empty where they are random.  data: the data's own."""
+    return {
+        "weights": fingerprints_of(weight_files(config)),
+        "tokenizer": fingerprints_of(tokenizer_files(config)),
+        "data": data,
+    }
+
+
+def fingerprints_of(files: dict[str, Path]) -> dict[str, str]:
+    """UserError where one is missing."""
     from vltune.weights.finding import fingerprint
 
-    return "+".join(map(fingerprint, files.values())) or None
+    if missing := [f"{path} ({part})" for part, path in files.items() if not path.is_file()]:
+        raise UserError(f"{', '.join(missing)}: no such file")
+    return {part: fingerprint(path) for part, path in files.items()}
 
 
 def load(config: dict, backbone, task) -> None:

@@ -112,7 +112,7 @@ def test_the_size_is_in_the_configuration_and_in_the_hash():
     assert config["match"]["budget"] == 8 * (16 * 64 + 2 * 4 * 64 + 1)
     assert config["match"]["reached"] == 16 * 2 * 6 * 64
     same = composed("method=lora", "backbone=meter_mini", "method.rank=6")
-    assert identity(config, "w", "d") == identity(same, "w", "d")
+    assert identity(config, {}) == identity(same, {})
 
 
 @pytest.mark.parametrize("by", COUNTERS)

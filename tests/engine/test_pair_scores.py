@@ -217,7 +217,7 @@ def test_a_damaged_row_is_computed_again(tmp_path):
     content.tofile(file)
     split.images.read.clear()
     assert torch.equal(run(tmp_path, model, split), expected)
-    assert split.images.read == [3]
+    assert split.images.read == [2, 3], "in the company that it had before, whose kernels may round otherwise"
 
 
 def test_an_image_that_cannot_be_read_shifts_no_row(tmp_path):

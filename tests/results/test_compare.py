@@ -76,6 +76,28 @@ def test_scores_are_means_over_the_seeds_that_finished_in_both(a, b):
     assert "p seeds: that" not in invoke(a.folder, a.folder).output
 
 
+def test_briefly_how_far_two_folders_are_apart_and_whether_that_is_expected(a, b):
+    assert invoke(a.folder, b.folder, "--brief").exit_code == 2
+    intel = provenance(hardware=MACHINE | {"cpu": "Intel Xeon"})
+    predict(a.add(60.0, provenance=provenance()), test=[(i, "yes") for i in range(10)])
+    predict(b.add(60.0 + 1e-12, provenance=intel), test=[(i, "yes") for i in range(10)])
+    assert invoke(a.folder, b.folder, "--brief").output == "finished in both: 1; with equal scores: 1\n"
+    predict(a.add(60.0, seed=1, provenance=provenance()), test=[(i, "yes") for i in range(10)])
+    predict(b.add(60.93, seed=1, provenance=intel), test=[(i, "yes" if i else "no") for i in range(10)])
+    a.add(60.0, seed=2)
+    b.fail(seed=2)
+    told, why = invoke(a.folder, b.folder, "--brief").output.splitlines()
+    assert told == (
+        "finished in both: 2; with equal scores: 1; predictions the same: 95.0 to 95.0 % of a row's; "
+        "scores apart: up to 0.93 points"
+    )
+    assert why.startswith(
+        "AMD EPYC here, Intel Xeon there: each kind of processor rounds otherwise, which moves scores"
+    )
+    told, why = invoke(b.folder, b.folder, "--brief").output, None
+    assert told == "finished in both: 2; with equal scores: 2\n"
+
+
 def test_the_first_known_metric_is_shown_and_the_test_split_before_val(a, b):
     metrics = {"val": {"r1": 1.0}, "test": {"ir_r1": 50.0, "r1": 40.0}}
     for root in (a, b):
@@ -105,7 +127,7 @@ def test_other_hashes_are_paired_with_the_nearest_configuration(a, b):
     found = {row.hashes: row for row in compared(a, b).rows}
     assert set(found) == {("aaaaaaaa", "cccccccc"), ("bbbbbbbb", "dddddddd")}
     # What does not decide the result is no difference of configurations, but says how the times came about.
-    assert {row.settings for row in found.values()} == {("engine.clip: null -> 1.0",)}
+    assert {row.settings for row in found.values()} == {("engine.clip: null -> 1",)}
     assert [(c.name, c.a, c.b, c.count) for c in compared(a, b).provenance] == [("engine.workers", "0", "4", 1)]
     shown = invoke(a.folder, b.folder).output
     assert (

@@ -191,6 +191,58 @@ def test_a_cost_of_another_backbone_configuration_is_a_row_of_its_own(root):
     assert labels == ["lora (backbone.layers=4)", "lora (backbone.layers=8)"]
 
 
+def test_costs_on_several_protocols_are_never_averaged(root):
+    """Runs, costs alone, and one configuration that other code counted otherwise."""
+    longer, shorter = ({"method": {"rank": 4}, "backbone": {"protocol": {"text_len": size}}} for size in (16, 1))
+    root.add(60.0, config=longer, additional_macs=270_336)
+    root.add(60.0, seed=1, hash="bbbbbbbb", config=shorter, additional_macs=147_456)
+    table = tables.build("vilt_mini", root.folder)
+    found = {row.label: (row.cells["additional_mmacs"].mean, row.cells["vqa"].n) for row in rows(table, "lora")}
+    assert found == {
+        "lora (backbone.protocol.text_len=16)": (0.270336, 1),
+        "lora (backbone.protocol.text_len=1)": (0.147456, 1),
+    }
+    for hash, answers, count in (("cccccccc", 30, 1000), ("dddddddd", 10, 900)):
+        config = {"method": {"prompts": 4}, "dataset": {"answers": answers}}
+        costs = {
+            "kind": "costs",
+            "method": "apt",
+            "hash": hash,
+            "config": config,
+            "metrics": {"val": None, "test": None},
+        }
+        root.add(task_params=count, **costs)
+    root.add(60.0, method="apt", config={"method": {"prompts": 4}}, task_params=None)
+    found = [row.cells["task_params_k"].mean for row in rows(tables.build("vilt_mini", root.folder), "apt")]
+    assert sorted(found, key=str) == [0.9, 1.0, None], "which of them the run has is not known"
+    root.add(60.0, method="full", total_params=1000)
+    root.add(60.0, method="full", total_params=1001, seed=1)
+    table = tables.build("vilt_mini", root.folder)
+    (row,) = rows(table, "full")
+    assert (row.cells["method_params_k"].mean, row.cells["method_params_k"].reason) == (None, "differs")
+    assert "| differs |" in render.markdown(table)
+    assert any(
+        "updated parameters, k of full is 1, 1.001 in records of one configuration" in note for note in table.notes
+    )
+
+
+def test_the_same_settings_written_otherwise_are_one_row(root):
+    for seed, rank in enumerate((4, 4.0)):
+        root.add(60.0, seed=seed, config={"method": {"rank": rank, "scale": 1 + 0 * rank}})
+    root.add(60.0, seed=2, config={"method": {"rank": 4, "roles": ["value", "query"]}})  # the hash tells
+    (row,) = rows(tables.build("vilt_mini", root.folder), "lora")
+    assert row.cells["vqa"].n == 3
+
+
+def test_settings_that_change_times_are_told(root):
+    for seed, threads in enumerate((1, 1, 4)):
+        root.add(60.0, seed=seed, config={"method": {"rank": 4}, "engine": {"lr": 1e-3, "threads": threads}})
+    root.add(60.0, seed=3, config={"method": {"rank": 4}, "engine": {"lr": 1e-3}})
+    notes = tables.build("vilt_mini", root.folder).notes
+    told = "Compare with care: runs with engine.threads of 1 (2), 4 (1); times and memory depend on it."
+    assert told in notes
+
+
 def test_costs_join_runs_on_several_tasks_whose_backbones_differ(root):
     backbone = {"backbone": {"image_size": 384}}
     pairs = {"backbone": {"image_size": 288}}
@@ -341,7 +393,7 @@ def test_markdown_escapes(root):
     assert r"| lora (engine.name=a\|b) | 60.00 (1) |" in render.markdown(tables.build("vilt_mini", root.folder))
 
 
-def test_csv_holds_unrounded_numbers(root):
+def test_csv_holds_whole_counts_and_six_digits(root):
     publish(root)
     apt = {"backbone": "vilt", "dataset": "vqav2", "method": "apt"}
     root.add(70.125, method_params=1_917_123, **apt)
@@ -351,7 +403,7 @@ def test_csv_holds_unrounded_numbers(root):
     line = lines[-1]
     assert line["hash"] == "0a1b2c3d"
     assert float(line["vqa_test_dev_mean"]) == 70.25
-    assert float(line["vqa_test_dev_std"]) == pytest.approx(0.1767767)
+    assert line["vqa_test_dev_std"] == "0.176777"
     assert (line["vqa_test_dev_n"], line["vqa_test_dev_published"]) == ("2", "70.94")
     assert line["method_params_M_mean"] == "1.917123"
     assert line["nlvr2_test_p_mean"] == ""

@@ -67,8 +67,8 @@ class Meter(nn.Module):
         self.text_pooler, self.image_pooler = Pooler(width), Pooler(width)
         for part in (self.text_projection, self.image_projection, self.token_type, *self.fusion()):
             part.apply(bert_init)
-        for tower in (self.text, self.image):
-            place(tower, "towers")
+        place(self.text, "text")
+        place(self.image, "image")
 
     def towers(self) -> dict[str, list[nn.Module]]:
         """What `text_features` and `image_features` are computed by, and nothing else is."""
@@ -107,9 +107,8 @@ class Meter(nn.Module):
     def text_features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         """What a text's tokens are to the fusion layers: (B, T), (B, T) -> (B, T, width).
 
-        In inference, a frozen tower's included, the same to the bit whatever texts are beside a text and however many
-        threads compute: sums over keys and a product's split over threads depend on lengths, so they are made to be
-        multiples of 16, always with a mask."""
+        In inference, a frozen tower's included, lengths are made to be multiples of 16, always with a mask: sums over keys
+        and a product's split over threads depend on them.  So texts beside a text hardly change its last digits."""
         multiple = 1 if self.text.training else 16
         return self.text_projection(self.text(ids, mask, multiple))[:, : ids.shape[1]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vltune.sites import Site
+from vltune.nn.hosted import expose_output, expose_part
 
 REDUCTION = 32  # pixels a side that become one token of the last stage
 
@@ -14,7 +14,7 @@ class SwinTower(nn.Module):
 
     model: timm's name of it, such as swin_base_patch4_window12_384.  sizes: what else it is built from.
     A window is as large as the last stage's image, as METER has it at every resolution; timm's stays that of the name.
-    Its sites are the outputs of attention, over the tokens of one window, and of the feed-forward sublayer, over the image.
+    Attention's sites see the tokens of one window; those of norms and of the feed-forward sublayer see the image.
     """
 
     pools_class_token = False
@@ -28,19 +28,20 @@ class SwinTower(nn.Module):
         self.width = self.body.num_features
         for stage in self.body.layers:
             for block in stage.blocks:
-                expose(block.attn, Site("attention_output", block.dim, linear=block.attn.proj))
-                expose(block.mlp, Site("feed_forward_output", block.dim, linear=block.mlp.fc2))
+                expose(block)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.body.forward_features(image).flatten(1, 2)
 
 
-def expose(sublayer: nn.Module, site: Site) -> None:
-    """Puts a site at the output of a module that is not ours, whose own names stay as they are."""
-    sublayer.at_output = site
-    sublayer.register_forward_hook(pass_site)
-
-
-def pass_site(sublayer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """The hook is given its own module, so that a copy of a backbone passes the copy's site."""
-    return sublayer.at_output(output, inputs[0])
+def expose(block: nn.Module) -> None:
+    """The sites of a block of ours, in timm's; its query, key and value are one layer."""
+    expose_part(block.attn.qkv, "query", "key", "value")
+    expose_part(block.attn.proj, "projection")
+    expose_part(block.mlp.fc1, "feed_forward_up")
+    expose_part(block.mlp.fc2, "feed_forward_down")
+    for norm in (block.norm1, block.norm2):
+        expose_part(norm, "norm")
+    expose_output(block.attn, "attention_output", block.dim)
+    expose_output(block.attn, "parallel_output", block.dim)
+    expose_output(block.mlp, "feed_forward_output", block.dim)

@@ -57,6 +57,7 @@ def compare(
         bool,
         typer.Option("--fail-on-difference", help="Exit status 1 where scores differ or a run finished in one alone."),
     ] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Only say how far apart they are, in two lines.")] = False,
 ) -> None:
     """Set two folders of records side by side: scores, predictions, costs, and where the runs come from.
 
@@ -67,6 +68,7 @@ def compare(
       vltune compare results ~/before/results
       vltune compare results/records/meter_mini ~/other-machine/meter_mini --format md --out difference.md
       vltune compare results ~/nightly/results --tolerance 0.5
+      vltune compare outputs/demo results --brief
     """
     from rich.console import Console
 
@@ -81,6 +83,8 @@ def compare(
     found = comparing.compare(a, b, settings)
     if out is None and format is not None:
         typer.echo(compare_text.TEXT[format](found), nl=False)
+    elif brief:
+        typer.echo(compare_text.brief(found))
     else:
         Console(highlight=False).print(compare_text.terminal(found))
     if out is not None:

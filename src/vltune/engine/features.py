@@ -6,9 +6,10 @@ hashing its images and reading through what is kept, about a second a gigabyte.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,7 +28,9 @@ from vltune.engine.source import loader
 from vltune.sites import tuned_sites
 
 FILE_BYTES = 2**32  # of one file: what a stopped build, or damage, loses at most
-CHUNK = 32  # images or texts that a tower takes at a time
+# Images or texts that a tower takes at a time, always the same ones of a reader together, whatever of them is there: in
+# other company, kernels may round otherwise.
+BLOCK = 32
 
 
 @runtime_checkable
@@ -117,33 +120,47 @@ def fill(store: Store, inputs: Images | Texts, fabric: Fabric, backbone: nn.Modu
         return
     with store.locked(stop.check):
         store.clean()
-        size = {key: inputs.tokens(key, store.probe_tokens) for key in inputs.where if key not in store.row}
-        missing = sorted(size, key=size.get)
-        sizes = np.array([size[key] for key in missing], int) * store.width * store.dtype.itemsize
-        store.check_room(int(sizes.sum()), f"{len(missing):,} {inputs.name}s")
+        blocks: dict[tuple[bytes, ...], set[bytes]] = {}  # each with those of it that are wanted
+        wanted = inputs.where.keys() - store.row.keys()
+        count = len(wanted)
+        for block in inputs.blocks():
+            if here := wanted & set(block):
+                blocks[block] = here
+                wanted -= here
+        sizes = [sum(inputs.tokens(key, store.probe_tokens) for key in here) for here in blocks.values()]
+        sizes = np.array(sizes, int) * store.width * store.dtype.itemsize
+        store.check_room(int(sizes.sum()), f"{count:,} {inputs.name}s")
         file = sizes.cumsum() // FILE_BYTES
-        with closing(Progress(f"{inputs.name} features", len(missing), unit=inputs.name)) as progress:
+        with closing(Progress(f"{inputs.name} features", count, unit=inputs.name)) as progress:
             for number in np.unique(file):
-                keys = [missing[i] for i in np.flatnonzero(file == number)]
-                store.write(computed(inputs, keys, fabric, backbone, stop, progress))
+                of_file = dict(each for each, place in zip(blocks.items(), file, strict=True) if place == number)
+                store.write(computed(inputs, of_file, fabric, backbone, stop, progress))
         store.load()
 
 
 def computed(
     inputs: Images | Texts,
-    keys: list[bytes],
+    blocks: dict[tuple[bytes, ...], set[bytes]],
     fabric: Fabric,
     backbone: nn.Module,
     stop: StopRequest,
     progress: Progress,
 ) -> Iterator[tuple[list[bytes], list[Tensor]]]:
-    for batch in inputs.batches(keys):
+    """The wanted ones of each block."""
+    for (block, wanted), batch in zip(blocks.items(), inputs.batches(list(blocks)), strict=True):
         stop.check()
         if batch["ids"]:
             with fabric.autocast():
                 features = inputs.features(backbone, fabric.to_device(batch))
-            yield [keys[i] for i in batch["ids"]], features
-        progress.step(len(batch["ids"]) + len(batch["bad"]))
+            found = [(block[i], each) for i, each in zip(batch["ids"], features, strict=True) if block[i] in wanted]
+            yield [key for key, _ in found], [each for _, each in found]
+        progress.step(len(wanted))
+
+
+def in_blocks(keys: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Each key once, in that order."""
+    distinct = list(dict.fromkeys(keys))
+    return (tuple(distinct[start : start + BLOCK]) for start in range(0, len(distinct), BLOCK))
 
 
 class Images:
@@ -177,32 +194,38 @@ class Images:
     def tokens(self, key: bytes, of_probe: int) -> int:
         return of_probe
 
-    def batches(self, keys: list[bytes]) -> Iterator[dict]:
-        pixels = Pixels([self.where[key] for key in keys])
-        return iter(loader(pixels, self.collate, self.workers, batch_size=CHUNK))
+    def blocks(self) -> Iterator[tuple[bytes, ...]]:
+        for keys in self.keys:
+            yield from in_blocks(key.tobytes() for key in keys.reshape(-1, keys.shape[-1]))
+
+    def batches(self, blocks: list[tuple[bytes, ...]]) -> Iterator[dict]:
+        """Of each block; `ids` are places in it."""
+        pixels = Pixels([(self.where[key], place) for block in blocks for place, key in enumerate(block)])
+        batches = [range(*edges) for edges in pairwise(accumulate(map(len, blocks), initial=0))]
+        return iter(loader(pixels, self.collate, self.workers, BLOCK, batch_sampler=batches))
 
     def features(self, backbone: TwoTowers, batch: dict) -> list[Tensor]:
         return list(backbone.image_features(batch["image"]))
 
 
 class Pixels(Dataset):
-    """`where[i]`, never augmented, as `{"id": i, "image": ...}`, or `{"bad": ...}` where it cannot be decoded: the reader
-    finds no features then, and says so itself."""
+    """`images[i]`, (reader, picture, which) and an id, as `{"id": ..., "image": ...}`, never augmented, or `{"bad": ...}`
+    where it cannot be decoded: the reader finds no features then, and says so itself."""
 
-    def __init__(self, where: list[tuple[Reader, int, int]]):
-        self.where = where
+    def __init__(self, images: list[tuple[tuple[Reader, int, int], int]]):
+        self.images = images
 
     @property
     def example_bytes(self) -> int:
-        return self.where[0][0].example_bytes
+        return self.images[0][0][0].example_bytes
 
     def __len__(self) -> int:
-        return len(self.where)
+        return len(self.images)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        reader, picture, which = self.where[number]
+        (reader, picture, which), id = self.images[number]
         try:
-            return {"id": number, "image": reader.transform.read(reader.content(picture, which))}
+            return {"id": id, "image": reader.transform.read(reader.content(picture, which))}
         except UNREADABLE as error:
             return {"bad": str(error)}
 
@@ -215,10 +238,13 @@ class Texts:
     def __init__(self, readers: Sequence[Reader], collate: Callable, workers: int, stop: StopRequest):
         self.collate = collate
         self.where: dict[bytes, list[int]] = {}
+        self.keys: list[list[bytes]] = []
         for reader in readers:
+            self.keys.append([])
             for ids in reader.texts():
                 stop.check()
-                self.where.setdefault(text_key(ids), ids)
+                self.keys[-1].append(key := text_key(ids))
+                self.where.setdefault(key, ids)
 
     def about(self) -> dict[str, str]:
         return {}
@@ -229,10 +255,15 @@ class Texts:
     def tokens(self, key: bytes, of_probe: int) -> int:
         return len(self.where[key])
 
-    def batches(self, keys: list[bytes]) -> Iterator[dict]:
-        for start in range(0, len(keys), CHUNK):
-            chunk = range(start, min(start + CHUNK, len(keys)))
-            yield self.collate([{"id": i, "text_ids": self.where[keys[i]]} for i in chunk])
+    def blocks(self) -> Iterator[tuple[bytes, ...]]:
+        """Of texts of similar length."""
+        for keys in self.keys:
+            yield from in_blocks(sorted(keys, key=lambda key: len(self.where[key])))
+
+    def batches(self, blocks: list[tuple[bytes, ...]]) -> Iterator[dict]:
+        """Of each block; `ids` are places in it."""
+        for block in blocks:
+            yield self.collate([{"id": place, "text_ids": self.where[key]} for place, key in enumerate(block)])
 
     def features(self, backbone: TwoTowers, batch: dict) -> list[Tensor]:
         features = backbone.text_features(batch["text_ids"], batch["text_mask"])

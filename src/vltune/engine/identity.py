@@ -1,14 +1,22 @@
-"""Which run this is: what decides its result, and nothing else."""
+"""Which run this is: what decides its numbers, and nothing else.
+
+Names and settings count, never where code or files lie: a module may move.  What files hold counts by fingerprints, which a
+record holds too, so that its hash follows from the record alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Mapping
+from typing import Any
 
-# Where things lie, how they come there, what they run on: another value gives the same result.  What data and weights
-# hold is decisive, and enters by its fingerprint.
+from vltune.canonical import canonical, text
+
+GROUPS = ("method", "backbone", "task", "dataset", "engine")
+
+# Where things lie, how they come there, what they run on, what other settings follow from: another value gives the same.
 NOT_DECISIVE = {
-    "dataset": ("data_dir", "subfolder", "make", "generate", "answers", "max_bad_examples"),
+    "dataset": ("data_dir", "subfolder", "make", "generate", "max_bad_examples"),
     "engine": (
         "accelerator",
         "devices",
@@ -21,8 +29,12 @@ NOT_DECISIVE = {
         "cache_features",
         "features_dir",
     ),
-    "backbone": ("weights", "weights_from", "tower_weights", "protocol", "sizes", "tokenizer"),
+    "backbone": ("weights", "weights_from", "tower_weights", "tokenizer", "sizes", "pixels"),
+    "task": ("reader", "layout", "splits"),
 }
+
+# Lists whose order and repetitions mean nothing.
+SETS = {"engine": ("evaluate",), "method": ("roles",)}
 
 # Settings that came after the first records.  At the value that was the only one until then a setting is left out of the
 # hash, so that those records stay what they are.
@@ -32,27 +44,59 @@ SINCE = {
 }
 
 
-def identity(config: dict, weights: str | None, data: str) -> dict:
-    """backbone, method, task, dataset, seed and `hash`: 8 hexadecimal digits of the decisive configuration, the seed
-    left out.  weights, data: fingerprints of the pretrained weights and of the data."""
-    text = json.dumps({**settings(config), "weights": weights, "data": data}, sort_keys=True)
+def identity(config: dict, fingerprints: Mapping[str, Any]) -> dict:
+    """backbone, method, task, dataset, seed and `hash`: 8 hexadecimal digits of the decisive settings and the
+    fingerprints, the seed left out.  fingerprints: of pretrained weights, vocabulary and data."""
+    return _named(config, {**settings(config), "fingerprints": fingerprints})
+
+
+def of_cost(config: dict) -> dict:
+    """The same of what `mode=cost` counts, which no training decides: method, backbone with its protocol, and head."""
+    found = settings(config)
+    dataset = {key: found["dataset"][key] for key in ("name", "answers") if key in found["dataset"]}
+    return _named(config, {**{group: found[group] for group in ("method", "backbone", "task")}, "dataset": dataset})
+
+
+def _named(config: dict, decisive: dict) -> dict:
     return {
         **{group: config[group]["name"] for group in ("backbone", "method", "task", "dataset")},
         "seed": config["seed"],
-        "hash": hashlib.sha256(text.encode()).hexdigest()[:8],
+        "hash": hashlib.sha256(text(decisive).encode()).hexdigest()[:8],
     }
 
 
 def settings(config: dict) -> dict:
-    """{group: its decisive settings} of a resolved configuration."""
-    groups = ("method", "backbone", "task", "dataset", "engine")
-    return {group: decisive(group, config[group]) for group in groups if isinstance(config.get(group), dict)}
+    """{group: its decisive settings}, canonical, of a resolved configuration."""
+    return {group: decisive(group, config[group]) for group in GROUPS if isinstance(config.get(group), dict)}
 
 
 def decisive(group: str, settings: dict) -> dict:
     left_out, added = NOT_DECISIVE.get(group, ()), SINCE.get(group, {})
-    return {
+    kept = {
         key: value
         for key, value in settings.items()
         if key not in left_out and not (key in added and value == added[key])
     }
+    for key in SETS.get(group, ()):
+        if isinstance(kept.get(key), list | tuple):
+            kept[key] = sorted({*map(str, kept[key])})
+    return canonical(_names(_chosen(kept)))
+
+
+def _chosen(settings: dict) -> dict:
+    """Of several to choose from, `image_towers` by `image_tower`, the chosen one alone."""
+    found = dict(settings)
+    for key, options in settings.items():
+        choice = settings.get(key.removesuffix("s"))
+        if key.endswith("s") and isinstance(options, dict) and isinstance(choice, str) and choice in options:
+            found[key] = {choice: options[choice]}
+    return found
+
+
+def _names(value: Any) -> Any:
+    """With a class's name in the place of its path."""
+    if isinstance(value, list):
+        return [_names(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: str(each).rpartition(".")[2] if key == "_target_" else _names(each) for key, each in value.items()}

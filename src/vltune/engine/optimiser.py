@@ -11,13 +11,15 @@ from torch.optim import AdamW
 def parameter_groups(
     model: nn.Module, rates: Sequence[tuple[float, Sequence[nn.Parameter]]], weight_decay: float
 ) -> list[dict]:
-    """Trainable parameters by rate and decay.  rates: each with its parameters, told apart by identity; the first that
-    names a parameter counts, the last is for all others."""
+    """Trainable parameters by rate and decay, each once, also one that several modules hold.  rates: each with its
+    parameters, told apart by identity; the first that names a parameter counts, the last is for all others."""
     rate_of = {id(parameter): rate for rate, members in reversed(rates) for parameter in members}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[int] = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
                 undecayed = name == "bias" or isinstance(module, nn.LayerNorm)
                 key = (rate_of.get(id(parameter), rates[-1][0]), 0.0 if undecayed else weight_decay)
                 groups.setdefault(key, []).append(parameter)

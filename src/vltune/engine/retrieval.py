@@ -30,7 +30,9 @@ from vltune.errors import UserError
 from vltune.sites import merged
 from vltune.tasks.model import Model
 
-IMAGES_PER_BLOCK = 8  # what a stopped run loses at most, and what a device takes at a time
+# What a stopped run loses at most, and what is computed together whatever of it is there: in other company, kernels may
+# round otherwise.
+IMAGES_PER_BLOCK = 8
 
 
 class Pairs(Protocol):
@@ -62,12 +64,13 @@ def score_pairs(
     model.eval()
     texts = [dataset.token_ids(i) for i in range(len(dataset.captions))]
     rows = open_rows(fabric, file, len(dataset.images), len(texts), belonging(fabric, model, texts))
-    missing = np.flatnonzero(~rows.finished()).tolist()
-    fabric.barrier()  # every process shares out the same rows, before any of them is written
-    blocks = [missing[i : i + IMAGES_PER_BLOCK] for i in range(0, len(missing), IMAGES_PER_BLOCK)]
+    every = np.arange(len(dataset.images))
+    missing = np.unique(every[~rows.finished()] // IMAGES_PER_BLOCK)
+    fabric.barrier()  # every process shares out the same blocks, before any row is written
+    blocks = [every[every // IMAGES_PER_BLOCK == number].tolist() for number in missing]
+    done = (len(every) - sum(map(len, blocks))) * len(texts)
     most = math.ceil(len(blocks) / fabric.world_size)
     blocks = blocks[fabric.global_rank :: fabric.world_size]
-    done = (len(dataset.images) - len(missing)) * len(texts)
     total = done + sum(map(len, blocks)) * len(texts)
     with closing(Progress(label, total, done, "pair", fabric.is_global_zero)) as progress, merged(model.backbone):
         captions = encode_captions(fabric, model, dataset.captions, texts, collate, pairs_per_batch, workers, stop)

@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 from vltune import assemble
-from vltune.engine.identity import identity as identify
 from vltune.engine.lock import job
 from vltune.engine.settings import Settings
 from vltune.results import record as records
@@ -16,21 +15,23 @@ if TYPE_CHECKING:
 
 
 def prepare(config: dict) -> tuple[assemble.Data, dict]:
-    """The data, made first where it can be made, and which run this is.  Raises UserError where a file is missing."""
-    weights = assemble.fingerprint_of_weights(assemble.weight_files(config))
+    """The data, made first where it can be made, and the fingerprints of all files that decide the run.  Raises UserError
+    where a file is missing."""
+    assemble.weight_files(config)  # what is missing is told before data is made
     assemble.make_data(config)
     data = assemble.open_data(config)
-    return data, identify(config, weights, data.fingerprint)
+    return data, assemble.fingerprints(config, data.fingerprint)
 
 
-def begun(config: dict, identity: dict, name: str) -> dict:
-    """A record of nothing measured yet."""
+def begun(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
+    """A record of nothing measured yet.  fingerprints: of what the run reads; None where it reads nothing."""
     return {
         "schema": records.VERSION,
         "id": name,
         "status": "running",
         "identity": identity,
         "config": config,
+        "fingerprints": fingerprints,
         "metrics": {"val": None, "test": None},
         "cost": dict.fromkeys(records.COST),
         "provenance": records.provenance() | {"precision": config["engine"]["precision"], "job": job()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vltune import assemble
-from vltune.engine.identity import identity as identify
+from vltune.engine import identity as identities
 from vltune.experiment.beginning import begun
 from vltune.experiment.clock import Clock
 from vltune.results import record as records
@@ -18,7 +18,7 @@ def cost(config: dict, overrides: list[str]) -> Path:
     clock, root = Clock(), Path(config["results_dir"])
     model = assemble.build_model(config, assemble.facts(config), pretrained=False)
     measured = macs.parameters(model) | macs.macs(model, assemble.protocol(config, model))
-    identity = identify(config, None, "")
+    identity = identities.of_cost(config)
     record = begun(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
     record["cost"] |= measured
     record["provenance"]["seconds"] = clock.total()

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vltune import assemble
+from vltune.engine.identity import identity as identify
 from vltune.engine.interrupt import StopRequest
 from vltune.errors import UserError
 from vltune.experiment.beginning import make_fabric, prepare
@@ -28,7 +29,8 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
         raise UserError(f"{file}: the run is {record['status']}; only a finished one has a tuned model")
     mine = [override for override in overrides if not override.startswith(("mode=", "from="))]
     config = OmegaConf.to_container(OmegaConf.merge(record["config"], OmegaConf.from_dotlist(mine)))
-    data, identity = prepare(config)
+    data, fingerprints = prepare(config)
+    identity = identify(config, fingerprints)
     if identity["hash"] != record["identity"]["hash"]:
         raise UserError(
             f"{file}: another configuration, other data or other weights than the record's "

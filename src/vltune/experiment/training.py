@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune import assemble
+from vltune.engine.identity import identity as identify
 from vltune.engine.interrupt import Elsewhere, Interrupted, StopRequest
 from vltune.engine.lock import Lock
 from vltune.engine.settings import Settings
@@ -35,7 +36,8 @@ def train(config: dict, overrides: list[str]) -> Path:
     """Trains, evaluates and measures, unless a finished record of this very run is there, or another process makes it."""
     clock, root = Clock(), Path(config["results_dir"])
     settings = assemble.settings(config)
-    data, identity = prepare(config)
+    data, fingerprints = prepare(config)
+    identity = identify(config, fingerprints)
     clock.end()
     file = records.path(root, identity)
     folder = records.run_folder(root, file.relative_to(root))
@@ -53,7 +55,7 @@ def train(config: dict, overrides: list[str]) -> Path:
             return told_again(records.read(file), file, folder, config) if fabric.is_global_zero else file
         clock.begin("build")
         fabric.seed_everything(config["seed"], verbose=False)
-        record = begun(config, identity, file.stem)
+        record = begun(config, identity, file.stem, fingerprints)
         logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
         if fabric.is_global_zero:
             clock.before = turn.begin()

@@ -53,6 +53,11 @@ class APT(Method):
         self.activation, self.map, self.scale = activation, map, scale
         self.prompt_std, self.map_std = prompt_std, map_std
 
+    def misfit(self, site: Site) -> str | None:
+        if site.in_width == site.width:
+            return None
+        return f"which has {site.in_width} inputs and {site.width} outputs: prompts are read by the one, added to the other"
+
     def delta(self, site: Site) -> Delta:
         rank = check_size("rank", self.rank, site.width) if self.map == "low_rank" else 0
         prompts = check_size("prompts", self.prompts)

@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Method, Site, check_size
+from vltune.sites import Delta, Method, Site, TokenSite, check_size
 
 
 class DeepPrompt(Method):
+    kinds = (TokenSite,)
+    optional = ("cross_memory",)
     size = "prompts"
 
     def __init__(

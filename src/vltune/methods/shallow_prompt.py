@@ -15,10 +15,14 @@ from vltune.sites import Delta, Method, TokenSite, check_size
 
 
 class ShallowPrompt(Method):
+    kinds = (TokenSite,)
     size = "prompts"
 
     def __init__(self, prompts: int = 200, init_bound: float | None = None, roles: Sequence[str] = ("sequence",)):
         self.prompts, self.init_bound, self.roles = prompts, init_bound, roles
+
+    def misfit(self, site: TokenSite) -> str | None:
+        return None if site.role == "sequence" else "which is a layer's own memory, no sequence that goes on"
 
     def delta(self, site: TokenSite) -> Delta:
         return InputPrompts(site.width, check_size("prompts", self.prompts), self.init_bound)

@@ -1,11 +1,11 @@
-"""Multi-head attention (Vaswani et al. 2017), fused, with a site at every projection."""
+"""Multi-head attention (Vaswani et al. 2017), fused, with a site at every linear layer and at its output."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.sites import Site
+from vltune.sites import OutputSite, PartSite
 
 
 class Attention(nn.Module):
@@ -20,18 +20,17 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
-        self.at_query = Site("query", width, linear=self.query)
-        self.at_key = Site("key", width, linear=self.key)
-        self.at_value = Site("value", width, linear=self.value)
-        self.at_output = Site("attention_output", width, linear=self.out)
+        self.at_query = PartSite("query", self.query)
+        self.at_key = PartSite("key", self.key)
+        self.at_value = PartSite("value", self.value)
+        self.at_projection = PartSite("projection", self.out)
+        self.at_output = OutputSite("attention_output", width)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        q = self.split(self.at_query(self.query(x), x))
-        k = self.split(self.at_key(self.key(memory), memory))
-        v = self.split(self.at_value(self.value(memory), memory))
+        q, k, v = (self.split(y) for y in (self.at_query(x), self.at_key(memory), self.at_value(memory)))
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None], dropout)
-        return self.at_output(self.out(y.transpose(1, 2).flatten(2)), x)
+        return self.at_output(self.at_projection(y.transpose(1, 2).flatten(2)), x)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, width) -> (B, heads, N, width / heads)"""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vltune.nn.attention import Attention
 from vltune.nn.feed_forward import FeedForward
-from vltune.sites import Site, TokenSite
+from vltune.sites import OutputSite, PartSite, TokenSite
 
 
 class PreNormBlock(nn.Module):
@@ -15,22 +15,24 @@ class PreNormBlock(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.at_norm1 = PartSite("norm", self.norm1)
         self.at_memory = TokenSite("memory", width)
         self.attention = Attention(width, heads)
-        self.at_parallel = Site("parallel_output", width)
+        self.at_parallel = OutputSite("parallel_output", width)
         self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.at_norm2 = PartSite("norm", self.norm2)
         self.feed_forward = FeedForward(width, hidden, activation, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, first_only: bool = False) -> Tensor:
         """x: (B, N, width), mask: (B, N) or None -> (B, N, width), or (B, 1, width) where only the first is asked for:
         keys and values need every token, everything else of a token is its own affair."""
-        h = self.norm1(x)
-        memory, mask = self.at_memory(h, mask, self.norm1)
+        h = self.at_norm1(x)
+        memory, mask = self.at_memory(h, mask, self.at_norm1)
         if first_only:
             x, h = x[:, :1], h[:, :1]
         x = x + self.dropout(self.at_parallel(self.attention(h, memory, mask), h))
-        return x + self.dropout(self.feed_forward(self.norm2(x)))
+        return x + self.dropout(self.feed_forward(self.at_norm2(x)))
 
 
 class PostNormAttention(nn.Module):
@@ -44,12 +46,13 @@ class PostNormAttention(nn.Module):
         self.attention = Attention(width, heads, dropout)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width, eps=eps)
-        self.at_parallel = Site("parallel_output", width)
+        self.at_norm = PartSite("norm", self.norm)
+        self.at_parallel = OutputSite("parallel_output", width)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, N, width), memory: (B, M, width), mask: (B, M) or None -> (B, N, width)"""
         memory, mask = self.at_memory(memory, mask)
-        return self.at_parallel(self.norm(x + self.dropout(self.attention(x, memory, mask))), x)
+        return self.at_parallel(self.at_norm(x + self.dropout(self.attention(x, memory, mask))), x)
 
 
 class PostNormFeedForward(nn.Module):
@@ -60,9 +63,10 @@ class PostNormFeedForward(nn.Module):
         self.feed_forward = FeedForward(width, hidden, activation)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width, eps=eps)
+        self.at_norm = PartSite("norm", self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.dropout(self.feed_forward(x)))
+        return self.at_norm(x + self.dropout(self.feed_forward(x)))
 
 
 class PostNormBlock(nn.Module):

@@ -1,10 +1,10 @@
-"""The position-wise feed-forward sublayer, with a site at its output."""
+"""The position-wise feed-forward sublayer, with a site at both of its layers and at its output."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vltune.sites import Site
+from vltune.sites import OutputSite, PartSite
 
 
 class FeedForward(nn.Module):
@@ -16,7 +16,9 @@ class FeedForward(nn.Module):
         self.activation = activation
         self.dropout = nn.Dropout(dropout)
         self.down = nn.Linear(hidden, width)
-        self.at_output = Site("feed_forward_output", width, linear=self.down)
+        self.at_up = PartSite("feed_forward_up", self.up)
+        self.at_down = PartSite("feed_forward_down", self.down)
+        self.at_output = OutputSite("feed_forward_output", width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.at_output(self.down(self.dropout(self.activation(self.up(x)))), x)
+        return self.at_output(self.at_down(self.dropout(self.activation(self.at_up(x)))), x)

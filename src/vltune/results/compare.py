@@ -14,22 +14,12 @@ from vltune.errors import UserError
 from vltune.results import folders, predictions, significance
 from vltune.results.folders import PREDICTIONS, Run
 from vltune.results.predictions import Agreement
-from vltune.results.record import Kind, flatten
+from vltune.results.record import COUNTED, Kind, flatten
 from vltune.results.significance import Chance
 from vltune.results.tables import METHODS
 
 SCORES = ("vqa_score", "accuracy", "r1")
 """What a table shows of a task: the first of these that the runs have, else their first."""
-EXACT = (
-    "method_params",
-    "task_params",
-    "total_params",
-    "macs",
-    "additional_macs",
-    "additional_macs_as_published",
-    "adapter_bytes",
-)
-"""Costs that a configuration decides."""
 MEASURED = ("train_step_ms.median", "latency_ms.median", "throughput_per_s", "peak_memory_bytes")
 """Costs that the machine decides too."""
 
@@ -71,6 +61,12 @@ class Pair:
         scores_b = _scores(self.b)
         return {name: (value, scores_b[name]) for name, value in _scores(self.a).items() if name in scores_b}
 
+    @property
+    def equal(self) -> bool:
+        """Whether both have the same scores, but for the last digits of a sum."""
+        whole = _scores(self.a).keys() == _scores(self.b).keys()
+        return whole and all(abs(one - other) <= _SLACK for one, other in self.scores.values())
+
 
 @dataclass(frozen=True)
 class Score:
@@ -104,7 +100,7 @@ class Row:
     predictions: Agreement | None
     """Of all pairs that have predictions in both."""
     costs: dict[str, tuple[int, int]]
-    """Those of `EXACT` that differ."""
+    """Those of `COUNTED` that differ."""
     ratios: dict[str, float]
     """Those of `MEASURED`: B's over A's, the median of the pairs that ran on the same hardware."""
     chance: Chance | None = None
@@ -313,7 +309,7 @@ def _costs(pairs: list[Pair]) -> dict[str, tuple[int, int]]:
     """Of the first pair that differs: a configuration decides them, not the seed."""
     found: dict[str, tuple[int, int]] = {}
     for pair in pairs:
-        for name in EXACT:
+        for name in COUNTED:
             one, other = (run.record["cost"][name] for run in (pair.a, pair.b))
             if one is not None and other is not None and one != other:
                 found.setdefault(name, (one, other))

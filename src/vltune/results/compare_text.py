@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from vltune.results.compare import MEASURED, Comparison, Row, same_machine
-from vltune.results.render import NOTHING
+from vltune.results.render import NOTHING, short
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+    from vltune.results.folders import Run
 
 _TIMES = "\u00d7"
 _HEADER = ("task", "method", "score", "A", "B", "B - A", "seeds", "same", "p", "p seeds", "step", "latency")
@@ -44,6 +46,38 @@ def terminal(comparison: Comparison) -> Group:
     return Group(*parts)
 
 
+def brief(comparison: Comparison) -> str:
+    """In two lines how far the runs of both are apart, and whether that is to be expected."""
+    rows = [row for row in comparison.rows if row.kind == "records" and row.finished]
+    pairs = [pair for row in rows for pair in row.finished]
+    if not pairs:
+        return "finished in both: none"
+    told = [f"finished in both: {len(pairs)}; with equal scores: {sum(pair.equal for pair in pairs)}"]
+    shares = [100 * found.same / found.common for row in rows if (found := row.predictions) and found.common]
+    if shares and min(shares) < 100:
+        told.append(f"predictions the same: {min(shares):.1f} to {max(shares):.1f} % of a row's")
+    if all(pair.equal for pair in pairs):
+        return "; ".join(told)
+    apart = max((abs(one - other) for pair in pairs for one, other in pair.scores.values()), default=0.0)
+    told.append(f"scores apart: up to {apart:.2f} points")
+    ours, theirs = map(_processors, zip(*((pair.a, pair.b) for pair in pairs), strict=True))
+    return f"{'; '.join(told)}\n{_expected(ours, theirs)}"
+
+
+def _expected(ours: str, theirs: str) -> str:
+    if ours == theirs:
+        return f"both on {ours}: other code, versions or settings; the whole comparison says which"
+    return (
+        f"{ours} here, {theirs} there: each kind of processor rounds otherwise, which moves scores as much as another seed "
+        "does; expected (docs/statistics.md)"
+    )
+
+
+def _processors(runs: Iterable[Run]) -> str:
+    names = {run.record["provenance"]["hardware"].get("cpu") or "an unknown processor" for run in runs}
+    return " and ".join(sorted(names))
+
+
 def markdown(comparison: Comparison) -> str:
     """GitHub-flavoured tables, one for each backbone, and lists below."""
     parts = [f"# {comparison.a} and {comparison.b}", _summary(comparison)]
@@ -60,7 +94,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def comma_separated(comparison: Comparison) -> str:
-    """A line for each score of each configuration: unrounded, in percent."""
+    """A line for each score of each configuration: in percent, with six digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     identity = ("kind", "backbone", "task_dataset", "method", "hash_a", "hash_b")
@@ -75,7 +109,7 @@ def comma_separated(comparison: Comparison) -> str:
             numbers = [score.a, score.b, score.difference, score.n]
             chance = row.chance if name == row.shown else None
             tested = [chance.examples, chance.seeds] if chance else [None, None]
-            writer.writerow([*configuration, name, *numbers, *common, *tested, *ratios])
+            writer.writerow(map(short, [*configuration, name, *numbers, *common, *tested, *ratios]))
     return text.getvalue()
 
 
@@ -184,7 +218,7 @@ def _p(chance: float | None) -> str:
 def _summary(comparison: Comparison) -> str:
     trained = [row for row in comparison.rows if row.kind == "records"]
     finished = [pair for row in trained for pair in row.finished]
-    same = sum(pair.a.record["metrics"] == pair.b.record["metrics"] for pair in finished)
+    same = sum(pair.equal for pair in finished)
     both, measured = sum(len(row.pairs) for row in trained), len(comparison.rows) - len(trained)
     return f"Runs in both: {both}; finished in both: {len(finished)}; with equal scores: {same}." + (
         f" Costs without a run (mode=cost) in both: {measured}." if measured else ""

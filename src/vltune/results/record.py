@@ -27,6 +27,16 @@ SCHEMA: dict = json.loads((_HERE / "record.schema.json").read_text())
 VERSION: int = SCHEMA["properties"]["schema"]["const"]
 COST: tuple[str, ...] = tuple(SCHEMA["properties"]["cost"]["required"])
 """The fields of `cost`, all required: `dict.fromkeys(COST)` is the cost of a run that measured none."""
+COUNTED = (
+    "method_params",
+    "task_params",
+    "total_params",
+    "macs",
+    "additional_macs",
+    "additional_macs_as_published",
+    "adapter_bytes",
+)
+"""Of these, what a configuration decides: the same for every seed, on every machine."""
 
 
 def path(root: Path, identity: dict, kind: Kind = "records") -> Path:

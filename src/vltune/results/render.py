@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vltune.results.tables import ALIKE, METHODS, SAME, TYPED, UNTESTED, Cell, Column, Table
 
@@ -69,7 +69,8 @@ def latex(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """One line per row: unrounded numbers in the columns' units, an empty field where there is none.
+    """One line per row: counts whole, other numbers with six digits, in the columns' units; an empty field where there is
+    none.  More digits would tell processors apart: they round a mean or a p otherwise.
 
     A column in which a person typed has one field more, of how many seeds; a score has its 95 % interval and what the tests
     against the column's best gave."""
@@ -84,7 +85,7 @@ def comma_separated(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["table", "method", "label", "hash", "trials", *(f"{key}_{field}" for key, field in fields)])
     for row in table.rows:
-        numbers = [_field(row.cells[key], field) for key, field in fields]
+        numbers = [_field(table.column(key), row.cells[key], field) for key, field in fields]
         writer.writerow([table.name, row.method, row.label, "+".join(row.hashes), row.trials, *numbers])
     return text.getvalue()
 
@@ -235,11 +236,17 @@ def ours(column: Column, cell: Cell) -> str:
     return f"{mean}{TYPED if cell.typed else ''}{spread} ({cell.n}){cell.mark and f' {cell.mark}'}"
 
 
-def _field(cell: Cell, name: str) -> float | str | bool | None:
+def _field(column: Column, cell: Cell, name: str) -> float | str | bool | None:
     """Of a CSV file."""
     if name in ("low", "high"):
-        return cell.interval and cell.interval[name == "high"]
-    return getattr(cell, name)
+        return cell.interval and short(cell.interval[name == "high"])
+    value = getattr(cell, name)
+    return value if column.is_counted and name == "mean" else short(value)
+
+
+def short(value: Any) -> Any:
+    """A number with six digits; anything else as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def number(column: Column, value: float | None, sign: str = "") -> str:

@@ -19,8 +19,8 @@ class Model(nn.Module):
         self.head_parameters = list(task.parameters())
         self.shared_parameters = backbone.always_trained()
         shared = {id(parameter) for parameter in self.shared_parameters}
-        everything = [p for p in backbone.parameters() if id(p) not in shared]
-        self.method_parameters = everything if method.tunes_backbone else made
+        of_method = backbone.parameters() if method.tunes_backbone else made
+        self.method_parameters = [parameter for parameter in of_method if id(parameter) not in shared]
         self.fusion_parameters = backbone.fusion_parameters()
         self.requires_grad_(False)
         for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:

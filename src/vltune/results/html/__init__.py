@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from vltune.results import render
 from vltune.results.html import curves, disagreement, markup, runs
 from vltune.results.html.pictures import Pictures
 from vltune.results.tables import CONTROLS, METHODS
@@ -93,7 +94,7 @@ def _numbers(cell: Any) -> dict[str, float]:
 def _short(data: Any) -> Any:
     """Numbers with six digits: more than a reader can see, and less than half the bytes."""
     if isinstance(data, float):
-        short = float(f"{data:.6g}")
+        short = render.short(data)
         return int(short) if short.is_integer() and abs(short) < 1e15 else short
     if isinstance(data, dict):
         return {key: _short(value) for key, value in data.items()}

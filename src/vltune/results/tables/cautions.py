@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ PROTOCOL = (
     "engine.batch_size",
 )
 """Settings that decide how long is trained and what is scored, the same for all rows of a column."""
+
+MEASURING = ("accelerator", "devices", "nodes", "threads", "micro_batch_size", "eval_batch_size", "cache_features")
+"""Settings that decide no score, and times or memory all the same."""
 
 Searches = dict[str, list[dict]]
 """{method: the runs in which its learning rate was searched}"""
@@ -48,6 +52,8 @@ def of(columns: tuple[Column, ...], variants: list[Variant], rows: Iterable[Row]
         yield from _trials([row for row, variant in zip(rows, variants, strict=True) if variant.runs], searched)
         yield from _rates(trained, searched)
     yield from _protocols(columns, trained)
+    yield from _counts(columns, variants)
+    yield from _measuring(trained)
     records = {record["path"]: record for variant in variants for record in variant.records}.values()
     yield from _provenance(list(records))
 
@@ -97,6 +103,29 @@ def _protocols(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator
                     f"Not comparable within {', '.join(of_experiment)}: the rows differ in {key}, in how they were"
                     f" trained, selected or scored ({told})."
                 )
+
+
+def _counts(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+    """Costs that a configuration decides, and that its runs have several of."""
+    for variant, column in product(variants, columns):
+        if column.is_counted:
+            found = sorted(set(cells.scores(column, variant.method, variant.records).values()))
+            if len(found) > 1:
+                told = ", ".join(f"{number:g}" for number in found)
+                yield (
+                    f"Not one number: {column.title} of {variant.label} is {told} in records of one configuration, "
+                    "counted by different code."
+                )
+
+
+def _measuring(variants: list[Variant]) -> Iterator[str]:
+    """Settings that change times and memory and not the result, where runs had several."""
+    for key in MEASURING:
+        engines = (cells.value(run, "config.engine") or {} for variant in variants for run in variant.runs)
+        counts = Counter(_text(engine[key]) for engine in engines if key in engine)
+        if len(counts) > 1:
+            each = ", ".join(f"{text} ({count})" for text, count in sorted(counts.items()))
+            yield f"Compare with care: runs with engine.{key} of {each}; times and memory depend on it."
 
 
 def _provenance(records: list[dict]) -> Iterator[str]:

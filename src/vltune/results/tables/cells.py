@@ -10,6 +10,8 @@ from vltune.results import statistics, store
 from vltune.results.tables.model import Cell, Column
 
 PPT_CONSTANT = 1e7
+DIFFERENT = "differs"
+"""Of a cost that runs of one configuration have different numbers of: no mean is any of them."""
 
 
 def of(columns: tuple[Column, ...], method: str, records: list[dict], published: dict) -> dict[str, Cell]:
@@ -57,6 +59,8 @@ def ppt(score: float, parameters: float) -> float:
 def _cell(column: Column, values: list[float], published: float | None, typed: int) -> Cell:
     if not values:
         return Cell(published=published)
+    if column.is_counted and len(set(values)) > 1:
+        return Cell(published=published, n=len(values), reason=DIFFERENT)
     deviation = stdev(values) if len(values) > 1 else None
     interval = statistics.interval(values) if column.is_score else None
     return Cell(mean(values), deviation, len(values), published, typed, interval)

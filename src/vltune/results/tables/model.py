@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vltune.results.record import COUNTED
+
 METHODS = ("full", "classifier_only", "shallow_prompt", "deep_prompt", "lora", "adapter", "scaled_pa", "apt")
 CONTROLS = ("question_only",)
 """Rows that are no tuning method: they say what a score is worth.  Last, only where they were run, and never tested."""
@@ -70,6 +72,11 @@ class Column:
     @property
     def name(self) -> str:
         return self.short or self.title
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is a cost that a configuration decides: one number, no mean."""
+        return self.value.removeprefix("cost.") in COUNTED
 
     def field(self, method: str) -> str:
         return (self.value_for or {}).get(method, self.value)

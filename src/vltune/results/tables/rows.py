@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vltune import canonical
 from vltune.results import store
 from vltune.results.record import flatten
 from vltune.results.tables.cells import value
@@ -62,23 +62,19 @@ def _variants(records: list[dict]) -> list[list[dict]]:
     A row holds one hash per experiment.  Experiments meet in a row where the method's own settings (`config.method`)
     are equal and each has a single hash; otherwise which hash of one goes with which of another is anybody's guess, and
     every hash is a row.  What `mode=cost` measured, without data and so under another hash, joins the rows of the same
-    method settings, unless their own runs of that experiment had another backbone.
+    method settings, unless their own runs of that experiment had another backbone, or other such costs could be theirs.
     """
-    runs = [record for record in records if not store.is_cost(record)]
-    found = []
-    for group in _grouped(runs, "method"):
-        configurations = {(store.experiment(run), run["identity"]["hash"]) for run in group}
-        if len(configurations) == len({experiment for experiment, _ in configurations}):
-            found.append(group)
-        else:
-            found += [[run for run in group if run["identity"]["hash"] == hash_] for hash_ in hashes(group)]
+    found = _configurations([record for record in records if not store.is_cost(record)], "method")
     found.sort(key=lambda variant: (-len(variant), hashes(variant)))
-    for costs in _grouped([record for record in records if store.is_cost(record)], "method", "backbone"):
-        same = [variant for variant in found if _is_cost_of(costs[0], variant)]
+    costs = _configurations([record for record in records if store.is_cost(record)], "method", "backbone")
+    alike = Counter(_settings(group[0], "method", "backbone") for group in costs)
+    for group in costs:
+        alone = alike[_settings(group[0], "method", "backbone")] == 1
+        same = [variant for variant in found if alone and _is_cost_of(group[0], variant)]
         for variant in same:
-            variant += costs
+            variant += group
         if not same:
-            found.append(costs)
+            found.append(group)
     return found or [[]]
 
 
@@ -90,15 +86,26 @@ def _is_cost_of(cost: dict, variant: list[dict]) -> bool:
 
 
 def _settings(record: dict, *groups: str) -> str:
-    return json.dumps([record["config"].get(group) for group in groups], sort_keys=True)
+    return canonical.text([record["config"].get(group) for group in groups])
 
 
-def _grouped(records: Iterable[dict], *groups: str) -> Iterable[list[dict]]:
-    """Records whose settings in these groups of the configuration are equal."""
+def _configurations(records: list[dict], *groups: str) -> list[list[dict]]:
+    """Records whose settings in these groups of the configuration are equal; each hash by itself where an experiment has
+    several of them there."""
+    of_hash: dict[str, str] = {}  # settings by hash: those that decide nothing may differ
     by_settings = defaultdict(list)
     for record in records:
-        by_settings[_settings(record, *groups)].append(record)
-    return by_settings.values()
+        settings = of_hash.setdefault(record["identity"]["hash"], _settings(record, *groups))
+        by_settings[settings].append(record)
+    found = []
+    for group in by_settings.values():
+        pairs = {(store.experiment(record), record["identity"]["hash"]) for record in group}
+        if len(pairs) == len({experiment for experiment, _ in pairs}):
+            found.append(group)
+        else:
+            digests = dict.fromkeys(record["identity"]["hash"] for record in group)
+            found += [[record for record in group if record["identity"]["hash"] == digest] for digest in digests]
+    return found
 
 
 def _named(name: str, method: str, found: list[list[dict]]) -> Iterator[Variant]:

@@ -1,0 +1,63 @@
+"""Sites in modules that are not ours (timm's, say), whose own names and code stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vltune.sites import OutputSite, PartSite
+
+
+class Inside:
+    """What a layer computes without its sites: all of its outputs, or some `rows` of a linear layer's."""
+
+    def __init__(self, layer: nn.Module, compute: Callable[[nn.Module, Tensor], Tensor], rows: slice | None = None):
+        self.layer, self.compute, self.rows = layer, compute, rows
+
+    @property
+    def weight(self) -> Tensor:
+        return self.layer.weight if self.rows is None else self.layer.weight[self.rows]
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.layer.bias if self.rows is None or self.layer.bias is None else self.layer.bias[self.rows]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.compute(self.layer, x) if self.rows is None else F.linear(x, self.weight, self.bias)
+
+
+def expose_part(layer: nn.Linear | nn.LayerNorm, *roles: str) -> None:
+    """Has a layer called through part sites; with several roles its outputs are theirs, in equal shares."""
+    size = len(layer.weight) // len(roles)
+    for number, role in enumerate(roles):
+        rows = slice(number * size, (number + 1) * size) if len(roles) > 1 else None
+        setattr(layer, f"at_{role}", PartSite(role, Inside(layer, type(layer).forward, rows)))
+    layer.exposed = roles
+    layer.__class__ = _called_through_sites(type(layer))
+
+
+@cache
+def _called_through_sites(kind: type[nn.Module]) -> type[nn.Module]:
+    def forward(layer: nn.Module, x: Tensor) -> Tensor:
+        sites = [getattr(layer, f"at_{role}") for role in layer.exposed]
+        if all(site.delta is None for site in sites):
+            return kind.forward(layer, x)
+        return torch.cat([site(x) for site in sites], dim=-1) if len(sites) > 1 else sites[0](x)
+
+    return type(kind.__name__, (kind,), {"forward": forward})
+
+
+def expose_output(sublayer: nn.Module, role: str, width: int) -> None:
+    """Puts a site at a sublayer's output, after those that are there already."""
+    name = f"at_{role}"
+    setattr(sublayer, name, OutputSite(role, width))
+    sublayer.register_forward_hook(partial(_pass_site, name))
+
+
+def _pass_site(name: str, sublayer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """The hook is given its own module, so that a copy of a backbone passes the copy's site."""
+    return getattr(sublayer, name)(output, inputs[0])
