@@ -6,13 +6,18 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from vltune.errors import UserError
+from vltune.signatures import HEAD
+from vltune.weights.forms import form, is_safetensors
 
 PACKAGE = "pkg://vltune/"
 # As transformers names a model's file; with INDEX, the list of a model's several files.
 MODEL_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"
+SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")  # of files, which a hub name hardly ends with
+BOM = b"\xef\xbb\xbf"
 
 
 def locate(weights: str) -> Path:
@@ -26,12 +31,18 @@ def find(weights: str, source: str | None = None) -> Path:
     """The file behind `weights=`: a file, a folder that holds one, or a hub name where there is a network.
 
     source: where the file comes from, to be told where it is missing.  A model in several files is found by its index."""
-    path = locate(weights)
-    if path.is_dir():
-        return in_folder(weights, path)
-    if path.is_file():
-        return path
-    if weights.count("/") == 1 and not path.suffix and not path.parent.exists():
+    if not isinstance(weights, str) or not weights.strip():
+        raise UserError(f"weights={weights}: must be a file, a folder or a hub name, or null to start at random")
+    try:
+        path = locate(weights)
+        if path.is_dir():
+            return in_folder(weights, path)
+        if path.is_file():
+            return path
+        is_hub_name = weights.count("/") == 1 and path.suffix not in SUFFIXES and not path.parent.exists()
+    except (OSError, RuntimeError) as error:  # a folder that may not be looked into; a ~ of nobody
+        raise UserError(f"weights={weights}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if is_hub_name:
         return from_hub(weights)
     raise UserError(f"weights={weights}: no such file" + (f"; it comes from {source}" if source else ""))
 
@@ -40,11 +51,11 @@ def in_folder(weights: str, folder: Path) -> Path:
     for name in (f"{name}{ending}" for name in MODEL_FILES for ending in ("", INDEX)):
         if (folder / name).is_file():
             return folder / name
-    others = sorted(folder.glob("*.safetensors"))
+    others = sorted(file for file in folder.iterdir() if file.is_file() and is_safetensors(head(file)))
     if len(others) == 1:
         return others[0]
     some = ", ".join(file.name for file in others[:3])
-    held = f"{len(others)} others, {some}" if others else "no other *.safetensors"
+    held = f"{len(others)} other safetensors files, {some}" if others else "no other safetensors file"
     raise UserError(f"weights={weights}: the folder holds none of {', '.join(MODEL_FILES)}, and {held}: name the file")
 
 
@@ -66,25 +77,54 @@ def from_hub(name: str) -> Path:
         ) from None
 
 
-def parts(path: Path) -> list[Path]:
-    """The files that hold the tensors: the file itself, or those that an index names.  Raises where one is not there."""
-    if not path.name.endswith(INDEX):
-        return [path]
+def index(path: Path) -> dict[str, str] | None:
+    """{name of a tensor: the file that has it, beside this one}, of an index of a model in several files; None where the
+    file is none, which its content tells: a hub's cache gives files other names."""
+    if head(path).removeprefix(BOM).lstrip()[:1] != b"{":
+        return None
     try:
-        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-        named = [path.parent / Path(name).name for name in names]
+        listed = json.loads(path.read_bytes().removeprefix(BOM).decode(), object_pairs_hook=unique)["weight_map"]
+        odd = sorted(name for name in {*listed.values()} if name != Path(name).name)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: no index of a model's files (weight_map); copy or download it again") from None
+    if odd or not listed:
+        named = ", ".join(odd[:3]) or "none"
+        raise UserError(f"{path}: an index names files beside it, not {named}; copy or download it again")
+    return listed
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError where JSON has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that hold the tensors: the file itself, or those that an index names.  Raises where one is not there."""
+    if (listed := index(path)) is None:
+        return [path]
+    named = [path.parent / name for name in sorted({*listed.values()})]
     if missing := [file.name for file in named if not file.is_file()]:
         raise UserError(f"{path}: names files that are not beside it: {', '.join(missing[:3])}; copy or download them")
     return named
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of the file, or of the files of a model in several, hexadecimal."""
+    """SHA-256 of the file, or of the files of a model in several, hexadecimal.  UserError where one is no checkpoint."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     for part in parts(path):
+        form(part)
         with part.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None

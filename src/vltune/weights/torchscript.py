@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from vltune.errors import UserError
+from vltune.weights.forms import CONSTANTS
 
-# The one entry that a TorchScript archive has beside those of a checkpoint.
-CONSTANTS = "/constants.pkl"
 CLASSES = "__torch__"
 DTYPES = {
     "BFloat16Storage": torch.bfloat16,
@@ -49,17 +48,9 @@ class Part:
         self.attributes = attributes
 
 
-def is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return root(archive) is not None
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def root(archive: zipfile.ZipFile) -> str | None:
-    """The folder that holds everything in a TorchScript archive; None where it is no such archive."""
-    return next((name.removesuffix(CONSTANTS) for name in archive.namelist() if name.endswith(CONSTANTS)), None)
+def root(archive: zipfile.ZipFile) -> str:
+    """The folder that holds everything in a TorchScript archive."""
+    return next(name.removesuffix(CONSTANTS) for name in archive.namelist() if name.endswith(CONSTANTS))
 
 
 def read(path: Path) -> dict[str, Tensor]:
