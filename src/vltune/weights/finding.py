@@ -36,15 +36,22 @@ def find(weights: str, source: str | None = None) -> Path:
     try:
         path = locate(weights)
         if path.is_dir():
-            return in_folder(weights, path)
+            return checked(in_folder(weights, path))
         if path.is_file():
-            return path
+            return checked(path)
         is_hub_name = weights.count("/") == 1 and path.suffix not in SUFFIXES and not path.parent.exists()
     except (OSError, RuntimeError) as error:  # a folder that may not be looked into; a ~ of nobody
         raise UserError(f"weights={weights}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if is_hub_name:
-        return from_hub(weights)
+        return checked(from_hub(weights))
     raise UserError(f"weights={weights}: no such file" + (f"; it comes from {source}" if source else ""))
+
+
+def checked(path: Path) -> Path:
+    """The same.  UserError where it, or one of a model's several files, is no checkpoint."""
+    for part in parts(path):
+        form(part)
+    return path
 
 
 def in_folder(weights: str, folder: Path) -> Path:
@@ -83,9 +90,14 @@ def index(path: Path) -> dict[str, str] | None:
     if head(path).removeprefix(BOM).lstrip()[:1] != b"{":
         return None
     try:
-        listed = json.loads(path.read_bytes().removeprefix(BOM).decode(), object_pairs_hook=unique)["weight_map"]
+        content = json.loads(path.read_bytes().removeprefix(BOM).decode(), object_pairs_hook=unique)
+        if "weight_map" not in content and not path.name.endswith(INDEX):
+            return None
+        listed = content["weight_map"]
         odd = sorted(name for name in {*listed.values()} if name != Path(name).name)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if not path.name.endswith(INDEX):
+            return None
         raise UserError(f"{path}: no index of a model's files (weight_map); copy or download it again") from None
     if odd or not listed:
         named = ", ".join(odd[:3]) or "none"
@@ -112,10 +124,9 @@ def parts(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of the file, or of the files of a model in several, hexadecimal.  UserError where one is no checkpoint."""
+    """SHA-256 of the file, or of the files of a model in several, hexadecimal."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     for part in parts(path):
-        form(part)
         with part.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
