@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import pickle
 import sys
 import types
@@ -12,6 +13,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from vltune import assemble
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
 from vltune.weights.files import read
@@ -255,11 +257,40 @@ def test_a_folder_of_files_without_suffixes(tmp_path):
     assert find(str(tmp_path)) == tmp_path / "0f3a"
 
 
-@pytest.mark.parametrize("weights", ["", " ", 3, ["a"], True, "~nobody-of-that-name/a", "a" * 300])
+@pytest.mark.parametrize("weights", ["", " ", 3, ["a"], True, "None", "nil", "~", "~nobody-of-that-name/a", "a" * 300])
 def test_what_cannot_be_a_file_is_told_in_one_line(weights):
     with pytest.raises(UserError, match=r"weights=.*: (must be a file|cannot be read)") as error:
         find(weights)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_neither_file_nor_folder_is_told(tmp_path):
+    (tmp_path / "link.ckpt").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"weights=.*link\.ckpt: a link to nowhere, which is not there"):
+        find(str(tmp_path / "link.ckpt"))
+    (tmp_path / "model.safetensors").symlink_to("../blobs/0f3a")
+    with pytest.raises(UserError, match=r"model\.safetensors: a link to \.\./blobs/0f3a, which is not there; copy or"):
+        find(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: neither a file nor a folder"):
+        find(str(tmp_path / "pipe"))
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    file = folder_of(tmp_path, "a.ckpt") / "a.ckpt"
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"a\.ckpt: cannot be read \(Permission denied\)"):
+        find(str(file))
+
+
+def test_the_setting_that_names_a_missing_file_is_told(tmp_path):
+    config = {"weights": None, "backbone": {"tower_weights": {"image": str(tmp_path / "clip.pt")}}}
+    with pytest.raises(UserError, match=r"^backbone\.tower_weights\.image=.*clip\.pt: no such file"):
+        assemble.weight_files(config)
 
 
 @pytest.fixture
@@ -315,6 +346,13 @@ ONES, TWOS = torch.ones(2), torch.full((2,), 2.0)
         ("<!DOCTYPE html><html>", r"index\.json: no checkpoint but a web page, not the file itself; download it again"),
         ("version https://git-lfs.github.com/spec/v1\n", r"no checkpoint but a Git LFS pointer.*`git lfs pull`"),
         ({}, "an index names files beside it, not none"),
+        ({"a": ""}, 'an index names files beside it, not ""'),
+        ({"a": ".."}, r"an index names files beside it, not \.\.;"),
+        ({"a": "sub/x.safetensors"}, r"an index names files beside it, not sub/x\.safetensors"),
+        ({"a": "..\\x.safetensors"}, r"an index names files beside it, not \.\.\\x\.safetensors"),
+        ({"a": "model.safetensors.index.json"}, "an index names files beside it, not model.safetensors.index.json"),
+        ({"a": "x" * 300}, r"index\.json: names files that cannot be read \(File name too long\)"),
+        ({"a": "x\0\ud800\n"}, r"names files that are not beside it: x\?\?\?; copy"),
         ({"a": "../x.safetensors"}, r"an index names files beside it, not \.\./x\.safetensors"),
         ({"a": "/x.safetensors"}, r"an index names files beside it, not /x\.safetensors"),
         ({"a": "x.safetensors", "b": "z.safetensors"}, r"names files that are not beside it: z\.safetensors; copy"),

@@ -55,6 +55,7 @@ WRONG = [
     (pickled(True)[:-30], "a truncated or damaged PyTorch checkpoint or zip archive; copy or download it again"),
     (save(STATE)[:-4], "not a whole safetensors file"),
     (pickled(False)[:-4], "truncated or damaged PyTorch checkpoint"),
+    (b"\x80", "no checkpoint but"),
     (b"\x80\x02X\x02\x00\x00\x00hiq\x00.", "PyTorch checkpoint"),
 ]
 

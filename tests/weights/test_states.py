@@ -43,6 +43,18 @@ FOUND = {
         "loops": {"fit": {"x": torch.ones(2)}},
         "hyper_parameters": {"pos_weight": torch.ones(3)},
     },
+    "in a list": {"models": [{"state_dict": STATE}]},
+    "beside single tensors": {"model": STATE, "class_weights": torch.ones(3), "memory": {"queue": torch.ones(3)}},
+    "beside NumPy's random state": {"model": STATE, "numpy": np.random.get_state()},
+    "beside an unnamed optimiser": {
+        "model": STATE,
+        "g": {"state": {"a.w": {"b.c": torch.ones(2)}}, "param_groups": []},
+    },
+    "compiled": {f"_orig_mod.{name}": tensor for name, tensor in STATE.items()},
+    "FSDP's": {f"_fsdp_wrapped_module.{name}": tensor for name, tensor in STATE.items()},
+    "with activations computed again": {
+        name.replace(".", "._checkpoint_wrapped_module."): tensor for name, tensor in STATE.items()
+    },
     "one under two names": {"state_dict": STATE, "model": STATE},
 }
 
@@ -67,7 +79,21 @@ ONE_ALONE = r"save one alone, as in torch\.save\(checkpoint\["
         ({"optimizer": ADAM, "epoch": 3}, "holds no state dict of tensors, its keys are optimizer, epoch"),
         ({"step": torch.tensor(3)}, "holds no state dict of tensors, its keys are step"),
         ({}, "holds no state dict of tensors, its keys are none"),
-        ([STATE], "holds list, no state dict"),
+        ([STATE, OTHER], r"holds 2 state dicts, 0, 1, .*torch\.save\(checkpoint\[0\], FILE\)"),
+        ({"models": [STATE, OTHER]}, r"2 state dicts, models\.0, models\.1, .*checkpoint\[\"models\"\]\[0\]"),
+        ([3], "its keys are 1 in a list"),
+        (3, "holds int, no state dict"),
+        (
+            {"state": {0: {"exp_avg": torch.ones(2)}, 1: {"exp_avg": torch.ones(2)}}, "param_groups": []},
+            "holds no state",
+        ),
+        (
+            {b"a.weight": torch.ones(2), "x\x1b[31m\n": 3, "y" * 99: 3},
+            r"its keys are a\.weight, x\?\[31m\?, y{57}\.\.\.;",
+        ),
+        ({**STATE, 3: torch.ones(2)}, "has a tensor under 3, which is no name of a parameter"),
+        ({**STATE, "x\n": torch.ones(2)}, r"has a tensor under x\?, which is no name of a parameter"),
+        ({"model": {"a.weight": np.ones(3)}}, "holds no state dict of tensors, its keys are model"),
         (torch.ones(2), "holds Tensor, no state dict"),
         (
             {"model": STATE, "ema": OTHER},

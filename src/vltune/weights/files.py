@@ -36,9 +36,9 @@ INERT = {
     "sacred.config.custom_containers.ReadOnlyDict": OrderedDict,
     "sacred.config.custom_containers.DogmaticDict": OrderedDict,
     "argparse.Namespace": StandIn,
-    "numpy.core.multiarray.scalar": StandIn,
-    "numpy._core.multiarray.scalar": StandIn,
+    **{f"numpy.{core}.multiarray.{made}": StandIn for core in ("core", "_core") for made in ("scalar", "_reconstruct")},
     "numpy.dtype": StandIn,
+    "numpy.ndarray": StandIn,
     "pathlib.PosixPath": StandIn,
     "pathlib.WindowsPath": StandIn,
 }
@@ -53,14 +53,20 @@ def read(path: Path) -> dict[str, Tensor]:
     if not state:
         raise UserError(f"{path}: holds no tensors, so it is no model checkpoint")
     for name, tensor in state.items():
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            how = (
-                "without values"
-                if tensor.is_meta
-                else f"as {'a quantised' if tensor.is_quantized else 'a sparse'} tensor"
-            )
-            raise UserError(f"{path}: {name} is stored {how}; use a checkpoint of plain tensors")
+        if not (isinstance(name, str) and name.isprintable()):
+            raise UserError(f"{path}: has a tensor under {forms.plain(name)}, which is no name of a parameter; {ALONE}")
+        if odd := kept_oddly(tensor):
+            raise UserError(f"{path}: {name} is stored {odd}; use a checkpoint of plain tensors")
     return unwrap(state, path)
+
+
+def kept_oddly(tensor: Tensor) -> str | None:
+    """In words how a tensor is stored, where that is not as its plain values."""
+    if tensor.is_meta:
+        return "without values"
+    if tensor.is_quantized:
+        return "as a quantised tensor"
+    return None if tensor.layout is torch.strided else "as a sparse tensor"
 
 
 def joined(path: Path, listed: dict[str, str]) -> dict[str, Tensor]:
@@ -92,15 +98,16 @@ def read_part(path: Path) -> dict[str, Tensor]:
     return read_pickle(path)
 
 
-# How DistributedDataParallel and a model that holds the model begin every name; torch.compile puts its own anywhere.
+# How DistributedDataParallel and a model that holds the model begin every name; what torch.compile, FSDP and activation
+# checkpointing put anywhere into it.
 WRAPPERS = ("module.", "model.")
-COMPILED = "_orig_mod."
+WITHIN = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 AVERAGES = "n_averaged"  # which torch's AveragedModel counts beside what it wraps
 
 
 def unwrap(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Names as the model itself has them.  UserError where two would become one."""
-    names = {name: name.replace(COMPILED, "") for name in state}
+    names = {name: WITHIN.sub("", name) for name in state}
     if set(names.values()) - {AVERAGES} and all(name.startswith("module.") for name in {*names.values()} - {AVERAGES}):
         names = {name: plain for name, plain in names.items() if plain != AVERAGES}
     while wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in names.values())), None):
@@ -120,7 +127,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         forms.form(path)  # which tells what it is, where it is something else
-        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from None
+        told = f"not a whole safetensors file ({forms.first_line(error)})"
+        raise UserError(f"{path}: {told}; copy or download it again") from None
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
@@ -138,9 +146,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused, nothing in it was run: {reason(error)}") from None
     except Exception as error:  # each damage to a pickle makes Python fail in another way
-        raise UserError(
-            f"{path}: truncated or damaged PyTorch checkpoint ({first_line(error)}); download it again"
-        ) from None
+        told = f"truncated or damaged PyTorch checkpoint ({forms.first_line(error)})"
+        raise UserError(f"{path}: {told}; copy or download it again") from None
     return state_dict(content, path)
 
 
@@ -157,11 +164,5 @@ def reason(error: Exception) -> str:
     telling = next((line for line in lines if "GLOBAL" in line), None)
     if telling is None:
         return "a Python pickle that is no PyTorch checkpoint, or cannot be read without running it"
-    asked = telling.split(". ")[0].removeprefix("WeightsUnpickler error: ")
+    asked = forms.plain(telling.split(". ")[0].removeprefix("WeightsUnpickler error: ").rstrip("."), 200)
     return f"it asks for code to be run ({asked}); where it is yours, {ALONE}"
-
-
-def first_line(error: Exception) -> str:
-    """Of an error's message, without Python's literals of bytes."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return re.sub(r"""b'[^']*'|b"[^"]*\"""", "...", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vltune.signatures import HEAD, identify
 SAFETENSORS, TORCHSCRIPT = "safetensors", "TorchScript"
 PICKLE, OLD_PICKLE = "PyTorch pickle", "PyTorch pickle of before 1.6"
 LONGEST_HEADER = 100_000_000  # bytes, of the safetensors format
+PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # as pickles begin
 CONSTANTS = "/constants.pkl"  # the one entry that a TorchScript archive has beside those of a checkpoint
 
 
@@ -25,7 +27,7 @@ def form(path: Path) -> str:
             return of_archive(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+    if head[:2] in PROTOCOLS:
         return OLD_PICKLE
     raise no_checkpoint(path, head)
 
@@ -47,6 +49,19 @@ def of_archive(path: Path) -> str:
     if any(name.endswith("/data.pkl") for name in names):
         return PICKLE
     raise no_checkpoint(path, b"PK\x03\x04")
+
+
+def plain(name: object, longest: int = 60) -> str:
+    """What a file calls something, as it can stand in a message of one line, whatever it is made of."""
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message, without Python's literals of bytes."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return plain(re.sub(r"""b'[^']*'|b"[^"]*\"""", "...", text), 200)
 
 
 def no_checkpoint(path: Path, head: bytes) -> UserError:

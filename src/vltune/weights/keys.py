@@ -240,13 +240,22 @@ def load(
 
 def check_values(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
     """dtype: the model's, in which the values must be finite too."""
-    kind = str(tensor.dtype).removeprefix("torch.")
-    if not tensor.is_floating_point() or tensor.itemsize == 1:
-        told = "of 8 bits" if tensor.is_floating_point() else "no fractions"
-        raise UserError(f"{path}: {name} holds {kind}, {told}: a quantised checkpoint; use one that is not")
+    if is_foreign(tensor.dtype):
+        raise UserError(f"{path}: {holds(name, tensor.dtype)}")
     if not (finite := tensor.to(dtype).isfinite()).all():
         bad = f"{int((~finite).sum()):,} of {tensor.numel():,} values of {name} are NaN or infinite"
         raise UserError(f"{path}: {bad}: a damaged or diverged checkpoint; download it again or use another")
+
+
+def is_foreign(dtype: torch.dtype) -> bool:
+    """Whether no backbone's weights are of that kind."""
+    return not dtype.is_floating_point or dtype.itemsize == 1
+
+
+def holds(name: str, dtype: torch.dtype) -> str:
+    """What is said of a tensor whose kind is foreign."""
+    kind = str(dtype).removeprefix("torch.")
+    return f"{name} holds {kind}: perhaps a quantised checkpoint; use one of float32, float16 or bfloat16"
 
 
 def recognise(state: dict[str, Tensor], families: Sequence[Family], path: Path) -> Family:
