@@ -97,12 +97,7 @@ def examples(config: dict, split: str) -> Examples:
 
 def make_data(config: dict) -> None:
     """Generates an embedded world on first use; real data must be there already."""
-    make(generated(config))
-
-
-def make(spec: dict | None) -> None:
-    """spec: as `generated` gives it."""
-    if spec:
+    if spec := generated(config):
         from vltune.data.shapes import ensure
 
         ensure(**spec)

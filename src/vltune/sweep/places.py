@@ -1,4 +1,4 @@
-"""Where the record of a configuration lies: its name holds fingerprints of weights, vocabulary and data, each taken once."""
+"""Where the record of a configuration lies: its name holds fingerprints of weights, vocabulary and data, taken once."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ class Places:
         try:
             assemble.make_data(config)
         except OSError as error:
-            raise UserError(f"{folder}: cannot be generated ({error.strerror}): name another dataset.data_dir") from None
+            raise UserError(
+                f"{folder}: cannot be generated ({error.strerror}): name another dataset.data_dir"
+            ) from None
 
     def _of_weights(self, named: str) -> dict[str, str]:
         config = json.loads(named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ CAUSES = {
     "configuration": r"UserError",
 }
 OTHER, KILLED = "error", "killed"
+RECORD = 2**17  # bytes, with its history and a long traceback
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,15 @@ def standings(plan: Plan, scheduled: Mapping[str, str] | None = None) -> list[St
 
 
 def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
-    if run.missing:
-        return Standing(run, "missing", told=run.missing)
     for place in run.places:
         record = peek(root / place)
         held = lock.holder(records.run_folder(root, place))
         if held is not None and not held.stale:
             return Standing(run, "running", record, place, held.content)
-        if record:
-            return recorded(run, record, place, scheduled)
+        if record and (record["status"] == "finished" or not run.missing):
+            return recorded(root, run, record, place, scheduled)
+    if run.missing:
+        return Standing(run, "missing", told=run.missing)
     waiting = scheduled in ("queued", "running")
     ended = scheduled if scheduled and not waiting else ""
     if ended:  # before it could write a record
@@ -69,7 +71,7 @@ def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
     return Standing(run, "queued" if waiting else "todo", place=next(iter(run.places), None))
 
 
-def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Standing:
+def recorded(root: Path, run: Run, record: dict, place: str, scheduled: str | None) -> Standing:
     """The state of a run that has a record and that nobody works on."""
     status = record["status"]
     if status == "finished":
@@ -81,7 +83,17 @@ def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Stand
         return Standing(run, "failed", record, place, cause=cause(told) or OTHER, told=plain(told))
     if status == "interrupted":
         return Standing(run, "stopped", record, place)
+    if not scheduled and is_full(root):  # nor could it write what ended it
+        return Standing(run, "stale", record, place, cause="disk", told="ended without a word: the disk is full")
     return Standing(run, "stale", record, place, cause=cause(scheduled or "") or KILLED, told=scheduled or "killed")
+
+
+def is_full(root: Path) -> bool:
+    """Whether a record does not fit there any more."""
+    try:
+        return shutil.disk_usage(root).free < RECORD
+    except OSError:
+        return False
 
 
 def peek(file: Path) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def _is_whole(found: Submission) -> bool:
         and all(isinstance(job.of, str) and is_texts(job.overrides) for job in found.jobs)
         and isinstance(found.arrays, dict)
         and all(
-            name.isdecimal() and isinstance(numbers, list) and all(number in range(len(found.jobs)) for number in numbers)
+            name.isdecimal()
+            and isinstance(numbers, list)
+            and all(number in range(len(found.jobs)) for number in numbers)
             for name, numbers in found.arrays.items()
         )
     )
