@@ -264,7 +264,8 @@ def weight_files(config: dict) -> dict[str, Path]:
     towers = config["backbone"].get("tower_weights") or {}
     named = towers | {"backbone": config["weights"]}
     source = config["backbone"].get("weights_from")
-    return {part: find_file(name, source) for part, name in named.items() if name is not None}
+    settings = {"backbone": "weights"} | {tower: f"backbone.tower_weights.{tower}" for tower in towers}
+    return {part: find_file(name, source, settings[part]) for part, name in named.items() if name is not None}
 
 
 def fingerprints(config: dict, data: str) -> dict:

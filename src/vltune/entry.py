@@ -111,7 +111,7 @@ def check_choices(conf: Path, arguments: Sequence[str]) -> None:
     for argument in arguments:
         group, equals, choices = argument.lstrip("+").partition("=")
         folder = conf / group
-        if not equals or not group or not folder.is_dir():
+        if not equals or not group or not folder.is_dir() or "(" in choices:  # choice(...): parsed elsewhere
             continue
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         for choice in filter(None, choices.split(",")):

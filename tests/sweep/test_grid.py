@@ -1,5 +1,6 @@
 """From `+sweep=NAME key=a,b` to runs: the same as Hydra's own sweeper and composition give, in less time."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,59 @@ def test_the_launcher_is_chosen_and_set():
         (["engine.lr=1e-3,2e-3", "engine.batchsize=4"], r"Could not override 'engine.batchsize'"),
         (["hydra/launcher=basic"], r"hydra/launcher=basic: no such hydra/launcher; there are local, slurm"),
         (["seed=[0,1"], r"seed=\[0,1"),
+        (["seed=interval(0,3)"], r"seed=interval\(0,3\): between its ends lies no list of values"),
+        (["engine.lr=interval(1e-4,1e-3)"], r"engine\.lr=interval.*: between its ends"),
+        (["seed=glob(*)"], r"seed=glob\(\*\): no value is among these"),
+        (["method=glob(x*)"], r"method=glob\(x\*\): no value is among these"),
+        (["method=choice(lora,aptt)"], r"method=aptt: no such method; did you mean apt"),
+        (["seed=range(0,0)"], r"seed=range\(0,0\): no value is among these"),
+        (["seed=range(0,9,0)"], r"seed=range\(0,9,0\): "),
+        (["seed=range(0,1000000000000)"], r"a sweep has 20,000 runs at most"),
+        (["+sweep=mini,mini_vqa"], r"\+sweep=mini,mini_vqa: one sweep at a time"),
+        (["hydra/launcher=local,slurm"], r"hydra/launcher=local,slurm: one sweep at a time"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
         grid.configurations(ROOT, grid.expand(ROOT, arguments).jobs)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_a_group_are_matched_by_their_names():
+    jobs = grid.expand(ROOT, ["method=glob(*prompt)", "seed=choice(0,1)"]).jobs
+    assert sorted(jobs) == [[f"method={name}", f"seed={n}"] for name in ("deep_prompt", "shallow_prompt") for n in "01"]
+
+
+HEADER = "# @package _global_\n"
+BROKEN = {
+    "no YAML": (HEADER + "a: [1\n", r"sweeps/x\.yaml: line 3: "),
+    "a tab": (HEADER + "a:\n\tb: 1\n", r"sweeps/x\.yaml: line 3: "),
+    "a key twice": (HEADER + "sweep: x\nsweep: y\n", r"sweeps/x\.yaml: .*sweep"),
+    "no header": ("sweep: x\n", r"sweeps/x\.yaml: its first line must be # @package _global_"),
+    "empty": ("", r"sweeps/x\.yaml: its first line must be"),
+    "a list": (HEADER + "- 1\n", r"sweeps/x\.yaml: holds no settings; it lacks at least sweep: x"),
+    "no name": (HEADER + "seed: 0\n", r"sweeps/x\.yaml: sweep: None must be a name"),
+    "a path as its name": (HEADER + "sweep: ../../x\n", r"sweeps/x\.yaml: sweep: \.\./\.\./x must be a name"),
+    "a typing error": (HEADER + "sweep: x\nsede: 0\n", r"sweeps/x\.yaml: sede is read by nothing"),
+    "params that are a list": (
+        HEADER + "sweep: x\nhydra: {sweeper: {params: [1]}}\n",
+        r"sweeps/x\.yaml: hydra\.sweeper\.params: \[1\] must hold key: values",
+    ),
+    "a list of values": (
+        HEADER + "sweep: x\nhydra: {sweeper: {params: {seed: [0, 1]}}}\n",
+        r"sweeps/x\.yaml: hydra\.sweeper\.params\.seed: \[0, 1\] must be values as on a command line",
+    ),
+    "hydra that is a word": (HEADER + "sweep: x\nhydra: fast\n", r"sweeps/x\.yaml: hydra: fast must hold settings"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_of_a_sweep_is_one_line(tmp_path, text, message):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", symlinks=True)
+    shutil.copytree(ROOT / "sweeps", tmp_path / "sweeps")
+    (tmp_path / "sweeps" / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=message.replace("sweeps/", "(sweeps|conf/sweep)/")) as caught:
+        grid.configurations(tmp_path, grid.expand(tmp_path, ["+sweep=x"]).jobs)
     assert "\n" not in str(caught.value)
 
 

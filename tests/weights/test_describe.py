@@ -58,6 +58,17 @@ def test_meters_released_checkpoint_fits_at_its_own_resolution(choices):
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_values_that_a_run_refuses_fit_nothing(dtype, choices):
+    backbone = built(choices, "backbone=vilt_mini")
+    state = written(backbone, vilt.AUTHORS)
+    state["pooler.dense.weight"] = state["pooler.dense.weight"].to(dtype)
+    kind = str(dtype).removeprefix("torch.")
+    ((name, line),) = told(choices, state, vilt.AUTHORS)
+    assert name == "fits"
+    assert line.startswith(f"no configuration: pooler.dense.weight holds {kind}: perhaps a quantised checkpoint; use")
+
+
 def test_another_image_tower_is_named(choices):
     name = "backbone=meter backbone.image_tower=clip_b32"
     lines = told(choices, written(built(choices, name), meter.AUTHORS), meter.AUTHORS)

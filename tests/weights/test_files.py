@@ -1,6 +1,8 @@
 """Checkpoints: nothing in a file is run, and whatever does not fit is told in one line."""
 
 import collections
+import json
+import os
 import pickle
 import sys
 import types
@@ -11,6 +13,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from vltune import assemble
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
 from vltune.weights.files import read
@@ -154,17 +157,11 @@ def without(pretrained, path):
     return write(path / "w.ckpt", {"state_dict": state})
 
 
-def text_file(pretrained, path):
-    (path / "w.ckpt").write_text("version https://git-lfs.github.com/spec/v1\n")
-    return path / "w.ckpt"
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (truncated, "truncated or not a PyTorch checkpoint"),
+        (truncated, "a truncated or damaged PyTorch checkpoint"),
         (truncated_safetensors, "not a whole safetensors file"),
-        (text_file, "not a PyTorch checkpoint"),
         (without, "missing in the file: blocks.1.norm2.weight"),
         (
             lambda m, p: write(p / "w.ckpt", {"state_dict": authors_state(m) | {"extra.weight": torch.ones(1)}}),
@@ -178,7 +175,6 @@ def text_file(pretrained, path):
             lambda m, p: write(p / "w.ckpt", collections.OrderedDict(a=torch.ones(1))),
             "a foreign checkpoint: its first keys are a; known layouts: the authors' ViLT",
         ),
-        (lambda m, p: write(p / "w.ckpt", {"epoch": 3}), "holds no state dict of tensors"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line(make, message, pretrained, tmp_path):
@@ -195,9 +191,22 @@ def test_missing_files_are_named(tmp_path):
         find(str(tmp_path / "nothing.ckpt"))
 
 
+TENSOR = {"a": torch.ones(1)}
+
+
 def folder_of(path, *names):
+    """Of files that are what their names say."""
     for name in names:
-        (path / name).write_text("")
+        if name.endswith(".safetensors"):
+            save_file(TENSOR, path / name)
+        elif name.endswith(".index.json"):
+            part = name.removesuffix(".index.json")
+            (path / name).write_text(json.dumps({"weight_map": {"a": part}}))
+            folder_of(path, part)
+        elif name.endswith((".bin", ".ckpt")):
+            torch.save(TENSOR, path / name)
+        else:
+            (path / name).write_text("{}")
     return path
 
 
@@ -205,8 +214,7 @@ def folder_of(path, *names):
     ("names", "expected"),
     [
         (["model.safetensors", "pytorch_model.bin", "apt-1-seed0.safetensors"], "model.safetensors"),
-        (["pytorch_model.bin.index.json", "model.safetensors.index.json"], "model.safetensors.index.json"),
-        (["pytorch_model.bin.index.json", "config.json"], "pytorch_model.bin.index.json"),
+        (["pytorch_model.bin", "config.json"], "pytorch_model.bin"),
         (["full-0123abcd-seed0.safetensors", "full-0123abcd-seed0.json"], "full-0123abcd-seed0.safetensors"),
     ],
 )
@@ -214,11 +222,24 @@ def test_the_file_of_a_folder(names, expected, tmp_path):
     assert find(str(folder_of(tmp_path, *names))) == tmp_path / expected
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_the_index_of_a_folder(name, tmp_path):
+    index = folder_of(tmp_path, f"{name}.index.json") / f"{name}.index.json"
+    part = name.replace(".", "-00001-of-00001.")
+    (tmp_path / name).rename(tmp_path / part)
+    index.write_text(json.dumps({"weight_map": {"a": part}}))
+    assert find(str(tmp_path)) == index
+    assert read(index) == TENSOR
+
+
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["a.ckpt"], "and no other *.safetensors: name the file"),
-        (["b.safetensors", "a.safetensors"], "and 2 others, a.safetensors, b.safetensors: name the file"),
+        (["a.ckpt"], "and no other safetensors file: name the file"),
+        (
+            ["b.safetensors", "a.safetensors"],
+            "and 2 other safetensors files, a.safetensors, b.safetensors: name the file",
+        ),
     ],
 )
 def test_a_folder_that_does_not_say_which_file(names, told, tmp_path):
@@ -226,6 +247,50 @@ def test_a_folder_that_does_not_say_which_file(names, told, tmp_path):
         find(str(folder_of(tmp_path, *names)))
     expected = f"weights={tmp_path}: the folder holds none of model.safetensors, pytorch_model.bin, {told}"
     assert str(error.value) == expected
+
+
+def test_a_folder_of_files_without_suffixes(tmp_path):
+    """As a hub's cache keeps them, by their hash."""
+    folder_of(tmp_path, "a.safetensors", "b.json")
+    (tmp_path / "a.safetensors").rename(tmp_path / "0f3a")
+    (tmp_path / "b.json").rename(tmp_path / "77c1")
+    assert find(str(tmp_path)) == tmp_path / "0f3a"
+
+
+@pytest.mark.parametrize("weights", ["", " ", 3, ["a"], True, "None", "nil", "~", "~nobody-of-that-name/a", "a" * 300])
+def test_what_cannot_be_a_file_is_told_in_one_line(weights):
+    with pytest.raises(UserError, match=r"weights=.*: (must be a file|cannot be read)") as error:
+        find(weights)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_neither_file_nor_folder_is_told(tmp_path):
+    (tmp_path / "link.ckpt").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"weights=.*link\.ckpt: a link to nowhere, which is not there"):
+        find(str(tmp_path / "link.ckpt"))
+    (tmp_path / "model.safetensors").symlink_to("../blobs/0f3a")
+    with pytest.raises(UserError, match=r"model\.safetensors: a link to \.\./blobs/0f3a, which is not there; copy or"):
+        find(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: neither a file nor a folder"):
+        find(str(tmp_path / "pipe"))
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    file = folder_of(tmp_path, "a.ckpt") / "a.ckpt"
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"a\.ckpt: cannot be read \(Permission denied\)"):
+        find(str(file))
+
+
+def test_the_setting_that_names_a_missing_file_is_told(tmp_path):
+    config = {"weights": None, "backbone": {"tower_weights": {"image": str(tmp_path / "clip.pt")}}}
+    with pytest.raises(UserError, match=r"^backbone\.tower_weights\.image=.*clip\.pt: no such file"):
+        assemble.weight_files(config)
 
 
 @pytest.fixture
@@ -244,8 +309,13 @@ def hub(tmp_path, monkeypatch):
 def test_a_hub_name_is_its_snapshots_file(hub):
     folder_of(hub, "pytorch_model.bin", "config.json")
     assert find("someone/vilt") == hub / "pytorch_model.bin"
-    folder_of(hub, "model.safetensors.index.json")
-    assert find("someone/vilt") == hub / "model.safetensors.index.json"
+    folder_of(hub, "model.safetensors")
+    assert find("someone/vilt") == hub / "model.safetensors"
+
+
+def test_a_hub_name_may_hold_a_dot(hub):
+    with pytest.raises(UserError, match=r"weights=someone/vilt-1\.5: neither a file here nor a model that the hub"):
+        find("someone/vilt-1.5")
 
 
 def test_a_hub_name_that_is_not_at_hand_is_told(hub):
@@ -253,18 +323,62 @@ def test_a_hub_name_that_is_not_at_hand_is_told(hub):
         find("someone/else")
 
 
-def test_an_index_that_is_incomplete_is_told(tmp_path):
-    """A file elsewhere is not looked for, whatever the index says."""
-    index = tmp_path / "model" / "model.safetensors.index.json"
-    index.parent.mkdir()
-    folder_of(tmp_path, "1.safetensors")
-    index.write_text('{"weight_map": {"a": "../1.safetensors"}}')
-    with pytest.raises(UserError, match=r"names files that are not beside it: 1\.safetensors; copy or download them"):
+def indexed(folder, weight_map, **parts):
+    """An index with its files, {name: tensors}."""
+    for name, tensors in parts.items():
+        save_file({key: tensor.clone() for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(weight_map if isinstance(weight_map, str) else json.dumps({"weight_map": weight_map}))
+    return index
+
+
+ONES, TWOS = torch.ones(2), torch.full((2,), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "told"),
+    [
+        ('{"weight_map": ', r"index\.json: no index of a model's files \(weight_map\)"),
+        ('{"metadata": {}}', r"index\.json: no index of a model's files"),
+        ('{"weight_map": {"a": 1}}', r"index\.json: no index of a model's files"),
+        ('{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}', r"index\.json: no index of a model's files"),
+        ("[]", r"index\.json: no checkpoint but a text that begins with \[\]"),
+        ("<!DOCTYPE html><html>", r"index\.json: no checkpoint but a web page, not the file itself; download it again"),
+        ("version https://git-lfs.github.com/spec/v1\n", r"no checkpoint but a Git LFS pointer.*`git lfs pull`"),
+        ({}, "an index names files beside it, not none"),
+        ({"a": ""}, 'an index names files beside it, not ""'),
+        ({"a": ".."}, r"an index names files beside it, not \.\.;"),
+        ({"a": "sub/x.safetensors"}, r"an index names files beside it, not sub/x\.safetensors"),
+        ({"a": "..\\x.safetensors"}, r"an index names files beside it, not \.\.\\x\.safetensors"),
+        ({"a": "model.safetensors.index.json"}, "an index names files beside it, not model.safetensors.index.json"),
+        ({"a": "x" * 300}, r"index\.json: names files that cannot be read \(File name too long\)"),
+        ({"a": "x\0\ud800\n"}, r"names files that are not beside it: x\?\?\?; copy"),
+        ({"a": "../x.safetensors"}, r"an index names files beside it, not \.\./x\.safetensors"),
+        ({"a": "/x.safetensors"}, r"an index names files beside it, not /x\.safetensors"),
+        ({"a": "x.safetensors", "b": "z.safetensors"}, r"names files that are not beside it: z\.safetensors; copy"),
+        ({"a": "y.safetensors"}, r"y\.safetensors: has no a, which model\.safetensors\.index\.json says it has"),
+        ({"a": "x.safetensors", "b": "y.safetensors"}, r"y\.safetensors: has another c than the files before it"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_an_index_and_files_that_are_not_of_one_model_are_refused(weight_map, told, tmp_path):
+    index = indexed(tmp_path, weight_map, x={"a": ONES, "c": ONES}, y={"b": ONES, "c": TWOS})
+    with pytest.raises(UserError, match=told):
         read(index)
-    for text in ('{"weight_map": ', '{"metadata": {}}', '{"weight_map": {"a": 1}}', "[]"):
-        index.write_text(text)
-        with pytest.raises(UserError, match=r"index\.json: no index of a model's files \(weight_map\)"):
-            read(index)
+
+
+def test_a_tensor_that_stands_in_two_files_alike_is_one(tmp_path):
+    weight_map = {"a": "x.safetensors", "b": "y.safetensors"}
+    index = indexed(tmp_path, weight_map, x={"a": ONES, "c": TWOS}, y={"b": ONES, "c": TWOS})
+    assert read(index).keys() == {"a", "b", "c"}
+
+
+def test_an_index_may_begin_with_a_byte_order_mark_and_have_any_name(tmp_path):
+    index = indexed(tmp_path, {"a": "x.safetensors"}, x={"a": ONES})
+    blob = tmp_path / "77c1"
+    blob.write_bytes(b"\xef\xbb\xbf" + index.read_bytes())
+    assert find(str(blob)) == blob
+    assert torch.equal(read(blob)["a"], ONES)
 
 
 def test_the_fingerprint_of_a_model_in_several_files_follows_each(tmp_path):

@@ -125,7 +125,7 @@ def test_values_that_are_not_finite_are_told(family, make, value, tmp_path):
 def test_a_quantised_checkpoint_is_told(tmp_path):
     state = written(tiny.vilt(), vilt.AUTHORS)
     state["pooler.dense.weight"] = state["pooler.dense.weight"].to(torch.int8)
-    with pytest.raises(UserError, match=r"pooler\.dense\.weight holds int8, no fractions: a quantised checkpoint"):
+    with pytest.raises(UserError, match=r"pooler\.dense\.weight holds int8: perhaps a quantised checkpoint; use"):
         loaded(tiny.vilt(), state, tmp_path)
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from vltune.backbones.clip import ClipTower
 from vltune.errors import UserError
-from vltune.weights import torchscript
 from vltune.weights.files import read
+from vltune.weights.forms import TORCHSCRIPT, form
 from vltune.weights.towers import load_image_tower
 
 
@@ -68,10 +68,8 @@ def test_the_state_dict_of_a_traced_module(tmp_path):
 
 def test_other_files_are_no_torchscript(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "plain.pt")
-    (tmp_path / "text.pt").write_text("no archive")
-    assert torchscript.is_torchscript(saved(nn.Linear(2, 2), tmp_path / "scripted.pt"))
-    assert not torchscript.is_torchscript(tmp_path / "plain.pt")
-    assert not torchscript.is_torchscript(tmp_path / "text.pt")
+    assert form(saved(nn.Linear(2, 2), tmp_path / "scripted.pt")) == TORCHSCRIPT
+    assert form(tmp_path / "plain.pt") != TORCHSCRIPT
 
 
 def with_entry(path, ending, content):
@@ -157,7 +155,7 @@ def test_a_damaged_archive_is_told_in_one_line(tmp_path, content):
 def test_a_truncated_archive_is_told_in_one_line(tmp_path, part):
     data = saved(Outer(), tmp_path / "outer.pt").read_bytes()
     (tmp_path / "part.pt").write_bytes(data[: int(part * len(data))])
-    with pytest.raises(UserError, match=r"part\.pt: truncated or not a PyTorch checkpoint") as error:
+    with pytest.raises(UserError, match=r"part\.pt: a truncated or damaged PyTorch checkpoint") as error:
         read(tmp_path / "part.pt")
     assert "\n" not in str(error.value)
 

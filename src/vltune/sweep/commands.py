@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 LOOK = 2.0  # seconds between two looks of --live
 
-_Name = Annotated[str, typer.Argument(help="A file of sweeps/, without .yaml.")]
+_Name = Annotated[
+    str, typer.Argument(help="A file of sweeps/, without .yaml; unnamed: of runs that were started without one.")
+]
 _Overrides = Annotated[
     list[str] | None, typer.Argument(help="As of run.py: method=apt seed=0,1 results_dir=DIR hydra/launcher=slurm.")
 ]
@@ -103,7 +105,7 @@ def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()
     from vltune.sweep.state import OPEN
     from vltune.sweep.submission import job
 
-    planned = drive.made(plans.plan(project, arguments(name, overrides)))
+    planned = plans.plan(project, arguments(name, overrides))
     found = drive.standings(planned)
     if missing := drive.missing(found):
         raise UserError("; ".join(f"{count} runs cannot start: {what}" for what, count in missing.items()))
@@ -215,7 +217,9 @@ def choose(
 
 
 def arguments(name: str, overrides: list[str] | None) -> list[str]:
-    return [f"+sweep={name}", *(overrides or ())]
+    from vltune.sweep.plan import UNNAMED
+
+    return [*([] if name == UNNAMED else [f"+sweep={name}"]), *(overrides or ())]
 
 
 def as_submitted(project: Path, name: str, overrides: list[str] | None) -> Plan:
@@ -238,7 +242,7 @@ def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
         typer.echo(f"{planned.name}: nothing to start ({counted})")
         return
     typer.echo(f"{planned.name}: {drive.told(drive.submit(planned, jobs))}")
-    typer.echo(f"vltune sweep status {planned.name} tells how it stands")
+    typer.echo(f"{planned.typed('status')} tells how it stands")
 
 
 def again(each: Standing) -> Job:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vltune import assemble
 from vltune.engine.interrupt import TRY_LATER
 from vltune.errors import UserError
 from vltune.sweep import local, slurm, state
-from vltune.sweep.plan import Plan, located
+from vltune.sweep.plan import Plan
 from vltune.sweep.state import OPEN, Standing
 from vltune.sweep.submission import Job, Submission, job, new_folder, read_all, scheduled, this_process
 
@@ -29,15 +28,6 @@ LOOK = 5.0  # seconds between looks at jobs elsewhere
 
 def standings(plan: Plan) -> list[Standing]:
     return state.standings(plan, scheduled(read_all(plan.folder)))
-
-
-def made(plan: Plan) -> Plan:
-    """The plan once generated data is there: only then is it known which records are."""
-    waiting = [config for run, config in zip(plan.runs, plan.configs, strict=True) if not (run.places or run.missing)]
-    data = {json.dumps(assemble.generated(config)): config for config in waiting}
-    for config in data.values():
-        assemble.make_data(config)
-    return located(plan) if data else plan
 
 
 def missing(found: Iterable[Standing]) -> dict[str, int]:
@@ -53,7 +43,6 @@ def run(plan: Plan) -> int:
     """Runs what is open or has failed, with the launcher that was chosen.
 
     -> an exit status: how many runs failed (100: or more), or 128 + N where signal N stopped it."""
-    plan = made(plan)
     before = standings(plan)
     jobs = [job(each.run) for each in before if is_due(each)]
     tell_before(before)
@@ -168,7 +157,7 @@ def run_on_cluster(plan: Plan, jobs: list[Job], wait: bool) -> int:
     try:
         return exit_status(look_on(plan, {each.of for each in jobs}))
     except KeyboardInterrupt:
-        hint = f"vltune sweep status {plan.name}, vltune sweep cancel {plan.name}"
+        hint = f"{plan.typed('status')}, {plan.typed('cancel')}"
         print(f"stopped looking on; the jobs go on: {hint}", file=sys.stderr)
         return 128 + signal.SIGINT
 

@@ -43,7 +43,7 @@ class Estimator:
     @cached_property
     def finished(self) -> list[dict]:
         records = map(peek, self.files("records/**/*.json"))
-        return [record for record in records if record and record["status"] == "finished" and record["cost"]["macs"]]
+        return [record for record in records if record and record["status"] == "finished" and is_measured(record)]
 
     @cached_property
     def like(self) -> dict[tuple, list[dict]]:
@@ -66,16 +66,19 @@ class Estimator:
     def rate(self) -> float | None:
         """MACs a second, the median of finished runs."""
         rates = [
-            PASSES * record["cost"]["macs"] * steps * record["config"]["engine"]["batch_size"] / seconds
+            PASSES * record["cost"]["macs"] * steps * batch_size / seconds
             for record in self.finished
-            if (steps := steps_of(record)) and (seconds := record["provenance"].get("phases", {}).get("train"))
+            if (steps := steps_of(record))
+            and (batch_size := record["config"]["engine"].get("batch_size"))
+            and (seconds := record["provenance"].get("phases", {}).get("train"))
         ]
         return self.given_rate or (median(rates) if rates else None)
 
     def __call__(self, run: Run, config: dict) -> Estimate:
-        key = run.backbone, run.task, run.dataset
+        key, (unit, _) = (run.backbone, run.task, run.dataset), length(config)
         for method, basis in ((run.method, "records"), (None, "others' records")):
-            if records := self.like.get((*key, method)):
+            records = [record for record in self.like.get((*key, method), ()) if length(record["config"])[0] == unit]
+            if records:
                 return Estimate(
                     seconds=median(scaled(record, config) for record in records),
                     memory=round(median(record["cost"]["peak_memory_bytes"] or 0 for record in records)) or None,
@@ -100,16 +103,26 @@ class Estimator:
         return Estimate(PASSES * cost["macs"] * passes / self.rate, None, disk(cost), "MACs, a rate")
 
 
+def is_measured(record: dict) -> bool:
+    """Whether it tells how long a run of how many steps or epochs took; one from elsewhere need not."""
+    return bool(record["cost"]["macs"] and record["provenance"]["seconds"] and length(record["config"])[1])
+
+
+def length(config: dict) -> tuple[str, int | None]:
+    """Of training: what it is told in, and how many."""
+    engine = config.get("engine", {})
+    unit = "max_steps" if engine.get("max_steps") else "epochs"
+    return unit, engine.get(unit)
+
+
 def steps_of(record: dict) -> int | None:
-    return (record.get("selected") or {}).get("step") or record["config"]["engine"]["max_steps"]
+    return (record.get("selected") or {}).get("step") or record["config"]["engine"].get("max_steps")
 
 
 def scaled(record: dict, config: dict) -> float:
-    """Seconds of a finished run, its training scaled where this one has another number of steps."""
+    """Seconds of a finished run, its training scaled where this one has another number of steps, or of epochs."""
     total, train = record["provenance"]["seconds"], record["provenance"].get("phases", {}).get("train", 0)
-    theirs, ours = (
-        engine["max_steps"] or engine["epochs"] for engine in (record["config"]["engine"], config["engine"])
-    )
+    (_, ours), (_, theirs) = length(config), length(record["config"])
     return total + train * (ours / theirs - 1)
 
 

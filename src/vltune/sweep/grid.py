@@ -8,25 +8,34 @@ the choices of a group that no other file refers to (methods).
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import signal
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltune.data.pool import cores
-from vltune.entry import check_choices, is_users, one_line, resolve
+from vltune.entry import check_choices, one_line, resolve
 from vltune.errors import UserError
+from vltune.sweep import files
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 FEW = 8  # compositions that are not worth other processes
+MOST_RUNS = 20_000
+HYDRAS = ("launcher", "sweeper")
+SWEEP = "sweep"  # the group of sweeps/
 
 
 @dataclass(frozen=True)
@@ -40,23 +49,51 @@ class Grid:
 def expand(project: Path, arguments: Sequence[str]) -> Grid:
     """The runs that `python run.py -m ARGUMENTS` means.  project: the folder of conf/ and sweeps/."""
     from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     check_choices(project / "conf", arguments)
     given = parsed(arguments)
     swept = [override for override in given if override.is_sweep_override()]
+    if whole := next((o for o in swept if is_hydras(o.key_or_group) or o.key_or_group == SWEEP), None):
+        raise UserError(f"{whole.input_line}: one sweep at a time, started in one way; leave all values but one out")
     plain = [o.input_line for o in given if not o.is_sweep_override()]
     with conf(project):
+        for override in given:
+            if override.key_or_group == SWEEP:
+                files.check(project, override.value())
         base = told(compose, "run", plain, return_hydra_config=True)
-        launcher = OmegaConf.to_container(base.hydra.launcher)
-        params = OmegaConf.to_container(base.hydra.sweeper).get("params") or {}
-    own = [o for o in given if not o.is_sweep_override() and not is_hydras(o.key_or_group)]
-    choices: dict[str, list[str]] = {}
-    for override in [*parsed(f"{key}={value}" for key, value in params.items()), *own, *swept]:
-        key = override.get_key_element()
-        values = override.sweep_string_iterator() if override.is_sweep_override() else [value_of(override)]
-        choices[key] = [key if value is None else f"{key}={value}" for value in values]
+        launcher, sweeper = (told(lambda name=name: OmegaConf.to_container(base.hydra[name])) for name in HYDRAS)
+        params = files.checked_params(sweeper.get("params"), "hydra.sweeper.params")
+        own = [o for o in given if not o.is_sweep_override() and not is_hydras(o.key_or_group)]
+        choices: dict[str, list[str]] = {}
+        for override in [*parsed(f"{key}={value}" for key, value in params.items()), *own, *swept]:
+            override.config_loader = GlobalHydra.instance().config_loader()
+            key = override.get_key_element()
+            choices[key] = [key if value is None else f"{key}={value}" for value in values_of(override)]
+            check_choices(project / "conf", choices[key])
+    if prod(map(len, choices.values())) > MOST_RUNS:
+        raise UserError(
+            f"a sweep has {MOST_RUNS:,} runs at most, and this more; is a range too long, a step too short?"
+        )
     return Grid([list(job) for job in itertools.product(*choices.values())], launcher)
+
+
+def values_of(override: Override) -> list[str | None]:
+    """As a command line has each; a deletion has None.  UserError where there is none, or where they have no end."""
+    if not override.is_sweep_override():
+        return [value_of(override)]
+    if not override.is_discrete_sweep():
+        raise UserError(
+            f"{override.input_line}: between its ends lies no list of values; use range(...) or choice(...)"
+        )
+    try:
+        values = told(lambda: list(itertools.islice(override.sweep_string_iterator(), MOST_RUNS + 1)))
+    except UserError as error:  # a step of 0
+        raise UserError(f"{override.input_line}: {error}") from None
+    if not values:
+        raise UserError(f"{override.input_line}: no value is among these; name one at least")
+    return values
 
 
 def value_of(override: Override) -> str | None:
@@ -88,8 +125,24 @@ def configurations(project: Path, jobs: Sequence[Sequence[str]]) -> list[dict]:
 def _composed(work: list[tuple]) -> Iterable[list[dict]]:
     if len(work) <= FEW:
         return list(itertools.starmap(compose_part, work))
-    with ProcessPoolExecutor(min(len(work) // 2, cores()), mp_context=get_context("fork")) as pool:
+    pool = ProcessPoolExecutor(min(len(work) // 2, cores()), get_context("fork"), _end_with, (os.getpid(),))
+    try:
         return list(pool.map(compose_part, *zip(*work, strict=True), chunksize=4))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """Of a process that composes: it leaves Ctrl-C to its parent, and ends with it, even where that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -119,9 +172,9 @@ def varying(folder: Path, job: Sequence[str]) -> Variant:
 
 
 def is_plain(override: Override) -> bool:
-    """`key=value` with a number, a word or null."""
-    added = override.is_add() or override.is_delete() or override.is_force_add()
-    return not added and (override.value() is None or isinstance(override.value(), str | int | float))
+    """`key=value` with a number, a word or null, and no other setting's value in it."""
+    added, value = override.is_add() or override.is_delete() or override.is_force_add(), override.value()
+    return not added and (value is None or isinstance(value, str | int | float)) and "${" not in str(value)
 
 
 # In a configuration file: what makes Hydra do more with it than put it in its group's place.
@@ -195,10 +248,10 @@ def conf(project: Path) -> Iterator[None]:
 
 
 def told(function, *arguments, **more):
-    """Its result; what Hydra has against the arguments is one line."""
+    """Its result; what Hydra, and what it is built on, has against what a person wrote is one line."""
     try:
         return function(*arguments, **more)
+    except UserError:
+        raise
     except Exception as error:
-        if isinstance(error, UserError) or not is_users(error):
-            raise
-        raise UserError(one_line(error)) from None
+        raise UserError(one_line(error) or type(error).__name__) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,13 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from vltune.data.pool import cores
 from vltune.engine.interrupt import SIGNALS, TRY_LATER
 from vltune.entry import ALONE
+from vltune.errors import UserError
 from vltune.sweep.submission import Job
 
 POLL = 0.05  # seconds
+PATIENCE = 30.0  # with the driver of a GPU
+SAVING = 9.0  # seconds that runs have to save and to end, once they are asked to
 MOST_TOLD = 100  # failed runs that an exit status tells
 
 
@@ -46,7 +52,11 @@ def visible_gpus() -> list[str]:
         return [name for name in named.split(",") if name]
     if not (tool := shutil.which("nvidia-smi")):
         return []
-    listed = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    asked = [tool, "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):  # a driver that hangs
+        raise UserError(f"{shlex.join(asked)}: no answer; name the GPUs in CUDA_VISIBLE_DEVICES, or none") from None
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
@@ -70,16 +80,21 @@ def launch(
 
     logs: a folder that takes what each prints, NUMBER.log.  ended: called with a job's number and exit status.  Signals
     are passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.
-    A second Ctrl-C is passed on as one that stops at once."""
+    A second Ctrl-C is passed on as one that stops at once.  What does not end within SAVING seconds is killed."""
     waiting, free = deque(range(len(jobs))), slots(parallel)
     statuses: list[int | None] = [None] * len(jobs)
     running: dict[int, tuple[subprocess.Popen, Slot]] = {}
+    until = math.inf
     with signals(lambda: [process for process, _ in running.values()]) as received:
         while running or (waiting and not received):
             while waiting and free and not received:
                 number, slot = waiting.popleft(), free.pop(0)
                 running[number] = start(project, jobs[number].overrides, logs / f"{number}.log", slot), slot
             time.sleep(POLL)
+            until = min(until, time.monotonic() + SAVING) if received else until
+            if time.monotonic() > until:
+                for process, _ in running.values():
+                    process.kill()
             for number, (process, slot) in list(running.items()):
                 if (status := process.poll()) is not None:
                     del running[number]
@@ -114,7 +129,7 @@ def start(project: Path, overrides: list[str], log: Path, slot: Slot) -> subproc
     """In a session of its own, so that a terminal's Ctrl-C reaches it through the launcher alone, once."""
     given = {argument.partition("=")[0] for argument in overrides}
     threads = [f"engine.threads={slot.threads}"] if slot.threads and "engine.threads" not in given else []
-    with log.open("ab") as out:
+    with _opened(log) as out:
         return subprocess.Popen(
             command(project, overrides + threads, "leave"),
             env=os.environ | ({"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu else {}),
@@ -123,6 +138,14 @@ def start(project: Path, overrides: list[str], log: Path, slot: Slot) -> subproc
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _opened(log: Path) -> BinaryIO:
+    """Nowhere, where that cannot be: a run is worth more than what it prints."""
+    try:
+        return log.open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 def command(project: Path, overrides: Sequence[str], busy: str) -> list[str]:

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from vltune import __version__, assemble
 from vltune.atomic import replacing
 from vltune.budget import sized
-from vltune.data import manifest
+from vltune.canonical import text
 from vltune.engine import identity as identities
 from vltune.entry import ALONE
 from vltune.errors import UserError
-from vltune.results import record as records
 from vltune.sweep.grid import Grid, configurations, expand
+from vltune.sweep.places import Places
 
-# What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.
-PRECISIONS = ("32-true", "bf16-mixed")
+UNNAMED = "unnamed"
+"""The name of runs that no file of sweeps/ describes."""
 # Settings of launchers that count something.
 COUNTS = {"parallel", "timeout_min", "signal_delay_s", "gpus_per_task", "cpus_per_task", "mem_gb"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """label: what tells it from the other runs.  places: where its record may lie, below the folder of results; none where
-    data or weights are not there.  missing: why it cannot start, or None."""
+    """label: what tells it from the other runs.  places: where its record may lie, below the folder of results; of one that
+    cannot start, where one lies that was made elsewhere.  missing: why it cannot start, or None."""
 
     overrides: list[str]
     label: str
@@ -69,6 +70,12 @@ class Plan:
         """Of what was submitted."""
         return self.root / "sweeps" / self.name
 
+    def typed(self, command: str) -> str:
+        """`vltune sweep COMMAND` of this sweep, as a person types it: with what makes it this one."""
+        where = [] if self.project == Path() else ["--project", str(self.project)]
+        overrides = (each for each in self.arguments if not each.startswith("+sweep="))
+        return shlex.join(["vltune", "sweep", command, self.name, *overrides, *where])
+
 
 def plan(project: Path, arguments: Sequence[str]) -> Plan:
     """What `python run.py -m ARGUMENTS` would run.  What is missing is told by run; UserError where arguments are wrong."""
@@ -82,7 +89,7 @@ def of_jobs(project: Path, arguments: Sequence[str], grid: Grid) -> Plan:
     check_launcher(grid.launcher)
     if len(roots := {config["results_dir"] for config in configs}) > 1:
         raise UserError(f"results_dir={','.join(sorted(roots))}: a sweep has one folder of results")
-    name = configs[0]["sweep"] or "unnamed"
+    name = configs[0]["sweep"] or UNNAMED
     return located(Plan(project, name, list(arguments), Path(roots.pop()), grid.launcher, grid.jobs, configs))
 
 
@@ -94,14 +101,27 @@ def check_launcher(settings: dict) -> None:
 
 
 def located(plan: Plan) -> Plan:
-    """The same with the places of the records, which need the data to be there."""
-    locate, varying = Places(), set.union(*map(set, plan.jobs)) - set.intersection(*map(set, plan.jobs))
+    """The same with the places of the records, which need the data to be there: what can be generated is made now."""
+    locate, varying = Places(plan.root), set.union(*map(set, plan.jobs)) - set.intersection(*map(set, plan.jobs))
     labels = (" ".join(each for each in job if each in varying) for job in plan.jobs)
     runs = [described(*of, locate) for of in zip(plan.jobs, labels, plan.configs, strict=True)]
-    found = replace(plan, runs=runs)
-    if all(run.places for run in runs):
+    kept = different(runs, plan.configs)
+    if alike := len(runs) - len(kept):
+        print(f"{alike} of {len(runs)} runs are others in other words (one record), and count once", file=sys.stderr)
+    jobs, configs, runs = ([of[number] for number in kept] for of in (plan.jobs, plan.configs, runs))
+    found = replace(plan, jobs=jobs, configs=configs, runs=runs)
+    if all(run.places and not run.missing for run in runs):
         keep(found, locate.read)
     return found
+
+
+def different(runs: Sequence[Run], configs: Sequence[dict]) -> list[int]:
+    """The numbers of the first run of each result; `seed=0,00` and `engine.lr=1e-3,0.001` are one."""
+    first: dict[str, int] = {}
+    for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
+        alike = run.places or config | {"engine": identities.decisive("engine", config["engine"])}
+        first.setdefault(text(alike), number)
+    return list(first.values())
 
 
 def described(job: list[str], label: str, config: dict, locate: Places) -> Run:
@@ -115,97 +135,37 @@ def described(job: list[str], label: str, config: dict, locate: Places) -> Run:
     }
     places, missing = [], None
     try:
-        places = locate(sized(config))
+        config = sized(config)
     except UserError as error:
         missing = str(error)
+    else:
+        try:
+            places = locate(config)
+        except UserError as error:
+            places, missing = locate.recorded(config), str(error)
     return Run(job, label or " ".join(names.values()), **names, **size, places=places, missing=missing)
-
-
-class Places:
-    """Where the record of a configuration lies.  Its identity needs fingerprints of weights and data, each taken once."""
-
-    def __init__(self):
-        self.read: set[Path] = set()
-        self.of_weights, self.of_tokenizer = cache(self._of_weights), cache(self._of_tokenizer)
-        self.of_data = cache(self._of_data)
-
-    def __call__(self, config: dict) -> list[str]:
-        """None where its data is generated by the first run that needs it, or where nothing is recorded."""
-        if config["mode"] == "eval":
-            return []
-        if config["mode"] == "cost":
-            return [records.path(Path(), identities.of_cost(config), "costs").as_posix()]
-        fingerprints = {"weights": self.weights(config), "tokenizer": self.tokenizer(config), "data": self.data(config)}
-        precision = config["engine"]["precision"]
-        settled = (
-            config | {"engine": config["engine"] | {"precision": name}}
-            for name in (PRECISIONS if precision == "auto" else (precision,))
-        )
-        found = (records.path(Path(), identities.identity(each, fingerprints), "records") for each in settled)
-        return [path.as_posix() for path in found] if fingerprints["data"] else []
-
-    def weights(self, config: dict) -> dict[str, str]:
-        backbone = {key: config["backbone"].get(key) for key in ("tower_weights", "weights_from")}
-        return self.of_weights(json.dumps({"weights": config["weights"], "backbone": backbone}))
-
-    def tokenizer(self, config: dict) -> dict[str, str]:
-        return self.of_tokenizer(json.dumps({"backbone": {"tokenizer": config["backbone"]["tokenizer"]}}))
-
-    def data(self, config: dict) -> str | None:
-        if not config["task"].get("reader"):
-            return assemble.open_data(config).fingerprint
-        dataset = config["dataset"]
-        return self.of_data(
-            assemble.data_folder(config), config["task"]["reader"], dataset.get("make"), "generate" in dataset
-        )
-
-    def _of_weights(self, named: str) -> dict[str, str]:
-        files = assemble.weight_files(json.loads(named))
-        self.read.update(files.values())
-        return assemble.fingerprints_of(files)
-
-    def _of_tokenizer(self, named: str) -> dict[str, str]:
-        files = assemble.tokenizer_files(json.loads(named))
-        self.read.update(files.values())
-        return assemble.fingerprints_of(files)
-
-    def _of_data(self, folder: Path, reader: str, make: str | None, generated: bool) -> str | None:
-        if content := manifest.read(folder):
-            self.read.add(folder / manifest.MANIFEST)
-            return manifest.fingerprint(content)
-        pattern = assemble.find(reader).pattern if folder.is_dir() else None
-        files = sorted(folder.glob(pattern)) if pattern else []
-        self.read.update(files)
-        if not files and not generated:
-            hint = f"; make it with {make}" if make else ""
-            raise UserError(f"{folder}: {f'no {pattern}' if pattern else 'no such folder'}{hint}")
-        return manifest.fingerprint_of_files(files) if files else None
 
 
 def of_sweep(project: Path, arguments: Sequence[str]) -> Plan:
     """`plan`, or what was kept of it, as long as configurations, data, weights and code are what they were."""
     try:
         kept = json.loads(place(project, arguments).read_text())
-    except (FileNotFoundError, ValueError):
-        return plan(project, arguments)
-    if kept.pop("stamp") != stamp(project, kept.pop("read")):
-        return plan(project, arguments)
-    runs = [Run(**run) for run in kept.pop("runs")]
-    return Plan(
-        project,
-        arguments=list(arguments),
-        root=Path(kept.pop("root")),
-        runs=runs,
-        jobs=[run.overrides for run in runs],
-        **kept,
-    )
+        runs = [Run(**run) for run in kept["runs"]]
+        known = {key: kept[key] for key in ("name", "launcher")} | {"root": Path(kept["root"])}
+        if kept["stamp"] == stamp(project, kept["read"]):
+            jobs = [run.overrides for run in runs]
+            return Plan(project, arguments=list(arguments), jobs=jobs, runs=runs, **known)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # none, or one of another version, or damaged
+        pass
+    return plan(project, arguments)
 
 
 def keep(built: Plan, read: Iterable[Path]) -> None:
+    """Where that can be: it saves the next look some seconds."""
     names = sorted(map(str, read))
     content = {"name": built.name, "root": str(built.root), "launcher": built.launcher, "read": names}
     content |= {"runs": [asdict(run) for run in built.runs], "stamp": stamp(built.project, names)}
-    with replacing(place(built.project, built.arguments)) as temporary:
+    with suppress(UserError), replacing(place(built.project, built.arguments)) as temporary:
         temporary.write_text(json.dumps(content))
 
 

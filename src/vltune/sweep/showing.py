@@ -43,7 +43,7 @@ def shown(planned: Plan, found: list[Standing], runs: bool) -> Group:
             failed.add_row(each.run.label, each.cause, each.told)
     parts += [failed] if failed.row_count else []
     if failed.row_count:
-        parts.append(Text(f"vltune sweep retry {planned.name} starts them again"))
+        parts.append(Text(f"{planned.typed('retry')} starts them again"))
     if runs:
         listed = Table("run", "state", "record", box=None, pad_edge=False)
         for each in found:

@@ -25,6 +25,7 @@ from vltune.sweep.submission import Job
 
 WARNING = signal.SIGUSR2  # submitit asks SLURM for it
 MOST = 1000  # jobs of an array, as SLURM allows unless configured otherwise
+PATIENCE = 30  # seconds with a command of SLURM's
 TIMEOUTS = 10_000  # how often a job may run out of time: it goes on from its checkpoint each time
 
 
@@ -148,7 +149,7 @@ STATES |= dict.fromkeys(("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RES
 def told(*asked: str) -> str:
     """What a command prints; nothing where it cannot be asked (no accounting, no controller)."""
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
@@ -156,6 +157,11 @@ def told(*asked: str) -> str:
 
 def cancel(arrays: Sequence[str]) -> None:
     """Their runs get SIGTERM, and save."""
-    done = subprocess.run(["scancel", *arrays], capture_output=True, text=True)
+    command = ["scancel", *arrays]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"no answer in {PATIENCE} s"
+        raise UserError(f"{' '.join(command)}: {reason}; type it where SLURM is") from None
     if done.returncode and "Invalid job id" not in done.stderr:  # ended long ago
-        raise UserError(f"scancel {' '.join(arrays)}: {done.stderr.strip()}")
+        raise UserError(f"{' '.join(command)}: {' '.join(done.stderr.split())}")

@@ -1,17 +1,17 @@
-"""How each run of a sweep stands, from its record, its lock and the scheduler: a thousand in a second, so no schema."""
+"""How each run of a sweep stands, from its record, its lock and the scheduler: a thousand in some seconds."""
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vltune.atomic import read_whole
 from vltune.engine import lock
+from vltune.errors import UserError
 from vltune.results import record as records
 from vltune.sweep.plan import Plan, Run
 
@@ -32,6 +32,7 @@ CAUSES = {
     "configuration": r"UserError",
 }
 OTHER, KILLED = "error", "killed"
+RECORD = 2**17  # bytes, with its history and a long traceback
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,15 @@ def standings(plan: Plan, scheduled: Mapping[str, str] | None = None) -> list[St
 
 
 def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
-    if run.missing:
-        return Standing(run, "missing", told=run.missing)
     for place in run.places:
         record = peek(root / place)
         held = lock.holder(records.run_folder(root, place))
         if held is not None and not held.stale:
             return Standing(run, "running", record, place, held.content)
-        if record:
-            return recorded(run, record, place, scheduled)
+        if record and (record["status"] == "finished" or not run.missing):
+            return recorded(root, run, record, place, scheduled)
+    if run.missing:
+        return Standing(run, "missing", told=run.missing)
     waiting = scheduled in ("queued", "running")
     ended = scheduled if scheduled and not waiting else ""
     if ended:  # before it could write a record
@@ -70,7 +71,7 @@ def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
     return Standing(run, "queued" if waiting else "todo", place=next(iter(run.places), None))
 
 
-def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Standing:
+def recorded(root: Path, run: Run, record: dict, place: str, scheduled: str | None) -> Standing:
     """The state of a run that has a record and that nobody works on."""
     status = record["status"]
     if status == "finished":
@@ -82,14 +83,24 @@ def recorded(run: Run, record: dict, place: str, scheduled: str | None) -> Stand
         return Standing(run, "failed", record, place, cause=cause(told) or OTHER, told=plain(told))
     if status == "interrupted":
         return Standing(run, "stopped", record, place)
+    if not scheduled and is_full(root):  # nor could it write what ended it
+        return Standing(run, "stale", record, place, cause="disk", told="ended without a word: the disk is full")
     return Standing(run, "stale", record, place, cause=cause(scheduled or "") or KILLED, told=scheduled or "killed")
 
 
-def peek(file: Path) -> dict[str, Any]:
-    """A record as it is, unchecked; nothing where there is none or where it is broken."""
+def is_full(root: Path) -> bool:
+    """Whether a record does not fit there any more."""
     try:
-        return json.loads(read_whole(file)[0])
-    except (OSError, ValueError):
+        return shutil.disk_usage(root).free < RECORD
+    except OSError:
+        return False
+
+
+def peek(file: Path) -> dict[str, Any]:
+    """A record; nothing where there is none or where it is broken."""
+    try:
+        return records.read(file)
+    except UserError:
         return {}
 
 

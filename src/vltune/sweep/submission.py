@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from vltune.atomic import replacing
 from vltune.engine import lock
@@ -57,12 +60,54 @@ def new_folder(folder: Path) -> tuple[Path, str]:
 
 
 def read_all(folder: Path) -> list[Submission]:
-    """The oldest first."""
-    found = []
-    for file in sorted(folder.glob("*.json")):
+    """The oldest first.  A file that is none is told and left out: records and locks say what became of its runs."""
+    return [found for file in sorted(folder.glob("*.json")) if (found := _read(file)) is not None]
+
+
+def _read(file: Path) -> Submission | None:
+    try:
         content = json.loads(file.read_text())
-        found.append(Submission(**content | {"jobs": [Job(**each) for each in content["jobs"]]}))
+        found = Submission(**content | {"jobs": [Job(**each) for each in content["jobs"]]})
+    except FileNotFoundError:  # its launcher has just ended
+        return None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        found = None
+    if found is None or not _is_whole(found):
+        _tell(f"{file}: is not what a submission wrote, and left out; delete it")
+        return None
     return found
+
+
+@cache
+def _tell(line: str) -> None:
+    """Once, however often a sweep is looked at."""
+    print(line, file=sys.stderr)
+
+
+def _is_whole(found: Submission) -> bool:
+    def is_texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+    match found.process:
+        case {"boot": str() | None, "pid": int(pid), "began": str() | None} if pid > 1:
+            is_started = True
+        case {}:
+            is_started = found.process == {}
+        case _:
+            is_started = False
+    return (
+        is_started
+        and all(isinstance(each, str) for each in (found.launcher, found.logs, found.started))
+        and is_texts(found.arguments)
+        and all(isinstance(job.of, str) and is_texts(job.overrides) for job in found.jobs)
+        and isinstance(found.arrays, dict)
+        and all(
+            name.isdecimal()
+            and isinstance(numbers, list)
+            and all(number in range(len(found.jobs)) for number in numbers)
+            for name, numbers in found.arrays.items()
+        )
+    )
 
 
 def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:

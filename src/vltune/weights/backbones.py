@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from vltune.errors import UserError
 from vltune.weights import meter, vilt
 from vltune.weights.files import read
-from vltune.weights.keys import Family, load, recognise, recognised, without
+from vltune.weights.keys import Family, load, recognise, recognised, within
 from vltune.weights.towers import TOWERS
 
 # Our own files use the model's own names; what stands under `task.` are pretraining's heads.
 MARKS = ("class_token", "token_type.weight")
 OURS = Family(name="vltune", marks=MARKS, rules=(), unused=("task.",))
-TUNED = Family(name="what a run of vltune tuned", marks=MARKS, rules=(), prepare=without("backbone."))
+TUNED = Family(name="what a run of vltune tuned", marks=MARKS, rules=(), prepare=within("backbone.", MARKS))
 FAMILIES = (vilt.AUTHORS, vilt.TRANSFORMERS, meter.AUTHORS, OURS, TUNED)
 
 # What pretrained checkpoints lack; the class token then starts as the embedding of the text's first token.

@@ -14,7 +14,7 @@ from vltune.weights.backbones import FAMILIES, MAY_LACK
 from vltune.weights.files import form, read
 from vltune.weights.finding import parts
 from vltune.weights.heads import HEADS
-from vltune.weights.keys import Family, Match, match, recognised, shorten, translate
+from vltune.weights.keys import Family, Match, holds, is_foreign, match, recognised, shorten, translate
 from vltune.weights.sizes import sizes
 from vltune.weights.towers import TOWERS
 
@@ -113,6 +113,8 @@ def fits(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, s
             told = [(kind, shorten(keys)) for kind, keys in matched.problems.items()]
             nearest = ("fits", f"no configuration; nearest is {choice.overrides}")
             return [nearest, ("", matched.mismatch(choice.overrides)), *told]
+        if odd := next((key for key, tensor in matched.fitted.items() if is_foreign(tensor.dtype)), None):
+            return [("fits", f"no configuration: {holds(matched.sources[odd], matched.fitted[odd].dtype)}")]
         changes = [f"{size} {old:,} -> {new:,}, {HOW[size]}" for size, (old, new) in matched.adapted.items()]
         if checkpoint.part:
             name = f"backbone.tower_weights.{checkpoint.part} of {choice.overrides} weights=null"

@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from vltune.errors import UserError
+from vltune.signatures import HEAD
+from vltune.weights.forms import form, is_safetensors, plain
 
 PACKAGE = "pkg://vltune/"
 # As transformers names a model's file; with INDEX, the list of a model's several files.
 MODEL_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"
+SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")  # of files, which a hub name hardly ends with
+NOTHING = ("none", "nil", "nan", "~")  # of other languages, where YAML has null
+BOM = b"\xef\xbb\xbf"
 
 
 def locate(weights: str) -> Path:
@@ -22,33 +28,57 @@ def locate(weights: str) -> Path:
     return Path(weights).expanduser()
 
 
-def find(weights: str, source: str | None = None) -> Path:
+def find(weights: str, source: str | None = None, setting: str = "weights") -> Path:
     """The file behind `weights=`: a file, a folder that holds one, or a hub name where there is a network.
 
-    source: where the file comes from, to be told where it is missing.  A model in several files is found by its index."""
-    path = locate(weights)
-    if path.is_dir():
-        return in_folder(weights, path)
-    if path.is_file():
-        return path
-    if weights.count("/") == 1 and not path.suffix and not path.parent.exists():
-        return from_hub(weights)
-    raise UserError(f"weights={weights}: no such file" + (f"; it comes from {source}" if source else ""))
+    source: where the file comes from, to be told where it is missing.  setting: whose value `weights` is.  A model in
+    several files is found by its index."""
+    if not isinstance(weights, str) or not weights.strip() or weights.lower() in NOTHING:
+        raise UserError(f"{setting}={weights}: must be a file, a folder or a hub name, or null to start at random")
+    try:
+        path = locate(weights)
+        if path.is_dir():
+            return checked(in_folder(path, setting))
+        if path.is_file():
+            return checked(path)
+        is_hub_name = weights.count("/") == 1 and path.suffix not in SUFFIXES and not path.parent.exists()
+    except (OSError, RuntimeError) as error:  # a folder that may not be looked into; a ~ of nobody
+        raise UserError(f"{setting}={weights}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if is_hub_name:
+        return checked(from_hub(weights, setting))
+    raise UserError(f"{setting}={weights}: {absent(path)}" + (f"; it comes from {source}" if source else ""))
 
 
-def in_folder(weights: str, folder: Path) -> Path:
+def absent(path: Path) -> str:
+    """What is wrong with a path of no file and no folder."""
+    if path.exists():
+        return "neither a file nor a folder"
+    return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "no such file"
+
+
+def checked(path: Path) -> Path:
+    """The same.  UserError where it, or one of a model's several files, is no checkpoint."""
+    for part in parts(path):
+        form(part)
+    return path
+
+
+def in_folder(folder: Path, setting: str) -> Path:
     for name in (f"{name}{ending}" for name in MODEL_FILES for ending in ("", INDEX)):
-        if (folder / name).is_file():
-            return folder / name
-    others = sorted(folder.glob("*.safetensors"))
+        file = folder / name
+        if file.is_file():
+            return file
+        if file.is_symlink():
+            raise UserError(f"{file}: {absent(file)}; copy or download it")
+    others = sorted(file for file in folder.iterdir() if file.is_file() and is_safetensors(head(file)))
     if len(others) == 1:
         return others[0]
     some = ", ".join(file.name for file in others[:3])
-    held = f"{len(others)} others, {some}" if others else "no other *.safetensors"
-    raise UserError(f"weights={weights}: the folder holds none of {', '.join(MODEL_FILES)}, and {held}: name the file")
+    held = f"{len(others)} other safetensors files, {some}" if others else "no other safetensors file"
+    raise UserError(f"{setting}={folder}: the folder holds none of {', '.join(MODEL_FILES)}, and {held}: name the file")
 
 
-def from_hub(name: str) -> Path:
+def from_hub(name: str, setting: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -58,24 +88,60 @@ def from_hub(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=wanted))
             if any((folder / name).is_file() for name in wanted):
                 break
-        return in_folder(name, folder)
+        return in_folder(folder, setting)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"weights={name}: neither a file here nor a model that the hub could give ({type(error).__name__}); "
+            f"{setting}={name}: neither a file here nor a model that the hub could give ({type(error).__name__}); "
             "download it where there is a network and give its path"
         ) from None
 
 
+def index(path: Path) -> dict[str, str] | None:
+    """{name of a tensor: the file that has it, beside this one}, of an index of a model in several files; None where the
+    file is none, which its content tells: a hub's cache gives files other names."""
+    if head(path).removeprefix(BOM).lstrip()[:1] != b"{":
+        return None
+    try:
+        content = json.loads(path.read_bytes().removeprefix(BOM).decode(), object_pairs_hook=unique)
+        if "weight_map" not in content and not path.name.endswith(INDEX):
+            return None
+        listed = content["weight_map"]
+        odd = sorted(name for name in {*listed.values()} if not is_beside(name, path))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if not path.name.endswith(INDEX):
+            return None
+        raise UserError(f"{path}: no index of a model's files (weight_map); copy or download it again") from None
+    if odd or not listed:
+        named = ", ".join(plain(name) or '""' for name in odd[:3]) or "none"
+        raise UserError(f"{path}: an index names files beside it, not {named}; copy or download it again")
+    return listed
+
+
+def is_beside(name: str, index: Path) -> bool:
+    """Whether that can be another file of the index's folder, on any system."""
+    return name not in ("", "..", index.name) and name == PureWindowsPath(name).name
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError where JSON has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
 def parts(path: Path) -> list[Path]:
     """The files that hold the tensors: the file itself, or those that an index names.  Raises where one is not there."""
-    if not path.name.endswith(INDEX):
+    if (listed := index(path)) is None:
         return [path]
+    named = [path.parent / name for name in sorted({*listed.values()})]
     try:
-        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-        named = [path.parent / Path(name).name for name in names]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: no index of a model's files (weight_map); copy or download it again") from None
-    if missing := [file.name for file in named if not file.is_file()]:
+        missing = [plain(file.name) for file in named if not file.is_file()]
+    except OSError as error:
+        raise UserError(
+            f"{path}: names files that cannot be read ({error.strerror}); copy or download it again"
+        ) from None
+    if missing:
         raise UserError(f"{path}: names files that are not beside it: {', '.join(missing[:3])}; copy or download them")
     return named
 
@@ -88,3 +154,11 @@ def fingerprint(path: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -27,13 +27,15 @@ class Family:
 
     name: what a user would call it.  marks: keys by which it is recognised, once `prepare` has tidied the names.
     rules: (their key, our key or keys, what to do with the tensor); `{i}` stands for every layer number.
-    unused: beginnings of keys that the model has no use for.
+    unused: beginnings of keys that the model has no use for.  spare: how the keys of layers begin of which the model may
+    leave out the last; without it, of none.
     """
 
     name: str
     marks: Sequence[str]
     rules: Sequence[tuple[str, str | tuple[str, ...], Callable | None]]
     unused: Sequence[str] = ()
+    spare: str | None = None
     prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
 
@@ -55,19 +57,28 @@ def flat(tensor: Tensor) -> Tensor:
     return tensor.flatten(1)
 
 
+def is_stack(tensor: Tensor) -> bool:
+    """Whether it is prompts of several layers as the authors' code saves them: (layers, 1, P, width)"""
+    return tensor.dim() == 4 and tensor.shape[1] == 1
+
+
 def transpose(tensor: Tensor) -> Tensor:
     return tensor.t()
 
 
-def without(*prefixes: str):
-    """Strips the first of `prefixes` that a key has, and keeps only keys that had one where any has."""
+def within(prefix: str, marks: Sequence[str] = ("",)):
+    """Of a model that holds a backbone under `prefix`: the backbone's keys without it.
+
+    Other keys are left out but those that end with one of `marks`: of another copy, such as moving averages.  Such a key,
+    and one whose place is taken, stays as it is, so that it is told as unknown."""
 
     def prepare(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        for prefix in prefixes:
-            inside = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
-            if inside:
-                return inside
-        return state
+        inside = {key: tensor for key, tensor in state.items() if key.startswith(prefix)}
+        if not inside:
+            return state
+        found = {key: state[key] for key in state if key not in inside and key.endswith(tuple(marks))}
+        names = {key: name if (name := key.removeprefix(prefix)) not in found else key for key in inside}
+        return found | {names[key]: tensor for key, tensor in inside.items()}
 
     return prepare
 
@@ -75,9 +86,9 @@ def without(*prefixes: str):
 def fit(key: str, tensor: Tensor, size: Size) -> Tensor:
     """A pretrained tensor for a model of another size: a third token type starts as the second (NLVR2's second image),
     positions of a square grid, or Swin's relative ones, are interpolated to another resolution, as released."""
-    if tensor.shape == size or tensor.dim() != len(size) or tensor.shape[-1] != size[-1]:
+    if tensor.shape == size or tensor.dim() != len(size) or tensor.shape[-1] != size[-1] or not tensor.numel():
         return tensor
-    if key == "token_type.weight" and len(tensor) < size[0]:
+    if key == "token_type.weight" and 2 <= len(tensor) < size[0]:
         return torch.cat([tensor, tensor[-1:].expand(size[0] - len(tensor), -1)])
     of_grid = key in ("image.position", "position")
     if of_grid and tensor.dim() == 3:
@@ -99,13 +110,14 @@ class Match:
     """How the tensors of a file stand to those of a model.
 
     own: the model's.  given: the file's by our keys, those that the model has no use for among them; sources: the keys that
-    they have in the file.  may_lack: keys that the file need not have.
+    they have in the file.  may_lack: keys that the file need not have.  twice: keys of the file that stand for the same.
     """
 
     own: dict[str, Tensor]
     given: dict[str, Tensor]
     sources: dict[str, str]
     may_lack: Collection[str] = ()
+    twice: Sequence[str] = ()
 
     @cached_property
     def fitted(self) -> dict[str, Tensor]:
@@ -140,6 +152,7 @@ class Match:
             "of another size": self.wrong,
             "missing in the file": self.missing,
             "unknown in the file": self.unknown,
+            "twice in the file": self.twice,
         }
         return {kind: keys for kind, keys in kinds.items() if keys}
 
@@ -162,12 +175,24 @@ def shorten(keys: Sequence[str]) -> str:
 def match(
     model: nn.Module, state: dict[str, Tensor], family: Family, path: Path, may_lack: Collection[str] = ()
 ) -> Match:
-    own, unused = model.state_dict(), tuple(family.unused)
+    own = model.state_dict()
     found = translate(family.prepare(state), family, path)
     used = {theirs for theirs, ours, _ in found if ours in own}
+    unused = (*family.unused, *spare(family, used))
     kept = [row for row in found if row[1] in own or not (row[0] in used or row[0].startswith(unused))]
-    given, sources = {ours: tensor for _, ours, tensor in kept}, {ours: theirs for theirs, ours, _ in kept}
-    return Match(own, given, sources, may_lack)
+    sources: dict[str, str] = {}
+    twice = [
+        f"{theirs} and {other}" for theirs, ours, _ in kept if (other := sources.setdefault(ours, theirs)) != theirs
+    ]
+    return Match(own, {ours: tensor for _, ours, tensor in kept}, sources, may_lack, twice)
+
+
+def spare(family: Family, used: Collection[str]) -> list[str]:
+    """How the keys begin of the one layer that the model may leave out: the one after those that it uses."""
+    if family.spare is None:
+        return []
+    numbers = {int(key.removeprefix(family.spare).partition(".")[0]) for key in used if key.startswith(family.spare)}
+    return [f"{family.spare}{max(numbers, default=-1) + 1}."]
 
 
 def translate(state: dict[str, Tensor], family: Family, path: Path) -> list[tuple[str, str, Tensor]]:
@@ -183,7 +208,7 @@ def translate(state: dict[str, Tensor], family: Family, path: Path) -> list[tupl
                 tensors = change(state[source]) if change else state[source]
                 tensors = [tensors] if isinstance(ours, str) else tensors
                 found += [(source, target, tensor) for target, tensor in zip(targets, tensors, strict=True)]
-            except (RuntimeError, IndexError, ValueError):
+            except (RuntimeError, IndexError, ValueError, TypeError):
                 shape = tuple(state[source].shape)
                 raise UserError(f"{path}: {source} has shape {shape}, which {family.name} cannot have") from None
     named = {theirs for theirs, _, _ in found}
@@ -206,20 +231,31 @@ def load(
     if matched.problems:
         raise MisfitError(f"{path} ({family.name}) does not fit {name}: {matched.mismatch(name)}")
     for key, tensor in matched.fitted.items():
-        check_values(path, matched.sources[key], tensor)
+        check_values(path, matched.sources[key], tensor, matched.own[key].dtype)
     with torch.no_grad():
         for key, tensor in matched.fitted.items():
             matched.own[key].copy_(tensor)
     return matched.lacks
 
 
-def check_values(path: Path, name: str, tensor: Tensor) -> None:
-    if not tensor.is_floating_point():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise UserError(f"{path}: {name} holds {kind}, no fractions: a quantised checkpoint; use one that is not")
-    if not (finite := tensor.isfinite()).all():
+def check_values(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    """dtype: the model's, in which the values must be finite too."""
+    if is_foreign(tensor.dtype):
+        raise UserError(f"{path}: {holds(name, tensor.dtype)}")
+    if not (finite := tensor.to(dtype).isfinite()).all():
         bad = f"{int((~finite).sum()):,} of {tensor.numel():,} values of {name} are NaN or infinite"
         raise UserError(f"{path}: {bad}: a damaged or diverged checkpoint; download it again or use another")
+
+
+def is_foreign(dtype: torch.dtype) -> bool:
+    """Whether no backbone's weights are of that kind."""
+    return not dtype.is_floating_point or dtype.itemsize == 1
+
+
+def holds(name: str, dtype: torch.dtype) -> str:
+    """What is said of a tensor whose kind is foreign."""
+    kind = str(dtype).removeprefix("torch.")
+    return f"{name} holds {kind}: perhaps a quantised checkpoint; use one of float32, float16 or bfloat16"
 
 
 def recognise(state: dict[str, Tensor], families: Sequence[Family], path: Path) -> Family:

@@ -7,7 +7,7 @@ import re
 from torch import Tensor
 
 from vltune.weights.heads import HEADS
-from vltune.weights.keys import Family, both, transpose
+from vltune.weights.keys import Family, both, is_stack, transpose
 from vltune.weights.towers import OPENAI_CLIP_RULES, ROBERTA_RULES
 
 
@@ -74,7 +74,7 @@ def tidy(state: dict[str, Tensor]) -> dict[str, Tensor]:
             if later := re.fullmatch(r"(\d+)\.downsample\.(.*)", rest):
                 rest = f"{int(later[1]) + 1}.downsample.{later[2]}"
             tidied[f"image.body.{part}.{rest}"] = tensor
-        elif key in ("prompts.0", "prompts.1"):
+        elif key in ("prompts.0", "prompts.1") and is_stack(tensor):
             reader = "image" if key == "prompts.0" else "text"
             for i, of_layer in enumerate(tensor):
                 tidied[f"{reader}_layers.{i}.cross_attention.at_memory.delta.prompts"] = of_layer[0]

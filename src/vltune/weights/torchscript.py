@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from vltune.errors import UserError
+from vltune.weights.forms import CONSTANTS, first_line, plain
 
-# The one entry that a TorchScript archive has beside those of a checkpoint.
-CONSTANTS = "/constants.pkl"
 CLASSES = "__torch__"
 DTYPES = {
     "BFloat16Storage": torch.bfloat16,
@@ -49,17 +48,9 @@ class Part:
         self.attributes = attributes
 
 
-def is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return root(archive) is not None
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def root(archive: zipfile.ZipFile) -> str | None:
-    """The folder that holds everything in a TorchScript archive; None where it is no such archive."""
-    return next((name.removesuffix(CONSTANTS) for name in archive.namelist() if name.endswith(CONSTANTS)), None)
+def root(archive: zipfile.ZipFile) -> str:
+    """The folder that holds everything in a TorchScript archive."""
+    return next(name.removesuffix(CONSTANTS) for name in archive.namelist() if name.endswith(CONSTANTS))
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -71,8 +62,8 @@ def read(path: Path) -> dict[str, Tensor]:
     except RefusedError as error:
         raise UserError(f"{path}: refused, nothing in it was run: {error}") from None
     except Exception as error:  # each damage to a pickle makes Python fail in another way
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: truncated or damaged TorchScript archive ({first}); download it again") from None
+        told = f"truncated or damaged TorchScript archive ({first_line(error)})"
+        raise UserError(f"{path}: {told}; download it again") from None
     if not tensors:
         raise UserError(f"{path}: a TorchScript archive that holds no tensors, so it is no model checkpoint")
     return tensors
@@ -107,7 +98,7 @@ class Reader(pickle.Unpickler):
             return self.rebuild
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        raise RefusedError(f"it asks for code to be run (GLOBAL {f'{module}.{name}'!r})")
+        raise RefusedError(f"it asks for code to be run (GLOBAL {plain(f'{module}.{name}', 200)})")
 
     def persistent_load(self, location: tuple) -> Tensor:
         """location: storage, its type, its entry, the device it was on, its number of elements -> (elements,)"""

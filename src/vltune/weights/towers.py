@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vltune.weights.files import read
-from vltune.weights.keys import Family, both, flat, load, qkv, recognise, without
+from vltune.weights.keys import Family, both, flat, load, qkv, recognise, within
 
 
 def split_positions(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,27 +63,32 @@ ROBERTA_RULES = [
 ]
 
 
-# Text towers, projections and pooling heads beside the tower are not its own; nor are blocks that a tower leaves out.
+OPENAI_MARKS = ("class_embedding", "conv1.weight")
+TRANSFORMERS_MARKS = ("embeddings.class_embedding", "pre_layrnorm.weight")
+ROBERTA_MARKS = ("embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight")
+# Text towers, projections and pooling heads beside the tower are not its own, nor is the last block that it leaves out.
 OPENAI_CLIP = Family(
     name="OpenAI's CLIP",
-    marks=("class_embedding", "conv1.weight"),
+    marks=OPENAI_MARKS,
     rules=OPENAI_CLIP_RULES,
-    unused=("proj", "transformer.resblocks."),
-    prepare=without("visual."),
+    unused=("proj",),
+    spare="transformer.resblocks.",
+    prepare=within("visual.", OPENAI_MARKS),
 )
 TRANSFORMERS_CLIP = Family(
     name="transformers' CLIP",
-    marks=("embeddings.class_embedding", "pre_layrnorm.weight"),
+    marks=TRANSFORMERS_MARKS,
     rules=TRANSFORMERS_CLIP_RULES,
-    unused=("embeddings.position_ids", "encoder.layers."),
-    prepare=without("vision_model."),
+    unused=("embeddings.position_ids",),
+    spare="encoder.layers.",
+    prepare=within("vision_model.", TRANSFORMERS_MARKS),
 )
 ROBERTA = Family(
     name="transformers' RoBERTa",
-    marks=("embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"),
+    marks=ROBERTA_MARKS,
     rules=ROBERTA_RULES,
     unused=("embeddings.position_ids", "pooler.", "lm_head."),
-    prepare=without("roberta."),
+    prepare=within("roberta.", ROBERTA_MARKS),
 )
 
 

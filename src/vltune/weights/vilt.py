@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vltune.weights.heads import HEADS
-from vltune.weights.keys import Family, both, flat, qkv, transpose
+from vltune.weights.keys import Family, both, flat, is_stack, qkv, transpose, within
 
 
 def split_positions(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,15 +19,10 @@ POSITIONS = ("image.class_position", "image.position")
 
 def unstack_prompts(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """`prompt` (layers, 1, P, width) as one entry a layer."""
-    if "prompt" not in state:
+    if "prompt" not in state or not is_stack(state["prompt"]):
         return state
     layers = {f"prompt.{i}": layer[0] for i, layer in enumerate(state["prompt"])}
     return {key: tensor for key, tensor in state.items() if key != "prompt"} | layers
-
-
-def strip_vilt(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Models with a head hold the backbone under `vilt.`."""
-    return {key.removeprefix("vilt."): tensor for key, tensor in state.items()}
 
 
 AUTHORS_BACKBONE = [
@@ -105,5 +100,5 @@ TRANSFORMERS = Family(
     marks=("embeddings.text_embeddings.word_embeddings.weight", "embeddings.patch_embeddings.projection.weight"),
     rules=TRANSFORMERS_BACKBONE,
     unused=("embeddings.text_embeddings.position_ids", *HEADS),
-    prepare=strip_vilt,
+    prepare=within("vilt."),  # models with a head hold the backbone there
 )

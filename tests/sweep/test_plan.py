@@ -1,0 +1,187 @@
+"""What a sweep's runs are, each once, whatever is there yet."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from vltune.errors import UserError
+from vltune.results import record as records
+from vltune.sweep import drive, estimate, plan, state
+
+sys.path.append(str(Path(__file__).parents[1] / "results"))
+from fabricated import fabricate
+
+ROOT = Path(__file__).parents[2]
+WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 6, val: 3, test: 3}}"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return tmp_path_factory.mktemp("world") / "shapes"
+
+
+@pytest.fixture
+def asked(world, tmp_path, monkeypatch):
+    """The arguments of runs of LoRA; their plans are kept in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    results = f"results_dir={tmp_path / 'results'}"
+    return ["method=lora", "task=vqa", f"dataset.data_dir={world}", f"dataset.generate={WORLD}", results]
+
+
+def planned(arguments):
+    return plan.plan(ROOT, arguments)
+
+
+def finish(planned, number=0):
+    """A record of a run, as if it had been run."""
+    run, config = planned.runs[number], planned.configs[number]
+    _, backbone, task, name = Path(run.places[0]).parts
+    method, hash, seed = name.removesuffix(".json").rsplit("-", 2)
+    who = {"backbone": backbone, "task": task.split("-")[0], "dataset": task.split("-")[1]}
+    who |= {"method": method, "hash": hash, "seed": int(seed.removeprefix("seed"))}
+    return records.write(fabricate(config=config, fingerprints=None, **who), planned.root)
+
+
+def test_a_plan_says_the_same_before_and_after_its_data_is_generated(asked, tmp_path):
+    new = [f"dataset.data_dir={tmp_path / 'new'}" if each.startswith("dataset.data_dir") else each for each in asked]
+    before = planned(new)
+    finish(before)
+    shutil.rmtree(tmp_path / "new")
+    assert [each.state for each in drive.standings(planned(new))] == ["finished"]
+    assert planned(new) == before
+    assert (tmp_path / "new" / "vqav2" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "alike",
+    [
+        "seed=0,0,0",
+        "engine.lr=1e-3,0.001",
+        "engine.lr=0.001,.001,10.0e-4",
+        "engine.clip=1,1.0",
+        "engine.evaluate=[val,val],[val]",
+        "engine.evaluate=[val,test],[test,val]",
+        "engine.workers=0,1",
+        "engine.betas=[0.9,0.98],[0.90,0.980]",
+        "method=lora,lora",
+        "method.roles=[query,value],[query,value]",
+    ],
+)
+def test_what_says_the_same_is_one_run(asked, alike, capsys):
+    count = len(alike.partition("=")[2].replace("],[", "];[").split(";" if "],[" in alike else ","))
+    assert len(planned([*asked, alike]).runs) == 1
+    told = f"{count - 1} of {count} runs are others in other words (one record), and count once"
+    assert told in capsys.readouterr().err
+
+
+def test_what_says_another_thing_is_another_run(asked):
+    found = planned([*asked, "seed=0,1", "engine.lr=1e-3,2e-3", "engine.precision=32-true,bf16-mixed"])
+    assert len({run.places[0] for run in found.runs}) == len(found.runs) == len(found.configs) == len(found.jobs) == 8
+
+
+def test_runs_whose_data_is_not_there_are_told_apart_and_their_records_found(asked, tmp_path):
+    table = ["method=lora,apt", "seed=0,0", "dataset=vqav2", f"dataset.data_dir={tmp_path / 'nowhere'}", asked[-1]]
+    found = drive.standings(planned([*table, "backbone=vilt_mini"]))
+    assert [each.state for each in found] == ["missing", "missing"]
+    assert "nowhere" in found[0].told
+
+
+def test_a_record_is_found_where_its_data_is_not(asked, tmp_path, world):
+    """As of committed results, on a laptop without data."""
+    copy = shutil.copytree(world, tmp_path / "copy")
+    given = [each for each in asked if not each.startswith(("dataset.generate", "dataset.data_dir"))]
+    given += ["dataset=vqav2", f"dataset.data_dir={copy}", "backbone=vilt_mini", "dataset.subfolder=vqav2"]
+    there = planned(given)
+    assert there.runs[0].missing is None
+    fingerprints = plan.Places(there.root)
+    record = json.loads(finish(there).read_text())
+    config = there.configs[0]
+    record["fingerprints"] = {name: ask(config) for name, ask in fingerprints.parts.items()}
+    records.write(record, there.root)
+    shutil.rmtree(copy)
+    assert [each.state for each in drive.standings(planned(given))] == ["finished"]
+    assert [each.state for each in drive.standings(planned([*given, "engine.lr=0.5"]))] == ["missing"]
+
+
+def test_a_command_that_is_told_is_of_this_sweep(asked):
+    found = plan.Plan(Path(), "mini", ["+sweep=mini", "results_dir=a b", "seed=0,1"], Path("a b"), {}, [])
+    assert found.typed("status") == "vltune sweep status mini 'results_dir=a b' seed=0,1"
+    elsewhere = plan.Plan(Path("p"), plan.UNNAMED, ["seed=0,1"], Path("results"), {}, [])
+    assert elsewhere.typed("cancel") == "vltune sweep cancel unnamed seed=0,1 --project p"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{}", '{"stamp": 1}', '{"runs": [{}], "read": []}', "[" * 100_000, "é"]
+)
+def test_a_kept_plan_that_is_damaged_is_made_anew(asked, text):
+    whole = planned(asked)
+    file = plan.place(ROOT, asked)
+    assert plan.of_sweep(ROOT, asked).runs == whole.runs
+    file.write_text(text, encoding="latin-1")
+    assert plan.of_sweep(ROOT, asked).runs == whole.runs
+    assert plan.of_sweep(ROOT, asked).jobs == whole.jobs
+
+
+def test_a_plan_that_cannot_be_kept_is_a_plan(asked, tmp_path):
+    (tmp_path / "outputs").write_text("")
+    assert len(plan.of_sweep(ROOT, asked).runs) == 1
+
+
+FOREIGN = ["[]", "null", "7", "{", '{"status": "finished"}', '{"schema": 9}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_what_is_no_record_is_no_record(asked, text):
+    found = planned(asked)
+    file = found.root / found.runs[0].places[0]
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert [each.state for each in drive.standings(found)] == ["todo"]
+    assert state.peek(file) == {}
+    [line] = estimate.lines(found, [True], estimate.Estimator([found.root]))
+    assert line.seconds is None
+
+
+@pytest.mark.parametrize(
+    "engine", [None, {}, {"max_steps": None}, {"epochs": 3}, {"max_steps": 5, "batch_size": None}, {"lr": 1.0}]
+)
+def test_a_record_of_elsewhere_tells_what_it_has(asked, engine):
+    found = planned(asked)
+    record = json.loads(finish(found).read_text())
+    record["config"] = {} if engine is None else {"engine": engine}
+    record["cost"]["macs"] = 1000
+    records.write(record, found.root)
+    [line] = estimate.lines(found, [True], estimate.Estimator([found.root]))
+    assert line.runs == 1
+
+
+def test_steps_are_not_compared_with_epochs(asked):
+    found = planned([*asked, "engine.max_steps=10"])
+    record = json.loads(finish(found).read_text())
+    record["cost"]["macs"] = 1000
+    record["provenance"] |= {"seconds": 30.0, "phases": {"train": 20.0}}
+    records.write(record, found.root)
+
+    def seconds(*more):
+        other = planned([*asked, *more])
+        [line] = estimate.lines(other, [True], estimate.Estimator([found.root]))
+        return line.seconds
+
+    assert seconds("engine.max_steps=20") == 50.0
+    assert seconds("engine.max_steps=null", "engine.epochs=20") != 50.0
+
+
+def test_a_folder_that_cannot_be_made_is_told(asked, tmp_path):
+    (tmp_path / "file").write_text("")
+    given = [f"dataset.data_dir={tmp_path / 'file'}" if "data_dir" in each else each for each in asked]
+    [found] = drive.standings(planned(given))
+    assert found.state == "missing"
+    assert "dataset.data_dir" in found.told
+
+
+def test_one_sweep_has_one_folder_of_results(asked):
+    with pytest.raises(UserError, match=r"a sweep has one folder of results"):
+        planned([*asked[:-1], "results_dir=a,b"])

@@ -1,0 +1,95 @@
+"""Files of submissions: what is none is told, and stops no command."""
+
+import json
+import os
+
+import pytest
+
+from vltune.errors import UserError
+from vltune.sweep import local, slurm, submission
+from vltune.sweep.submission import Job, Submission, read_all, scheduled, this_process
+
+WHOLE = {
+    "launcher": "local",
+    "arguments": ["+sweep=mini"],
+    "jobs": [{"of": "a", "overrides": ["a"], "devices": 1, "nodes": 1}],
+    "logs": "logs/1",
+    "started": "now",
+    "process": {},
+    "arrays": {"7": [0]},
+}
+BROKEN = {
+    "nothing": "",
+    "half": json.dumps(WHOLE)[:40],
+    "a list": "[]",
+    "null": "null",
+    "a number": "7",
+    "no jobs": json.dumps({"launcher": "local"}),
+    "jobs that are none": json.dumps(WHOLE | {"jobs": [3]}),
+    "jobs without overrides": json.dumps(WHOLE | {"jobs": [{"of": "a", "overrides": None}]}),
+    "one more key": json.dumps(WHOLE | {"more": 1}),
+    "a process that is all of them": json.dumps(WHOLE | {"process": {"boot": None, "pid": -1, "began": None}}),
+    "half a process": json.dumps(WHOLE | {"process": {"pid": 7}}),
+    "an array of jobs that there are not": json.dumps(WHOLE | {"arrays": {"7": [1]}}),
+    "an array that is an option": json.dumps(WHOLE | {"arrays": {"--all": [0]}}),
+    "arguments that are one text": json.dumps(WHOLE | {"arguments": "seed=0"}),
+    "bytes": "\udcff\udcfe",
+    "deep": "[" * 100_000,
+}
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    submission._tell.cache_clear()
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_a_file_that_is_none_is_told_once_and_left_out(tmp_path, capsys, text):
+    (tmp_path / "0.json").write_text(text, errors="surrogateescape")
+    (tmp_path / "1.json").write_text(json.dumps(WHOLE))
+    for _ in range(2):
+        assert read_all(tmp_path) == [Submission(**WHOLE | {"jobs": [Job("a", ["a"])]})]
+    assert (
+        capsys.readouterr().err == f"{tmp_path / '0.json'}: is not what a submission wrote, and left out; delete it\n"
+    )
+
+
+def test_a_folder_and_a_link_to_nothing_in_their_place(tmp_path, capsys):
+    (tmp_path / "0.json").mkdir()
+    (tmp_path / "1.json").symlink_to(tmp_path / "gone")
+    assert read_all(tmp_path) == []
+    assert "0.json: is not what" in capsys.readouterr().err
+
+
+def test_what_was_written_is_read(tmp_path):
+    process = this_process(os.getpid())
+    written = Submission("local", ["seed=0"], [Job("a", ["b"], 2, 1)], "logs/3", "now", process, {"12": [0]})
+    written.write(tmp_path)
+    assert read_all(tmp_path) == [written]
+
+
+def command(folder, name, text):
+    tool = folder / name
+    tool.write_text(f"#!/bin/sh\n{text}\n")
+    tool.chmod(0o755)
+
+
+@pytest.mark.parametrize("text", [None, "exec sleep 60", "echo 'scancel: error: no controller' >&2; exit 1"])
+def test_a_cluster_that_does_not_answer_is_told(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(slurm, "PATIENCE", 0.2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if text else str(tmp_path))
+    if text:
+        for name in ("scancel", "squeue", "sacct"):
+            command(tmp_path, name, text)
+    with pytest.raises(UserError, match=r"^scancel 7: [^\n]+$"):
+        slurm.cancel(["7"])
+    assert scheduled([Submission(**WHOLE | {"jobs": [Job("a", ["a"])]})]) == {}
+
+
+def test_a_driver_that_hangs_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "PATIENCE", 0.2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    command(tmp_path, "nvidia-smi", "exec sleep 60")
+    with pytest.raises(UserError, match=r"nvidia-smi .*: no answer; name the GPUs in CUDA_VISIBLE_DEVICES"):
+        local.visible_gpus()
