@@ -367,7 +367,7 @@ def test_every_line_of_a_real_comparison_fits(a, b):
     [
         (lambda folder: None, "b: no such folder: give one of results, or one that holds records"),
         (lambda folder: folder.mkdir(), "b: holds no records: give a folder of results, or one that holds records"),
-        (lambda folder: folder.write_text("{}"), "b: no such folder"),
+        (lambda folder: folder.write_text("{}"), "b: a file, no folder: give one of results"),
     ],
 )
 def test_a_folder_without_records(a, tmp_path, prepare, said):
@@ -429,7 +429,7 @@ def test_folders_of_results_in_one_are_named(a, b):
     a.add(60.0)
     b.add(60.0)
     Root(b.folder / "low_data").add(10.0)
-    told = f"{b.folder}: low_data hold records of their own, which are not compared: give each by itself"
+    told = f"{b.folder}: records of their own lie in low_data, and are not compared: give each by itself"
     assert compared(a, b).notes == (told,)
 
 

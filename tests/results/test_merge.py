@@ -264,6 +264,9 @@ def test_broken_files_are_named_and_the_rest_is_merged(source, into):
     predict(files[2])
     files[2].with_suffix(".parquet").rename(files[3].with_suffix(".parquet"))
     files[4].with_suffix(".safetensors").write_bytes(b"\x00" * 100)
+    lfs = b"version https://git-lfs.github.com/spec/v1\n"
+    for suffix in (".parquet", ".safetensors"):
+        source.add(seed=6 + len(suffix)).with_suffix(suffix).write_bytes(lfs)
     told = invoke(source.folder, into=into)
     assert told.exit_code == 1
     for said in (
@@ -271,6 +274,8 @@ def test_broken_files_are_named_and_the_rest_is_merged(source, into):
         f"broken: {files[1].with_suffix('.parquet')}: no file of predictions",
         f"broken: {files[3].with_suffix('.parquet')}: predictions of another run (seed 2)",
         f"broken: {files[4].with_suffix('.safetensors')}: no file of parameters",
+        "seed14.parquet: no file of predictions (a Git LFS pointer, not the data itself; run `git lfs pull`",
+        "seed18.safetensors: no file of parameters (a Git LFS pointer, not the data itself; run `git lfs pull`",
     ):
         assert said in told.output
     assert [record["identity"]["seed"] for record in store.load(into.folder)] == [2, 5]

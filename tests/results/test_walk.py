@@ -102,8 +102,9 @@ def test_what_could_hold_a_record_and_is_not_read_is_told(root):
     file.with_name("gone.json").symlink_to(root.folder / "nowhere.json")
     file.with_name("folder.json").mkdir()
     os.mkfifo(file.with_name("pipe.json"))
+    os.mkfifo(root.add(62.0, seed=1).with_suffix(".parquet"))
     found, told = loaded(root)
-    assert found == [PLACE]
+    assert found == [PLACE, PLACE.replace("seed0", "seed1")]
     said = {place.rpartition("/")[2]: why for place, why in told}
     ending = "not read, for its name does not end in .json: rename or unpack it, or move it away"
     assert {name: why for name, why in said.items() if name.startswith("copy")} == dict.fromkeys(
@@ -114,7 +115,8 @@ def test_what_could_hold_a_record_and_is_not_read_is_told(root):
     assert said["folder.json"] == "is a folder, no JSON: move it away"
     assert said["pipe.json"] == "is no regular file, no JSON: move it away"
     assert said["lora-0a1b2c3d-seed0.parquet"].startswith("no file of predictions (an empty file")
-    assert len(said) == 8
+    assert said["lora-0a1b2c3d-seed1.parquet"].startswith("no file of predictions (no regular file)")
+    assert len(said) == 9
 
 
 @pytest.mark.parametrize("kind", ["records", "costs"])

@@ -12,6 +12,7 @@ from typing import Any
 
 from vltune.errors import UserError
 from vltune.results import folders, predictions, significance
+from vltune.results.files import is_file
 from vltune.results.folders import Run
 from vltune.results.predictions import PREDICTIONS, Agreement
 from vltune.results.record import Kind, flatten, started
@@ -219,7 +220,7 @@ def _load(folder: Path, broken: list[str], notes: list[str]) -> Configurations:
         seeds[seed] = run
     if apart := folders.apart(folder):
         names = ", ".join(each.name for each in apart)
-        notes.append(f"{folder}: {names} hold records of their own, which are not compared: give each by itself")
+        notes.append(f"{folder}: records of their own lie in {names}, and are not compared: give each by itself")
     broken += [run.trouble for seeds in runs.values() for run in seeds.values() if run.trouble]
     if not runs:
         held = (
@@ -311,7 +312,7 @@ def _shown(scores: dict[str, Score]) -> str | None:
 def _agreement(pair: Pair) -> Agreement | None:
     """None where one of the runs has no predictions to read; those that are broken are told by `_load`."""
     runs = pair.a, pair.b
-    if not all(run.beside(PREDICTIONS).is_file() for run in runs):
+    if not all(is_file(run.beside(PREDICTIONS)) for run in runs):
         return None
     try:
         return predictions.agreement(*(predictions.read(run.beside(PREDICTIONS), run.record) for run in runs))

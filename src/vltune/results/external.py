@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vltune import signatures
 from vltune.errors import UserError
 from vltune.results import store
+from vltune.results.files import content as read
+from vltune.results.files import is_there
 from vltune.results.folders import OnBroken
 from vltune.results.record import flatten
 
@@ -61,7 +63,7 @@ def files(root: Path, on_broken: OnBroken) -> list[Path]:
     try:
         found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        if folder.exists() or folder.is_symlink():
+        if is_there(folder):
             on_broken(UserError(f"{folder}: cannot be listed ({error.strerror}): make it a folder that can be read"))
         return []
     named = [path for path in found if path.suffix.lower() in SUFFIXES]
@@ -88,12 +90,7 @@ def _content(file: Path) -> Any:
 
     from vltune.results import strict_yaml
 
-    try:
-        if file.exists() and not file.is_file():  # a pipe would be waited for
-            raise UserError(f"{file}: is {'a folder' if file.is_dir() else 'no regular file'}, no YAML: move it away")
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    content = read(file, "YAML")
     try:
         return strict_yaml.load(content.decode("utf-8-sig"))
     except UnicodeDecodeError:

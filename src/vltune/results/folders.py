@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from vltune.errors import UserError
+from vltune.results.files import check_folder, is_file, is_folder, is_same, is_there
 from vltune.results.predictions import PREDICTIONS
 from vltune.results.record import Kind, path, read
 from vltune.results.verified import check
@@ -60,26 +61,32 @@ def find(root: Path, on_broken: OnBroken) -> list[Run]:
     A folder with `records/` or `costs/` is one of results: nothing else in it is read.  Raises UserError where `root` is no
     folder."""
     root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder: give one of results, or one that holds records")
+    check_folder(root, "give one of results, or one that holds records")
     kinds = of_results(root, on_broken)
     return runs(root, [(root, None)] if kinds is None else kinds, on_broken)
 
 
 def of_results(root: Path, on_broken: OnBroken) -> list[tuple[Path, Kind]] | None:
     """Where a folder of results has records; None where it has neither `records/` nor `costs/`."""
-    found = [(root / kind, kind) for kind in get_args(Kind) if (root / kind).exists() or (root / kind).is_symlink()]
+    found = [(root / kind, kind) for kind in get_args(Kind) if is_there(root / kind)]
     for folder, _ in found:
-        if not folder.is_dir():
+        if not is_folder(folder):
             on_broken(UserError(f"{folder}: is no folder, or a link to none: mount or restore it, or move it away"))
-    return [(folder, kind) for folder, kind in found if folder.is_dir()] if found else None
+    return [(folder, kind) for folder, kind in found if is_folder(folder)] if found else None
 
 
 def apart(root: Path) -> list[Path]:
     """Folders in one of results that are folders of results themselves, as `learning_rates/` is: not read with it."""
-    if not any((root / kind).is_dir() for kind in get_args(Kind)):
+    if not _has_records(root):
         return []
-    return [folder for folder in sorted(root.iterdir()) if any((folder / kind).is_dir() for kind in get_args(Kind))]
+    try:
+        return [folder for folder in sorted(root.iterdir()) if _has_records(folder)]
+    except OSError:
+        return []
+
+
+def _has_records(folder: Path) -> bool:
+    return any(is_folder(folder / kind) for kind in get_args(Kind))
 
 
 def runs(
@@ -109,25 +116,17 @@ def _read(root: Path, file: Path, kind: Kind | None, verified: Verified) -> Run:
     return replace(run, trouble=check(record, run.file)) if verified(record) else run
 
 
-def is_same(file: Path, other: Path) -> bool:
-    """Whether these are two names of one file."""
-    try:
-        return file == other or file.samefile(other)
-    except OSError:
-        return False
-
-
 def put_aside(run: Run, root: Path) -> Path:
     """Moves a record under `root`, and what lies beside it, to `root/replaced/`; returns its folder there.
 
     Raises UserError where that cannot be written."""
     when = re.sub(r"[^0-9A-Za-z+-]", "", run.record["provenance"]["started"])
     place = root / "replaced" / run.home.parent.relative_to(run.kind) / f"{run.file.stem}.{when}"
-    folder = next(folder for folder in _numbered(place) if not (folder / run.file.name).exists())
+    folder = next(folder for folder in _numbered(place) if not is_file(folder / run.file.name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in (PREDICTIONS, TUNED, run.file.suffix):  # the record last: nothing lies here without one
-            if (file := run.file.with_suffix(suffix)).exists():
+            if is_there(file := run.file.with_suffix(suffix)):
                 file.replace(folder / file.name)
     except OSError as error:
         raise UserError(

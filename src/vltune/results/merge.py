@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.results import external, folders
+from vltune.results.files import is_file, is_same, is_there, told
 from vltune.results.folders import TUNED, Run
 from vltune.results.predictions import PREDICTIONS
 from vltune.results.record import read, started
@@ -57,7 +58,7 @@ def _find(source: Path, into: Path) -> tuple[list[Run], list[Path], list[Merged]
     def on_broken(error: UserError) -> None:
         broken.append(Merged("broken", str(error)))
 
-    if folders.is_same(source, into):
+    if is_same(source, into):
         raise UserError(f"{source}: is the folder that is merged into: name another")
     runs = [run for run in folders.find(source, on_broken) if not _is_in(run.file, into)]
     typed = external.files(source, on_broken)
@@ -123,9 +124,9 @@ class _Merging:
             return Merged("broken", str(error))
         what = target.relative_to(self.into).as_posix()
         known = {key: self.typed[key] for key in scores if key in self.typed}
-        if target.is_file() and filecmp.cmp(file, target, shallow=False):
+        if is_file(target) and filecmp.cmp(file, target, shallow=False):
             return Merged("same", what)
-        if target.exists():
+        if is_there(target):
             return Merged("refused", what, f"another file has this name: rename {file} or merge it by hand")
         if known:
             (run, metric), (value, where) = next(iter(known.items()))
@@ -137,7 +138,7 @@ class _Merging:
 
     def _ours(self, theirs: Run) -> Run | None:
         file = self.into / theirs.home
-        if theirs.home in self.planned or not file.exists():
+        if theirs.home in self.planned or not is_there(file):
             return self.planned.get(theirs.home)
         ours = Run(file, theirs.kind, read(file))
         if ours.record != theirs.record:
@@ -178,7 +179,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _beside(run: Run) -> list[str]:
-    return [suffix for suffix in (PREDICTIONS, TUNED) if run.beside(suffix).is_file()]
+    return [suffix for suffix in (PREDICTIONS, TUNED) if is_file(run.beside(suffix))]
 
 
 def _rank(run: Run) -> tuple[bool, int]:
@@ -205,7 +206,8 @@ def _check_beside(run: Run) -> None:
             with safe_open(run.beside(TUNED), "numpy"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{run.beside(TUNED)}: no file of parameters ({error}): restore it or remove it") from None
+            reason = told(run.beside(TUNED), error)
+            raise UserError(f"{run.beside(TUNED)}: no file of parameters ({reason}): restore it or remove it") from None
 
 
 def _typed(file: Path) -> dict[tuple[str, str], tuple[float, str]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune import signatures
 from vltune.errors import UserError
+from vltune.results.files import is_file, is_there, told
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -94,6 +94,8 @@ def _open(file: Path) -> Iterator[ParquetFile]:
     import pyarrow as pa
     from pyarrow import parquet
 
+    if is_there(file) and not is_file(file):  # a pipe would be waited for
+        raise UserError(f"{file}: no file of predictions (no regular file): restore it or run again")
     try:
         with parquet.ParquetFile(file) as opened:
             names = opened.schema_arrow.names
@@ -101,15 +103,7 @@ def _open(file: Path) -> Iterator[ParquetFile]:
                 raise ValueError(f"it has not one column {missing[0]}")
             yield opened
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{file}: no file of predictions ({_reason(file, error)}): restore it or run again") from None
-
-
-def _reason(file: Path, error: Exception) -> str:
-    """What the file is instead, if that can be told."""
-    with suppress(OSError):
-        if (found := signatures.identify_file(file)).name != "a Parquet file":
-            return f"{found.name}; {found.fix}" if found.fix else found.name
-    return " ".join(str(error).split())
+        raise UserError(f"{file}: no file of predictions ({told(file, error)}): restore it or run again") from None
 
 
 def align(a: Table, b: Table) -> tuple[Table, Table]:

@@ -18,8 +18,9 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from vltune import signatures
-from vltune.atomic import read_whole, replacing
+from vltune.atomic import replacing
 from vltune.errors import UserError
+from vltune.results import files
 
 Kind = Literal["records", "costs"]
 
@@ -77,12 +78,7 @@ def read_json(file: Path) -> Any:
     """The content of a JSON file that holds nothing but JSON: no NaN or infinity, no key twice, no half of a character.
 
     Raises UserError that names the file, and what it is instead."""
-    try:
-        if file.exists() and not file.is_file():  # a pipe would be waited for
-            raise UserError(f"{file}: is {'a folder' if file.is_dir() else 'no regular file'}, no JSON: move it away")
-        content = read_whole(file)[0]
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    content = files.content(file, "JSON")
     try:
         text = content.decode("utf-8-sig")
         found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)

@@ -17,6 +17,7 @@ from statistics import NormalDist, mean, stdev
 import numpy as np
 
 from vltune.errors import UserError
+from vltune.results.files import is_there
 from vltune.results.scoring import Outcomes, Split
 
 LEVEL = 0.05
@@ -44,7 +45,7 @@ def outcomes(file: Path, metric: str, record: dict | None = None) -> Outcomes:
     apart, and for a metric that is no mean over examples."""
     from vltune.results import predictions
 
-    if not file.is_file():
+    if not is_there(file):
         raise UserError(f"{file}: no predictions there")
     split, _, name = metric.partition(".")
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vltune.errors import UserError
 from vltune.results import folders
+from vltune.results.files import check_folder
 from vltune.results.folders import OnBroken, Verified
 
 _log = logging.getLogger(__name__)
@@ -20,10 +21,7 @@ def load(root: Path, on_broken: OnBroken = _log.warning, verified: Verified = la
     one whose predictions give other scores, and every `trouble`.  verified: of which records the predictions are looked
     at.  Raises UserError if `root` is not a folder."""
     root = Path(root)
-    if not root.is_dir():
-        if root.is_symlink():
-            raise UserError(f"{root}: a link to what is no folder: mount or restore that, or remove the link")
-        raise UserError(f"{root}: no such folder of results: give the right one with --results-dir")
+    check_folder(root, "give the right folder of results with --results-dir")
     records = []
     for run in folders.runs(root, folders.of_results(root, on_broken) or (), on_broken, verified):
         if run.file != (home := root / run.home):

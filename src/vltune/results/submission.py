@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vltune.errors import UserError
 from vltune.results import predictions
+from vltune.results.files import is_there
 from vltune.results.predictions import PREDICTIONS
 from vltune.results.record import read, save
 from vltune.results.verified import check
@@ -28,7 +29,7 @@ def answers(file: Path, split: str) -> dict[int, str]:
         raise UserError(f"{file}: a record of {record['identity']['task']}: only vqa answers questions")
     if record["status"] != "finished":
         raise UserError(f"{file}: the run is {record['status']}: only a finished one has predictions")
-    if not beside.is_file():
+    if not is_there(beside):
         raise UserError(f"{beside}: the predictions of this record are not here: run its command again with force=true")
     check(record, file)
     table = predictions.read(beside, record)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vltune.errors import UserError
 from vltune.results import predictions
+from vltune.results.files import is_there
 from vltune.results.predictions import PREDICTIONS
 
 AGREES = 0.01  # percentage points between a record's score and that of its predictions, which are float32
@@ -16,7 +17,7 @@ def check(record: dict, file: Path) -> str:
 
     Raises UserError where they give another score than the record's: then one of the two is not what the run found."""
     beside = file.with_suffix(PREDICTIONS)
-    if not (beside.exists() or beside.is_symlink()):
+    if not is_there(beside):
         return ""
     try:
         table = predictions.read(beside, record)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vltune.errors import UserError
+from vltune.results.files import is_folder
 
 SUFFIX = ".json"
 
@@ -33,7 +34,7 @@ def json_files(folder: Path, on_broken: Callable[[UserError], object]) -> list[P
             path, link = Path(entry.path), entry.is_symlink()
             if entry.name.endswith(SUFFIX):
                 (linked if link else files).append(path)
-            elif _is_folder(entry):
+            elif is_folder(path):
                 (links if link else folders).append(path)
             elif told := _told(path, link):
                 on_broken(UserError(f"{path}: {told}"))
@@ -41,13 +42,6 @@ def json_files(folder: Path, on_broken: Callable[[UserError], object]) -> list[P
     for file in (*sorted(files), *sorted(linked)):
         once.setdefault(_key(file) or file, file)
     return sorted(once.values())
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links in a circle, or a folder above that may not be searched
-        return False
 
 
 def _told(path: Path, link: bool) -> str:

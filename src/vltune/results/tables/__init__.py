@@ -13,6 +13,7 @@ from textwrap import shorten
 
 from vltune.errors import UserError
 from vltune.results import external, store
+from vltune.results.files import is_folder, is_there
 from vltune.results.folders import Verified
 from vltune.results.tables import cautions, cells, marks, missing, notes, published
 from vltune.results.tables.model import (
@@ -166,7 +167,7 @@ class _Told:
 
 def _load(root: Path, within: Path, told: _Told, verified: Verified) -> list[dict]:
     """What lies in the table's folder; nothing where that is a part of `root` in which nothing ran as yet."""
-    if Path(root).is_dir() and not (within.exists() or within.is_symlink()):
+    if is_folder(Path(root)) and not is_there(within):
         return []
     return store.load(within, told, verified)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vltune.results import store
+from vltune.results.files import is_there
 from vltune.results.folders import OnBroken
 from vltune.results.tables import cells
 from vltune.results.tables.model import Column, Row
@@ -32,8 +33,7 @@ def searches(root: Path, backbone: str, on_broken: OnBroken) -> Searches:
     that their predictions are not looked at."""
     folder = Path(root) / "learning_rates"
     found: Searches = defaultdict(list)
-    there = folder.exists() or folder.is_symlink()
-    for record in store.load(folder, on_broken, verified=lambda record: False) if there else ():
+    for record in store.load(folder, on_broken, verified=lambda record: False) if is_there(folder) else ():
         if record["identity"]["backbone"] == backbone and record["status"] == "finished":
             found[record["identity"]["method"]].append(record)
     return dict(found)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vltune.errors import UserError
+from vltune.results.files import is_there
 from vltune.results.record import read_json
 from vltune.results.tables.model import Column
 
@@ -17,7 +18,7 @@ def of(name: str, columns: tuple[Column, ...], root: Path) -> tuple[dict[str, di
     if not any(column.published for column in columns):
         return {}, []
     file = Path(root) / "paper" / f"{name}.json"
-    if not (file.exists() or file.is_symlink()):
+    if not is_there(file):
         return {}, [f"Published numbers are left out: there is no paper/{file.name}."]
     paper = read_json(file)
     _check(file, paper)
