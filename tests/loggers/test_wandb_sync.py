@@ -196,7 +196,7 @@ def test_predictions_are_shown_without_images_where_the_data_is_not_here(user):
 
     with serving() as server:
         file = user.knows(server).record()
-        rows = [{"split": "test", "id": id, "prediction": "red", "score": 1.0} for id in range(3)]
+        rows = [{"split": "test", "id": id, "prediction": "red", "score": 0.6} for id in range(3)]
         parquet.write_table(pa.Table.from_pylist(rows), file.with_suffix(".parquet"))
         assert sync(user, "--examples", "0").returncode == 0
         assert [kept.kind for kept in server.artifacts.values()] == ["record"]
@@ -204,4 +204,4 @@ def test_predictions_are_shown_without_images_where_the_data_is_not_here(user):
     [content] = [body for path, body in server.uploaded.items() if path.endswith("test/examples.table.json")]
     shown = json.loads(content)
     assert shown["columns"] == ["id", "prediction", "score"]
-    assert shown["data"] == [[id, "red", 1.0] for id in range(3)]
+    assert shown["data"] == [[id, "red", 0.6] for id in range(3)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from vltune.loggers.wandb import WandbLogger
 options, file, folder, steps, exit_code = json.loads(sys.argv[1])
 record, folder = json.loads(Path(file).read_text()), Path(folder)
-logger = WandbLogger(mode="online", **options)
+logger = WandbLogger(**{"mode": "online", **options})
 logger.start(record, folder)
 for point in record["history"][:steps]:
     logger.log(point, point["step"])

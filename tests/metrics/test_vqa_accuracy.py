@@ -107,6 +107,29 @@ def annotation(question, humans, answer_type="other", question_type="what"):
     )
 
 
+def literally(answer, answers):
+    """The rule as the official program states it, of entries as they stand: the others are those that are not equal."""
+    accuracies = []
+    for left_out in answers:
+        others = [entry for entry in answers if entry != left_out]
+        accuracies.append(min(1, sum(entry["answer"] == answer for entry in others) / 3))
+    return sum(accuracies) / len(accuracies)
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_answer_ids_are_what_tells_annotators_apart(count):
+    humans = ["cat"] * count + [f"dog {number}" for number in range(10 - count)]
+    numbered = [{"answer": human, "answer_id": number} for number, human in enumerate(humans, 1)]
+    assert literally("cat", numbered) == pytest.approx(vqa_accuracy("cat", humans))
+    without = [{"answer": human} for human in humans]
+    if count > 1:
+        assert literally("cat", without) < vqa_accuracy("cat", humans), (
+            "all who said the same would be left out at once"
+        )
+    with pytest.raises(ValueError, match="answer 1 lacks answer_id"):
+        Annotation.of({"question_id": 1, "answers": without, "answer_type": "other", "question_type": "what"})
+
+
 def test_the_evaluation_by_hand():
     annotations = [
         annotation(1, ["yes"] * 10, "yes/no", "is the"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fabricated import Root
+from predicted import predicted
 
 from vltune.errors import UserError
 from vltune.results import choice
@@ -80,6 +81,20 @@ def two_sizes(root):
     tried(root, "lora", 1e-3, 51.0, hash="ffffffff")
 
 
+def no_rate(root):
+    tried(root, "lora", None, 50.0)
+
+
+def broken(root):
+    tried(root, "lora", 1e-3, 50.0)
+    next(root.folder.rglob("*.json")).with_name("half.json").write_text("{")
+
+
+def contradicted(root):
+    tried(root, "lora", 1e-3, 50.0)
+    predicted(next(root.folder.rglob("*.json")).with_suffix(".parquet"), [("val", 0, "red", 0.4)])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -97,6 +112,9 @@ def two_sizes(root):
             "has none of vqa_score, accuracy, r1 on validation",
         ),
         (lambda root: (root.folder / "records").mkdir(parents=True), "holds no runs: start python run.py -m +sweep="),
+        (no_rate, "field 'config.engine.lr' is null: the record says no learning rate to choose"),
+        (broken, "broken JSON ("),
+        (contradicted, "field 'metrics.val.vqa_score' is 50.00, its predictions give 40.00"),
     ],
 )
 def test_what_would_be_no_fair_choice_is_refused(root, tmp_path, make, message):

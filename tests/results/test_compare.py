@@ -47,9 +47,9 @@ def provenance(**fields):
 
 
 def predict(file, **splits):
-    """Predictions beside a record: {split: [(id, prediction)]}."""
+    """Predictions beside a record of 60 %: {split: [(id, prediction)]}."""
     rows = {
-        split: [{"id": id, "prediction": said, "score": None} for id, said in found] for split, found in splits.items()
+        split: [{"id": id, "prediction": said, "score": 0.6} for id, said in found] for split, found in splits.items()
     }
     write_predictions(file.with_suffix(".parquet"), rows, records.read(file))
 
@@ -287,16 +287,35 @@ def test_any_folder_of_records_will_do(a, b, tmp_path):
     assert [row.kind for row in compare(a.folder, tmp_path / "loose", settings).rows] == ["records", "costs"]
 
 
-def test_of_two_records_of_one_run_the_later_is_compared(a, b, tmp_path):
+@pytest.mark.parametrize(
+    ("one", "other", "why"),
+    [
+        ("early.json", "late.json", "started later"),
+        ("late.json", "early.json", "started later"),  # by the clock of one zone, not by the letters of the text
+        ("lora-0a1b2c3d-seed0.json", "copy.json", "lies where its identity belongs"),
+        ("one.json", "other.json", "comes first"),
+    ],
+)
+def test_of_two_records_of_one_run_one_is_compared_and_the_other_named(a, b, tmp_path, one, other, why):
+    started = {
+        "early": "2025-01-01T12:00:00+00:00",
+        "late": "2025-01-01T11:30:00-01:00",
+        "copy": "2026-01-01T00:00:00Z",
+    }
     a.add(60.0)
-    early = b.add(10.0, provenance=provenance(started="2025-01-01T00:00:00+00:00"))
-    early.rename(tmp_path / "early.json")
-    late = b.add(61.0, provenance=provenance(started="2025-02-01T00:00:00+00:00"))
-    (tmp_path / "early.json").rename(late.with_name("early.json"))
+    folder = tmp_path / "moved"
+    folder.mkdir()
+    for name, score in ((one, 10.0), (other, 61.0)):
+        when = started.get(name.partition(".")[0], "2025-01-01T00:00:00+00:00")
+        b.add(score, provenance=provenance(started=when)).rename(folder / name)
+    for name in (one, other):
+        (folder / name).rename(b.folder / "records/vilt_mini/vqa-shapes" / name)
     found = compared(a, b)
-    assert found.rows[0].scores["test.vqa_score"].b == 61.0
+    used, left = (one, other) if "late" not in other else (other, one)
+    place = b.folder / "records/vilt_mini/vqa-shapes"
+    assert found.rows[0].scores["test.vqa_score"].b == (10.0 if used == one else 61.0)
     assert found.notes == (
-        f"{late.with_name('early.json')} is a record of the same run as {late}, which started later and is compared",
+        f"{place / left} is a record of the same run as {place / used}, which {why} and is compared",
     )
 
 
@@ -370,7 +389,7 @@ def test_every_line_of_a_real_comparison_fits(a, b):
     [
         (lambda folder: None, "b: no such folder: give one of results, or one that holds records"),
         (lambda folder: folder.mkdir(), "b: holds no records: give a folder of results, or one that holds records"),
-        (lambda folder: folder.write_text("{}"), "b: no such folder"),
+        (lambda folder: folder.write_text("{}"), "b: a file, no folder: give one of results"),
     ],
 )
 def test_a_folder_without_records(a, tmp_path, prepare, said):
@@ -391,6 +410,49 @@ def test_broken_files_are_named_and_the_rest_is_compared(a, b):
     done = invoke(a.folder, b.folder)
     assert done.exit_code == 2
     assert f"{b.folder}: holds no valid record among 1 files, such as {file.with_name('half.json')}" in done.stderr
+
+
+def test_a_folder_that_holds_a_broken_file_is_not_the_same(a, b):
+    a.add()
+    file = b.add()
+    assert invoke(a.folder, b.folder, "--fail-on-difference").exit_code == 0
+    file.with_name("half.json").write_text("{")
+    assert invoke(a.folder, b.folder).exit_code == 0
+    done = invoke(a.folder, b.folder, "--fail-on-difference")
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"differs: cannot be used: {file.with_name('half.json')}: broken JSON")
+
+
+def test_a_score_that_its_predictions_contradict_is_named_and_not_compared(a, b):
+    for root in (a, b):
+        for seed in (0, 1):
+            predict(root.add(60.0, seed=seed), test=[(1, "a")])
+    (b.folder / "records/vilt_mini/vqa-shapes/lora-0a1b2c3d-seed1.parquet").rename(b.folder / "kept")
+    file = b.add(77.2, seed=1)
+    (b.folder / "kept").rename(file.with_suffix(".parquet"))
+    found = compared(a, b)
+    assert found.rows[0].scores["test.vqa_score"].difference == 0.0
+    assert found.only_a == ("vilt_mini vqa-shapes lora-0a1b2c3d, seed 1",)
+    assert found.broken == (
+        f"{file}: field 'metrics.test.vqa_score' is 77.20, its predictions give 60.00: restore what was changed, or run "
+        "again with force=true",
+    )
+
+
+def test_a_folder_beside_itself(a):
+    predict(a.add(60.0), test=[(1, "a")])
+    found = compared(a, a)
+    assert failures(found, 0.0) == []
+    assert (found.notes, found.broken, found.only_a, found.only_b) == ((), (), (), ())
+    assert found.rows[0].predictions.identical
+
+
+def test_folders_of_results_in_one_are_named(a, b):
+    a.add(60.0)
+    b.add(60.0)
+    Root(b.folder / "low_data").add(10.0)
+    told = f"{b.folder}: records of their own lie in low_data, and are not compared: give each by itself"
+    assert compared(a, b).notes == (told,)
 
 
 def test_an_unknown_format_is_refused_before_anything_is_read(a, b):

@@ -122,9 +122,80 @@ def test_a_wrong_file_is_named(root):
     missing.write_text("70.94")
     with pytest.raises(UserError, match=f"scores.yaml: {FORM} 70.94$"):
         tables.build("vilt", root.folder)
-    missing.write_text("run: [")
-    with pytest.raises(UserError, match=r"scores.yaml: broken YAML \(.*\): correct it$"):
+
+
+ENTRY = """
+run: lora-0a1b2c3d-seed0
+metric: vqa_test_dev
+value: 70.94
+source: 2026-11-20
+by: A. N. Other
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("run: [", "broken YAML ("),
+        (ENTRY + "value: 80", "broken YAML ('value' stands twice in"),
+        (ENTRY + "---" + ENTRY, "broken YAML (expected a single document"),
+        (ENTRY.replace("70.94", "1:10"), "value is '1:10': write a number of percent, from 0 to 100"),
+        (ENTRY.replace("70.94", "1_0"), "value is '1_0': write a number of percent, from 0 to 100"),
+        (ENTRY.replace("70.94", ".nan"), "value is nan: write a number of percent, from 0 to 100"),
+        (ENTRY.replace("A. N. Other", "7"), "by is 7: write a text"),
+        (ENTRY.replace("A. N. Other", '"\\ud800"'), "by is '\\ud800': write a text"),
+        ("", "holds no entry: write one, or remove the file"),
+        ("# nothing yet", "holds no entry: write one, or remove the file"),
+        ("[]", "holds no entry: write one, or remove the file"),
+        ("PK\x03\x04", "broken YAML ("),
+        (b"\x1f\x8b\x08\x00", "a gzip archive, no YAML: unpack it"),
+        (ENTRY.encode("utf-16"), "a text in UTF-16, no YAML: save it as UTF-8"),
+        (ENTRY.replace("Other", "Öther").encode("latin-1"), "not in UTF-8: save it as that"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_named(root, content, said):
+    file = write(root, ENTRY)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as error:
         tables.build("vilt", root.folder)
+    assert str(error.value).removeprefix(f"{file}: ").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("070", 70.0), ("7e1", 70.0), ("70", 70.0), ("0x46", 70.0), ("+70.0", 70.0)]
+)
+def test_numbers_are_those_of_yaml_1_2(root, written, value):
+    """070 is 56 to YAML 1.1, 7e1 a text; a day is a source as it stands."""
+    file = write(root, ENTRY.replace("70.94", written))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    table = tables.build("vilt", root.folder)
+    assert lora(table).cells["vqa_test_dev"].mean == value
+    assert any(f"{value:.2f} (2026-11-20; by A. N. Other)" in note for note in table.notes)
+
+
+def test_whatever_lies_there_is_read_or_named(root):
+    file = write(root, ENTRY)
+    file.rename(file.with_name("scores.YAML"))
+    for name in ("notes.txt", "scores.yaml.bak", "scores.json", ".hidden"):
+        file.with_name(name).write_text(ENTRY)
+    file.with_name("2026").mkdir()
+    table = tables.build("vilt", root.folder)
+    assert lora(table).cells["vqa_test_dev"].mean == 70.94
+    assert table.broken == tuple(
+        f"external/{name}: not read, for its name does not end in .yaml: rename it, or move it away"
+        for name in ("2026", "notes.txt", "scores.json", "scores.yaml.bak")
+    )
+    file.with_name("folder.yml").mkdir()
+    with pytest.raises(UserError, match=r"folder.yml: is a folder, no YAML: move it away"):
+        tables.build("vilt", root.folder)
+
+
+@pytest.mark.parametrize("spoilt", ["a file", "a link to nothing"])
+def test_a_folder_of_them_that_is_none_is_named(root, spoilt):
+    folder = root.folder / "external"
+    folder.write_text("") if spoilt == "a file" else folder.symlink_to("nowhere")
+    (told,) = tables.build("vilt", root.folder).broken
+    assert told.startswith("external: cannot be listed (")
 
 
 def test_a_score_is_typed_once(root):

@@ -209,7 +209,7 @@ def test_what_the_numbers_are_stands_in_front(root):
 
 def test_machines_of_more_than_one_kind_are_told_in_front(root):
     fill(root)
-    file = fill(root, methods=("adapter",), seeds=(0,)).add(70.0, method="adapter")
+    file = fill(root, methods=("adapter",), seeds=(0,)).add(method="adapter", metrics={"val": None, "test": None})
     record = json.loads(file.read_text())
     record["provenance"]["hardware"] = {"cpu": "Another", "cores": 64, "gpus": ["GPU", "GPU"]}
     file.write_text(json.dumps(record))
@@ -274,7 +274,7 @@ def test_the_lowest_seed_that_both_have(root):
 
 def test_questions_count_as_right_from_half_a_score(root):
     for method, score in (("full", 0.6), ("lora", 0.3)):
-        file = root.add(50.0, method=method)
+        file = root.add(100 * score, method=method)
         predict(file, file.read_text(), [(1, "red", score)])
     found = part(root, look=None)
     assert found["threshold"] == 0.5
@@ -284,7 +284,7 @@ def test_questions_count_as_right_from_half_a_score(root):
 
 def test_retrieval_has_two_parts_and_folds_are_not_counted_twice(root):
     for method, places in (("full", (1, 2)), ("lora", (2, 1))):
-        file = root.add(method=method, task="retrieval", metrics={"val": None, "test": {"ir_r1": 50.0, "tr_r1": 50.0}})
+        file = root.add(method=method, task="retrieval", metrics={"val": None, "test": {"ir_r1": 50.0, "tr_r1": 100.0}})
         rows = [(number, f"image {number}", 1 / place) for number, place in enumerate(places)]
         rows += [(number, f"image {number}, fold 1", 1.0) for number in range(2)]
         rows += [(0, "caption 3", 1.0)]
@@ -297,7 +297,7 @@ def test_retrieval_has_two_parts_and_folds_are_not_counted_twice(root):
 
 def test_val_stands_in_where_test_has_no_truth(root):
     for method in ("full", "lora"):
-        file = root.add(50.0, method=method)
+        file = root.add(method=method, metrics={"val": {"vqa_score": 100.0}, "test": None})
         rows = {
             "val": [{"id": 1, "prediction": "red", "score": 1.0}],
             "test": [{"id": 2, "prediction": "red", "score": None}],

@@ -43,7 +43,7 @@ def score(root):
 
 def predict(file, said="a"):
     write_predictions(
-        file.with_suffix(".parquet"), {"test": [{"id": 1, "prediction": said, "score": 1.0}]}, records.read(file)
+        file.with_suffix(".parquet"), {"test": [{"id": 1, "prediction": said, "score": 0.6}]}, records.read(file)
     )
 
 
@@ -143,7 +143,8 @@ def test_theirs_takes_the_place_and_ours_is_kept_aside(source, into):
 )
 def test_the_newer_one_started_later(source, into, theirs, outcome):
     into.add(60.0, **started("2025-01-01T00:00:00+00:00"))
-    source.add(61.0, **started(theirs))
+    file = source.add(61.0)
+    file.write_text(file.read_text().replace(fabricate()["provenance"]["started"], theirs))
     assert outcomes(source, into=into, prefer="newer") == [outcome]
     assert score(into) == (61.0 if outcome == "replaced" else 60.0)
 
@@ -159,6 +160,98 @@ def test_other_predictions_beside_the_same_record_are_a_conflict(source, into):
     )
 
 
+def moved(file, name):
+    """A record and what lies beside it, under another name."""
+    for suffix in (".parquet", ".json"):
+        if file.with_suffix(suffix).exists():
+            file.with_suffix(suffix).rename(file.with_name(name).with_suffix(suffix))
+    return file.with_name(name)
+
+
+@pytest.mark.parametrize("name", ["a copy.json", "zz copy.json"])
+@pytest.mark.parametrize("prefer", [None, "newer", "theirs"])
+def test_of_two_records_of_one_run_that_at_its_place_is_taken(source, into, name, prefer):
+    copy = moved(source.add(99.0, **started("2026-01-01T00:00:00+00:00")), name)
+    file = source.add(60.0)
+    predict(file)
+    merged = merging.merge([source.folder], into.folder, prefer)[source.folder]
+    assert [(each.outcome, each.what, each.why) for each in merged] == [
+        ("added", HOME, ""),
+        ("refused", HOME, f"{copy} is of the same run as {file}, which is taken"),
+    ]
+    assert score(into) == 60.0
+    assert sorted(content(into.folder)) == [HOME, HOME.replace(".json", ".parquet")]
+    again = merging.merge([source.folder], into.folder, prefer)[source.folder]
+    assert [each.outcome for each in again] == ["same", "refused"]
+
+
+def test_a_copy_under_another_name_is_the_same(source, into):
+    predict(source.add())
+    for suffix in (".json", ".parquet"):
+        file = source.folder / HOME.replace(".json", suffix)
+        file.with_name(f"copy{suffix}").write_bytes(file.read_bytes())
+    assert outcomes(source, into=into) == ["added", "same"]
+    assert sorted(content(into.folder)) == [HOME, HOME.replace(".json", ".parquet")]
+
+
+def test_a_finished_record_is_taken_wherever_it_lies(source, into):
+    moved(source.add(60.0), "copy.json")
+    source.fail(status="running", error=None)
+    assert outcomes(source, into=into) == ["added", "refused"]
+    assert score(into) == 60.0
+
+
+def test_records_of_one_run_of_which_none_lies_at_its_place_are_refused_where_they_differ(source, into):
+    files = [moved(source.add(value), f"copy {value:.0f}.json") for value in (60.0, 61.0)]
+    (refused,) = merging.merge([source.folder], into.folder)[source.folder]
+    names = ", ".join(map(str, files))
+    assert (refused.outcome, refused.why) == ("refused", f"{names} are records of one run and differ: keep one of them")
+    assert not into.folder.exists()
+
+
+def test_a_score_that_its_predictions_contradict_is_not_merged(source, into):
+    predict(source.add(60.0))
+    predict(source.add(60.0, seed=1))
+    file = source.add(0.6)
+    told = invoke(source.folder, into=into)
+    assert told.exit_code == 1
+    assert f"broken: {file}: field 'metrics.test.vqa_score' is 0.60, its predictions give 60.00" in told.output
+    assert sorted(content(into.folder)) == [HOME.replace("seed0", "seed1"), HOME.replace("seed0.json", "seed1.parquet")]
+
+
+def test_a_contradicted_record_in_the_way_is_left_and_named(source, into):
+    predict(into.add(60.0))
+    into.add(99.0)
+    predict(source.add(60.0))
+    told = invoke(source.folder, into=into, options=["--prefer", "theirs"])
+    assert told.exit_code == 1
+    assert f"broken: {into.folder / HOME}: field 'metrics.test.vqa_score' is 99.00" in told.output
+    assert score(into) == 99.0
+
+
+def test_a_source_that_is_given_twice_is_merged_once(source, into, tmp_path):
+    source.add()
+    (tmp_path / "again").symlink_to(source.folder)
+    assert outcomes(source, source, into=into) == ["added"]
+    assert outcomes(source, Root(tmp_path / "again"), into=into) == ["same", "same"]
+
+
+def test_a_source_that_holds_the_folder_merged_into(tmp_path):
+    into, theirs = Root(tmp_path / "all" / "into"), Root(tmp_path / "all" / "theirs")
+    into.add(60.0)
+    theirs.add(61.0, seed=1)
+    assert outcomes(Root(tmp_path / "all"), into=into) == ["added"]
+    assert len(store.load(into.folder, pytest.fail)) == 2
+
+
+def test_folders_of_results_in_a_source_are_named(source, into):
+    source.add()
+    Root(source.folder / "low_data").add()
+    told = " ".join(invoke(source.folder, into=into).output.split())
+    low = source.folder / "low_data"
+    assert f"left: {low} (holds records of its own: vltune merge {low} --into {into.folder / 'low_data'})" in told
+
+
 def cut(file):
     file.write_bytes(file.read_bytes()[:-20])
 
@@ -171,6 +264,9 @@ def test_broken_files_are_named_and_the_rest_is_merged(source, into):
     predict(files[2])
     files[2].with_suffix(".parquet").rename(files[3].with_suffix(".parquet"))
     files[4].with_suffix(".safetensors").write_bytes(b"\x00" * 100)
+    lfs = b"version https://git-lfs.github.com/spec/v1\n"
+    for suffix in (".parquet", ".safetensors"):
+        source.add(seed=6 + len(suffix)).with_suffix(suffix).write_bytes(lfs)
     told = invoke(source.folder, into=into)
     assert told.exit_code == 1
     for said in (
@@ -178,6 +274,8 @@ def test_broken_files_are_named_and_the_rest_is_merged(source, into):
         f"broken: {files[1].with_suffix('.parquet')}: no file of predictions",
         f"broken: {files[3].with_suffix('.parquet')}: predictions of another run (seed 2)",
         f"broken: {files[4].with_suffix('.safetensors')}: no file of parameters",
+        "seed14.parquet: no file of predictions (a Git LFS pointer, not the data itself; run `git lfs pull`",
+        "seed18.safetensors: no file of parameters (a Git LFS pointer, not the data itself; run `git lfs pull`",
     ):
         assert said in told.output
     assert [record["identity"]["seed"] for record in store.load(into.folder)] == [2, 5]
@@ -247,6 +345,8 @@ def test_conflicts_of_typed_scores_are_named(source, into):
     typed(source, "c.yaml", ENTRY | {"run": "apt-0a1b2c3d-seed0"})
     typed(source, "d.yaml", ENTRY | {"run": "apt-0a1b2c3d-seed0"})
     (source.folder / "external" / "e.yaml").write_text("run: x")
+    (source.folder / "external" / "f.txt").write_text("run: x")
+    typed(source, "g.yml", ENTRY | {"run": "full-0a1b2c3d-seed0"}, ENTRY | {"run": HOME.replace("lora", "full")})
     told = invoke(source.folder, into=into, options=["--prefer", "theirs"])
     assert told.exit_code == 1
     lines = told.output.splitlines()
@@ -258,6 +358,9 @@ def test_conflicts_of_typed_scores_are_named(source, into):
     )
     assert any(line.startswith("refused: external/d.yaml (vqa_test_dev of apt-0a1b2c3d-seed0") for line in lines)
     assert any(line.startswith(f"broken: {source.folder}/external/e.yaml: an entry holds") for line in lines)
+    assert any(line.startswith(f"broken: {source.folder}/external/f.txt: not read") for line in lines)
+    twice = "vqa_test_dev of full-0a1b2c3d-seed0 was typed before"
+    assert any(line.startswith(f"broken: {source.folder}/external/g.yml entry 2: {twice}") for line in lines)
     assert sorted(content(into.folder / "external")) == ["a.yaml", "c.yaml"]
     assert there.read_text() == json.dumps([ENTRY])
 

@@ -37,7 +37,23 @@ def test_what_is_written_is_read(tmp_path):
         ("status", lambda record: record.update(status="done")),
         ("identity.hash", lambda record: record["identity"].update(hash="xyz")),
         ("identity.seed", lambda record: record["identity"].update(seed="0")),
+        ("identity.seed", lambda record: record["identity"].update(seed=2**32)),
+        ("identity.seed", lambda record: record["identity"].update(seed=1.0)),
         ("identity.method", lambda record: record["identity"].update(method="../lora")),
+        ("identity.method", lambda record: record["identity"].update(method="m" * 300)),
+        ("metrics.test.vqa_score", lambda record: record["metrics"]["test"].update(vqa_score=100.5)),
+        ("metrics.test.vqa_score", lambda record: record["metrics"]["test"].update(vqa_score=-0.1)),
+        ("metrics.test", lambda record: record["metrics"]["test"].update({"a/b": 1.0})),
+        ("config.engine", lambda record: record["config"].update(engine=[])),
+        ("config.dataset", lambda record: record["config"].update(dataset="x")),
+        ("config.dataset.train_fraction", lambda record: record["config"].update(dataset={"train_fraction": 0})),
+        ("provenance.hardware.cpu", lambda record: record["provenance"].update(hardware={"cpu": 3})),
+        ("provenance.started", lambda record: record["provenance"].update(started="2025-13-01T00:00:00+00:00")),
+        ("provenance.started", lambda record: record["provenance"].update(started="0001-01-01T00:00:00+14:00")),
+        ("history.1.step", lambda record: record.update(history=[{"step": 1}, {"step": 2.0}])),
+        ("schema", lambda record: record.update(schema=True)),
+        ("schema", lambda record: record.update(schema=1.0)),
+        ("(top level)", lambda record: record.pop("schema")),
         ("metrics.test.vqa_score", lambda record: record["metrics"]["test"].update(vqa_score=None)),
         ("error", lambda record: record.update(status="failed")),
         ("error", lambda record: record.update(error="a finished run has none")),
@@ -71,8 +87,27 @@ def test_read_names_file_and_field(tmp_path):
     for text, message in [
         (whole[:-20], "broken JSON"),
         (whole.replace("60.0", "NaN"), "broken JSON .*NaN"),
+        (whole.replace("60.0", "1e999"), "broken JSON .*a number is too large"),
+        (whole.replace("60.0", "1" * 400), "broken JSON .*a number is too large"),
+        (whole.replace('"rank": 4', '"rank": ' + "[" * 200 + "]" * 200), "broken JSON .*nested more than 100 levels"),
+        (whole.replace('"rank": 4', '"rank": ' + "[" * 9000 + "]" * 9000), "broken JSON .*recursion"),
+        (whole.replace('"rank": 4', '"rank": "\\ud800"'), "broken JSON .*surrogates"),
+        (whole.replace('"rank": 4', '"rank": 4, "rank": 8'), "broken JSON .*'rank' stands twice"),
+        ("", "an empty file, no JSON: download or copy it again"),
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "a Git LFS pointer, not the data itself, no JSON: run",
+        ),
+        ("<!DOCTYPE html><html>", "a web page, not the file itself, no JSON: download it again"),
+        ("\0" * 400, "a file of zeros, no JSON: "),
+        ("rank: 4", "a text that begins with rank: 4, no JSON: restore the file or run again"),
         ("[]", r"field '\(top level\)'"),
-        (whole.replace('"schema": 1', '"schema": 2'), "field 'schema' is 2"),
+        ("null", r"field '\(top level\)'"),
+        (
+            whole.replace('"schema": 1', '"schema": 2'),
+            "field 'schema' is 2, this vltune reads 1: use",
+        ),
+        (whole.replace('"schema": 1', '"schema": "1"'), "field 'schema' is \"1\", this vltune reads 1"),
         (whole.replace('"finished"', '"done"'), "field 'status'"),
     ]:
         file.write_text(text)
@@ -81,6 +116,11 @@ def test_read_names_file_and_field(tmp_path):
         assert str(error.value).startswith(str(file))
     with pytest.raises(UserError, match=r"absent\.json: cannot be read"):
         records.read(tmp_path / "absent.json")
+    file.write_bytes(whole.encode("utf-16"))
+    with pytest.raises(UserError, match="a text in UTF-16, no JSON: save it as UTF-8"):
+        records.read(file)
+    file.write_bytes(b"\xef\xbb\xbf" + whole.replace('"rank": 4', '"rank": "\\ud83d\\ude00"').encode())
+    assert records.read(file)["config"]["method"]["rank"] == "\U0001f600"
 
 
 def test_a_write_that_dies_leaves_the_old_record(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 from fabricated import Root
+from predicted import predicted
 
 from vltune.engine.artifacts import write_predictions
 from vltune.engine.identity import settings
@@ -118,16 +119,15 @@ def test_both_ways_of_retrieval_are_tested_together(roots):
     assert chances(roots)[0].examples == pytest.approx(1 - (39 / 40) ** 39, abs=0.02)
 
 
-@pytest.mark.parametrize("spoilt", ["other examples", "other scores", "no file"])
+@pytest.mark.parametrize("spoilt", ["other examples", "an example twice", "a score that is no number", "no file"])
 def test_no_test_by_predictions_that_do_not_belong_together(roots, spoilt):
     right(roots[0], [0] * 10)
-    file = right(roots[1], [1] * 10)
+    file = right(roots[1], [1] * 10).with_suffix(".parquet")
     if spoilt == "no file":
-        file.with_suffix(".parquet").unlink()
+        file.unlink()
     elif spoilt == "other examples":
         right(roots[1], dict.fromkeys(range(1, 11), 1))
     else:
-        kept = file.read_bytes()
-        right(roots[1], [1] * 9 + [0])
-        file.write_bytes(kept)
+        scores = [1.0] * 9 + ([math.nan] if spoilt == "a score that is no number" else [1.0])
+        predicted(file, [("test", min(id, 8), "x", score) for id, score in enumerate(scores)])
     assert (chances(roots)[0].examples, chances(roots)[0].seeds) == (None, None)

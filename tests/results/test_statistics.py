@@ -56,9 +56,13 @@ def test_committed_predictions_give_the_scores_of_their_records(backbone):
 def test_what_has_no_examples_says_so(tmp_path):
     with pytest.raises(UserError, match=r"none.parquet: no predictions there"):
         statistics.outcomes(tmp_path / "none.parquet", "test.accuracy")
-    file = predicted(tmp_path / "a.parquet", [("test", 0, "two", None), ("test", 1, "two", 1.0)])
-    with pytest.raises(UserError, match=r"a.parquet: no scored example of test"):
+    file = predicted(
+        tmp_path / "a.parquet", [("test", 0, "two", None), ("test", 1, "two", 1.0), ("own", 1, "two", None)]
+    )
+    with pytest.raises(UserError, match=r"a.parquet: 1 of 2 examples of test have no score"):
         statistics.outcomes(file, "test.vqa_score")
+    with pytest.raises(UserError, match=r"a.parquet: no scored example of own"):
+        statistics.outcomes(file, "own.vqa_score")
     with pytest.raises(UserError, match=r"a.parquet: no scored example of val"):
         statistics.outcomes(file, "val.vqa_score")
     with pytest.raises(UserError, match=r"a.parquet: consistency is no mean over examples"):

@@ -1,5 +1,6 @@
 """From a run's predictions to the server's file and to the official score, through the commands."""
 
+import gzip
 import json
 
 import pytest
@@ -37,7 +38,8 @@ def listed(file, key):
 
 
 def predicted(root, test=(), val=(), **fields):
-    """A record with predictions (id, answer) beside it."""
+    """A record with predictions (id, answer) beside it, which were not scored."""
+    fields = {"metrics": {"val": None, "test": None}} | fields
     file = root.add(**fields)
     splits = {
         split: [{"id": id, "prediction": answer, "score": None} for id, answer in rows]
@@ -157,14 +159,30 @@ def test_records_without_answers_are_refused(root):
     assert refused("submission", root.folder / "none.json").startswith(f"{root.folder}/none.json: cannot be read (")
 
 
+FIRST = "number 1 of its questions is not as published"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ('{"questions": [{"question_id": 7}, {"que', "broken JSON after 1 of its questions ("),
-        ("", "broken JSON after 0 of its questions ("),
+        ("", "an empty file, no JSON: download or copy it again"),
         ('{"annotations": []}', "holds no questions: give the official file of them"),
         ('{"questions": [{"image_id": 7}]}', "number 1 of its questions is not as published (lacks 'question_id'): "),
         ('{"questions": [7]}', "number 1 of its questions is not as published ("),
+        ("[]", "holds no questions: give the official file of them"),
+        ("7", "holds no questions: give the official file of them"),
+        ("questions", "a text that begins with questions, no JSON: fetch it again"),
+        ("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the data itself, no JSON: run"),
+        ("<html>", "a web page, not the file itself, no JSON: download it again"),
+        ('{"questions": [{"question_id": 7}, {"question_id": 7}]}', "number 2 of its questions is not as published (7"),
+        *(
+            (
+                f'{{"questions": [{{"question_id": {id}}}]}}',
+                f"{FIRST} (question_id is {id.replace('1e3', '1000.0')}, no",
+            )
+            for id in ('"7"', "7.0", "true", "null", "-1", "9223372036854775808", "[7]", "1e3")
+        ),
     ],
 )
 def test_a_wrong_question_file(root, tmp_path, content, said):
@@ -172,6 +190,88 @@ def test_a_wrong_question_file(root, tmp_path, content, said):
     record = predicted(root, test=[(7, "yes")])
     assert refused("submission", record, "--questions", "questions.json").startswith(f"questions.json: {said}")
     assert not list(tmp_path.glob("submission*")), "nothing is written"
+
+
+def test_a_byte_order_mark_is_no_part_of_an_official_file(root, raw, tmp_path):
+    marked = tmp_path / TEST
+    marked.write_bytes(b"\xef\xbb\xbf" + (raw / TEST).read_bytes())
+    assert invoke("submission", predicted(root, test=answered(raw)), "--questions", marked).exit_code == 0
+
+
+def test_an_official_file_that_was_not_unpacked_is_told(root, tmp_path):
+    (tmp_path / "questions.json").write_bytes(gzip.compress(b"{}"))
+    record = predicted(root, test=[(7, "yes")])
+    assert refused("submission", record, "--questions", "questions.json") == (
+        "questions.json: a gzip archive, no JSON: unpack it (gunzip, or tar -xzf)"
+    )
+
+
+@pytest.mark.parametrize("command", ["submission", "score"])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([(7, None), (8, None)], "4 of 4 rows have no prediction"),
+        ([(7, "yes"), (None, "no")], "2 of 4 rows have no id"),
+    ],
+)
+def test_answers_that_are_none_are_refused(root, raw, tmp_path, command, rows, said):
+    record = predicted(root, test=rows, val=rows)
+    file = raw / ("v2_mscoco_val2014_annotations.json" if command == "score" else TEST)
+    option = "--annotations" if command == "score" else "--questions"
+    assert refused(command, record, option, file) == (
+        f"{record.with_suffix('.parquet')}: no file of predictions ({said}): restore it or run again"
+    )
+    assert not list(tmp_path.glob("submission*"))
+
+
+@pytest.mark.parametrize("command", [["submission"], ["score", "--annotations", "none.json"]])
+def test_answers_of_a_run_whose_score_they_contradict_are_refused(root, command):
+    record = root.add(metrics={"val": {"vqa_score": 60.0}, "test": None})
+    rows = {split: [{"id": 7, "prediction": "yes", "score": 0.3}] for split in ("val", "test")}
+    write_predictions(record.with_suffix(".parquet"), rows, records.read(record))
+    name, *options = command
+    assert "field 'metrics.val.vqa_score' is 60.00, its predictions give 30.00" in refused(name, record, *options)
+
+
+ANNOTATION = {
+    "question_id": 7,
+    "answers": [{"answer": "yes", "answer_id": number} for number in range(1, 11)],
+    "answer_type": "yes/no",
+    "question_type": "is the",
+}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        ([ANNOTATION | {"answers": []}], "no answers"),
+        ([ANNOTATION | {"answers": None}], "'NoneType' object is not iterable"),
+        ([ANNOTATION | {"answers": [{"answer": 7, "answer_id": 1}]}], "answer 1 is 7, no text"),
+        ([ANNOTATION | {"answers": [{"answer": None, "answer_id": 1}]}], "answer 1 is null, no text"),
+        ([ANNOTATION | {"answers": [{"answer": "yes"}] * 10}], "answer 1 lacks answer_id"),
+        ([ANNOTATION | {"answers": [{"answer": "yes", "answer_id": 1}] * 2}], "answer_id 1 stands there twice"),
+        ([ANNOTATION | {"answers": [{"answer_id": 1}]}], "lacks 'answer'"),
+        ([ANNOTATION | {"answer_type": None}], "answer_type is null, no text"),
+        ([ANNOTATION | {"question_type": 3}], "question_type is 3, no text"),
+        ([ANNOTATION | {"question_id": "7"}], 'question_id is "7", no whole number from 0 to 9223372036854775807'),
+        ([ANNOTATION | {"question_id": True}], "question_id is true, no whole number"),
+        ([ANNOTATION | {"question_id": 2**63}], "question_id is 9223372036854775808, no whole number"),
+        ([{key: value for key, value in ANNOTATION.items() if key != "answer_type"}], "lacks 'answer_type'"),
+        ([ANNOTATION | {"question_id": 8}, ANNOTATION, ANNOTATION], "7 stands there twice"),
+    ],
+)
+def test_an_annotation_that_is_not_as_published_is_named(root, tmp_path, annotations, said):
+    (tmp_path / "annotations.json").write_text(json.dumps({"annotations": annotations}))
+    record = predicted(root, val=[(7, "yes")])
+    told = refused("score", record, "--annotations", "annotations.json")
+    assert told.startswith(
+        f"annotations.json: number {len(annotations)} of its annotations is not as published ({said}"
+    )
+
+
+def test_another_split_than_there_is(root):
+    record = predicted(root, val=[(7, "yes")])
+    assert refused("score", record, "--annotations", "a.json", "--split", "dev") == "--split dev: use val or test"
 
 
 def by_hand(answer, humans):

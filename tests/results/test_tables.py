@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from fabricated import Root
 from predicted import predicted
 from rich.console import Console
 
+from vltune.engine.artifacts import write_predictions
 from vltune.errors import UserError
 from vltune.results import FORMATS, render, report, statistics, tables
+from vltune.results import record as records
 from vltune.results.tables import ALIKE, SAME, UNTESTED, cells
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
@@ -444,6 +447,104 @@ def test_the_published_tables_are_whole():
             assert sum(row[score] for score in scores) / 4 == pytest.approx(row["avg"], abs=0.011)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "an empty file, no JSON: "),
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "a Git LFS pointer, not the data itself, no JSON: run `git lfs pull`",
+        ),
+        ("{", "broken JSON ("),
+        ('{"rows": {}, "rows": {}, "source": "a"}', "broken JSON ('rows' stands twice)"),
+        ("[]", "must hold a text `source` and `rows`"),
+        ('{"rows": {}}', "must hold a text `source` and `rows`"),
+        ('{"rows": [], "source": "a"}', "must hold a text `source` and `rows`"),
+        ('{"rows": {"apt": 7}, "source": "a"}', "field 'rows.apt' is 7: write its numbers by name"),
+        ('{"rows": {"apt": {"avg": "7"}}, "source": "a"}', "field 'rows.apt.avg' is '7': write a number, or null"),
+        ('{"rows": {"apt": {"avg": true}}, "source": "a"}', "field 'rows.apt.avg' is True: write a number, or null"),
+    ],
+)
+def test_a_published_table_that_is_none_is_named(root, content, said):
+    publish(root)
+    file = root.folder / "paper" / "vilt.json"
+    file.write_text(content)
+    with pytest.raises(UserError) as error:
+        tables.build("vilt", root.folder)
+    assert str(error.value).startswith(f"{file}: {said}")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_record_or_a_published_table(root):
+    publish(root)
+    root.add(70.0, backbone="vilt", dataset="vqav2")
+    before = render.markdown(tables.build("vilt", root.folder))
+    for file in (*root.folder.rglob("*.json"),):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert render.markdown(tables.build("vilt", root.folder)) == before
+
+
+def test_a_record_with_an_odd_value_is_named_and_the_others_are_shown(root):
+    """Any type anywhere: what code reads has its type in the schema."""
+    root.add(60.0, method="lora")
+    shown = render.comma_separated(tables.build("vilt_mini", root.folder))
+    odd = {
+        "config.dataset": {"config": {"dataset": "x"}},
+        "config.engine": {"config": {"engine": []}},
+        "config.dataset.train_fraction": {"config": {"dataset": {"train_fraction": "all"}}},
+        "config.engine.lr": {"config": {"engine": {"lr": "1e-3"}}},
+        "provenance.hardware.cpu": {"provenance": {"hardware": {"cpu": 3}}},
+        "provenance.hardware.gpus": {"provenance": {"hardware": {"gpus": 2}}},
+        "provenance.started": {"provenance": {"started": "yesterday"}},
+        "history.0.train/loss": {"history": [{"step": 1, "train/loss": "low"}]},
+        "history.0.step": {"history": [{"step": 1.0}]},
+        "metrics.test.vqa_score": {"metrics": {"test": {"vqa_score": 101.5}}},
+        "metrics.val.vqa_score": {"metrics": {"val": {"vqa_score": -3}}},
+        "identity.seed": {"identity": {"seed": 1.0}},
+        "schema": {"schema": "1"},
+        "bad_examples.0": {"bad_examples": [3]},
+        "cost.macs": {"cost": {"macs": 10**19}},
+    }
+    for number, (field, change) in enumerate(odd.items()):
+        file = root.add(60.0, method="apt", hash=f"{number:08x}")
+        record = json.loads(file.read_text())
+        for key, value in change.items():
+            record[key] = record[key] | value if isinstance(value, dict) and key in record else value
+        file.write_text(json.dumps(record))
+        report("vilt_mini", root.folder, root.folder / "out", ("md", "tex", "csv", "html"))
+        table = tables.build("vilt_mini", root.folder)
+        assert len(table.broken) == 1
+        assert f"{file.relative_to(root.folder)}: field '{field}'" in table.broken[0]
+        assert render.comma_separated(table) == shown
+        file.unlink()
+
+
+def test_a_row_is_named_by_a_text(root):
+    """Of a table whose rows are a setting's values."""
+    root.add(60.0, backbone="vilt_mini", config={"variant": ["a"]})
+    (root.folder / "ablation_apt").mkdir()
+    (root.folder / "records").rename(root.folder / "ablation_apt" / "records")
+    table = tables.build("ablation_apt_vilt_mini", root.folder)
+    assert table.broken[0].endswith("""field 'config.variant' is ["a"], no name of a row: correct it""")
+
+
+def test_what_mode_cost_measured_gives_no_score(root):
+    root.add(99.0, kind="costs", method="apt", additional_macs=1_000_000)
+    cell = rows(tables.build("vilt_mini", root.folder), "apt")[0].cells
+    assert (cell["vqa"].mean, cell["additional_mmacs"].mean) == (None, 1.0)
+
+
+def test_searches_of_learning_rates_that_cannot_be_used_are_named(root):
+    root.add(60.0)
+    search = Root(root.folder / "learning_rates")
+    search.add(50.0, metrics={"val": {"vqa_score": 50.0}, "test": None})
+    assert tables.build("vilt_mini", root.folder).broken == ()
+    file = search.add(50.0, hash="00000000")
+    file.write_text("{")
+    table = tables.build("vilt_mini", root.folder)
+    assert [line.partition(": ")[0] for line in table.broken] == [file.relative_to(root.folder).as_posix()]
+    assert rows(table, "lora")[0].trials == 1
+
+
 def test_marks_of_scores_that_cannot_be_told_from_the_best(root):
     easy = answers(0.8)
     for seed in range(3):
@@ -529,17 +630,73 @@ def test_a_score_without_its_predictions_is_not_tested(root):
 def test_predictions_of_something_else_are_no_test(root):
     answer(root, "full", answers(0.9))
     answer(root, "lora", answers(0.5, examples=400))
-    file = answer(root, "apt", answers(0.5))
-    predicted(file, [("test", i, "True", 1.0) for i in range(800)])
     table = tables.build("vilt_mini", root.folder)
     assert set(marks(table).values()) == {""}
     (note,) = (note for note in table.notes if "not tested" in note)
-    assert "2 of 2 (lora: seed 0 has other examples than the best)" in note
-    answer(root, "lora", answers(0.5))
-    (note,) = (note for note in tables.build("vilt_mini", root.folder).notes if "not tested" in note)
-    assert (
-        "1 of 2 (records/vilt_mini/nlvr2-shapes/apt-0a1b2c3d-seed0.json: its predictions give 100.00, not its" in note
+    assert "1 of 1 (lora: seed 0 has other examples than the best)" in note
+
+
+ROWS = [("test", i, "True", float(i % 2)) for i in range(800)]
+NONE = "no file of predictions"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [
+        ([*ROWS[1:], ("test", 0, "True", math.nan)], f"{NONE} (1 of 800 scores are not from 0 to 1, such as nan)"),
+        ([*ROWS[1:], ("test", 0, "True", 1.5)], f"{NONE} (1 of 800 scores are not from 0 to 1, such as 1.5)"),
+        ([*ROWS[1:], ("test", 0, "True", -1.0)], f"{NONE} (1 of 800 scores are not from 0 to 1, such as -1)"),
+        ([*ROWS[2:], *(("test", i, "True", None) for i in (0, 1))], "2 of 800 examples of test have no score"),
+        ([*ROWS[1:], ("test", 2, "True", 0.0)], "1 examples of test stand there twice, such as 2"),
+        ([*ROWS[1:], ("test", 0, None, 0.0)], f"{NONE} (1 of 800 rows have no prediction)"),
+        ([*ROWS[1:], ("test", None, "True", 0.0)], f"{NONE} (1 of 800 rows have no id)"),
+    ],
+)
+def test_a_score_whose_predictions_are_odd_is_not_tested_and_says_why(root, spoilt, why):
+    """Such a score keeps its place, but no mark that its predictions would have decided."""
+    answer(root, "full", answers(0.9))
+    answer(root, "lora", answers(0.8))
+    file = answer(root, "apt", np.arange(800) % 2)
+    table = tables.build("vilt_mini", root.folder)
+    assert (marks(table)["apt"], table.broken) == (ALIKE, ())
+    predicted(file, spoilt)
+    table = tables.build("vilt_mini", root.folder)
+    assert marks(table)["apt"] == UNTESTED
+    (note,) = (note for note in table.notes if "not tested" in note)
+    place = "records/vilt_mini/nlvr2-shapes/apt-0a1b2c3d-seed0.parquet"
+    assert f"1 of 2 ({place}: {why}" in note
+    assert [line.startswith(f"{place}: {why}") for line in table.broken] == [True]
+    assert rows(table, "apt")[0].cells["nlvr2"].mean == 50.0
+
+
+def test_predictions_of_another_run_are_no_test(root):
+    answer(root, "full", answers(0.9))
+    answer(root, "lora", answers(0.8))
+    file = answer(root, "apt", answers(0.8))
+    said = [{"id": i, "prediction": "True", "score": float(right)} for i, right in enumerate(answers(0.8))]
+    record = records.read(file.with_suffix(".json"))
+    write_predictions(file, {"test": said}, record | {"identity": record["identity"] | {"seed": 7}})
+    table = tables.build("vilt_mini", root.folder)
+    assert marks(table)["apt"] == UNTESTED
+    assert [line.partition(": ")[2] for line in table.broken] == [
+        "predictions of another run (seed 7): restore the record's own"
+    ]
+
+
+def test_a_score_that_its_predictions_contradict_is_left_out_and_named(root):
+    answer(root, "lora", answers(0.8))
+    for seed in (0, 1):
+        file = answer(root, "apt", answers(0.5), seed=seed)
+    root.add(method="apt", task="nlvr2", seed=1, metrics=scored(accuracy=95.5))
+    table = tables.build("vilt_mini", root.folder)
+    cell = rows(table, "apt")[0].cells["nlvr2"]
+    assert (cell.mean, cell.n) == (50.0, 1)
+    place = file.with_suffix(".json").relative_to(root.folder)
+    assert table.broken == (
+        f"{place}: field 'metrics.test.accuracy' is 95.50, its predictions give 50.00: restore what was changed, or run"
+        " again with force=true",
     )
+    assert f"Files that cannot be used:\n\n- `{place}: field" in render.markdown(table)
 
 
 def test_one_image_alone_tests_nothing(root):

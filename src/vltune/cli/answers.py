@@ -31,6 +31,7 @@ def submission(
       vltune submission results/records/vilt/vqa-vqav2/apt-0a1b2c3d-seed0.json \\
         --questions ~/vqa/v2_OpenEnded_mscoco_test2015_questions.json
     """
+    from vltune.metrics.vqa import question_id
     from vltune.results import submission as submissions
     from vltune.results.official import entries
 
@@ -38,7 +39,7 @@ def submission(
     if questions is None:
         submissions.check_whole(record)
     else:
-        wanted = entries(questions, "questions", lambda question: question["question_id"])
+        wanted = entries(questions, "questions", question_id, id_of=lambda id: id)
         answers = submissions.complete(answers, wanted, questions, part)
     file = submissions.write(out or Path(f"submission-{record.stem}.json"), answers)
     told = f"all questions of {questions.name}" if questions else "all questions that the run read"
@@ -63,8 +64,12 @@ def score(
     from vltune.results import submission as submissions
     from vltune.results.official import entries
 
+    if split not in ("val", "test"):
+        raise UserError(f"--split {split}: use val or test")
     answers = submissions.answers(record, split)
-    result = evaluate(answers, entries(annotations, "annotations", Annotation.of))
+    result = evaluate(
+        answers, entries(annotations, "annotations", Annotation.of, id_of=lambda annotation: annotation.question_id)
+    )
     if result.unknown:
         raise UserError(
             f"{annotations}: lacks {len(result.unknown)} of the {len(answers)} questions of {split} that were answered, "

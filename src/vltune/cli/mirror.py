@@ -8,13 +8,17 @@ from typing import Annotated
 import typer
 
 from vltune.cli.stopping import stoppable
+from vltune.errors import UserError
 
 
 def wandb_sync(
     results_dir: Annotated[Path, typer.Option(help="Folder of records/.")] = Path("results"),
-    project: Annotated[str, typer.Option(help="W&B project.")] = "vltune",
+    project: Annotated[str | None, typer.Option(help="W&B project.", show_default="WANDB_PROJECT, or vltune")] = None,
     entity: Annotated[str | None, typer.Option(help="User or team.", show_default="your default one")] = None,
-    mode: Annotated[str, typer.Option(help="online: send; offline: write W&B's files into runs/.")] = "online",
+    mode: Annotated[
+        str | None,
+        typer.Option(help="online: send; offline: write W&B's files into runs/.", show_default="WANDB_MODE, or online"),
+    ] = None,
     examples: Annotated[int, typer.Option(help="Predictions to show with their images; 0: none, faster.", min=0)] = 64,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
 ) -> None:
@@ -38,7 +42,12 @@ def wandb_sync(
     from vltune.results import store
     from vltune.results.record import run_folder
 
-    logger, states = WandbLogger(project, mode, entity, examples=examples), Counter()
+    if mode not in (None, "online", "offline"):
+        raise UserError(f"--mode {mode}: use online or offline")
+    logger, states = WandbLogger(project, mode, entity, examples=examples, otherwise="online"), Counter()
+    logger.ready()
+    for told in filter(None, (f"W&B: {logger.mode} ({logger.why})" if logger.why else "", logger.unheeded)):
+        typer.echo(told, err=True)
 
     def tell(name: str, state: str, why: object = None) -> None:
         states[state] += 1
@@ -48,7 +57,7 @@ def wandb_sync(
     runs = []
     for record in store.load(results_dir, lambda error: tell("broken record", "failed", error)):
         place = Path(record["path"])
-        if record["status"] == "finished" and not store.is_cost(record):
+        if record["status"] == "finished" and not store.is_cost(record) and not record["trouble"]:
             runs.append((record, results_dir / place, run_folder(results_dir, place)))
     with stoppable():
         for file, state, why in sync(runs, logger, assemble.examples, dry_run):

@@ -119,6 +119,7 @@ def merge(
     from rich.console import Console
     from rich.table import Table
 
+    from vltune.results import folders
     from vltune.results import merge as merging
 
     with stoppable():
@@ -132,5 +133,7 @@ def merge(
     for file in (file for files in merged.values() for file in files):
         if dry_run or file.why or file.outcome in ("replaced", "refused", "broken"):
             typer.echo(f"{file.outcome}: {file.what}{f' ({file.why})' if file.why else ''}")
+    for left in (left for source in merged for left in folders.apart(source)):
+        typer.echo(f"left: {left} (holds records of its own: vltune merge {left} --into {into / left.name})")
     if any(file.outcome == "broken" for files in merged.values() for file in files):
         raise typer.Exit(1)

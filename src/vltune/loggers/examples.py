@@ -30,7 +30,7 @@ def table(predictions: Sequence[dict], count: int, look: Callable[[], Examples])
     try:
         examples = look()
         rows = [described(row, examples) for row in chosen]
-    except (UserError, LookupError, ValueError):
+    except (UserError, LookupError, TypeError, ValueError, OSError):  # a record's configuration may hold anything
         rows = chosen
     order = ("id", "image", "image 2", "text", "prediction", "predicted image", "truth", "true image", "score")
     columns = [name for name in order if any(row.get(name) not in (None, "") for row in rows)]

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from vltune.errors import UserError
-from vltune.loggers import examples, figures, sent
+from vltune.loggers import environment, examples, figures, sent
+from vltune.loggers.environment import OFF
 from vltune.loggers.examples import Look
 
 if TYPE_CHECKING:
@@ -35,28 +36,32 @@ class WandbLogger:
     to close it with its exit code.  `KeyboardInterrupt`, `SystemExit` and other non-`Exception`s pass.
 
     project, entity, tags: as in `wandb.init`; method, backbone, task and data set are tags as well.
-    mode: `offline` writes files only, to be uploaded later; `online` uploads as the run goes.
+    mode: `offline` writes files only, to be uploaded later; `online` uploads as the run goes.  WANDB_MODE may say less
+    than that; where neither says anything it is `otherwise`.
     examples: rows of the table of predictions.  largest_artifact_mb: larger files are not kept as artifacts.
     start_timeout, finish_timeout: seconds that W&B may take to open a run, and to upload the rest of it at its end.
 
     An agent of a W&B sweep has chosen id, project and entity of its run, and that holds.  Raises `UserError` for another
-    mode.
+    mode, also of the environment.
     """
 
     def __init__(
         self,
-        project: str = "vltune",
-        mode: str = "offline",
+        project: str | None = None,
+        mode: str | None = None,
         entity: str | None = None,
         tags: Iterable[str] = (),
         examples: int = 64,
         largest_artifact_mb: float = 100,
         start_timeout: float = 60,
         finish_timeout: float = 120,
+        otherwise: str = "offline",
     ) -> None:
-        if mode not in ("offline", "online"):
+        if mode not in (None, "offline", "online"):
             raise UserError(f"logger.mode={mode}: choose offline or online, or turn W&B off with logger=none")
-        self.project, self.mode, self.entity, self.tags = project, mode, entity, tuple(tags)
+        self.mode, self.why = environment.mode(mode, otherwise)
+        self.unheeded = environment.unheeded(_of_agent())
+        self.project, self.entity, self.tags = environment.project(project), entity, tuple(tags)
         self.examples, self.largest_artifact_mb = examples, largest_artifact_mb
         self.start_timeout, self.finish_timeout = start_timeout, finish_timeout
         self.trouble: str | None = None  # what failed in the last run
@@ -72,8 +77,13 @@ class WandbLogger:
         taken up again after preemption stays one W&B run.
         """
         self._open(record, folder, folder, run_id(record["identity"]), live=True)
+        if self.mode == OFF:
+            print(f"W&B: off ({self.why})", file=sys.stderr)
         if self._run is not None:
-            print(f"W&B: {self._run.url or f'offline, {self._run.settings.sync_dir}'}", file=sys.stderr)
+            why = f" ({self.why})" if self.why else ""
+            print(f"W&B: {self._run.url or f'offline, {self._run.settings.sync_dir}'}{why}", file=sys.stderr)
+            if self.unheeded:
+                print(self.unheeded, file=sys.stderr)
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Adds to the history.  step: optimiser steps so far; a resumed run's, which W&B has already, are left out."""
@@ -133,7 +143,8 @@ class WandbLogger:
 
     def again(self, record: dict, file: Path, folder: Path, look: Look) -> None:
         """A run that had finished before: what W&B lacks of it is sent."""
-        self.mirror(record, file, folder, look)
+        if self.mode != OFF:
+            self.mirror(record, file, folder, look)
 
     def mirror(
         self, record: dict, file: Path, folder: Path, look: Look
@@ -163,6 +174,27 @@ class WandbLogger:
             self.finish(record, file, exit_code=0)
         return "failed" if self.trouble else "sent"
 
+    def ready(self) -> None:
+        """Raises UserError where W&B is switched off, or refuses its settings."""
+        if self.mode == OFF:
+            raise UserError(f"{self.why}: W&B is switched off; unset it to send records")
+        try:
+            self._setup()
+        except Exception as error:
+            raise UserError(f"W&B could not start: {_reason(error)}") from None
+
+    def _setup(self) -> Any:
+        """wandb, and what its settings are.  Raises UserError where `wandb offline` or `wandb disabled` holds here."""
+        environment.give_room()
+        import wandb  # 0.5 s to 0.8 s
+
+        _terminal.take(wandb)
+        settings = wandb.setup().settings
+        if environment.most_reserved(self.mode, settings.mode) != self.mode:
+            back = "enabled" if settings.mode == OFF else "online"
+            raise UserError(f"`wandb {settings.mode}` holds here, against {self.mode}: `wandb {back}` ends that")
+        return wandb, settings
+
     def has(self, file: Path, folder: Path) -> bool:
         """Whether the record in `file` was sent as it stands."""
         entry = sent.find(folder, self._server(), self.entity, self.project)
@@ -171,6 +203,8 @@ class WandbLogger:
     def _open(self, record: dict, folder: Path, scratch: Path, id: str, live: bool) -> None:
         """folder: where is noted what was sent.  scratch: for W&B's files.  live: whether this process computes the run."""
         self._run, self._tables, self._folder, self.trouble = None, {}, folder, None
+        if self.mode == OFF:
+            return
         with self._guard("start"):
             if self.mode == "offline":
                 # Without this, wandb's service sends its own telemetry from offline runs too (seen with 0.31).
@@ -181,10 +215,10 @@ class WandbLogger:
                     shutil.rmtree(part, ignore_errors=True)
             # Images of tables would lie in the home folder, which may be another one where the run is uploaded from.
             os.environ["WANDB_DATA_DIR"] = str(scratch.resolve() / "wandb")
-            import wandb  # 0.5 s to 0.8 s
-
-            _terminal.take(wandb)
-            scratch.mkdir(parents=True, exist_ok=True)  # wandb would write to the temporary folder instead
+            wandb, _ = self._setup()
+            scratch.mkdir(parents=True, exist_ok=True)
+            if not os.access(scratch, os.W_OK):  # wandb would write to the temporary folder instead
+                raise PermissionError(f"{scratch} cannot be written")
             chosen, settings = {"id": id, "project": self.project, "entity": self.entity}, figures.settings(record)
             if _of_agent():
                 # W&B puts what its sweep sets in the place of whole groups of settings: "method": "lora".
@@ -244,9 +278,7 @@ class WandbLogger:
     def _server(self) -> str:
         if self.mode == "offline":
             return "offline"
-        import wandb
-
-        return wandb.setup().settings.base_url
+        return self._setup()[1].base_url
 
     @contextmanager
     def _guard(self, action: str) -> Iterator[None]:
@@ -254,14 +286,22 @@ class WandbLogger:
             yield
         except Exception as error:
             if self.trouble is None:
-                reason = " ".join(str(error).split())
-                self.trouble = f"could not {action}: {type(error).__name__}: {reason}"
+                self.trouble = f"could not {action}: {_reason(error)}"
                 if self.warns:
                     _log.warning("W&B %s: off for this run; vltune wandb-sync sends its record", self.trouble)
 
 
 def run_id(identity: dict) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _reason(error: Exception) -> str:
+    """In one line; of settings that wandb refuses which they are, and what they were."""
+    try:
+        wrong = error.errors()[0]
+        return f"{wrong['loc'][-1]} is {wrong['input']!r}: {wrong['msg']}"
+    except (AttributeError, LookupError, TypeError):
+        return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _of_agent() -> bool:

@@ -4,6 +4,7 @@ Source: Antol et al., "VQA: Visual Question Answering", and the evaluation progr
 (github.com/GT-Vision-Lab/VQA at a013f00, `vqaEvaluation/vqaEval.py`), whose rules are kept literally, oddities included.
 """
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,11 +84,40 @@ class Annotation(NamedTuple):
 
     @classmethod
     def of(cls, entry: dict) -> "Annotation":
-        """Raises KeyError, TypeError or ValueError where `entry` is none."""
-        humans = [human["answer"] for human in entry["answers"]]
+        """Raises KeyError, TypeError or ValueError where `entry` is none.
+
+        The official program leaves out an annotator at a time by leaving out all entries equal to his.  That is he alone
+        where each has an `answer_id` of his own, as in the official files; without, everybody of the same answer would go,
+        and accuracies with them."""
+        humans, ids = [], set()
+        for number, human in enumerate(entry["answers"], 1):
+            if not isinstance(human["answer"], str):
+                raise ValueError(f"answer {number} is {_told(human['answer'])}, no text")
+            if "answer_id" not in human:
+                raise ValueError(f"answer {number} lacks answer_id, by which one annotator is told from another")
+            if human["answer_id"] in ids:
+                raise ValueError(f"answer_id {_told(human['answer_id'])} stands there twice")
+            ids.add(human["answer_id"])
+            humans.append(human["answer"])
         if not humans:
             raise ValueError("no answers")
-        return cls(entry["question_id"], humans, entry["answer_type"], entry["question_type"])
+        for kind in ("answer_type", "question_type"):
+            if not isinstance(entry[kind], str):
+                raise ValueError(f"{kind} is {_told(entry[kind])}, no text")
+        return cls(question_id(entry), humans, entry["answer_type"], entry["question_type"])
+
+
+def question_id(entry: dict) -> int:
+    """Of an entry of an official file.  Raises KeyError, TypeError or ValueError where it has none."""
+    id = entry["question_id"]
+    if type(id) is not int or not 0 <= id < 2**63:
+        raise ValueError(f"question_id is {_told(id)}, no whole number from 0 to {2**63 - 1}")
+    return id
+
+
+def _told(value: object) -> str:
+    """As it stands in the file; a fraction may come as a Decimal."""
+    return json.dumps(value, default=float)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from vltune.errors import UserError
 from vltune.results import store
 from vltune.results.record import save
 from vltune.results.tables import CONTROLS, METHODS
+from vltune.results.tables.cells import value
 
 SCORES = ("vqa_score", "accuracy", "r1")
 """What decides: the first of these that the runs have."""
@@ -25,15 +26,17 @@ Tried = dict[str, dict[float, dict[int, float]]]
 def tried(root: Path) -> dict[str, tuple[str, Tried]]:
     """{backbone: (what was scored, the scores)} of the records under `root`.
 
-    Raises UserError where a run is not finished or not scored on validation alone, where a backbone has several
-    experiments, where runs differ in more than method, rate and seed, and where methods differ in how many rates or seeds
-    were tried: then the choice would favour one."""
+    Raises UserError where a run is not finished or not scored on validation alone, where a file cannot be used, where a
+    backbone has several experiments, where runs differ in more than method, rate and seed, and where methods differ in how
+    many rates or seeds were tried: then the choice would favour one."""
     found: dict[str, tuple[str, Tried]] = {}
     for record in store.load(root, on_broken=_refuse):
         if store.is_cost(record):
             continue
-        file, identity, rate = Path(root) / record["path"], record["identity"], record["config"]["engine"]["lr"]
+        file, identity, rate = Path(root) / record["path"], record["identity"], value(record, "config.engine.lr")
         name, score = _scored(record, file)
+        if rate is None:
+            raise UserError(f"{file}: field 'config.engine.lr' is null: the record says no learning rate to choose")
         what = f"{name} on the validation split of {store.experiment(record)}"
         before, methods = found.setdefault(identity["backbone"], (what, defaultdict(lambda: defaultdict(dict))))
         if before != what:

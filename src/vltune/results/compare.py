@@ -12,9 +12,10 @@ from typing import Any
 
 from vltune.errors import UserError
 from vltune.results import folders, predictions, significance
-from vltune.results.folders import PREDICTIONS, Run
-from vltune.results.predictions import Agreement
-from vltune.results.record import COUNTED, Kind, flatten
+from vltune.results.files import is_file
+from vltune.results.folders import Run
+from vltune.results.predictions import PREDICTIONS, Agreement
+from vltune.results.record import COUNTED, Kind, flatten, started
 from vltune.results.significance import Chance
 from vltune.results.tables import METHODS
 
@@ -154,7 +155,7 @@ def compare(a: Path, b: Path, settings: Settings) -> Comparison:
     runs_a, runs_b = (_load(Path(folder), broken, notes) for folder in (a, b))
     matched = _match(runs_a, runs_b, settings)
     rows = tuple(
-        _row(key, other, runs_a[key], runs_b[other], settings, broken)
+        _row(key, other, runs_a[key], runs_b[other], settings)
         for key, other in sorted(matched.items(), key=lambda match: _order(match[0]))
         if runs_a[key].keys() & runs_b[other].keys()
     )
@@ -168,15 +169,17 @@ def compare(a: Path, b: Path, settings: Settings) -> Comparison:
         only_b=tuple(_alone(runs_b, {other: runs_a[key] for key, other in matched.items()})),
         statuses=tuple(line for row in rows for line in _statuses(row)),
         provenance=tuple(_provenance(rows)),
-        notes=tuple(notes),
-        broken=tuple(broken),
+        notes=tuple(dict.fromkeys(notes)),
+        broken=tuple(dict.fromkeys(broken)),
     )
 
 
 def failures(comparison: Comparison, tolerance: float) -> list[str]:
     """One line for each reason to say that B is not A: a score of a pair that differs by more than `tolerance` (percentage
-    points) or is missing in one, a run that finished in one of them alone, and that no pair finished in both."""
+    points) or is missing in one, a run that finished in one of them alone, a file that cannot be used, and that no pair
+    finished in both."""
     found = [line for row in comparison.rows for line in _statuses(row)]
+    found += [f"cannot be used: {line}" for line in comparison.broken]
     for row in comparison.rows:
         for pair in row.finished:
             scores_a, scores_b = _scores(pair.a), _scores(pair.b)
@@ -208,19 +211,28 @@ def _load(folder: Path, broken: list[str], notes: list[str]) -> Configurations:
         key = (run.kind, *(identity[name] for name in ("backbone", "task", "dataset", "method", "hash")))
         seeds, seed = runs.setdefault(key, {}), identity["seed"] if run.kind == "records" else 0
         if seed in seeds:
-            newest = max(seeds[seed], run, key=lambda run: run.record["provenance"]["started"])
-            other = run if newest is seeds[seed] else seeds[seed]
-            notes.append(
-                f"{other.file} is a record of the same run as {newest.file}, which started later and is compared"
-            )
-            run = newest
+            run, other = sorted((seeds[seed], run), key=lambda run: (run.nearness, started(run.record)), reverse=True)
+            notes.append(_doubled(run, other))
         seeds[seed] = run
+    if apart := folders.apart(folder):
+        names = ", ".join(each.name for each in apart)
+        notes.append(f"{folder}: records of their own lie in {names}, and are not compared: give each by itself")
+    broken += [run.trouble for seeds in runs.values() for run in seeds.values() if run.trouble]
     if not runs:
         held = (
             f"no valid record among {len(broken) - before} files, such as {broken[before]}" if broken[before:] else ""
         )
         raise UserError(f"{folder}: holds {held or 'no records: give a folder of results, or one that holds records'}")
     return runs
+
+
+def _doubled(used: Run, other: Run) -> str:
+    why = "comes first"
+    if used.nearness != other.nearness:
+        why = "lies where its identity belongs"
+    elif started(used.record) != started(other.record):
+        why = "started later"
+    return f"{other.file} is a record of the same run as {used.file}, which {why} and is compared"
 
 
 def _match(a: Configurations, b: Configurations, settings: Settings) -> dict[Key, Key]:
@@ -250,12 +262,12 @@ def _order(key: Key) -> tuple:
     return kind == "costs", backbone, task, dataset, place, method, digest
 
 
-def _row(key: Key, other: Key, a: dict[int, Run], b: dict[int, Run], settings: Settings, broken: list[str]) -> Row:
+def _row(key: Key, other: Key, a: dict[int, Run], b: dict[int, Run], settings: Settings) -> Row:
     kind, backbone, task, dataset, method, digest = key
     pairs = tuple(Pair(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys()))
     finished = [pair for pair in pairs if pair.finished]
     scores = _means(finished)
-    agreements = [found for pair in finished if (found := _agreement(pair, broken))]
+    agreements = [found for pair in finished if (found := _agreement(pair))]
     return Row(
         kind=kind,
         backbone=backbone,
@@ -293,15 +305,14 @@ def _shown(scores: dict[str, Score]) -> str | None:
     return next((name for name in wanted if name in scores), next(iter(scores), None))
 
 
-def _agreement(pair: Pair, broken: list[str]) -> Agreement | None:
-    """None where one of the runs has no predictions to read."""
-    files = [run.beside(PREDICTIONS) for run in (pair.a, pair.b)]
-    if not all(file.is_file() for file in files):
+def _agreement(pair: Pair) -> Agreement | None:
+    """None where one of the runs has no predictions to read; those that are broken are told by `_load`."""
+    runs = pair.a, pair.b
+    if not all(is_file(run.beside(PREDICTIONS)) for run in runs):
         return None
     try:
-        return predictions.agreement(*map(predictions.read, files))
-    except UserError as error:
-        broken.append(str(error))
+        return predictions.agreement(*(predictions.read(run.beside(PREDICTIONS), run.record) for run in runs))
+    except UserError:
         return None
 
 

@@ -258,7 +258,7 @@ def _sections(comparison: Comparison) -> list[tuple[str, list[str]]]:
         ("Only in B", comparison.only_b),
         (f"Other code, versions or machine (in how many of {len(comparison.pairs)} pairs)", changes),
         ("Notes", comparison.notes),
-        ("Files that cannot be read", comparison.broken),
+        ("Files that cannot be used", comparison.broken),
     ]
     return [(heading, list(lines)) for heading, lines in sections if lines]
 

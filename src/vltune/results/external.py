@@ -1,6 +1,6 @@
 """Scores that a person typed, `root/external/*.yaml`: what only an official server can compute.
 
-A file holds one entry or a list of them; docs/answers.md shows one.
+A file holds one entry or a list of them, read as YAML 1.2; docs/answers.md shows one.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from vltune import signatures
 from vltune.errors import UserError
 from vltune.results import store
+from vltune.results.files import content as read
+from vltune.results.files import is_there
+from vltune.results.folders import OnBroken
 from vltune.results.record import flatten
 
 if TYPE_CHECKING:
     from vltune.results.tables import Column
 
+SUFFIXES = (".yaml", ".yml")
 FIELDS = ("run", "metric", "value", "source", "by")
 
 
@@ -31,14 +36,17 @@ class Typed:
     """The file, and its entry where it holds several."""
 
 
-def load(root: Path, records: list[dict], metrics: Mapping[str, Column]) -> dict[str, dict[str, Typed]]:
+def load(
+    root: Path, records: list[dict], metrics: Mapping[str, Column], on_broken: OnBroken
+) -> dict[str, dict[str, Typed]]:
     """{path of a record: {name of a metric: what was typed}}, of all files under `root/external/`.
 
-    records: as `store.load` gives them.  metrics: the columns that show them.  Raises UserError that names the file and the
-    entry where it is none, where its run is unknown, unfinished or of something else, or has a score already."""
+    records: as `store.load` gives them.  metrics: the columns that show them.  on_broken: as of `files`.  Raises UserError
+    that names the file and the entry where it is none, where its run is unknown, unfinished or of something else, or has a
+    score already."""
     typed: dict[str, dict[str, Typed]] = defaultdict(dict)
     runs = [record for record in records if not store.is_cost(record)]
-    for where, entry in (found for file in files(root) for found in entries(file)):
+    for where, entry in (found for file in files(root, on_broken) for found in entries(file)):
         record, metric = _find(where, entry["run"], runs, root), entry["metric"]
         _check_metric(where, metric, record, metrics)
         if before := typed[record["path"]].get(metric):
@@ -49,25 +57,48 @@ def load(root: Path, records: list[dict], metrics: Mapping[str, Column]) -> dict
     return typed
 
 
-def files(root: Path) -> list[Path]:
-    return sorted((Path(root) / "external").glob("*.y*ml"))
+def files(root: Path, on_broken: OnBroken) -> list[Path]:
+    """The YAML files under `root/external/`; what else lies there, hidden files left out, goes to `on_broken`."""
+    folder = Path(root) / "external"
+    try:
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        if is_there(folder):
+            on_broken(UserError(f"{folder}: cannot be listed ({error.strerror}): make it a folder that can be read"))
+        return []
+    named = [path for path in found if path.suffix.lower() in SUFFIXES]
+    for path in found:
+        if path not in named:
+            on_broken(UserError(f"{path}: not read, for its name does not end in .yaml: rename it, or move it away"))
+    return named
 
 
 def entries(file: Path) -> Iterator[tuple[str, dict]]:
-    """Every entry and where it stands.  Raises UserError where one has another form."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: broken YAML ({' '.join(str(error).split())}): correct it") from None
+    """Every entry and where it stands.  Raises UserError where there is none, and where one has another form."""
+    content = _content(file)
     many = isinstance(content, list)
+    if content is None or content == []:
+        raise UserError(f"{file}: holds no entry: write one, or remove the file")
     for number, entry in enumerate(content if many else [content], 1):
         where = f"{file} entry {number}" if many else str(file)
         _check(where, entry)
         yield where, entry
+
+
+def _content(file: Path) -> Any:
+    import yaml
+
+    from vltune.results import strict_yaml
+
+    content = read(file, "YAML")
+    try:
+        return strict_yaml.load(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        found = signatures.identify(content[: signatures.HEAD])
+        told = f"{found.name}, no YAML: {found.fix}" if found.fix else "not in UTF-8: save it as that"
+        raise UserError(f"{file}: {told}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: broken YAML ({' '.join(str(error).split())}): correct it") from None
 
 
 def _check(where: str, entry: Any) -> None:
@@ -76,11 +107,16 @@ def _check(where: str, entry: Any) -> None:
         found = ", ".join(map(str, entry)) if isinstance(entry, dict) else repr(entry)
         raise UserError(f"{where}: an entry holds {', '.join(FIELDS)} and nothing else; this one holds {found}")
     for field in ("run", "metric", "source", "by"):
-        if not isinstance(entry[field], str) or not entry[field].strip():
+        if not isinstance(entry[field], str) or not entry[field].strip() or not _is_text(entry[field]):
             raise UserError(f"{where}: {field} is {entry[field]!r}: write a text")
     value = entry["value"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
         raise UserError(f"{where}: value is {value!r}: write a number of percent, from 0 to 100")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: YAML lets halves of characters be typed."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _find(where: str, run: str, records: list[dict], root: Path) -> dict:

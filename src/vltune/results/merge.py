@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import filecmp
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from vltune.atomic import replacing
 from vltune.errors import UserError
-from vltune.results import external, folders, predictions
-from vltune.results.folders import PREDICTIONS, TUNED, Run
-from vltune.results.record import read
+from vltune.results import external, folders
+from vltune.results.files import is_file, is_same, is_there, told
+from vltune.results.folders import TUNED, Run
+from vltune.results.predictions import PREDICTIONS
+from vltune.results.record import read, started
+from vltune.results.verified import check
 
 Outcome = Literal["added", "same", "replaced", "refused", "broken"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -37,25 +39,37 @@ def merge(
 
     Of two records of one run a finished one stays, or takes the other's place; of two finished (or two unfinished) ones
     that under `into` stays, unless `prefer` is `theirs`, or `newer` and the source's started later.  What gives way goes to
-    `into/replaced/`.  Raises UserError where a source is no folder, holds nothing or is `into` itself."""
+    `into/replaced/`.  Of several records of one run in one source the finished one is taken, and of such that which lies at
+    its place.  Raises UserError where a source is no folder, holds nothing or is `into` itself."""
     if prefer is not None and prefer not in PREFER:
         raise UserError(f"--prefer {prefer}: use one of {', '.join(PREFER)}, or leave it out to keep what is there")
-    merging = _Merging(Path(into), prefer, dry_run)
     found = {source: _find(Path(source), Path(into)) for source in dict.fromkeys(sources)}
+    merging = _Merging(Path(into), prefer, dry_run)
     return {
-        source: [*broken, *map(merging.run, runs), *map(merging.typed_scores, external.files(source))]
-        for source, (runs, broken) in found.items()
+        source: [*broken, *merging.runs(runs), *map(merging.typed_scores, typed)]
+        for source, (runs, typed, broken) in found.items()
     }
 
 
-def _find(source: Path, into: Path) -> tuple[list[Run], list[Merged]]:
+def _find(source: Path, into: Path) -> tuple[list[Run], list[Path], list[Merged]]:
+    """Its records, its files of typed scores, and what can be neither."""
     broken: list[Merged] = []
-    if source.resolve() == into.resolve():
+
+    def on_broken(error: UserError) -> None:
+        broken.append(Merged("broken", str(error)))
+
+    if is_same(source, into):
         raise UserError(f"{source}: is the folder that is merged into: name another")
-    runs = folders.find(source, lambda error: broken.append(Merged("broken", str(error))))
-    if not (runs or broken or external.files(source)):
+    runs = [run for run in folders.find(source, on_broken) if not _is_in(run.file, into)]
+    typed = external.files(source, on_broken)
+    if not (runs or broken or typed):
         raise UserError(f"{source}: holds no records: give a folder of results, or one that holds records")
-    return runs, broken
+    return runs, typed, broken
+
+
+def _is_in(file: Path, folder: Path) -> bool:
+    """A folder that holds the one that is merged into holds its records too."""
+    return folder.resolve() in file.parent.resolve().parents
 
 
 class _Merging:
@@ -64,7 +78,28 @@ class _Merging:
     def __init__(self, into: Path, prefer: str | None, dry_run: bool):
         self.into, self.prefer, self.dry_run = into, prefer, dry_run
         self.planned: dict[Path, Run] = {}
-        self.typed = {key: value for file in external.files(into) for key, value in _typed(file).items()}
+        ours = [entry for file in external.files(into, lambda error: None) for entry in _typed(file).items()]
+        self.typed = dict(ours)
+
+    def runs(self, theirs: list[Run]) -> Iterator[Merged]:
+        """What becomes of one source's records."""
+        by_home: dict[Path, list[Run]] = {}
+        for run in theirs:
+            by_home.setdefault(run.home, []).append(run)
+        for of_one in by_home.values():
+            taken, *others = sorted(of_one, key=_rank, reverse=True)
+            differ = [run for run in others if not _is_copy(run, taken)]
+            what = taken.home.as_posix()
+            if any(_rank(run) == _rank(taken) for run in differ):
+                names = ", ".join(str(run.file) for run in of_one)
+                yield Merged("refused", what, f"{names} are records of one run and differ: keep one of them")
+                continue
+            yield self.run(taken)
+            for run in others:
+                if run in differ:
+                    yield Merged("refused", what, f"{run.file} is of the same run as {taken.file}, which is taken")
+                else:
+                    yield Merged("same", what, f"{run.file} is a copy of {taken.file}")
 
     def run(self, theirs: Run) -> Merged:
         try:
@@ -89,9 +124,9 @@ class _Merging:
             return Merged("broken", str(error))
         what = target.relative_to(self.into).as_posix()
         known = {key: self.typed[key] for key in scores if key in self.typed}
-        if target.is_file() and filecmp.cmp(file, target, shallow=False):
+        if is_file(target) and filecmp.cmp(file, target, shallow=False):
             return Merged("same", what)
-        if target.exists():
+        if is_there(target):
             return Merged("refused", what, f"another file has this name: rename {file} or merge it by hand")
         if known:
             (run, metric), (value, where) = next(iter(known.items()))
@@ -103,9 +138,12 @@ class _Merging:
 
     def _ours(self, theirs: Run) -> Run | None:
         file = self.into / theirs.home
-        if theirs.home in self.planned or not file.exists():
+        if theirs.home in self.planned or not is_there(file):
             return self.planned.get(theirs.home)
-        return Run(file, theirs.kind, read(file))
+        ours = Run(file, theirs.kind, read(file))
+        if ours.record != theirs.record:
+            check(ours.record, file)
+        return ours
 
     def _compare(self, ours: Run, theirs: Run) -> tuple[Outcome, str]:
         """What becomes of theirs, and why."""
@@ -121,7 +159,7 @@ class _Merging:
         if ours.finished != theirs.finished:
             wins = theirs.finished
         elif self.prefer == "newer":
-            here, there = _started(ours), _started(theirs)
+            here, there = started(ours.record), started(theirs.record)
             wins, why = there > here, f"{why}, started {here:%Y-%m-%d %H:%M:%S} and {there:%Y-%m-%d %H:%M:%S} UTC"
         else:
             wins = self.prefer == "theirs"
@@ -141,40 +179,43 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _beside(run: Run) -> list[str]:
-    return [suffix for suffix in (PREDICTIONS, TUNED) if run.beside(suffix).is_file()]
+    return [suffix for suffix in (PREDICTIONS, TUNED) if is_file(run.beside(suffix))]
+
+
+def _rank(run: Run) -> tuple[bool, int]:
+    """Of several records of one run in one source the highest is taken."""
+    return run.finished, run.nearness
+
+
+def _is_copy(run: Run, other: Run) -> bool:
+    """Whether it holds nothing that the other does not."""
+    return run.record == other.record and all(
+        suffix in _beside(other) and filecmp.cmp(run.beside(suffix), other.beside(suffix), shallow=False)
+        for suffix in _beside(run)
+    )
 
 
 def _check_beside(run: Run) -> None:
     """UserError where a file beside the record is broken (a copy that was cut short) or another run's."""
     from safetensors import SafetensorError, safe_open
 
-    if PREDICTIONS in (beside := _beside(run)):
-        identity = {key: str(value) for key, value in run.record["identity"].items()}
-        named = predictions.owner(run.beside(PREDICTIONS))
-        if differ := sorted(key for key in identity.keys() & named.keys() if identity[key] != named[key]):
-            told = ", ".join(f"{key} {named[key]}" for key in differ)
-            raise UserError(f"{run.beside(PREDICTIONS)}: predictions of another run ({told}): restore the record's own")
-    if TUNED in beside:
+    if run.trouble:
+        raise UserError(run.trouble)
+    if TUNED in _beside(run):
         try:
             with safe_open(run.beside(TUNED), "numpy"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{run.beside(TUNED)}: no file of parameters ({error}): restore it or remove it") from None
-
-
-def _started(run: Run) -> datetime:
-    text = run.record["provenance"]["started"]
-    try:
-        # Python 3.10 does not read the Z of UTC.
-        started = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise UserError(f"{run.file}: field 'provenance.started' is {text!r}, no time: correct it") from None
-    return started.astimezone(timezone.utc) if started.tzinfo else started.replace(tzinfo=timezone.utc)
+            reason = told(run.beside(TUNED), error)
+            raise UserError(f"{run.beside(TUNED)}: no file of parameters ({reason}): restore it or remove it") from None
 
 
 def _typed(file: Path) -> dict[tuple[str, str], tuple[float, str]]:
     """{(run's name, metric): (value, where it stands)}"""
-    return {
-        (PurePosixPath(entry["run"]).stem, entry["metric"]): (entry["value"], where)
-        for where, entry in external.entries(file)
-    }
+    found: dict[tuple[str, str], tuple[float, str]] = {}
+    for where, entry in external.entries(file):
+        key = PurePosixPath(entry["run"]).stem, entry["metric"]
+        if key in found:
+            raise UserError(f"{where}: {key[1]} of {key[0]} was typed before, in {found[key][1]}: keep one")
+        found[key] = entry["value"], where
+    return found

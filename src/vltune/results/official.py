@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vltune import signatures
 from vltune.errors import UserError
 
 
-def entries(file: Path, key: str, take: Callable[[Any], Any]) -> Iterator[Any]:
-    """What `take` makes of each item of the list under `key`.
+def entries(file: Path, key: str, take: Callable[[Any], Any], id_of: Callable[[Any], Any]) -> Iterator[Any]:
+    """What `take` makes of each item of the list under `key`.  id_of: of what it makes, what no two may share.
 
-    Raises UserError that names the file where it is not JSON or has no such list, and the item of which `take` raises
-    KeyError, TypeError or ValueError."""
+    Raises UserError that names the file, and what it is instead, where it is not JSON or has no such list; and the item of
+    which `take` raises KeyError, TypeError or ValueError, or whose id another had before."""
     import ijson
 
-    number = 0
+    number, seen, head = 0, set(), b""
     try:
         with Path(file).open("rb") as opened:
-            for entry in ijson.items(opened, f"{key}.item", use_float=True):
+            head = opened.peek(signatures.HEAD)[: signatures.HEAD]
+            if head.startswith(BOM_UTF8):
+                opened.read(len(BOM_UTF8))
+            for entry in ijson.items(opened, f"{key}.item"):  # use_float=True would not read a number beyond 64 bits
                 number += 1
-                yield take(entry)
+                taken = take(entry)
+                if (id := id_of(taken)) in seen:
+                    raise ValueError(f"{id} stands there twice")
+                seen.add(id)
+                yield taken
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except ijson.JSONError as error:
+        if not head.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
+            found = signatures.identify(head)
+            raise UserError(f"{file}: {found.name}, no JSON: {found.fix or 'fetch it again'}") from None
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: broken JSON after {number} of its {key} ({reason}): fetch it again") from None
     except (KeyError, TypeError, ValueError) as error:

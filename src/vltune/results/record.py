@@ -17,8 +17,10 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
-from vltune.atomic import read_whole, replacing
+from vltune import signatures
+from vltune.atomic import replacing
 from vltune.errors import UserError
+from vltune.results import files
 
 Kind = Literal["records", "costs"]
 
@@ -37,6 +39,12 @@ COUNTED = (
     "adapter_bytes",
 )
 """Of these, what a configuration decides: the same for every seed, on every machine."""
+DEEPEST = 100
+"""Levels of a JSON file; more could not be walked through."""
+LARGEST = 1e300
+"""Of its numbers: sums of some must still be numbers."""
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, which alone is none
 
 
 def path(root: Path, identity: dict, kind: Kind = "records") -> Path:
@@ -61,11 +69,12 @@ def write(record: dict, root: Path, kind: Kind = "records") -> Path:
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{source}: field '{field}' is {value}, which JSON cannot hold: write null, or fix the run")
     try:
-        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+        _check_plain(record)
+        written = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{source}: it is not plain JSON ({error}): resolve the config first") from error
     _check(record, source)
-    return save(path(root, record["identity"], kind), f"{text}\n".encode())
+    return save(path(root, record["identity"], kind), written + b"\n")
 
 
 def read(file: Path) -> dict:
@@ -76,13 +85,26 @@ def read(file: Path) -> dict:
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file, NaN and infinities refused.  Raises UserError that names the file."""
+    """The content of a JSON file that holds nothing but JSON: no NaN or infinity, no key twice, no half of a character.
+
+    Raises UserError that names the file, and what it is instead."""
+    content = files.content(file, "JSON")
     try:
-        return json.loads(read_whole(file)[0].decode(), parse_constant=_refuse)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{file}: broken JSON ({error}): restore the file or run again") from error
+        text = content.decode("utf-8-sig")
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+        _check_plain(found)
+        if _HALF.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: {_no_json(content, error)}") from None
+    return found
+
+
+def _no_json(content: bytes, error: ValueError | RecursionError) -> str:
+    found = signatures.identify(content[: signatures.HEAD])
+    if content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        return f"broken JSON ({error}): restore the file or run again"
+    return f"{found.name}, no JSON: {found.fix or 'restore the file or run again'}"
 
 
 def save(file: Path, data: bytes) -> Path:
@@ -123,8 +145,38 @@ def provenance() -> dict:
     }
 
 
+def started(record: dict) -> datetime:
+    """When the run began, in UTC.  Raises ValueError where the field is no time."""
+    text = record["provenance"]["started"]
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read the Z of UTC
+        return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time") from None
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+def _check_plain(tree: Any, depth: int = 1) -> None:
+    """Raises RecursionError where it is too deep, and ValueError where a number is too large (1e999 is an infinity)."""
+    if depth > DEEPEST:
+        raise RecursionError(f"nested more than {DEEPEST} levels deep")
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else [tree]:
+        kind = type(value)  # half as long as isinstance, over all values of a thousand records
+        if kind is dict or kind is list:
+            _check_plain(value, depth + 1)
+        elif (kind is float or kind is int) and not -LARGEST < value < LARGEST:
+            raise ValueError("a number is too large")
 
 
 @cache
@@ -135,14 +187,28 @@ def _validator() -> Any:
 
 
 def _check(record: Any, source: str) -> None:
-    version = record.get("schema") if isinstance(record, dict) else None
-    if isinstance(version, int) and version != VERSION:
+    version = record.get("schema", VERSION) if isinstance(record, dict) else VERSION
+    if not _is_whole(version) or version != VERSION:
+        told = shorten(json.dumps(version), 60)
         raise UserError(
-            f"{source}: field 'schema' is {version}, this vltune reads {VERSION}: use the vltune that wrote it"
+            f"{source}: field 'schema' is {told}, this vltune reads {VERSION}: use the vltune that wrote it"
         )
     if error := min(_validator().iter_errors(record), key=lambda error: len(error.instance_path), default=None):
         field = ".".join(map(str, error.instance_path)) or "(top level)"
         raise UserError(f"{source}: field '{field}': {shorten(error.message, 160)}")
+    try:
+        started(record)
+    except ValueError as error:
+        raise UserError(f"{source}: field 'provenance.started': {error}: correct it") from None
+    # To the schema 1.0 is a whole number as well, and would be another file's name, or none of W&B's steps.
+    whole = {"identity.seed": record["identity"]["seed"]}
+    whole |= {f"history.{place}.step": point["step"] for place, point in enumerate(record.get("history", ()))}
+    if odd := next((field for field, value in whole.items() if not _is_whole(value)), None):
+        raise UserError(f"{source}: field '{odd}': {whole[odd]} is written as a fraction: write it without its point")
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
 
 
 def _git(*arguments: str) -> str | None:

@@ -195,7 +195,7 @@ def below(table: Table) -> list[tuple[str, tuple[str, ...]]]:
     """What gave no number, and is named for that: (heading, items)."""
     parts = [
         ("Runs that did not finish", table.unfinished),
-        ("Files that are no valid record", table.broken),
+        ("Files that cannot be used", table.broken),
         (
             "Missing runs, and what makes them (with results_dir=FOLDER, where the others are not in results)",
             table.missing,

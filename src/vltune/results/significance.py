@@ -10,15 +10,12 @@ import numpy as np
 
 from vltune.errors import UserError
 from vltune.results import statistics, tables
-from vltune.results.folders import PREDICTIONS
+from vltune.results.predictions import PREDICTIONS
+from vltune.results.scoring import MEANS
 from vltune.results.tables.marks import Paired
 
 if TYPE_CHECKING:
     from vltune.results.compare import Pair, Row
-
-_MEANS = {"r1": ("ir_r1", "tr_r1")}
-"""Of which metrics another is the mean."""
-_AGREES = 0.01  # percentage points between a record's score and that of its predictions, which are float32
 
 
 @dataclass(frozen=True)
@@ -61,22 +58,22 @@ def _paired(row: Row) -> list[Paired]:
     """B against A, of the shown metric, or of those that it is the mean of; empty where examples cannot be compared."""
     split, _, name = row.shown.partition(".")
     try:
-        return [_of_metric(row, f"{split}.{part}") for part in _MEANS.get(name, (name,))]
+        return [_of_metric(row, f"{split}.{part}") for part in MEANS.get(name, (name,))]
     except UserError:
         return []
 
 
 def _of_metric(row: Row, metric: str) -> Paired:
-    """Raises UserError where a run has no predictions that give its score, or they are of other examples."""
+    """Raises UserError where a run has no predictions that can be used, or they are of other examples."""
     found = []
     for pair in _pairs(row):
-        a, b = (statistics.outcomes(run.beside(PREDICTIONS), metric) for run in (pair.a, pair.b))
+        a, b = (statistics.outcomes(run.beside(PREDICTIONS), metric, run.record) for run in (pair.a, pair.b))
         if not found:
             ids = a.ids
             labels, units = np.unique(ids // _unit(row.experiment, metric), return_inverse=True)
-        for outcome, run, score in zip((a, b), (pair.a, pair.b), pair.scores[metric], strict=True):
-            if not np.array_equal(ids, outcome.ids) or abs(outcome.percent - score) > _AGREES:
-                raise UserError(f"{run.file}: its predictions are of other examples, or do not give its {metric}")
+        for outcome, run in ((a, pair.a), (b, pair.b)):
+            if not np.array_equal(ids, outcome.ids):
+                raise UserError(f"{run.file}: its predictions are of other examples")
         found.append(np.bincount(units, b.scores - a.scores))
     return Paired(labels, np.bincount(units).astype(np.float64), np.stack(found))
 

@@ -7,7 +7,6 @@ every test is over units.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,8 @@ from statistics import NormalDist, mean, stdev
 import numpy as np
 
 from vltune.errors import UserError
+from vltune.results.files import is_there
+from vltune.results.scoring import Outcomes, Split
 
 LEVEL = 0.05
 RESAMPLES = 10_000
@@ -25,21 +26,6 @@ _COUNTS = 4_000_000  # held at once, in blocks of resamples: 32 MB
 _NODES = 100
 _NEARLY_NORMAL = 1000  # degrees of freedom
 _NOTHING = 1e-25  # a probability that is dropped
-_RETRIEVED = {"ir": "image", "tr": "caption"}
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What one run scored in one split by one metric, example by example."""
-
-    ids: np.ndarray
-    """(examples,) int64, ascending"""
-    scores: np.ndarray
-    """(examples,) float64, 0 to 1; in percent their mean is the metric"""
-
-    @property
-    def percent(self) -> float:
-        return 100 * float(self.scores.mean())
 
 
 @dataclass(frozen=True)
@@ -51,33 +37,20 @@ class Spread:
     freedom: int
 
 
-def outcomes(file: Path, metric: str) -> Outcomes:
+def outcomes(file: Path, metric: str, record: dict | None = None) -> Outcomes:
     """The examples behind a `metric` of a record (`test.ir_r1`), from the predictions in `file`.
 
-    Retrieval's rows hold 1 / the place of the true match; the accuracies' and VQA's hold the score itself.  Raises
-    UserError where there is no such file, split or truth, and for a metric that is no mean over examples."""
-    from pyarrow import compute
-
+    record: whose they must be.  Raises UserError where there is no such file, split or truth, where examples cannot be told
+    apart, and for a metric that is no mean over examples."""
     from vltune.results import predictions
 
-    split, _, name = metric.partition(".")
-    recall = re.fullmatch(r"(ir|tr)_r(\d+)", name)
-    if not recall and name not in ("accuracy", "vqa_score"):
-        raise UserError(f"{file}: {name} is no mean over examples")
-    if not file.is_file():
+    if not is_there(file):
         raise UserError(f"{file}: no predictions there")
-    table = predictions.read(file)
-    table = table.filter(compute.equal(table["split"], split))
-    if recall:
-        way = compute.starts_with(table["prediction"], f"{_RETRIEVED[recall[1]]} ")
-        in_fold = compute.match_substring(table["prediction"], ", fold ")  # of COCO: a part of the split once more
-        table = table.filter(compute.and_(way, compute.invert(in_fold)))
-    if not table.num_rows or table["score"].null_count:
-        raise UserError(f"{file}: no scored example of {split}")
-    ids, scores = (table[key].to_numpy() for key in ("id", "score"))
-    scores = np.rint(1 / scores) <= int(recall[2]) if recall else scores
-    order = np.argsort(ids, kind="stable")
-    return Outcomes(ids[order], scores[order].astype(np.float64))
+    split, _, name = metric.partition(".")
+    try:
+        return Split(predictions.read(file, record), split).outcomes(name)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def mcnemar(differences: np.ndarray) -> float:

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 from vltune.errors import UserError
-from vltune.results.record import Kind, path, read
+from vltune.results import folders
+from vltune.results.files import check_folder
+from vltune.results.folders import OnBroken, Verified
 
 _log = logging.getLogger(__name__)
 
 
-def load(root: Path, on_broken: Callable[[UserError], object] = _log.warning) -> list[dict]:
+def load(root: Path, on_broken: OnBroken = _log.warning, verified: Verified = lambda record: True) -> list[dict]:
     """Every valid record under `root`, in the order of kind, backbone, task, dataset, method, hash and seed.
 
-    Each gets `path`, its file relative to `root`.  A broken file, or one that lies where its identity does not belong
-    (a copy would count one seed twice), goes to `on_broken`.  Raises UserError if `root` is not a folder.
-    """
+    Each gets `path`, its file relative to `root`, and `trouble`, what is wrong with the predictions beside it.  To
+    `on_broken` goes a broken file, one that lies where its identity does not belong (a copy would count one seed twice),
+    one whose predictions give other scores, and every `trouble`.  verified: of which records the predictions are looked
+    at.  Raises UserError if `root` is not a folder."""
     root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder of results: give the right one with --results-dir")
+    check_folder(root, "give the right folder of results with --results-dir")
     records = []
-    for kind in get_args(Kind):
-        for file in (root / kind).rglob("*.json"):
-            try:
-                record = read(file)
-                if file != (home := path(root, record["identity"], kind)):
-                    raise UserError(f"{file}: field 'identity' belongs to {home}: move or delete this file")
-            except UserError as error:
-                on_broken(error)
-            else:
-                records.append(record | {"path": file.relative_to(root).as_posix()})
+    for run in folders.runs(root, folders.of_results(root, on_broken) or (), on_broken, verified):
+        if run.file != (home := root / run.home):
+            on_broken(UserError(f"{run.file}: field 'identity' belongs to {home}: move or delete this file"))
+            continue
+        if run.trouble:
+            on_broken(UserError(run.trouble))
+        records.append(run.record | {"path": run.home.as_posix(), "trouble": run.trouble})
     return sorted(records, key=_order)
 
 

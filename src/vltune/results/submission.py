@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vltune.errors import UserError
+from vltune.results import predictions
+from vltune.results.files import is_there
+from vltune.results.predictions import PREDICTIONS
 from vltune.results.record import read, save
+from vltune.results.verified import check
 
 SERVER = "https://eval.ai/web/challenges/challenge-page/830"
 
@@ -17,20 +21,27 @@ def answers(file: Path, split: str) -> dict[int, str]:
     """{question id: answer} that the run of the record `file` predicted for `val` or `test`.
 
     Raises UserError where the record is not of a finished run on questions, or its predictions are not beside it, broken,
-    without this split or with a question twice."""
-    record, predictions = read(file), file.with_suffix(".parquet")
+    of other scores than the record's, without this split or with a question twice."""
+    from pyarrow import compute
+
+    record, beside = read(file), file.with_suffix(PREDICTIONS)
     if record["identity"]["task"] != "vqa":
         raise UserError(f"{file}: a record of {record['identity']['task']}: only vqa answers questions")
     if record["status"] != "finished":
         raise UserError(f"{file}: the run is {record['status']}: only a finished one has predictions")
-    ids, texts = _columns(predictions, split)
+    if not is_there(beside):
+        raise UserError(f"{beside}: the predictions of this record are not here: run its command again with force=true")
+    check(record, file)
+    table = predictions.read(beside, record)
+    table = table.filter(compute.equal(table["split"], split))
+    ids, texts = table["id"].to_pylist(), table["prediction"].to_pylist()
     if not ids:
-        raise UserError(f"{predictions}: holds no predictions of {split}: run again with engine.evaluate=[val,test]")
+        raise UserError(f"{beside}: holds no predictions of {split}: run again with engine.evaluate=[val,test]")
     found = dict(zip(ids, texts, strict=True))
     if len(found) < len(ids):
         twice = [id for id, count in Counter(ids).items() if count > 1]
         raise UserError(
-            f"{predictions}: answers {len(twice)} questions of {split} twice, such as {_some(twice)}: run again with "
+            f"{beside}: answers {len(twice)} questions of {split} twice, such as {_some(twice)}: run again with "
             f"dataset.{split} of files that share none"
         )
     return found
@@ -43,7 +54,7 @@ def check_whole(file: Path) -> None:
         raise UserError(
             f"{file}: {len(bad)} examples could not be read, such as {bad[0]}: say with --questions which must be answered"
         )
-    if limit := record["config"]["engine"].get("eval_examples"):
+    if limit := record["config"].get("engine", {}).get("eval_examples"):
         raise UserError(
             f"{file}: a trial with engine.eval_examples={limit}: say with --questions which must be answered"
         )
@@ -71,21 +82,6 @@ def complete(found: dict[int, str], wanted: Iterable[int], source: Path, part: b
 def write(file: Path, found: dict[int, str]) -> Path:
     """The server's format: a list of {"question_id": int, "answer": str}."""
     return save(file, json.dumps([{"question_id": id, "answer": found[id]} for id in found]).encode())
-
-
-def _columns(file: Path, split: str) -> tuple[list[int], list[str]]:
-    import pyarrow as pa
-    from pyarrow import compute, parquet
-
-    if not file.is_file():
-        raise UserError(f"{file}: the predictions of this record are not here: run its command again with force=true")
-    try:
-        table = parquet.read_table(file)
-        table = table.filter(compute.equal(table["split"], split))
-        return table["id"].to_pylist(), table["prediction"].to_pylist()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file}: no file of predictions ({reason}): run its command again with force=true") from None
 
 
 def _some(ids: list[int]) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 
 from vltune.errors import UserError
 from vltune.results import predictions, store
-from vltune.results.folders import PREDICTIONS
+from vltune.results.predictions import PREDICTIONS
+from vltune.results.scoring import FOLD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +28,6 @@ RIGHT = {"vqa": 0.5}
 """The score from which an answer counts as right; in other tasks only the full score does."""
 # In retrieval a run predicts two things, which the first word of a prediction tells apart.
 _PARTS = {"retrieval": {"an image for a caption": "image ", "a caption for an image": "caption "}}
-_FOLD = ", fold "  # of predictions that repeat others within a part of the split
 
 
 class Shown(Protocol):
@@ -61,6 +61,11 @@ class Answers:
     codes: np.ndarray
     said: list[str]
     scores: np.ndarray
+
+    @property
+    def once(self) -> bool:
+        """Whether no example stands there twice; of one that does nobody could tell which answer counts."""
+        return not (self.ids[1:] == self.ids[:-1]).any()
 
     def at(self, id: int) -> tuple[str, float] | None:
         place = int(np.searchsorted(self.ids, id))
@@ -104,7 +109,7 @@ def compare(
 def _parts(runs: Sequence[Run], root: Path) -> Iterator[Part]:
     by_experiment: dict[str, list[tuple[Run, pa.Table]]] = {}
     for run in runs:
-        if run.row is not None and (table := _read(root / run.record["path"])) is not None:
+        if run.row is not None and (table := _read(run.record, root)) is not None:
             by_experiment.setdefault(store.experiment(run.record), []).append((run, table))
     for experiment, read in by_experiment.items():
         first = read[0][0].record
@@ -112,7 +117,7 @@ def _parts(runs: Sequence[Run], root: Path) -> Iterator[Part]:
         for title, prefix in _PARTS.get(task, {"": ""}).items():
             for split in ("test", "val"):  # the official test of VQA has no scores
                 found = {(run.row, run.seed): _answers(table, split, prefix) for run, table in read}
-                if found := {key: answers for key, answers in found.items() if len(answers.ids)}:
+                if found := {key: answers for key, answers in found.items() if len(answers.ids) and answers.once}:
                     yield Part(
                         experiment=experiment,
                         title=f"{experiment}: {title}" if title else experiment,
@@ -126,10 +131,10 @@ def _parts(runs: Sequence[Run], root: Path) -> Iterator[Part]:
                     break
 
 
-def _read(record: Path) -> pa.Table | None:
-    """The predictions beside a record; None where there are none, or broken ones."""
+def _read(record: dict, root: Path) -> pa.Table | None:
+    """The predictions beside a record; None where there are none, or broken ones, which the table names."""
     try:
-        return predictions.read(record.with_suffix(PREDICTIONS))
+        return predictions.read((root / record["path"]).with_suffix(PREDICTIONS), record)
     except UserError:
         return None
 
@@ -144,7 +149,7 @@ def _answers(table: pa.Table, split: str, prefix: str) -> Answers:
 
     wanted = pc.and_(pc.equal(table["split"], split), pc.is_valid(table["score"]))
     wanted = pc.and_(wanted, pc.starts_with(table["prediction"], prefix))
-    wanted = pc.and_(wanted, pc.invert(pc.match_substring(table["prediction"], _FOLD)))
+    wanted = pc.and_(wanted, pc.invert(pc.match_substring(table["prediction"], FOLD)))
     table = table.filter(pc.fill_null(wanted, False)).sort_by("id").combine_chunks()
     said = table["prediction"].combine_chunks().dictionary_encode()
     return Answers(
@@ -201,6 +206,20 @@ def _pairs(right: Mapping[tuple[int, int], np.ndarray], ids: np.ndarray) -> tupl
     return pairs, [int(ids[number]) for number in sorted(chosen, key=lambda number: places[number])]
 
 
+def _opened(look: Look, part: Part) -> Examples:
+    try:
+        return look(part.config, part.split)
+    except (LookupError, TypeError, ValueError, OSError) as error:  # a record's configuration may hold anything
+        raise UserError(f"the data that the record names cannot be opened ({error})") from None
+
+
+def _said(data: Examples, prediction: str) -> Shown:
+    try:
+        return data.said(prediction)
+    except (LookupError, ValueError):
+        raise UserError(f"the data here is not what the runs read: nothing there is {prediction!r}") from None
+
+
 class _Written:
     """Examples as the page holds them.  said: every answer once; an example names its answers by their places there."""
 
@@ -215,11 +234,13 @@ class _Written:
         try:
             if look is None:
                 raise UserError("this page was made without looking at the data")
-            data = look(self.part.config, self.part.split)
+            data = _opened(look, self.part)
             asked = {id: self._asked(data, id, [one for one in of if one]) for id, of in given.items()}
+            return [self._given(id, of, data) | self._held(asked[id], data) for id, of in given.items()], ""
         except UserError as error:
+            self.said.clear()
+            self._places.clear()
             return [self._given(id, of, None) for id, of in given.items()], str(error)
-        return [self._given(id, of, data) | self._held(asked[id], data) for id, of in given.items()], ""
 
     def _asked(self, data: Examples, id: int, given: list[tuple[str, float]]) -> Asked:
         """UserError where the answers were scored on something else."""
@@ -241,8 +262,9 @@ class _Written:
 
     def _place(self, prediction: str, data: Examples | None) -> int:
         if prediction not in self._places:
+            said = {"text": prediction} if data is None else self._show(_said(data, prediction))
             self._places[prediction] = len(self.said)
-            self.said.append({"text": prediction} if data is None else self._show(data.said(prediction)))
+            self.said.append(said)
         return self._places[prediction]
 
     def _show(self, shown: Shown) -> dict[str, Any]:

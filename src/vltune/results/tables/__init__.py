@@ -6,13 +6,16 @@ docs/statistics.md what the marks at scores mean.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 
 from vltune.errors import UserError
 from vltune.results import external, store
-from vltune.results.record import read_json
-from vltune.results.tables import cautions, cells, marks, missing, notes
+from vltune.results.files import is_folder, is_there
+from vltune.results.folders import Verified
+from vltune.results.tables import cautions, cells, marks, missing, notes, published
 from vltune.results.tables.model import (
     ALIKE,
     CONTROLS,
@@ -51,9 +54,9 @@ _HERE = Path(__file__).parent
 @cache
 def _groups() -> dict[str, dict]:
     """{name of a file: its definition}"""
-    import yaml
+    from vltune.results import strict_yaml
 
-    return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(_HERE.glob("*.yaml"))}
+    return {file.stem: strict_yaml.load(file.read_text(encoding="utf-8")) for file in sorted(_HERE.glob("*.yaml"))}
 
 
 def names() -> list[str]:
@@ -79,7 +82,7 @@ def build(name: str, root: Path) -> Table:
     published numbers come from `root/paper/`, marks from the predictions beside the records, the number of trials from
     `root/learning_rates/`.
 
-    Raises UserError where `root` is not a folder.
+    Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is none.
     """
     group = _group(name)
     definition = group["tables"][name]
@@ -89,15 +92,19 @@ def build(name: str, root: Path) -> Table:
         False: {column.experiment for column in columns},
         True: {column.experiment for column in columns if not column.is_score},
     }
-    broken: list[str] = []
-    loaded = _load(root, within, broken)
-    typed = external.load(within, loaded, _external())
+
+    def is_of_table(record: dict, cost: bool) -> bool:
+        return record["identity"]["backbone"] == backbone and store.experiment(record) in experiments[cost]
+
+    told = _Told(within)
+    loaded = _load(root, within, told, lambda record: is_of_table(record, cost=False))
+    typed = external.load(within, loaded, _external(), told)
     records = [
         record | {"typed": typed[record["path"]]}
         for record in loaded
-        if record["identity"]["backbone"] == backbone and store.experiment(record) in experiments[store.is_cost(record)]
+        if is_of_table(record, store.is_cost(record)) and _names_its_row(record, at_least, told)
     ]
-    published, source = _published(name, columns, root)
+    numbers, source = published.of(name, columns, root)
     finished = [record for record in records if record["status"] == "finished"]
     not_finished = [record for record in records if record["status"] != "finished"]
     aside = {
@@ -107,13 +114,13 @@ def build(name: str, root: Path) -> Table:
     set_aside = [record for chosen in aside.values() for record in chosen]
     in_rows = [record for record in finished if not (store.is_cost(record) and record in set_aside)]
     found = list(variants(in_rows, at_least))
-    searched = cautions.searches(root, backbone)
+    searched = cautions.searches(root, backbone, told)
     rows = [
         Row(
             variant.method,
             variant.label,
             variant.hashes,
-            cells.of(columns, variant.method, variant.records, published.get(variant.method, {})),
+            cells.of(columns, variant.method, variant.records, numbers.get(variant.method, {})),
             cautions.trials(searched.get(variant.method, ())),
         )
         for variant in found
@@ -141,17 +148,37 @@ def build(name: str, root: Path) -> Table:
             *cautions.of(columns, found, rows, searched),
         ),
         unfinished=tuple(map(missing.unfinished, not_finished)),
-        broken=tuple(broken),
+        broken=tuple(told.lines),
         figure=group["figure"] | {"score": _scored(group["figure"]["score"], rows)},
         missing=tuple(commands),
     )
 
 
-def _load(root: Path, within: Path, broken: list[str]) -> list[dict]:
+class _Told:
+    """One line for each file that gave no number."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lines: list[str] = []
+
+    def __call__(self, error: UserError) -> None:
+        self.lines.append(str(error).replace(f"{self.folder}/", ""))
+
+
+def _load(root: Path, within: Path, told: _Told, verified: Verified) -> list[dict]:
     """What lies in the table's folder; nothing where that is a part of `root` in which nothing ran as yet."""
-    if Path(root).is_dir() and not within.is_dir():
+    if is_folder(Path(root)) and not is_there(within):
         return []
-    return store.load(within, on_broken=lambda error: broken.append(str(error).replace(f"{within}/", "")))
+    return store.load(within, told, verified)
+
+
+def _names_its_row(record: dict, rows: Rows, told: _Told) -> bool:
+    name = cells.value(record, rows.field)
+    if name is None or isinstance(name, str):
+        return True
+    found = shorten(json.dumps(name), 60)
+    told(UserError(f"{record['path']}: field '{rows.field}' is {found}, no name of a row: correct it"))
+    return False
 
 
 def _group(name: str) -> dict:
@@ -170,17 +197,6 @@ def columns() -> list[Column]:
 def _external() -> dict[str, Column]:
     """{name under which a person may type it: a column that shows it}, of all tables."""
     return {column.external: column for column in columns() if column.external}
-
-
-def _published(name: str, columns: tuple[Column, ...], root: Path) -> tuple[dict[str, dict], list[str]]:
-    """{method: {name: number}} and a note on where they come from; both empty for a table without published columns."""
-    if not any(column.published for column in columns):
-        return {}, []
-    file = Path(root) / "paper" / f"{name}.json"
-    if not file.exists():
-        return {}, [f"Published numbers are left out: there is no paper/{file.name}."]
-    paper = read_json(file)
-    return paper["rows"], [f"Published numbers: {paper['source']}."]
 
 
 def _has(record: dict, fields: dict) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vltune.results import store
+from vltune.results.files import is_there
+from vltune.results.folders import OnBroken
 from vltune.results.tables import cells
 from vltune.results.tables.model import Column, Row
 from vltune.results.tables.rows import Variant
@@ -30,11 +32,12 @@ Searches = dict[str, list[dict]]
 """{method: the runs in which its learning rate was searched}"""
 
 
-def searches(root: Path, backbone: str) -> Searches:
-    """The finished runs under `root/learning_rates/`; nothing where that is no folder."""
+def searches(root: Path, backbone: str, on_broken: OnBroken) -> Searches:
+    """The finished runs under `root/learning_rates/`; nothing where there is no such folder.  They are only counted, so
+    that their predictions are not looked at."""
     folder = Path(root) / "learning_rates"
     found: Searches = defaultdict(list)
-    for record in store.load(folder, on_broken=lambda error: None) if folder.is_dir() else ():
+    for record in store.load(folder, on_broken, verified=lambda record: False) if is_there(folder) else ():
         if record["identity"]["backbone"] == backbone and record["status"] == "finished":
             found[record["identity"]["method"]].append(record)
     return dict(found)

@@ -40,6 +40,8 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
 
 def scores(column: Column, method: str, records: list[dict]) -> dict[int, float]:
     """{seed: number, in the column's unit}; a cost likewise"""
+    if column.is_measured:  # which `mode=cost` does not
+        records = [record for record in records if not store.is_cost(record)]
     return _by_seed(column.experiment, column.field(method), column.scale, records) | _typed(column, records)
 
 
@@ -47,7 +49,7 @@ def value(record: dict, field: str) -> Any:
     """What a record holds at this dotted key; None where there is nothing."""
     found = record
     for key in field.split("."):
-        found = found.get(key) if found is not None else None
+        found = found.get(key) if isinstance(found, dict) else None
     return found
 
 

@@ -11,13 +11,12 @@ import numpy as np
 
 from vltune.errors import UserError
 from vltune.results import statistics, store
-from vltune.results.folders import PREDICTIONS
-from vltune.results.statistics import LEVEL, Outcomes, Spread
+from vltune.results.predictions import PREDICTIONS
+from vltune.results.scoring import Outcomes
+from vltune.results.statistics import LEVEL, Spread
 from vltune.results.tables import cells
 from vltune.results.tables.model import ALIKE, CONTROLS, SAME, UNTESTED, Cell, Column, Row
 from vltune.results.tables.rows import Variant
-
-_AGREES = 0.01  # percentage points between a record's score and that of its predictions, which are float32
 
 Loaded = dict[tuple[str, int], dict[int, Outcomes] | str]
 """{(column, row): {seed: the outcomes of its run}, or why they are not there}"""
@@ -161,24 +160,20 @@ def _load(loaded: Loaded, column: Column, variants: list[Variant], places: Itera
 
 
 def _outcomes(column: Column, variant: Variant, root: Path) -> dict[int, Outcomes]:
-    """{seed: what its predictions give}.  Raises UserError where a run has none, or none that give its score."""
+    """{seed: what its predictions give}.  Raises UserError where a run has none that can be used."""
     found: dict[int, Outcomes] = {}
     for run in variant.runs:
         if store.experiment(run) != column.experiment:
             continue
-        score = cells.value(run, column.value)
-        if score is None:
+        if cells.value(run, column.value) is None:
             if column.external in run["typed"]:
                 raise UserError(f"{run['path']}: a person typed its score")
             continue
         file = (Path(root) / run["path"]).with_suffix(PREDICTIONS)
         try:
-            outcome = statistics.outcomes(file, column.value.removeprefix("metrics."))
+            found[run["identity"]["seed"]] = statistics.outcomes(file, column.value.removeprefix("metrics."), run)
         except UserError as error:
             raise UserError(str(error).replace(f"{root}/", "")) from None
-        if abs(outcome.percent - score) > _AGREES:
-            raise UserError(f"{run['path']}: its predictions give {outcome.percent:.2f}, not its score, {score:.2f}")
-        found[run["identity"]["seed"]] = outcome
     return found
 
 

@@ -147,7 +147,7 @@ class Table:
     unfinished: tuple[str, ...]
     """One line for each failed, interrupted or running run: status, run, reason, file."""
     broken: tuple[str, ...]
-    """One line for each file under the root that is no valid record."""
+    """One line for each file of the table's folders that is no valid record, or no valid predictions of one."""
     figure: dict
     """{score: column key, against: [column key, column key]}, and where that tells more along:
     [column key, ...] for a line of each row, or by_row: true for the rows below each other."""
