@@ -357,6 +357,7 @@ ONES, TWOS = torch.ones(2), torch.full((2,), 2.0)
         ({"a": "/x.safetensors"}, r"an index names files beside it, not /x\.safetensors"),
         ({"a": "x.safetensors", "b": "z.safetensors"}, r"names files that are not beside it: z\.safetensors; copy"),
         ({"a": "y.safetensors"}, r"y\.safetensors: has no a, which model\.safetensors\.index\.json says it has"),
+        ({"a\x7f": "y.safetensors"}, r"y\.safetensors: has no a\?, which"),
         ({"a": "x.safetensors", "b": "y.safetensors"}, r"y\.safetensors: has another c than the files before it"),
     ],
     ids=lambda value: str(value)[:30],

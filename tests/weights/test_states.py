@@ -110,6 +110,12 @@ ONE_ALONE = r"save one alone, as in torch\.save\(checkpoint\["
             {"a.weight": STATE["a.weight"], "a._orig_mod.weight": OTHER["a.weight"]},
             r"has both a\.weight and a\._orig_mod\.weight",
         ),
+        ({**STATE, "module.a.weight": OTHER["a.weight"]}, r"has both a\.weight and module\.a\.weight"),
+        ({**UNDER_MODULE, **STATE, "model.c": torch.ones(2)}, r"has both module\.a\.weight and a\.weight"),
+        (
+            {**UNDER_MODULE, "module.model.b.bias": OTHER["b.bias"], "n_averaged": torch.tensor(1)},
+            r"has both module\.b\.bias and module\.model\.b\.bias",
+        ),
     ],
 )
 def test_what_is_ambiguous_or_not_there_is_told(content, told, tmp_path):

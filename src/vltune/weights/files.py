@@ -76,13 +76,13 @@ def joined(path: Path, listed: dict[str, str]) -> dict[str, Tensor]:
         tensors = read_part(part)
         if absent := [name for name, file in listed.items() if file == part.name and name not in tensors]:
             raise UserError(
-                f"{part}: has no {absent[0]}, which {path.name} says it has: index and files are not of one model; "
+                f"{part}: has no {forms.plain(absent[0])}, which {path.name} says it has: index and files are not of one model; "
                 "copy or download all of them again"
             )
         for name in tensors.keys() & state.keys():
             if not is_same(tensors[name], state[name]):
                 raise UserError(
-                    f"{part}: has another {name} than the files before it; copy or download all of them again"
+                    f"{part}: has another {forms.plain(name)} than the files before it; copy or download all of them again"
                 )
         state |= tensors
     return state
@@ -101,22 +101,24 @@ def read_part(path: Path) -> dict[str, Tensor]:
 # How DistributedDataParallel and a model that holds the model begin every name; what torch.compile, FSDP and activation
 # checkpointing put anywhere into it.
 WRAPPERS = ("module.", "model.")
+BEFORE = re.compile(r"^((module|model)\.)+")
 WITHIN = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 AVERAGES = "n_averaged"  # which torch's AveragedModel counts beside what it wraps
 
 
 def unwrap(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Names as the model itself has them.  UserError where two would become one."""
+    """Names as the model itself has them.  UserError where two are one but for wrappers' names."""
     names = {name: WITHIN.sub("", name) for name in state}
-    if set(names.values()) - {AVERAGES} and all(name.startswith("module.") for name in {*names.values()} - {AVERAGES}):
-        names = {name: plain for name, plain in names.items() if plain != AVERAGES}
+    averaged = {name: plain for name, plain in names.items() if plain != AVERAGES}
+    if averaged and all(plain.startswith("module.") for plain in averaged.values()):
+        names = averaged
     while wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in names.values())), None):
         names = {name: plain.removeprefix(wrapper) for name, plain in names.items()}
-    unwrapped: dict[str, str] = {}
+    bare: dict[str, str] = {}
     for name, plain in names.items():
-        if (other := unwrapped.setdefault(plain, name)) != name:
+        if (other := bare.setdefault(BEFORE.sub("", plain), name)) != name:
             raise UserError(f"{path}: has both {other} and {name}, and which is meant cannot be told; {ALONE}")
-    return {plain: state[name] for plain, name in unwrapped.items()}
+    return {plain: state[name] for name, plain in names.items()}
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -60,7 +60,9 @@ def plain(name: object, longest: int = 60) -> str:
 
 def first_line(error: Exception) -> str:
     """Of an error's message, without Python's literals of bytes."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = next(iter(str(error).splitlines()), "")
+    if " " not in text:  # a KeyError says its key and no more
+        text = f"{type(error).__name__} {text}".strip()
     return plain(re.sub(r"""b'[^']*'|b"[^"]*\"""", "...", text), 200)
 
 
