@@ -1,11 +1,20 @@
+import errno
 import json
 import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from vltune.data.arrow import open_table
-from vltune.data.shapes import ensure
+from vltune.data.shapes import ensure, vqav2
 from vltune.data.shapes.layouts import LAYOUTS
 from vltune.errors import UserError
 
@@ -50,21 +59,22 @@ def test_every_layout(tmp_path, layout, arrow):
 def test_other_arguments(tmp_path, other):
     wanted = {"seed": 1, "images": IMAGES, "questions_per_image": 4}
     ensure(tmp_path / "shapes", **wanted)
-    with pytest.raises(
-        UserError, match=r"shapes/vqav2: was generated with .*'seed': 1.*, not .*; choose another folder"
-    ):
+    message = r"^dataset.data_dir=.*/shapes: vqav2/ was generated with .*, seed 1, .*, not with .*; delete it, or name"
+    with pytest.raises(UserError, match=message):
         ensure(tmp_path / "shapes", **(wanted | other))
 
 
 def test_leaves_a_foreign_folder_alone(tmp_path):
     (tmp_path / "vqav2" / "mine").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds files that are not generated shapes"):
+    with pytest.raises(UserError, match=r"vqav2/ has no shapes\.json: not generated shapes"):
         ensure(tmp_path, images=IMAGES)
     assert [path.name for path in (tmp_path / "vqav2").iterdir()] == ["mine"]
 
 
 def test_unknown_layout(tmp_path):
-    with pytest.raises(UserError, match="layout='gqa': shapes are written as vqav2, nlvr2, f30k, coco, snli_ve"):
+    with pytest.raises(
+        UserError, match=r"^dataset.generate.layout=gqa: shapes are written as vqav2, nlvr2, f30k, coco, snli_ve"
+    ):
         ensure(tmp_path, "gqa")
 
 
@@ -107,3 +117,125 @@ def test_two_processes_at_once(tmp_path):
     assert first + second == 1
     assert files == other_files
     assert len(files) == 14 + 7 + 5 + 2
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    ensure(folder, images=IMAGES)
+    return folder
+
+
+def unmade(folder):
+    """The one line that says why there is no world in a folder."""
+    with pytest.raises(UserError) as error:
+        ensure(folder, images=IMAGES)
+    line = str(error.value)
+    assert line.startswith(f"dataset.data_dir={folder}: ")
+    assert "name another folder" in line
+    assert "\n" not in line
+    return line.removeprefix(f"dataset.data_dir={folder}: ")
+
+
+@pytest.mark.parametrize("name", ["file", "file/deep", "link", "link/deep", "loop"])
+def test_a_folder_that_is_none(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    what = "a file, not a folder" if name.startswith("file") else "a link that leads nowhere"
+    assert unmade(tmp_path / name).startswith(f"{tmp_path / name.partition('/')[0]} is {what}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "loop"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such file system here")
+@pytest.mark.parametrize("folder", ["/proc/x", "/proc/self"])
+def test_a_file_system_that_makes_nothing_is_not_waited_for(folder):
+    assert unmade(Path(folder)).startswith("vqav2/ cannot be made there (")
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_disk_that_takes_nothing(tmp_path, monkeypatch, code):
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vqav2, "write_image", fail)
+        assert unmade(tmp_path).startswith(f"vqav2/ cannot be made there ({os.strerror(code)})")
+    assert [path.name for path in tmp_path.iterdir()] == [".vqav2.lock"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", fail)
+        assert unmade(tmp_path / "deep").startswith(f"vqav2/ cannot be made there ({os.strerror(code)})")
+
+
+SHARD = "vqav2_train-00000-of-00001.arrow"
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("shapes.json", "vqav2/ has no shapes.json: not generated shapes, or a part of them; delete it, or"),
+        ("manifest.json", "vqav2/ has no manifest.json: not generated shapes, or a part of them; delete it, or"),
+        (SHARD, f"vqav2/ has lost {SHARD}; delete it to have it made anew, or"),
+    ],
+)
+def test_a_folder_that_is_half_deleted(made, tmp_path, lost, message):
+    shutil.copytree(made, tmp_path / "shapes")
+    (tmp_path / "shapes" / "vqav2" / lost).unlink()
+    assert unmade(tmp_path / "shapes").startswith(message)
+
+
+@pytest.mark.parametrize("name", ["shapes.json", "manifest.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"images": 5, "splits": 5}'])
+def test_a_file_that_is_damaged(made, tmp_path, name, content):
+    shutil.copytree(made, tmp_path / "shapes")
+    (tmp_path / "shapes" / "vqav2" / name).write_bytes(content)
+    message = "vqav2/ has a damaged shapes.json or manifest.json; delete it to have it made anew, or"
+    assert unmade(tmp_path / "shapes").startswith(message)
+
+
+def test_a_link_to_an_empty_folder_elsewhere(tmp_path):
+    (tmp_path / "disk" / "vqav2").mkdir(parents=True)
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "shapes" / "vqav2").symlink_to(tmp_path / "disk" / "vqav2")
+    ensure(tmp_path / "shapes", images=IMAGES)
+    assert (tmp_path / "disk" / "vqav2" / "manifest.json").exists()
+
+
+def test_splits_that_are_not_named_have_the_usual_number(monkeypatch, tmp_path):
+    monkeypatch.setattr(vqav2.write_raw, "__defaults__", (0, {"train": 3, "val": 2, "test": 2}, 4))
+    ensure(tmp_path, images={"train": 5})
+    assert json.loads((tmp_path / "vqav2" / "shapes.json").read_text())["images"] == {"train": 5, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"seed": -1}, "dataset.generate.seed=-1: must be a whole number from 0 to 4294967295"),
+        ({"seed": "a"}, "dataset.generate.seed=a: must be a whole number from 0 to 4294967295"),
+        ({"layout": ["nlvr2"]}, "dataset.generate.layout=['nlvr2']: shapes are written as"),
+        ({"images": 5}, "dataset.generate.images=5: give numbers by split, such as {train: 30, val: 10}"),
+        ({"images": {"dev": 5}}, "dataset.generate.images: vqav2 has no split dev; it has train, val, test"),
+        ({"images": {"val": 0}}, "dataset.generate.images: val=0: must be a whole number from 1 to 100,000"),
+        ({"images": {"val": None}}, "dataset.generate.images: val=None: must be a whole number from 1 to 100,000"),
+        ({"layout": "nlvr2", "images": {"val": 3}}, "dataset.generate.images: val=3: two pairs share their statements"),
+        ({"questions_per_image": 5}, "dataset.generate.questions_per_image=5: must be a whole number from 1 to 4"),
+        ({"question_per_image": 3}, "dataset.generate.question_per_image: no such setting; there are layout, seed, "),
+    ],
+)
+def test_settings_that_no_world_has(tmp_path, setting, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        ensure(tmp_path, **setting)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_for_another_says_so_and_hears_signals(tmp_path, signum):
+    with FileLock(tmp_path / ".vqav2.lock"):
+        code = f"from vltune.data.shapes import ensure; ensure({str(tmp_path)!r}, images={IMAGES})"
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        line = process.stderr.readline()
+        process.send_signal(signum)
+        process.communicate(timeout=10)
+    assert line == f"{tmp_path / 'vqav2'}: waiting for the process that generates it\n"
+    assert process.returncode in (-signum, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [".vqav2.lock"]

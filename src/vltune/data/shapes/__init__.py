@@ -1,14 +1,20 @@
 """The embedded world: small data sets of coloured shapes, generated on the spot in their official raw layouts."""
 
 import json
-import shutil
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from vltune.data.shapes.layouts import LAYOUTS
+from vltune.data import manifest
+from vltune.data.manifest import MANIFEST
+from vltune.data.shapes.layouts import LAYOUTS, appearing, check_images, check_seed, check_settings
 from vltune.errors import UserError
 
 _ARGUMENTS = "shapes.json"
+_PATIENCE = 1.0  # seconds before it is said that another process is waited for
 
 
 def ensure(
@@ -16,44 +22,96 @@ def ensure(
 ) -> None:
     """Make sure that `data_dir/layout` holds the world as the layout's `prepare` leaves it, and its raw files in `raw/`.
 
-    layout: one of LAYOUTS.  images: how many of each split; None: as many as the layout's writer has for itself.
-    more: what else that takes, as vqav2's questions_per_image.
+    layout: one of LAYOUTS.  images: how many of some splits; the others have as many as the layout's writer has for
+    itself.  more: what else that takes, as vqav2's questions_per_image.
 
     Generates on first use (seconds) and returns at once after that.  Safe when several processes start together (the
-    others wait) and when killed half-way (the folder appears complete or not at all).  UserError if the folder holds
-    something else or was generated with other arguments.
+    others wait, and say so) and when killed half-way (the folder appears complete or not at all).  UserError, which names
+    the setting, if the folder cannot be made, holds something else, is damaged or was generated with other arguments.
     """
-    from filelock import FileLock
-
-    if layout not in LAYOUTS:
-        raise UserError(f"layout={layout!r}: shapes are written as {', '.join(LAYOUTS)}")
-    wanted = {"seed": seed, "images": dict(images or LAYOUTS[layout].images), **more}
-    folder = Path(data_dir) / layout
-    if _is_there(folder, wanted):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{layout}.lock")):
-        if not _is_there(folder, wanted):
-            _generate(folder, wanted)
-
-
-def _is_there(folder: Path, wanted: dict) -> bool:
+    wanted = _wanted(layout, seed, images, more)
+    folder, where = Path(data_dir) / layout, f"dataset.data_dir={data_dir}"
     try:
-        found = json.loads((folder / _ARGUMENTS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder}: holds files that are not generated shapes; choose an empty folder") from None
+        if _is_there(folder, wanted):
+            return
+        real = Path(os.path.realpath(folder))
+        real.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(real.with_name(f".{layout}.lock"), folder):
+            if not _is_there(folder, wanted):
+                _generate(layout, real, wanted)
+    except OSError as error:
+        raise UserError(
+            f"{where}: {layout}/ cannot be made there ({error.strerror or error}); name another folder"
+        ) from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}, or name another folder") from error
+
+
+def _wanted(layout: str, seed: int, images: Mapping[str, int] | None, more: Mapping[str, int]) -> dict[str, Any]:
+    """What is to be generated.  UserError where no world has that."""
+    if layout not in [*LAYOUTS]:
+        raise UserError(f"dataset.generate.layout={layout}: shapes are written as {', '.join(LAYOUTS)}")
+    check_seed(seed, "dataset.generate.seed")
+    if not isinstance(images or {}, Mapping):
+        raise UserError(f"dataset.generate.images={images}: give numbers by split, such as {{train: 30, val: 10}}")
+    check_images(layout, images or {}, 1, "dataset.generate.images")
+    check_settings(layout, more, "dataset.generate")
+    return {"seed": seed, "images": {**LAYOUTS[layout].images, **(images or {})}, **more}
+
+
+def _is_there(folder: Path, wanted: dict[str, Any]) -> bool:
+    """UserError where the folder is there and is not what is wanted."""
+    for path in (folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link that leads nowhere; mend it")
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file, not a folder; move it")
+    if not folder.exists() or not any(folder.iterdir()):
         return False
-    if found != wanted:
-        raise UserError(f"{folder}: was generated with {found}, not {wanted}; choose another folder or delete it")
+    if lost := next((name for name in (_ARGUMENTS, MANIFEST) if not (folder / name).exists()), None):
+        raise UserError(f"{folder.name}/ has no {lost}: not generated shapes, or a part of them; delete it")
+    try:
+        found = _told(json.loads((folder / _ARGUMENTS).read_text(encoding="utf-8")))
+        shards = [shard["file"] for of in manifest.read(folder)["splits"].values() for shard in of]
+    except (UserError, ValueError, TypeError, AttributeError, KeyError):
+        raise UserError(
+            f"{folder.name}/ has a damaged {_ARGUMENTS} or {MANIFEST}; delete it to have it made anew"
+        ) from None
+    if found != _told(wanted):
+        raise UserError(f"{folder.name}/ was generated with {found}, not with {_told(wanted)}; delete it")
+    if lost := next((name for name in shards if not (folder / name).is_file()), None):
+        raise UserError(f"{folder.name}/ has lost {lost}; delete it to have it made anew")
     return True
 
 
-def _generate(folder: Path, wanted: dict) -> None:
-    layout = LAYOUTS[folder.name]
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    layout.write(partial / "raw", **wanted)
-    layout.prepare(partial / "raw", partial, **layout.options, progress=False, readers=1)
-    (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")
-    partial.replace(folder)
+def _told(wanted: dict[str, Any]) -> str:
+    numbers = {key: value for key, value in wanted.items() if key != "images"} | wanted["images"]
+    return ", ".join(f"{key} {value}" for key, value in sorted(numbers.items()))
+
+
+@contextmanager
+def _locked(file: Path, folder: Path) -> Iterator[None]:
+    """Gives the generation of `folder` to one process at a time."""
+    from filelock import FileLock, Timeout
+
+    lock, told = FileLock(file), False
+    while not lock.is_locked:
+        file.touch()  # raises where no file can be made, which `acquire` would wait for
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except Timeout:
+            if not told:
+                print(f"{folder}: waiting for the process that generates it", file=sys.stderr)
+            told = True
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _generate(layout: str, folder: Path, wanted: dict[str, Any]) -> None:
+    known = LAYOUTS[layout]
+    with appearing(folder, folder.with_name(f".{layout}.partial")) as partial:
+        known.write(partial / "raw", **wanted)
+        known.prepare(partial / "raw", partial, **known.options, progress=False, readers=1)
+        (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")

@@ -24,7 +24,8 @@ class Layout:
     """A module here and one in data.prepare of the same name, and their functions.
 
     options: what else `prepare` takes for so small a world.  few: images enough to try it.  multiple: what numbers of
-    images must be multiples of, and why.  ranked: the splits whose captions tell all their images apart."""
+    images must be multiples of, and why.  ranked: the splits whose captions tell all their images apart.  settings: what
+    else `write` takes, from the least to the most."""
 
     module: str
     writer: str = "write_raw"
@@ -33,6 +34,7 @@ class Layout:
     few: Mapping[str, int] = field(default_factory=lambda: {"train": 30, "val": 10, "test": 10})
     multiple: tuple[int, str] = (1, "")
     ranked: tuple[str, ...] = ()
+    settings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def write(self) -> Callable[..., None]:
@@ -47,14 +49,9 @@ class Layout:
         """As many as runs on the world have."""
         return inspect.signature(self.write).parameters["images"].default
 
-    @property
-    def settings(self) -> list[str]:
-        """What else `write` takes."""
-        return [name for name in inspect.signature(self.write).parameters if name not in ("out", "seed", "images")]
-
 
 LAYOUTS = {
-    "vqav2": Layout("vqav2", options={"min_answer_count": 1}),
+    "vqav2": Layout("vqav2", options={"min_answer_count": 1}, settings={"questions_per_image": (1, 4)}),
     "nlvr2": Layout("nlvr2", multiple=(2, "two pairs share their statements; give even numbers")),
     "f30k": Layout("karpathy", preparer="prepare_f30k", ranked=("val", "test")),
     "coco": Layout(
@@ -91,6 +88,19 @@ def check_seed(seed: Any, named: str) -> None:
         raise UserError(f"{named}={seed!s:.20}: must be a whole number from 0 to {_LARGEST_SEED}")
 
 
+def check_settings(layout: str, settings: Mapping[str, Any], named: str) -> None:
+    known = LAYOUTS[layout].settings
+    for name, value in settings.items():
+        if name not in known:
+            raise UserError(
+                f"{named}.{name}: no such setting; there are {', '.join(('layout', 'seed', 'images', *known))}"
+            )
+        if not _is_whole(value, *known[name]):
+            raise UserError(
+                f"{named}.{name}={value!s:.20}: must be a whole number from {known[name][0]} to {known[name][1]}"
+            )
+
+
 def _is_whole(value: Any, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
@@ -102,8 +112,9 @@ def write(layout: str, out: Path, images: Mapping[str, int], seed: int = 0) -> d
     Raises UserError where `out` holds something or cannot be written."""
     images = {**LAYOUTS[layout].few, **images}
     try:
-        with _appearing(_empty(out)) as folder:
-            LAYOUTS[layout].write(folder, seed=seed, images=images)
+        folder = _empty(out)
+        with appearing(folder, folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")) as partial:
+            LAYOUTS[layout].write(partial, seed=seed, images=images)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); name another folder") from error
     return images
@@ -121,11 +132,13 @@ def _empty(out: Path) -> Path:
 
 
 @contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its name at the end.  Nothing stays of it, nor of parents, where that fails."""
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+def appearing(folder: Path, partial: Path) -> Iterator[Path]:
+    """Gives the folder `partial`, which takes the name `folder` at the end: that is not there, or empty.
+
+    What was in `partial` before is deleted.  Nothing stays of it, nor of parents, where that fails."""
     made = [parent for parent in folder.parents if not parent.exists()]
     try:
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
         partial.replace(folder)
