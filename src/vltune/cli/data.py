@@ -123,8 +123,8 @@ def shapes(
       vltune shapes vqav2 --out raw/large --images train=2000,val=500 --seed 1
       vltune shapes nlvr2 --out raw/nlvr2 --images train=30,val=10,test=10
       vltune shapes f30k --out raw/f30k --images train=30,val=10,test=10
-      vltune shapes coco --out raw/coco --images train=20,restval=10,val=10,test=10
-      vltune shapes snli_ve --out raw/snli_ve --images train=32,val=12,test=12
+      vltune shapes coco --out raw/coco --images train=30,restval=10,val=10,test=10
+      vltune shapes snli_ve --out raw/snli_ve --images train=30,val=10,test=10
     """
     if layout not in layouts.LAYOUTS:
         raise UserError(f"layout {layout!r} is not known: use one of {', '.join(layouts.LAYOUTS)}")

@@ -76,8 +76,8 @@ def joined(path: Path, listed: dict[str, str]) -> dict[str, Tensor]:
         tensors = read_part(part)
         if absent := [name for name, file in listed.items() if file == part.name and name not in tensors]:
             raise UserError(
-                f"{part}: has no {forms.plain(absent[0])}, which {path.name} says it has: index and files are not of one model; "
-                "copy or download all of them again"
+                f"{part}: has no {forms.plain(absent[0])}, which {path.name} says it has: index and files are not of one "
+                "model; copy or download all of them again"
             )
         for name in tensors.keys() & state.keys():
             if not is_same(tensors[name], state[name]):

@@ -217,7 +217,6 @@ def test_splits_that_are_not_named_have_the_usual_number(monkeypatch, tmp_path):
         ({"images": {"dev": 5}}, "dataset.generate.images: vqav2 has no split dev; it has train, val, test"),
         ({"images": {"val": 0}}, "dataset.generate.images: val=0: must be a whole number from 1 to 100,000"),
         ({"images": {"val": None}}, "dataset.generate.images: val=None: must be a whole number from 1 to 100,000"),
-        ({"layout": "nlvr2", "images": {"val": 3}}, "dataset.generate.images: val=3: two pairs share their statements"),
         ({"questions_per_image": 5}, "dataset.generate.questions_per_image=5: must be a whole number from 1 to 4"),
         ({"question_per_image": 3}, "dataset.generate.question_per_image: no such setting; there are layout, seed, "),
     ],

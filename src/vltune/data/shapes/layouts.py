@@ -23,16 +23,14 @@ _LARGEST_SEED = 2**32 - 1
 class Layout:
     """A module here and one in data.prepare of the same name, and their functions.
 
-    options: what else `prepare` takes for so small a world.  few: images enough to try it.  multiple: what numbers of
-    images must be multiples of, and why.  ranked: the splits whose captions tell all their images apart.  settings: what
-    else `write` takes, from the least to the most."""
+    options: what else `prepare` takes for so small a world.  few: images enough to try it.  ranked: the splits whose
+    captions tell all their images apart.  settings: what else `write` takes, from the least to the most."""
 
     module: str
     writer: str = "write_raw"
     preparer: str = "prepare"
     options: Mapping[str, int] = field(default_factory=dict)
     few: Mapping[str, int] = field(default_factory=lambda: {"train": 30, "val": 10, "test": 10})
-    multiple: tuple[int, str] = (1, "")
     ranked: tuple[str, ...] = ()
     settings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -52,18 +50,14 @@ class Layout:
 
 LAYOUTS = {
     "vqav2": Layout("vqav2", options={"min_answer_count": 1}, settings={"questions_per_image": (1, 4)}),
-    "nlvr2": Layout("nlvr2", multiple=(2, "two pairs share their statements; give even numbers")),
+    "nlvr2": Layout("nlvr2"),
     "f30k": Layout("karpathy", preparer="prepare_f30k", ranked=("val", "test")),
     "coco": Layout(
         *("karpathy", "write_coco", "prepare_coco"),
-        few={"train": 20, "restval": 10, "val": 10, "test": 10},
+        few={"train": 30, "restval": 10, "val": 10, "test": 10},
         ranked=("val", "test"),
     ),
-    "snli_ve": Layout(
-        "snli_ve",
-        few={"train": 32, "val": 12, "test": 12},
-        multiple=(4, "four images share their hypotheses; give multiples of 4"),
-    ),
+    "snli_ve": Layout("snli_ve"),
 }
 
 
@@ -71,14 +65,12 @@ def check_images(layout: str, images: Mapping[str, Any], least: int, named: str)
     """UserError, which calls the numbers `named`, where a split has another name, or a number that it cannot have.
 
     least: images that a split must have."""
-    known, (multiple, why) = LAYOUTS[layout], LAYOUTS[layout].multiple
+    known = LAYOUTS[layout]
     for split, count in images.items():
         if split not in known.few:
             raise UserError(f"{named}: {layout} has no split {split}; it has {', '.join(known.few)}")
         if not _is_whole(count, least, MOST_IMAGES):
             raise UserError(f"{named}: {split}={count!s:.20}: must be a whole number from {least} to {MOST_IMAGES:,}")
-        if count % multiple:
-            raise UserError(f"{named}: {split}={count}: {why}")
         if split in known.ranked and count > _MOST_RANKED:
             raise UserError(f"{named}: {split}={count}: captions tell at most {_MOST_RANKED} images apart; give fewer")
 

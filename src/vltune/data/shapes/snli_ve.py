@@ -7,6 +7,7 @@ whatever lies there is contradiction; what may be true or false, as the card hid
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ _OBJECTS = np.array([*np.ndindex(len(SIZES), len(COLOURS), len(SHAPES))]) + 1
 def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES) -> None:
     """Write `flickr30k-images/*.jpg` and `snli_ve_*.jsonl` to the folder `out`; the same arguments give the same bytes.
 
-    images: how many of each split, all multiples of 4.  Every image has one hypothesis of each label, and
-    every hypothesis stands with each label at one of its set's four images, so that neither alone tells the label.
+    images: how many of each split.  Every image has one hypothesis of each label, and every hypothesis stands with each
+    label at one of its set's four images, so that neither alone tells the label; the last set may be a part of one.
     No two splits share a layout of objects.  Of the official fields, the parses of the sentences are left out.
     """
     folder = out / "flickr30k-images"
@@ -39,10 +40,10 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES) -> N
     name = _FIRST_NAME
     for number, (split, part) in enumerate(_NAMES.items()):
         rng = np.random.default_rng((seed, number))
-        visible, card, hypotheses = draw_sets(rng, images[split] // _SET, split)
+        visible, card, hypotheses = draw_sets(rng, -(-images[split] // _SET), split)
         premises = to_text(to_words(draw_captions(rng, visible, _MAX_WORDS)))
         lines = []
-        for row, pixels in enumerate(pictures(visible)):
+        for row, pixels in enumerate(islice(pictures(visible), images[split])):
             pixels[cell_pixels(card[row])] = _GREY
             write_image(folder / f"{name}.jpg", pixels)
             for label, hypothesis in zip(LABELS, (row, row ^ 1, row ^ 2), strict=True):
