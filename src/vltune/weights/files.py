@@ -162,6 +162,7 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     telling = next((line for line in lines if "GLOBAL" in line), None)
     if telling is None:
-        return "a Python pickle that is no PyTorch checkpoint, or cannot be read without running it"
+        told = "a Python pickle that is no PyTorch checkpoint, or cannot be read without running it"
+        return f"{told}; where it is yours, {ALONE}"
     asked = forms.plain(telling.split(". ")[0].removeprefix("WeightsUnpickler error: ").rstrip("."), 200)
     return f"it asks for code to be run ({asked}); where it is yours, {ALONE}"
