@@ -262,10 +262,18 @@ def weight_files(config: dict) -> dict[str, Path]:
     from vltune.weights.finding import find as find_file
 
     towers = config["backbone"].get("tower_weights") or {}
-    named = towers | {"backbone": config["weights"]}
-    source = config["backbone"].get("weights_from")
-    settings = {"backbone": "weights"} | {tower: f"backbone.tower_weights.{tower}" for tower in towers}
-    return {part: find_file(name, source, settings[part]) for part, name in named.items() if name is not None}
+    if not isinstance(towers, dict) or not towers.keys() <= {"image", "text"}:
+        fix = "must be {image: FILE, text: FILE}, or one of them, or null"
+        raise UserError(f"backbone.tower_weights={towers}: {fix}")
+    if config["weights"] is not None and any(name is not None for name in towers.values()):
+        raise UserError(
+            f"weights={config['weights']}: would replace backbone.tower_weights; give weights=null with them"
+        )
+    named = {f"backbone.tower_weights.{part}": (part, name, None) for part, name in towers.items()}
+    named["weights"] = ("backbone", config["weights"], config["backbone"].get("weights_from"))
+    return {
+        part: find_file(name, source, setting) for setting, (part, name, source) in named.items() if name is not None
+    }
 
 
 def fingerprints(config: dict, data: str) -> dict:

@@ -161,6 +161,14 @@ def test_the_command_tells_a_foreign_file(tmp_path):
     assert "the first keys are conv.weight" in " ".join(result.stdout.split())
 
 
+def test_the_command_tells_a_layout_beneath_another_name(tmp_path):
+    state = {f"net.{key}": tensor for key, tensor in written(tiny.vilt(), vilt.AUTHORS).items()}
+    torch.save(state, tmp_path / "a.ckpt")
+    result = weights(tmp_path / "a.ckpt")
+    assert result.exit_code == 0
+    assert "layout   holds the authors' ViLT under net.; save one alone" in result.stdout
+
+
 def test_the_command_refuses_in_one_line(tmp_path):
     result = weights(tmp_path / "none.ckpt")
     assert (result.exit_code, result.stderr) == (2, f"error: weights={tmp_path}/none.ckpt: no such file\n")

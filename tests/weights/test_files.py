@@ -276,6 +276,12 @@ def test_what_is_neither_file_nor_folder_is_told(tmp_path):
         find(str(tmp_path / "pipe"))
 
 
+@pytest.mark.parametrize("weights", ["https://a.org/vilt.ckpt", "hf://someone/vilt", "file:///tmp/a.ckpt"])
+def test_an_address_is_no_file(weights):
+    with pytest.raises(UserError, match=f"weights={weights}: an address, no file; download it and give its path"):
+        find(weights)
+
+
 def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
     file = folder_of(tmp_path, "a.ckpt") / "a.ckpt"
 
@@ -290,6 +296,21 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
 def test_the_setting_that_names_a_missing_file_is_told(tmp_path):
     config = {"weights": None, "backbone": {"tower_weights": {"image": str(tmp_path / "clip.pt")}}}
     with pytest.raises(UserError, match=r"^backbone\.tower_weights\.image=.*clip\.pt: no such file"):
+        assemble.weight_files(config)
+
+
+@pytest.mark.parametrize("towers", ["clip.pt", 3, ["clip.pt"], {"imge": "clip.pt"}, {"backbone": "clip.pt"}])
+def test_towers_that_no_backbone_has_are_told(towers):
+    with pytest.raises(UserError, match=r"backbone\.tower_weights=.*clip\.pt|=3") as error:
+        assemble.weight_files({"weights": None, "backbone": {"tower_weights": towers}})
+    assert "must be {image: FILE, text: FILE}, or one of them, or null" in str(error.value)
+
+
+def test_a_whole_backbone_and_towers_are_not_both_given():
+    config = {"weights": "meter.ckpt", "backbone": {"tower_weights": {"image": "clip.pt", "text": None}}}
+    with pytest.raises(
+        UserError, match=r"^weights=meter\.ckpt: would replace backbone\.tower_weights; give weights=null"
+    ):
         assemble.weight_files(config)
 
 

@@ -122,6 +122,16 @@ def test_values_that_are_not_finite_are_told(family, make, value, tmp_path):
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
+@every_layout
+@pytest.mark.parametrize("befores", [["net."], ["student.", "teacher."]])
+def test_a_layout_beneath_another_name_is_told_and_none_is_chosen(family, make, befores, tmp_path):
+    state = {before + key: tensor for key, tensor in written(make(), family).items() for before in befores}
+    with pytest.raises(UserError) as error:
+        loaded(make(), state, tmp_path)
+    assert f" under {', '.join(befores)}; save one alone" in str(error.value)
+    assert f'{{k.removeprefix("{befores[0]}"): v for k, v in state.items() if k.startswith(' in str(error.value)
+
+
 def test_a_quantised_checkpoint_is_told(tmp_path):
     state = written(tiny.vilt(), vilt.AUTHORS)
     state["pooler.dense.weight"] = state["pooler.dense.weight"].to(torch.int8)

@@ -14,7 +14,7 @@ from vltune.weights.backbones import FAMILIES, MAY_LACK
 from vltune.weights.files import form, read
 from vltune.weights.finding import parts
 from vltune.weights.heads import HEADS
-from vltune.weights.keys import Family, Match, holds, is_foreign, match, recognised, shorten, translate
+from vltune.weights.keys import Family, Match, holds, is_foreign, match, recognised, shorten, translate, within_names
 from vltune.weights.sizes import sizes
 from vltune.weights.towers import TOWERS
 
@@ -82,8 +82,10 @@ def describe(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[st
         ("tensors", f"{len(state)} with {sum(tensor.numel() for tensor in state.values()):,} values, {types(state)}"),
     ]
     if family is None:
-        known = ", ".join(family.name for families in LAYOUTS.values() for family in families)
-        return [*lines, ("layout", f"none of {known}; the first keys are {', '.join(list(state)[:3])}")]
+        every = [family for families in LAYOUTS.values() for family in families]
+        names, first = ", ".join(family.name for family in every), ", ".join([*state][:3])
+        told = within_names(state, every) or f"none of {names}; the first keys are {first}"
+        return [*lines, ("layout", told)]
     ours = {key: tensor for _, key, tensor in translate(family.prepare(state), family, path)}
     return [
         *lines,

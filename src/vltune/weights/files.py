@@ -75,15 +75,12 @@ def joined(path: Path, listed: dict[str, str]) -> dict[str, Tensor]:
     for part in parts(path):
         tensors = read_part(part)
         if absent := [name for name, file in listed.items() if file == part.name and name not in tensors]:
-            raise UserError(
-                f"{part}: has no {forms.plain(absent[0])}, which {path.name} says it has: index and files are not of one "
-                "model; copy or download all of them again"
-            )
+            told = f"has no {forms.plain(absent[0])}, which {path.name} says it has: they are not of one model"
+            raise UserError(f"{part}: {told}; copy or download all of them again")
         for name in tensors.keys() & state.keys():
             if not is_same(tensors[name], state[name]):
-                raise UserError(
-                    f"{part}: has another {forms.plain(name)} than the files before it; copy or download all of them again"
-                )
+                told = f"has another {forms.plain(name)} than the files before it"
+                raise UserError(f"{part}: {told}; copy or download all of them again")
         state |= tensors
     return state
 
@@ -165,6 +162,7 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     telling = next((line for line in lines if "GLOBAL" in line), None)
     if telling is None:
-        return "a Python pickle that is no PyTorch checkpoint, or cannot be read without running it"
+        told = "a Python pickle that is no PyTorch checkpoint, or cannot be read without running it"
+        return f"{told}; where it is yours, {ALONE}"
     asked = forms.plain(telling.split(". ")[0].removeprefix("WeightsUnpickler error: ").rstrip("."), 200)
     return f"it asks for code to be run ({asked}); where it is yours, {ALONE}"

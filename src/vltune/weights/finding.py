@@ -44,6 +44,8 @@ def find(weights: str, source: str | None = None, setting: str = "weights") -> P
         is_hub_name = weights.count("/") == 1 and path.suffix not in SUFFIXES and not path.parent.exists()
     except (OSError, RuntimeError) as error:  # a folder that may not be looked into; a ~ of nobody
         raise UserError(f"{setting}={weights}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if "://" in weights and not weights.startswith(PACKAGE):
+        raise UserError(f"{setting}={weights}: an address, no file; download it and give its path")
     if is_hub_name:
         return checked(from_hub(weights, setting))
     raise UserError(f"{setting}={weights}: {absent(path)}" + (f"; it comes from {source}" if source else ""))

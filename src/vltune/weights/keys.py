@@ -261,9 +261,22 @@ def holds(name: str, dtype: torch.dtype) -> str:
 def recognise(state: dict[str, Tensor], families: Sequence[Family], path: Path) -> Family:
     if family := recognised(state, families):
         return family
+    if beneath := within_names(state, families):
+        raise UserError(f"{path}: {beneath}")
     known = "; ".join(f"{family.name} (has {family.marks[0]})" for family in families)
     some = ", ".join(list(state)[:3])
     raise UserError(f"{path}: a foreign checkpoint: its first keys are {some}; known layouts: {known}")
+
+
+def within_names(state: Collection[str], families: Sequence[Family]) -> str | None:
+    """In words, where a known layout has something before all its names, and how to save it without."""
+    for family in families:
+        first, *others = (f".{mark}" for mark in family.marks)
+        befores = sorted(key.removesuffix(first) for key in state if key.endswith(first))
+        if found := [f"{before}." for before in befores if all(before + mark in state for mark in others)]:
+            alone = f'{{k.removeprefix("{found[0]}"): v for k, v in state.items() if k.startswith("{found[0]}")}}'
+            return f"holds {family.name} under {', '.join(found[:3])}; save one alone, as in torch.save({alone}, FILE)"
+    return None
 
 
 def recognised(state: dict[str, Tensor], families: Sequence[Family]) -> Family | None:
