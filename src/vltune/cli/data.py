@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from vltune.cli.stopping import stoppable
 from vltune.errors import UserError
 
 # Data set -> a module and its function (raw, out, *, max_bad, readers) -> {what: count}; vqav2's has min_answer_count too.
@@ -56,8 +55,7 @@ def prepare(
             raise UserError(f"--min-answer-count={min_answer_count}: {dataset} has no such option; leave it out")
         options["min_answer_count"] = min_answer_count
     module, function = DATASETS[dataset]
-    with stoppable():
-        counts = getattr(import_module(module), function)(raw, out, **options)
+    counts = getattr(import_module(module), function)(raw, out, **options)
     for name, count in counts.items():
         typer.echo(f"{name}: {count}")
 
@@ -81,8 +79,7 @@ def check(
 
     from vltune.data.checking import check as check_folder
 
-    with stoppable():
-        found = check_folder(data, readers=readers)
+    found = check_folder(data, readers=readers)
     table = Table("split")
     for column in ("rows", "texts", "bytes", "problems"):
         table.add_column(column, justify="right")

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from vltune import assemble
 from vltune.engine.interrupt import TRY_LATER
 from vltune.errors import UserError
+from vltune.experiment.readiness import check_jobs
 from vltune.sweep import local, slurm, state
 from vltune.sweep.plan import Plan, located
 from vltune.sweep.state import OPEN, Standing
@@ -32,7 +33,10 @@ def standings(plan: Plan) -> list[Standing]:
 
 
 def made(plan: Plan) -> Plan:
-    """The plan once generated data is there: only then is it known which records are."""
+    """The plan once generated data is there: only then is it known which records are.
+
+    UserError where one of its runs could not be built, before anything is made."""
+    check_jobs(plan.jobs, plan.configs)
     waiting = [config for run, config in zip(plan.runs, plan.configs, strict=True) if not (run.places or run.missing)]
     data = {json.dumps(assemble.generated(config)): config for config in waiting}
     for config in data.values():
