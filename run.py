@@ -1,29 +1,50 @@
 """One experiment, or a sweep of them: `python run.py --help`."""
 
+import signal
 import sys
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
-
-from vltune.entry import of_sweep, report_errors
+HERE = Path(__file__).parent
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="run")
-def main(config: DictConfig) -> str:
+def one(arguments: list[str]) -> None:
+    """What Hydra makes of the arguments: one run, or the answer to a question."""
+    import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from vltune.experiment import run
+    from vltune.overrides import explained
 
-    return run(config, overrides=list(HydraConfig.get().overrides.task))
+    def main(config) -> str:
+        from vltune.experiment import run
+
+        return run(config, overrides=list(HydraConfig.get().overrides.task))
+
+    with explained(HERE, arguments):
+        hydra.main(version_base="1.3", config_path="conf", config_name="run")(main)()
+
+
+def many(overrides: list[str]) -> int:
+    """A sweep, and its exit status."""
+    from vltune.entry import check_options
+    from vltune.sweep import drive, plan
+
+    check_options(overrides)
+    return drive.run(plan.plan(HERE, overrides))
+
+
+def main(arguments: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is imported: there is nothing to leave in order
+    from vltune.engine.interrupt import GRACE, LONGER
+    from vltune.entry import check_choices, command, of_sweep
+
+    overrides = of_sweep(arguments)
+    with command(GRACE if overrides is None else LONGER):
+        check_choices(HERE / "conf", arguments)
+        if overrides is None:
+            one(arguments)
+        else:
+            sys.exit(many(overrides))
 
 
 if __name__ == "__main__":
-    here = Path(__file__).parent
-    with report_errors(here / "conf", sys.argv[1:]):
-        if (arguments := of_sweep(sys.argv[1:])) is None:
-            main()
-        else:
-            from vltune.sweep import drive, plan
-
-            sys.exit(drive.run(plan.plan(here, arguments)))
+    main(sys.argv[1:])

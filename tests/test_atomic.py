@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vltune import atomic
+from vltune.errors import UserError
 
 
 def stale(times):
@@ -38,3 +39,39 @@ def test_a_file_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic, "PATIENCE", (600,))
     with pytest.raises(FileNotFoundError):
         atomic.read_whole(tmp_path / "absent")
+
+
+def test_what_is_no_file_keeps_its_place(tmp_path):
+    """A device's or a pipe's name would be the file's, and for good."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "pipe", tmp_path / "folder", Path("/dev/null"), Path(), Path("/")):
+        with (
+            pytest.raises(UserError, match="is no file, and nothing takes its place; name a file"),
+            atomic.replacing(place),
+        ):
+            pytest.fail("nothing is to be written")
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("old")
+    (tmp_path / "link").symlink_to("there/file")
+    with atomic.replacing(tmp_path / "link") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "file").read_text() == "new"
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("place", ["/proc/x/file", "/proc/file", "HERE/file/file", f"HERE/{'x' * 250}"])
+def test_a_place_where_nothing_can_be_written_is_told(tmp_path, place):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match=r"cannot be written here \(.*\): free space, or name another folder"),
+        atomic.replacing(Path(place.replace("HERE", str(tmp_path)))) as temporary,
+    ):
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

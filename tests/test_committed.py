@@ -61,7 +61,7 @@ def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone
 @pytest.mark.parametrize(("sweep", "runs"), [("ablation_apt", 45), ("low_data", 96)])
 def test_every_run_of_the_other_sweeps_has_one_too(sweep, runs, world):
     arguments = [f"+sweep={sweep}", "seed=0,1,2", f"dataset.data_dir={world}", f"results_dir={RESULTS / sweep}"]
-    found = drive.standings(drive.made(plan.plan(ROOT, arguments)))
+    found = drive.standings(plan.plan(ROOT, arguments))
     assert len(found) == runs
     assert [each.run.label for each in found if each.state != "finished"] == []
 

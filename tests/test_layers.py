@@ -7,14 +7,14 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "vltune"
 # From the top down; packages of one layer are siblings.  `weights` and `tasks` name `backbones` only through arguments.
 LAYERS = [
-    {"cli", "sweep", "experiment", "assemble", "budget", "entry", "turn"},
+    {"cli", "sweep", "experiment", "assemble", "budget", "entry", "overrides", "configuration", "turn", "__main__"},
     {"engine", "costs", "results", "loggers"},
     {"tasks", "weights"},
     {"backbones", "methods", "data"},
     {"nn"},
     {"sites", "metrics"},
     {"images", "streamed"},
-    {"atomic", "canonical", "signatures"},
+    {"atomic", "canonical", "signatures", "terminal", "values"},
     {"errors", "__init__"},
 ]
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
@@ -59,10 +59,10 @@ def test_results_import_nothing_of_the_rest():
         assert imports(file) <= {"results", "errors", "atomic", "canonical", "signatures", "images", "streamed"}, file
 
 
-def test_only_run_py_and_the_grid_of_a_sweep_know_hydra():
+def test_only_run_py_its_overrides_and_the_grid_of_a_sweep_know_hydra():
     knowing = re.compile(r"^\s*(import|from) hydra\b", re.MULTILINE)
     found = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if knowing.search(file.read_text())}
-    assert found == {"sweep/grid.py"}
+    assert found == {"overrides.py", "sweep/grid.py"}
 
 
 def test_no_branch_on_the_name_of_a_method_or_backbone():

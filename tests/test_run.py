@@ -140,15 +140,21 @@ def test_a_run_stopped_by_sigterm_resumes_to_the_same_record(job, tmp_path):
 
 
 def test_a_multirun_goes_on_after_a_failure(job, tmp_path):
-    done = run("-m", "method=lora", "method.rank=99,2,3", *job, check=False)
+    done = run("-m", "method=lora", "engine.lr=1e30,1e-3,2e-3", *job, check=False)
     assert done.returncode == 1  # as many as failed
     assert done.stdout.endswith("2 finished, 1 failed\n")
     assert "Traceback" not in done.stderr
     found = {
-        r["config"]["method"]["rank"]: r["status"]
-        for r in map(records.read, tmp_path.glob("results/records/**/*.json"))
+        r["config"]["engine"]["lr"]: r["status"] for r in map(records.read, tmp_path.glob("results/records/**/*.json"))
     }
-    assert found == {99: "failed", 2: "finished", 3: "finished"}
+    assert found == {1e30: "failed", 1e-3: "finished", 2e-3: "finished"}
+
+
+def test_a_sweep_with_a_run_that_cannot_be_built_starts_none(job, tmp_path):
+    done = run("-m", "method=lora", "method.rank=2,99", *job, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: method.rank=99: must be a whole number between 1 and the width 64\n"
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path):
@@ -238,10 +244,10 @@ def truncate(world, folder):
         (["method=lora", "method.rank=65"], "method.rank=65: must be a whole number between 1 and the width 64"),
         (["method.prompts=0"], "method.prompts=0: must be a whole number at least 1"),
         (["method=lora", "method.roles=[qery]"], "there is no role 'qery'"),
-        (["engine.max_stepz=3"], "Could not override 'engine.max_stepz'"),
+        (["engine.max_stepz=3"], "engine.max_stepz=3: engine has no max_stepz; did you mean max_steps? there are lr,"),
         (["engine.lr=fast"], "engine.lr=fast: must be a number"),
         (["+engine.rate=1"], "engine.rate: there is no such setting; there are lr, batch_size"),
-        (["seed=a"], "seed=a: must be a whole number, 0 or more"),
+        (["seed=a"], "seed=a: must be a whole number from 0 to 4294967295"),
         (["force=maybe"], "force=maybe: must be true or false"),
         (["~dataset.generate", "dataset.data_dir=nowhere"], "nowhere/vqav2/vqav2_train.arrow"),
         (

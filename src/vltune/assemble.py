@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vltune.configuration import SPEC, check, find, present
 from vltune.errors import UserError
+from vltune.values import checked, instead, said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from vltune.engine.source import GeneratedData, TrainingData
     from vltune.tasks.model import Model
     from vltune.weights.describe import Choice
-
-
-def find(target: str) -> Callable:
-    """The object that a dotted name of vltune's own means; a record from elsewhere may name nothing else."""
-    module, _, name = target.rpartition(".")
-    if not module.startswith("vltune."):
-        raise UserError(f"{target}: a configuration may only name what is in vltune")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError):
-        raise UserError(f"{target}: no such thing in vltune") from None
 
 
 def build(spec: dict, **more: Any) -> Any:
@@ -58,20 +48,19 @@ def settings(config: dict) -> Settings:
     """Raises UserError for a value that no run can have."""
     from vltune.engine.settings import Settings
 
-    known = [field.name for field in fields(Settings)]
-    if unknown := [name for name in config["engine"] if name not in known]:
-        raise UserError(f"engine.{unknown[0]}: there is no such setting; there are {', '.join(known)}")
-    return Settings(**config["engine"])
+    known, given = [field.name for field in fields(Settings)], config["engine"]
+    if unknown := [name for name in given if name not in known]:
+        raise UserError(f"engine.{unknown[0]}: there is no such setting; {instead(unknown[0], known)}")
+    if lacking := [name for name in known if name not in given]:
+        raise UserError(f"engine.{lacking[0]}: is missing; a run needs it")
+    return Settings(**given)
 
 
 def check_values(config: dict) -> None:
-    """Raises UserError for a value that no run can have, before anything is read or made."""
-    seed, force = config["seed"], config["force"]
-    if not is_whole(seed, 0) or seed >= 2**32:
-        raise UserError(f"seed={seed}: must be a whole number, 0 or more")
-    if not isinstance(force, bool):
-        raise UserError(f"force={force}: must be true or false")
+    """Raises UserError for a value that no run can have, before anything is read or made; fills in `~` in place."""
+    config["engine"] = checked("engine", present(config, "engine"), SPEC)
     settings(config)
+    check(config)
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -100,7 +89,11 @@ def make_data(config: dict) -> None:
     if spec := generated(config):
         from vltune.data.shapes import ensure
 
-        ensure(**spec)
+        try:
+            ensure(**spec)
+        except OSError as error:
+            named = said("dataset.data_dir", spec["data_dir"])
+            raise UserError(f"{named}: cannot be written ({error.strerror or error}); name another folder") from None
 
 
 def generated(config: dict) -> dict | None:
@@ -113,7 +106,11 @@ def generated(config: dict) -> dict | None:
 
 def tokenizer(config: dict):
     spec = config["backbone"]
-    return find(spec["tokenizer"]["_target_"])(**tokenizer_files(config), max_length=spec["max_text_len"])
+    words = find(spec["tokenizer"]["_target_"])(**tokenizer_files(config), max_length=spec["max_text_len"])
+    if words.size > spec["vocabulary_size"]:
+        named = f"backbone.vocabulary_size={spec['vocabulary_size']}"
+        raise UserError(f"{named}: the tokenizer has {words.size} words; give at least as many")
+    return words
 
 
 def tokenizer_files(config: dict) -> dict[str, Path]:
@@ -140,6 +137,8 @@ def open_data(config: dict) -> Data:
 
 
 def open_files(config: dict) -> Data:
+    from PIL import Image
+
     from vltune.data.collate import Collate
     from vltune.engine.source import TrainingData
 
@@ -147,6 +146,8 @@ def open_files(config: dict) -> Data:
     words = tokenizer(config)
     decode = dataset.get("decode", "exact")  # as all records were made before there was a choice
     transform = build(config["backbone"]["transform"], randaugment=dataset["randaugment"], decode=decode)
+    if transform.randaugment is not None:
+        transform(Image.new("RGB", (32, 32)), seed=0)  # a policy that there is not is told before any work
     reader = config["task"] | {"_target_": config["task"]["reader"], "images": dataset["images"]}
     part = training_part(dataset)
     given = {"data_dir": folder, "tokenizer": words, "transform": transform}
@@ -180,12 +181,10 @@ def open_files(config: dict) -> Data:
 
 def training_part(dataset: dict) -> dict:
     """Which share of the training images is read; records from before there was a choice read all."""
-    fraction, seed = dataset.get("train_fraction", 1.0), dataset.get("train_fraction_seed", 0)
-    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
-        raise UserError(f"dataset.train_fraction={fraction}: must be more than 0 and at most 1")
-    if not isinstance(seed, int) or seed < 0:
-        raise UserError(f"dataset.train_fraction_seed={seed}: must be a whole number, 0 or more")
-    return {"fraction": fraction, "fraction_seed": seed}
+    return {
+        "fraction": dataset.get("train_fraction", 1.0),
+        "fraction_seed": dataset.get("train_fraction_seed", 0),
+    }
 
 
 def facts(config: dict) -> dict:

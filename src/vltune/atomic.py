@@ -39,9 +39,14 @@ def replacing(file: Path) -> Iterator[Path]:
     """Gives a temporary path beside `file`; what was written there takes the name `file` in one step at the end.
 
     A reader sees the old content or the new one.  Raises UserError that names the folder where it cannot be written or
-    the disk is full."""
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
+    the disk is full, and where there is something else than a file: a name that a device had would be the file's."""
+    temporary = None
     try:
+        if file.exists() and not file.is_file():  # a folder, a device, a pipe
+            raise UserError(f"{file}: is no file, and nothing takes its place; name a file")
+        if file.is_symlink():  # what it leads to is written, and it stays a link
+            file = file.resolve()
+        temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
         file.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as written:
@@ -51,5 +56,6 @@ def replacing(file: Path) -> Iterator[Path]:
         reason = f"{file.parent}: {file.name} cannot be written here ({error.strerror or error})"
         raise UserError(f"{reason}: free space, or name another folder") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

@@ -21,8 +21,6 @@ def sized(config: dict, overrides: Sequence[str] = ()) -> dict:
         raise UserError(f"+match={by}: {spec['name']} has no size to choose; run it without +match")
     if typed := [override for override in overrides if override.startswith(f"method.{name}=")]:
         raise UserError(f"{typed[0]} and +match={by}: the budget decides method.{name}; leave out one of them")
-    if budget is not None and not (isinstance(budget, int | float) and budget > 0):
-        raise UserError(f"match.budget={budget}: must be a positive number, or null for the reference's")
     groups = ("backbone", "task", "dataset", "method", "match")
     size, budget, reached = solved(json.dumps({group: config[group] for group in groups}))
     return config | {"method": spec | {name: size}, "match": match | {"budget": budget, "reached": reached}}
@@ -35,11 +33,12 @@ def solved(config: str) -> tuple[int, int, int]:
 
     groups = json.loads(config)
     spec, match = groups["method"], groups["match"]
-    if match["by"] not in matching.COUNTERS:
-        raise UserError(f"match.by={match['by']}: must be one of {', '.join(matching.COUNTERS)}")
     model = assemble.build_shapes(groups)
     count = matching.COUNTERS[match["by"]](model, matching.on_meta(assemble.protocol(groups, model)))
-    budget = round(match["budget"] or count(assemble.build_method(match["reference"])))
+    try:
+        budget = round(match["budget"] or count(assemble.build_method(match["reference"])))
+    except UserError as error:
+        raise UserError(f"match.reference.{str(error).removeprefix('method.')}") from None
     name = assemble.find(spec["_target_"]).size
     return matching.solve(match["by"], count, lambda size: assemble.build_method(spec | {name: size}), budget)
 

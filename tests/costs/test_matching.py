@@ -8,6 +8,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from vltune import assemble
 from vltune.budget import sized
 from vltune.costs.macs import example, macs, parameters
 from vltune.costs.matching import COUNTERS, Form, on_meta, solve
@@ -161,15 +162,18 @@ def test_other_image_towers_and_resolutions_are_counted_as_they_are(chosen, toke
         (["method=lora"], ["method.rank=3"], "method.rank=3 and +match=params: the budget decides method.rank"),
         (["method=lora", "match.budget=100"], [], "100 is too little: with LoRA's rank = 1 there are 1,024"),
         (["method=lora", "match.budget=1e6"], [], "1,000,000 is too much: method.rank=977: must be a whole number"),
-        (["method=lora", "match.budget=much"], [], "match.budget=much: must be a positive number, or null"),
-        (["method=lora", "match.budget=-1"], [], "match.budget=-1: must be a positive number"),
+        (["method=lora", "match.budget=much"], [], "match.budget=much: must be a number above 0, or null"),
+        (["method=lora", "match.budget=-1"], [], "match.budget=-1: must be a number above 0"),
         (["method=lora", "match.by=time"], [], "match.by=time: must be one of params, macs"),
+        (["method=lora", "match.reference.prompts=0"], [], "match.reference.prompts=0: must be a whole number"),
         (["method=lora", "method.roles=[qery]"], [], "there is no role 'qery'"),
     ],
 )
 def test_what_cannot_be_matched_is_told_in_one_line(chosen, typed, message):
+    config = composed("+match=params", *chosen)
     with pytest.raises(UserError) as error:
-        sized(composed("+match=params", *chosen), typed)
+        assemble.check_values(config)
+        sized(config, typed)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -309,3 +310,71 @@ def test_what_killed_processes_left_is_in_nobodys_way(folder, monkeypatch):
         assert made.claim() is None
         assert not [file for file in left if file.exists()]
         assert young.exists()
+
+
+@pytest.fixture
+def in_no_time(monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE", 0.1)
+
+
+def test_a_file_system_that_says_for_good_that_nothing_is_there_is_told(tmp_path, monkeypatch, in_no_time):
+    """As /proc and some automounts do: of the folder, or of what is written into it."""
+    with pytest.raises(UserError, match=r"/proc/x/run: running.json cannot be written here \(No such file"):
+        make(Path("/proc/x/run")).claim()
+
+    def gone(*arguments, **more):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(Path, "write_text", gone)
+    with pytest.raises(UserError, match=r"running.json cannot be written here \(No such file"):
+        make(tmp_path / "run").claim()
+
+
+def test_a_lock_that_is_there_and_cannot_be_read_is_told(folder, in_no_time):
+    folder.mkdir(parents=True)
+    (folder / lock.NAME).symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"running.json: is there and cannot be read: delete it"):
+        make(folder).claim()
+
+
+@pytest.mark.parametrize(
+    "content",
+    *[
+        [
+            "",
+            "[]",
+            "null",
+            "5",
+            '"x"',
+            "{}",
+            '{"pid": "x"}',
+            '{"pid": -1}',
+            '{"pid": 1, "seconds": "x"}',
+            "\xff",
+            "[" * 9999,
+        ]
+    ],
+)
+@pytest.mark.parametrize("seconds", [0, 3600, -3600])
+def test_what_is_no_lock_is_another_process_until_it_is_old(folder, content, seconds, monkeypatch):
+    monkeypatch.setattr(lock, "SURE", 0.01)
+    folder.mkdir(parents=True)
+    (folder / lock.NAME).write_text(content, encoding="latin-1")
+    age(folder, seconds)
+    found = holder(folder)
+    assert (str(found), found.dead, found.stale) == ("another process", False, seconds != 0)
+    with make(folder) as made:
+        assert made.claim().stale == (seconds != 0)
+        time.sleep(0.02)
+        assert (made.claim() is None) == (seconds != 0)
+
+
+def test_of_a_foreign_lock_what_it_says_is_told_and_no_more(folder):
+    elsewhere(folder)
+    rewrite(folder, step="x", total=None)
+    assert str(holder(folder)).endswith("(train)")
+    rewrite(folder, boot=lock.boot())
+    content = json.loads((folder / lock.NAME).read_text())
+    del content["began"]
+    (folder / lock.NAME).write_text(json.dumps(content | {"pid": 2**22 + 1}))
+    assert not holder(folder).dead  # nothing tells

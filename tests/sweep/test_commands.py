@@ -99,7 +99,7 @@ def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
             ["plan", "mini", "hydra/launcher=slurm", "hydra.launcher.timeout_min=4h"],
             "hydra.launcher.timeout_min=4h: must be a whole number, at least 1",
         ),
-        (["plan", "mini", "seed=0,x"], "seed=x: must be a whole number, 0 or more"),
+        (["plan", "mini", "seed=0,x"], "seed=x: must be a whole number from 0 to 4294967295"),
         (["plan", "mini", "engine.lr=1e-3,fast"], "engine.lr=fast: must be a number"),
         (["submit", "table_vilt"], "runs cannot start: "),
         (["plan", "mini", "--project", "src"], "src: holds no conf/run.yaml"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -9,17 +10,27 @@ from typer.core import TyperGroup
 
 from vltune import __version__
 from vltune.cli import answers, checkpoints, data, mirror, records
-from vltune.errors import BadExampleError, UserError
+from vltune.cli.places import with_places
+from vltune.entry import is_users, leave
+from vltune.errors import UserError
 from vltune.sweep import commands as sweep
 
 
 class _Group(TyperGroup):
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        for before, each in pairwise(["", *args]):  # an empty path would be this folder
+            if not each or (each.startswith("--") and each.endswith("=")):
+                name = each.rstrip("=") or (before if before.startswith("--") else "an argument")
+                leave(UserError(f"{name} is empty: an unset variable of the shell leaves nothing"))
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: typer.Context) -> object:
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1 if isinstance(error, BadExampleError) else 2) from error
+        except (Exception, KeyboardInterrupt) as error:
+            if not isinstance(error, KeyboardInterrupt) and not is_users(error):
+                raise
+            leave(error)
 
 
 app = typer.Typer(
@@ -83,3 +94,5 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(sweep.app, name="sweep")
+for typed in (*app.registered_commands, *sweep.app.registered_commands):
+    typed.callback = with_places(typed.callback)

@@ -28,12 +28,14 @@ def weights(
     from rich.table import Table
 
     from vltune import assemble
+    from vltune.values import place
     from vltune.weights.describe import describe, inspect
-    from vltune.weights.finding import find
+    from vltune.weights.finding import PACKAGE, find
 
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    file = file if file.startswith(PACKAGE) else place("FILE", file)
     for line in describe(inspect(find(file)), assemble.backbones(conf)):
         table.add_row(*line)
     Console(highlight=False, markup=False).print(table)

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from vltune.cli.stopping import stoppable
 from vltune.data.shapes import layouts
 from vltune.errors import UserError
 
@@ -59,8 +58,7 @@ def prepare(
             raise UserError(f"--min-answer-count={min_answer_count}: {dataset} has no such option; leave it out")
         options["min_answer_count"] = min_answer_count
     module, function = DATASETS[dataset]
-    with stoppable():
-        counts = getattr(import_module(module), function)(raw, out, **options)
+    counts = getattr(import_module(module), function)(raw, out, **options)
     for name, count in counts.items():
         typer.echo(f"{name}: {count}")
 
@@ -85,8 +83,7 @@ def check(
 
     from vltune.data.checking import check as check_folder
 
-    with stoppable():
-        found = check_folder(data, readers=readers)
+    found = check_folder(data, readers=readers)
     table = Table("split")
     for column in ("rows", "texts", "bytes", "problems"):
         table.add_column(column, justify="right")
@@ -131,8 +128,7 @@ def shapes(
     counts, number = {} if images is None else _counts(images), _whole(seed)
     layouts.check_images(layout, counts, 0, "--images")
     layouts.check_seed(number, "--seed")
-    with stoppable():
-        written = layouts.write(layout, out, counts, number)
+    written = layouts.write(layout, out, counts, number)
     what = "pairs of images" if layout == "nlvr2" else "images"
     typer.echo(f"{out}: {layout}, {', '.join(f'{split} {count}' for split, count in written.items())} {what}")
     options = {f"--{name.replace('_', '-')}": value for name, value in layouts.LAYOUTS[layout].options.items()}

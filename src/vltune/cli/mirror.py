@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from vltune.cli.stopping import stoppable
 from vltune.errors import UserError
 
 
@@ -59,9 +58,8 @@ def wandb_sync(
         place = Path(record["path"])
         if record["status"] == "finished" and not store.is_cost(record) and not record["trouble"]:
             runs.append((record, results_dir / place, run_folder(results_dir, place)))
-    with stoppable():
-        for file, state, why in sync(runs, logger, assemble.examples, dry_run):
-            tell(str(file.relative_to(results_dir)), state, why)
+    for file, state, why in sync(runs, logger, assemble.examples, dry_run):
+        tell(str(file.relative_to(results_dir)), state, why)
     if states["not tried"]:
         typer.echo(f"W&B cannot be reached: {states['not tried']} records are not tried")
     table = Table("records", "number")

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from vltune.cli.stopping import stoppable
 from vltune.errors import UserError
 
 
@@ -122,8 +121,7 @@ def merge(
     from vltune.results import folders
     from vltune.results import merge as merging
 
-    with stoppable():
-        merged = merging.merge(sources, into, prefer, dry_run)
+    merged = merging.merge(sources, into, prefer, dry_run)
     table = Table("from", title=f"{'would be ' if dry_run else ''}merged into {into}")
     for outcome in merging.OUTCOMES:
         table.add_column(outcome, justify="right")

@@ -101,6 +101,9 @@ class Store:
             lock.acquire(timeout=1)
         except Timeout:
             print(f"{self.folder}: waiting for the process that computes these features", file=sys.stderr)
+        except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+            reason = f"cannot be locked ({getattr(error, 'strerror', None) or error}): name another engine.features_dir"
+            raise UserError(f"{self.folder}: {reason}, or set engine.cache_features=false") from None
         while not lock.is_locked:
             check()
             with suppress(Timeout):

@@ -1,9 +1,15 @@
-"""Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, as submitit asks for it): finish the step, save, leave."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, as submitit asks for it): finish the step, save, leave.
+
+Where there is nothing to save, Ctrl-C and SIGTERM end a process at once; wherever it is, within GRACE seconds.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from subprocess import Popen
@@ -13,7 +19,69 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+ENDING = (signal.SIGINT, signal.SIGTERM)
+GRACE, LONGER = 8.0, 9.5  # seconds; the longer one for a process that waits for others to end within the shorter
 TRY_LATER = 75  # exit status of a run that another process works on: EX_TEMPFAIL of sysexits.h
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, where nothing has to be saved."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum, self.exit_code = signum, 128 + signum
+
+
+def heed_signals(grace: float = GRACE) -> Callable[[], None]:
+    """From here on Ctrl-C and SIGTERM raise Stopped, and `grace` seconds later end this process wherever it is then.
+
+    What it returns is called once all is done: while the interpreter ends, they end it at once.
+
+    The main thread may be in a call that returns to no Python code for minutes, in a library that lets no exception pass,
+    or in a run that finishes a step; the interpreter tells a thread of its own about signals whatever that does."""
+    owner, first, done = os.getpid(), True, False
+
+    def receive(signum: int, frame: object) -> None:
+        nonlocal first
+        # A copy of the process; a second Ctrl-C.
+        if done or os.getpid() != owner or (signum == signal.SIGINT and not first):
+            os._exit(128 + signum)
+        if first:
+            first = False
+            raise Stopped(signum)
+
+    def unraised(told: sys.UnraisableHookArgs) -> None:
+        """Where no exception may leave, as in a weak reference's callback, the signal comes again a moment later."""
+        nonlocal first
+        if isinstance(told.exc_value, Stopped):
+            first = True
+            threading.Timer(0.05, os.kill, (owner, told.exc_value.signum)).start()
+        else:
+            sys.__unraisablehook__(told)
+
+    def end() -> None:
+        nonlocal done
+        done = True
+
+    sys.unraisablehook = unraised
+    for signum in ENDING:
+        signal.signal(signum, receive)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # what a copy is told is not for this process
+    threading.Thread(target=_end_in_time, args=(reader, grace), name="signals", daemon=True).start()
+    return end
+
+
+def _end_in_time(told: int, grace: float) -> None:
+    while (signum := os.read(told, 1)[0]) not in ENDING:
+        pass
+    time.sleep(grace)
+    line = f"stopped by {signal.Signals(signum).name}: did not end within {grace:g} seconds, and was ended\n"
+    with suppress(OSError):
+        os.write(2, line.encode())
+    os._exit(128 + signum)
 
 
 class Interrupted(BaseException):

@@ -31,7 +31,9 @@ from vltune.engine.interrupt import Elsewhere
 from vltune.errors import UserError
 
 NAME = "running.json"
+SAID = {"host", "job", "user", "pid", "started", "phase"}  # by every lock, of its owner
 BEAT, STALE = 5.0, 60.0  # seconds
+PATIENCE = 5.0  # seconds, with a lock that is neither there nor not there: a file system may say so for good
 SURE = 2 * BEAT + 2  # a file server whose clock is set makes all locks old at once, until their next beat
 
 
@@ -48,18 +50,20 @@ class Holder:
     def dead(self) -> bool:
         """Whether its process was one of this machine and has ended."""
         said = self.content
-        return boot() is not None and said.get("boot") == boot() and has_ended(said["pid"], said["began"])
+        here = boot() is not None and said.get("boot") == boot()
+        return here and "began" in said and has_ended(said["pid"], said["began"])
 
     @property
     def stale(self) -> bool:
-        return self.dead or self.age > STALE
+        return self.dead or abs(self.age) > STALE  # below zero: the file server's clock was set back
 
     def __str__(self) -> str:
         said = self.content
-        if not said:
+        if not said.keys() >= SAID:
             return "another process"
         name = f"SLURM job {said['job']}" if said["job"] else f"process {said['pid']}"
-        step = f" at {said['unit']} {said['step']:,} of {said['total']:,}" if "step" in said else ""
+        counts = all(isinstance(said.get(key), int) for key in ("step", "total"))
+        step = f" at {said.get('unit')} {said['step']:,} of {said['total']:,}" if counts else ""
         return f"{said['user']} on {said['host']}, {name}, since {said['started']} ({said['phase']}{step})"
 
 
@@ -75,15 +79,24 @@ def holder(folder: Path, now: float | None = None) -> Holder | None:
     if found is None:
         return None
     raw, renewed = found
-    try:
-        content = json.loads(raw)
-    except ValueError:  # where there are no hard links: it is being written, or its writer was killed
-        content = {}
     if now is None:
         now = time.time()
         if not 0 <= now - renewed <= STALE:
             now = _now_of(folder)
-    return Holder(content, now - renewed, raw)
+    return Holder(_content(raw), now - renewed, raw)
+
+
+def _content(raw: bytes) -> dict[str, Any]:
+    """What a lock says; empty where that is not what `Lock` writes.
+
+    Where there are no hard links it is being written, or its writer was killed; or it is no lock at all."""
+    try:
+        said = json.loads(raw)
+        whole = isinstance(said["pid"], int) and 0 < said["pid"] < 2**31
+        timed = isinstance(said.get("seconds", 0.0), int | float)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return said if whole and timed else {}
 
 
 class Lock:
@@ -111,20 +124,26 @@ class Lock:
         """None: the lock is this process's now.  Else who has it; where that is `stale`, this must be asked again for up to
         SURE seconds until it is taken over, or renewed after all.  UserError where the folder cannot be written."""
         self.owner["started"] = _utc()
+        patient = time.monotonic() + PATIENCE
         try:
             while True:
-                # FileNotFoundError: an owner that ends takes its empty folder away.
-                with suppress(FileNotFoundError), self._written() as (mine, now):
-                    if _exclusively(mine, self.file):
-                        break
-                    found = holder(self.folder, now)
-                    if found is None:  # its owner has just ended
-                        time.sleep(0.02)
-                        continue
-                    if not (self._is_sure(found) and self._replace(found, mine)):
-                        return found
-                    self.replaced = found.content
-                    break
+                try:
+                    with self._written() as (mine, now):
+                        if _exclusively(mine, self.file):
+                            break
+                        found = holder(self.folder, now)
+                        if found is not None:
+                            if not (self._is_sure(found) and self._replace(found, mine)):
+                                return found
+                            self.replaced = found.content
+                            break
+                except FileNotFoundError:
+                    if time.monotonic() > patient:
+                        raise
+                # An owner has just ended, and took its lock away, or its empty folder.
+                if time.monotonic() > patient:
+                    raise UserError(f"{self.file}: is there and cannot be read: delete it")
+                time.sleep(0.02)
         except OSError as error:
             reason = f"{self.folder}: {NAME} cannot be written here ({error.strerror or error})"
             raise UserError(f"{reason}: free space, or name another results_dir") from error

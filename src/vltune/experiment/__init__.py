@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vltune import assemble
-from vltune.budget import sized, told
+from vltune.budget import told
 from vltune.engine.interrupt import Elsewhere, Interrupted
-from vltune.engine.precision import settle
-from vltune.entry import leave, resolve
-from vltune.errors import UserError
+from vltune.entry import leave
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -20,11 +17,11 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
     """Runs one experiment, and prints its record's path as the last line; ends the process where it fails.
 
     composed: Hydra's configuration; overrides: what the user typed."""
+    from vltune.experiment.readiness import ready
+
     try:
-        resolved = resolve(composed)
-        assemble.check_values(resolved)
-        config = sized(settle(resolved), overrides)
-        if "match" in config:
+        config = ready(composed, overrides)
+        if config.get("match"):
             print(told(config))
         file = mode_of(config)(config, overrides)
     except (Interrupted, Elsewhere) as stop:
@@ -42,7 +39,4 @@ def mode_of(config: dict):
     from vltune.experiment.evaluation import evaluate
     from vltune.experiment.training import train
 
-    modes = {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}
-    if config["mode"] not in modes:
-        raise UserError(f"mode={config['mode']}: must be one of {', '.join(modes)}")
-    return modes[config["mode"]]
+    return {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}[config["mode"]]

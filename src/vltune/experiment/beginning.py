@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vltune import assemble
 from vltune.engine.lock import job
 from vltune.engine.settings import Settings
+from vltune.errors import UserError
 from vltune.results import record as records
 
 if TYPE_CHECKING:
@@ -41,18 +42,29 @@ def begun(config: dict, identity: dict, name: str, fingerprints: dict | None = N
 
 
 def make_fabric(settings: Settings) -> Fabric:
-    """Not launched: other processes are not started yet."""
+    """Not launched: other processes are not started yet.  UserError where this machine has no such devices."""
     import torch
     from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with warnings.catch_warnings():
         if settings.devices * settings.nodes == 1:  # which needs none
             warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
-        return Fabric(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            num_nodes=settings.nodes,
-            precision=settings.precision,
-        )
+        try:
+            fabric = Fabric(
+                accelerator=settings.accelerator,
+                devices=settings.devices,
+                num_nodes=settings.nodes,
+                precision=settings.precision,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            asked = ", ".join(
+                f"engine.{name}={getattr(settings, name)}" for name in ("accelerator", "devices", "precision")
+            )
+            raise UserError(f"{asked}: not to be had here ({str(error).splitlines()[0]})") from None
+    environment = getattr(fabric.strategy, "cluster_environment", None)
+    if settings.nodes > 1 and not (environment and environment.creates_processes_externally):
+        raise UserError(f"engine.nodes={settings.nodes}: SLURM starts the processes of several machines; here is one")
+    return fabric

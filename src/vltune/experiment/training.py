@@ -161,18 +161,29 @@ def fill(
     }
     if config["mode"] == "train":
         batch = assemble.protocol(config, model)
-        record["cost"] |= inference(model, batch, settings.eval_batch_size) | macs.macs(model.cpu(), batch)
+        record["cost"] |= inference(model, batch, settings.eval_batch_size, stop) | macs.macs(model.cpu(), batch)
+    stop.check()
 
 
-def inference(model: Model, batch: dict, batch_size: int) -> dict:
-    """Latency of one example in milliseconds, and examples a second in batches."""
+def inference(model: Model, batch: dict, batch_size: int, stop: StopRequest) -> dict:
+    """Latency of one example in milliseconds, and examples a second in batches.  Interrupted where `stop` is asked for."""
     from vltune.costs import usage
+    from vltune.engine.memory import is_out_of_memory
 
-    many = usage.spread(usage.inference(model, usage.repeat(batch, batch_size), repeats=6))
-    return {
-        "latency_ms": usage.spread(usage.inference(model, batch)),
-        "throughput_per_s": 1000 * batch_size / many["median"],
-    }
+    stop.check()
+    try:
+        many = usage.spread(usage.inference(model, usage.repeat(batch, batch_size), repeats=6))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory with engine.eval_batch_size={batch_size} examples at a time: lower it and give the command "
+            "again; it goes on from what is trained"
+        ) from None
+    stop.check()
+    one = usage.spread(usage.inference(model, batch))
+    stop.check()
+    return {"latency_ms": one, "throughput_per_s": 1000 * batch_size / many["median"]}
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from vltune.canonical import text
 from vltune.engine import identity as identities
 from vltune.entry import ALONE
 from vltune.errors import UserError
+from vltune.experiment.readiness import check_jobs
 from vltune.sweep.grid import Grid, configurations, expand
 from vltune.sweep.places import Places
 
@@ -89,6 +90,7 @@ def of_jobs(project: Path, arguments: Sequence[str], grid: Grid) -> Plan:
     check_launcher(grid.launcher)
     if len(roots := {config["results_dir"] for config in configs}) > 1:
         raise UserError(f"results_dir={','.join(sorted(roots))}: a sweep has one folder of results")
+    check_jobs(grid.jobs, configs)
     name = configs[0]["sweep"] or UNNAMED
     return located(Plan(project, name, list(arguments), Path(roots.pop()), grid.launcher, grid.jobs, configs))
 

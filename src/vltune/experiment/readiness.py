@@ -1,0 +1,109 @@
+"""Everything about a configuration that can be told before anything is read, made or started."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltune import assemble
+from vltune.budget import sized
+from vltune.configuration import GROUPS, RUN, check_constructors, find
+from vltune.engine.precision import settle
+from vltune.entry import resolve
+from vltune.errors import UserError
+from vltune.experiment.rehearsal import blamed, rehearse
+from vltune.values import instead, said, shown
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+KNOWN = [*RUN, *GROUPS, "dataset", "engine", "match", "rates", "hydra"]
+
+
+def ready(composed: DictConfig, overrides: Sequence[str]) -> dict:
+    """The configuration of a run, resolved, every value of it one that a run can have.  UserError else, which names it.
+
+    overrides: what the user typed."""
+    config = resolve(composed)
+    assemble.check_values(config)
+    config = built(settle(config), overrides)
+    if config["mode"] != "eval":
+        check_writable("results_dir", Path(config["results_dir"]))
+    return config
+
+
+def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> None:
+    """The same of a sweep's runs, whose values are checked: UserError before any of them starts."""
+    groups = ("mode", "method", "backbone", "task", "match", "dataset", "engine", "logger")
+    seen: set[str] = set()
+    for job, config in zip(jobs, configs, strict=True):
+        if config["mode"] != "eval":
+            check_constructors(config)
+        alike = json.dumps({group: config.get(group) for group in groups})
+        if alike not in seen:
+            seen.add(alike)
+            built(config, job)
+
+
+def built(config: dict, overrides: Sequence[str]) -> dict:
+    """The configuration with all that is solved for it, of which a model can be built."""
+    check_added(overrides)
+    if config["mode"] == "eval":  # the record's configuration is what counts
+        return config
+    check_constructors(config)
+    check_mode(config, overrides)
+    with blamed(overrides):
+        config = sized(config, overrides)
+    rehearse(config, overrides)
+    return config
+
+
+def check_mode(config: dict, overrides: Sequence[str]) -> None:
+    """What a mode leaves no choice about, and what does not go together in it."""
+    from vltune.engine.order import accumulation_steps
+
+    if config["mode"] == "pretrain" and not find(config["method"]["_target_"]).tunes_backbone:
+        raise UserError(f"method={config['method']['name']}: mode=pretrain trains the whole backbone; leave it out")
+    engine = config["engine"]
+    assemble.build(config["logger"])  # it looks at its settings
+    if config["mode"] in ("train", "pretrain"):
+        accumulation_steps(engine["batch_size"], engine["micro_batch_size"], engine["devices"] * engine["nodes"])
+    if config["mode"] == "cost" and (chosen := [each for each in overrides if each.startswith("logger")]):
+        raise UserError(f"{shown(chosen[0])}: mode=cost logs nothing; leave it out")
+
+
+def check_added(overrides: Sequence[str]) -> None:
+    """`+key=value` adds a setting, which none reads where its name is not one of a run's.
+
+    One that others refer to as `${key}` is a help in typing."""
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        name = key.rpartition("@")[2].partition(".")[0]
+        known = name in (*KNOWN, "sweep") or any(f"${{{name}" in other for other in overrides)
+        if override.startswith("+") and not known:
+            raise UserError(f"{shown(override)}: there is no such setting; {instead(name, KNOWN)}")
+
+
+def check_writable(setting: str, folder: Path) -> None:
+    """UserError that names the setting, where no file can be made in a folder; it is left as it was."""
+    made: list[Path] = []
+    try:
+        for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+            missing.mkdir()
+            made.append(missing)
+        probe = folder / f".writable.{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError as error:
+        if not folder.is_dir():  # else another process made it meanwhile
+            raise UserError(f"{said(setting, folder)}: {error.filename} is a file; name a folder") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{said(setting, folder)}: cannot be written ({reason}); name another folder") from None
+    finally:
+        for each in reversed(made):
+            if not any(each.iterdir()):
+                each.rmdir()

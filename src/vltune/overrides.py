@@ -1,0 +1,149 @@
+"""What is wrong with `group=choice` and `key=value` arguments, in one line that names the argument and how it is meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltune.entry import walk
+from vltune.errors import UserError
+from vltune.values import instead, shown
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+OTHER_CONFIGURATION = ("-c", "--config", "--experimental-rerun")  # Hydra's options for that begin so; --cfg does not
+
+
+@contextmanager
+def explained(project: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """Around what composes a configuration from the arguments: their errors are UserErrors that name the argument.
+
+    project: the folder of conf/."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        typed = [argument for argument in arguments if not argument.startswith("-")]
+        if (told := what_is_wrong(project, typed)) is None:  # nothing is wrong with these
+            raise
+        raise UserError(told) from error
+
+
+def what_is_wrong(project: Path, typed: Sequence[str]) -> str | None:
+    """Of the first argument that Hydra cannot do with; None where it can with all."""
+    for argument in typed:
+        try:
+            override = parse(argument)
+        except UserError as error:
+            return str(error)
+        if override.is_sweep_override():
+            return several(argument, override)
+    groups_first = sorted(typed, key=lambda argument: not (project / "conf" / group_of(argument)).is_dir())
+    for number, argument in enumerate(groups_first):
+        try:
+            composed(project, groups_first[: number + 1])
+        except Exception as error:
+            return refused(project, argument, groups_first[:number], error)
+    return None
+
+
+def composed(project: Path, typed: Sequence[str]) -> dict:
+    """The configuration that the arguments make, unresolved, with Hydra's own in `hydra`."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    from vltune.sweep.grid import conf
+
+    with conf(project):
+        return OmegaConf.to_container(compose("run", list(typed), return_hydra_config=True))
+
+
+def parse(argument: str) -> Override:
+    """UserError that names the argument, and shows how it is quoted where that is all that it lacks."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except Exception as error:  # of Hydra's grammar, or of what it is built on
+        if "=" not in argument and not argument.startswith("~"):
+            raise UserError(f"{shown(argument) or repr('')}: is no group=choice or key=value") from None
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if not line.startswith("Error parsing")), lines[0])
+        quotes = f"in quotes: {again}" if (again := quoted(argument)) else "a list is typed [a,b], others {a: 1, b: 2}"
+        raise UserError(f"{shown(argument)}: cannot be read ({shown(reason.strip())}); {quotes}") from None
+
+
+def quoted(argument: str) -> str | None:
+    """`key=value` as a shell and Hydra take it where the value is a text; None where no quotes mend it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    key, _, value = argument.partition("=")
+    if value.startswith(("[", "{")) or not value.isprintable():
+        return None
+    mark = "'" if '"' in value and "'" not in value else '"'
+    inside = re.sub(rf"(\\*)({mark}|$)", lambda found: found[1] * 2 + ("\\" + mark if found[2] else ""), value)
+    text = f"{key}={mark}{inside.replace('${', chr(92) + '${')}{mark}"
+    try:
+        read = OverridesParser.create().parse_override(text).value()
+        if OmegaConf.to_container(OmegaConf.create({"value": read}), resolve=True) != {"value": value}:
+            return None
+    except Exception:
+        return None
+    return shlex.quote(text)
+
+
+def several(argument: str, override: Override) -> str:
+    """One run takes one value of each."""
+    again = quoted(argument) if "," in argument.partition("=")[2] else None
+    return f"{shown(argument)}: several values, which need -m" + (f"; one value in quotes: {again}" if again else "")
+
+
+def refused(project: Path, argument: str, before: Sequence[str], error: Exception) -> str:
+    """Why an argument does not compose with those before it, which do."""
+    said = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
+    key = argument.lstrip("+~").partition("=")[0]
+    if said.startswith("Could not append") and "@" not in key:
+        said = f"{key} is there already; give it without the +"
+    elif re.match(r"Could not (override|delete)", said) and "@" not in key:
+        said = unknown(project, composed(project, before), key) or said
+    return f"{shown(argument)}: {said}"
+
+
+def unknown(project: Path, tree: dict, key: str) -> str | None:
+    """That there is no such key, and which was perhaps meant: one beside it, or one of that name elsewhere."""
+    place, left = walk(tree, parts := key.split("."))
+    if not left:
+        return None
+    where, part = ".".join(parts[: -len(left)]), left[0]
+    if not isinstance(place, dict):
+        return f"{where} is {shown(place)}, which holds no {part}"
+    groups = [folder.name for folder in sorted((project / "conf").iterdir()) if folder.is_dir()] if not where else []
+    known = [each for each in dict.fromkeys([*map(str, place), *groups]) if each != "_target_"]
+    lacks = f"{where or 'the configuration'} has no {part}"
+    if difflib.get_close_matches(part, known, n=1):
+        return f"{lacks}; {instead(part, known)}"
+    elsewhere = [
+        name for name in leaves(tree) if name.rpartition(".")[2] == parts[-1] and not name.startswith("hydra.")
+    ]
+    hint = f"did you mean {min(elsewhere, key=lambda name: name.count('.'))}? " if elsewhere else ""
+    return f"{lacks}; {hint}there are {', '.join(known)}"
+
+
+def leaves(tree: dict, prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+
+
+def group_of(argument: str) -> str:
+    """What stands before `=` and before a package, without marks: a group's folder, or a key."""
+    return argument.lstrip("+~").partition("=")[0].partition("@")[0] or "="

@@ -1,0 +1,274 @@
+"""Every setting with every kind of wrong value: accepted with a meaning, or one line that names it, before all else."""
+
+import json
+import math
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from vltune import assemble
+from vltune.engine.precision import settle
+from vltune.entry import resolve
+from vltune.errors import UserError
+from vltune.experiment import readiness
+from vltune.experiment.evaluation import whole
+from vltune.experiment.rehearsal import rehearse
+from vltune.values import said
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+VALUES = [None, "x", "", -1, 0, 10**30, math.nan, math.inf, -0.5, True, [], ["x"], {}, {"x": 1}, 2.5]
+# Configurations that have all settings between them.
+BASES = {
+    "vilt_mini": [],
+    "meter_mini": ["method=lora", "backbone=meter_mini", "task=nlvr2"],
+    "coco": ["method=deep_prompt", "task=retrieval", "dataset=coco"],
+    "wandb": ["method=adapter", "logger=wandb", "task=snli_ve"],
+    "match": ["method=scaled_pa", "+match=params"],
+    "shallow_prompt": ["method=shallow_prompt"],
+    "pretrain": ["mode=pretrain"],
+    "meter": ["mode=cost", "backbone=meter", "dataset=shapes"],
+}
+# Where another setting than the changed one is told: what follows from it, or what it does not go with.
+TOLD_AS = {
+    "backbone.image_towers": "backbone.image_tower=",
+    "task.reader": "task.reader",
+    "match.budget": "+match=params",
+    "dataset": "dataset.",
+}
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return resolve(compose("run", list(overrides)))
+
+
+def paths(tree, above=()):
+    for key, value in tree.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from paths(value, (*above, key))
+
+
+def changed(config, path, value):
+    config = deepcopy(config)
+    at = config
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = deepcopy(value)
+    return config
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """{its path: the name of a base that has it, and that base's configuration}"""
+    found = {}
+    for base, overrides in BASES.items():
+        config = composed(*overrides)
+        for path in paths(config):
+            if path[0] != "rates":  # what a learning rate may follow from
+                found.setdefault(path, (base, config))
+    return found
+
+
+@pytest.fixture
+def unrehearsed(monkeypatch):
+    """Values alone, which take a millisecond."""
+    monkeypatch.setattr(readiness, "rehearse", lambda config, overrides: None)
+
+
+def test_every_setting_with_every_value_is_accepted_or_told_by_its_name(settings, unrehearsed):
+    assert len(settings) > 180
+    accepted = set()
+    for path, (base, config) in settings.items():
+        name = ".".join(path)
+        for value in VALUES:
+            given = changed(config, path, value)
+            try:
+                assemble.check_values(given)
+                readiness.built(settle(given), [*BASES[base], said(name, value)])
+            except UserError as error:
+                line = str(error)
+                assert line.isprintable(), line
+                assert name in line or TOLD_AS.get(name, "?") in line, f"{said(name, value)}: {line}"
+            else:
+                accepted.add((name, repr(value)))
+    # A few that must not be refused, and of the others no more than there are.
+    assert {("engine.max_steps", "None"), ("engine.workers", "0"), ("weights", "None"), ("weights", "'x'")} <= accepted
+    assert {("dataset.val", "[]"), ("method.dropout", "0"), ("engine.evaluate", "[]")} <= accepted
+    free = ("backbone.pixels.", "backbone.image_towers.")  # of towers that are not chosen
+    assert len([each for each in accepted if not each[0].startswith(free)]) < 200
+
+
+WRONG = [
+    ("method.dropout=a", "method.dropout=a: must be a number from 0 to below 1"),
+    ("method.dropout=1", "method.dropout=1: must be a number from 0 to below 1"),
+    ("method.prompt_std=null", "method.prompt_std=null: must be a number of at least 0"),
+    ("method.roles=query", "method.roles=query: must be a list"),
+    ("backbone.width=0", "backbone.width=0: must be a whole number from 1 to 1000000"),
+    ("backbone.heads=5", "backbone.heads=5: must divide backbone.width=64"),
+    ("backbone.layers=1000000", "backbone.layers=1000000: must be a whole number from 1 to 1000"),
+    ("backbone.max_image_len=0", "backbone.max_image_len=0: must be -1 or a whole number from 1"),
+    ("backbone.transform.mean=[]", "backbone.transform.mean=[]: must be a list of 3, each a number"),
+    ("backbone.protocol.image=64", "backbone.protocol.image=64: must be a list of 2, each a whole number from 1"),
+    ("backbone.protocol.image=[64,64,3]", "backbone.protocol.image=[64,64,3]: must be a list of 2"),
+    ("backbone.protocol.text_len=2.5", "backbone.protocol.text_len=2.5: must be a whole number from 1"),
+    ("task.start_bias=x", "task.start_bias=x: must be a number"),
+    ("dataset.images=foo", 'dataset.images=foo: must be one of "true", shuffled'),
+    ("dataset.images=true", 'dataset.images=true: must be one of "true", shuffled'),
+    ("dataset.train=[]", "dataset.train=[]: there is nothing to train on"),
+    ("dataset.val=null", "dataset.val=null: must be a list of words, none twice, or [] for none"),
+    ("dataset.randaugment=5", "dataset.randaugment=5: must be a word, or null"),
+    ("dataset.generate=null", "dataset.generate=null: must be {layout: ..."),
+    ("dataset.generate.images={train: 3}", "dataset.generate.images.val: is missing"),
+    ("dataset.name=../x", "dataset.name=../x: must be a name of letters"),
+    ("engine.betas=5", "engine.betas=5: must be a list of 2, each a number from 0 to below 1"),
+    ("engine.evaluate=val", "engine.evaluate=val: must be a list of val, test, or [] for none"),
+    ("engine.clip=0", "engine.clip=0: must be a number above 0, or null for no clipping"),
+    ("engine.precision=16-true", "engine.precision=16-true: must be one of auto, 32-true, bf16-mixed, 16-mixed"),
+    ("engine.devices=3 engine.batch_size=8", "engine.batch_size=8 cannot be shared evenly by 3 devices"),
+    ("seed=1099511627776", "seed=1099511627776: must be a whole number from 0 to 4294967295"),
+    ("busy=maybe", "busy=maybe: must be one of wait, leave"),
+    ("sweep=a/b", None),  # Hydra has a group of that name
+    ("engine.select=best dataset.val=[]", "engine.select=best: there is no validation split"),
+    ("~method.rank", "method.rank: is missing; method needs it"),
+    ("~engine.epochs", "engine.epochs: is missing; a run needs it"),
+    ("~dataset.data_dir", "dataset.data_dir: is missing; a run needs it"),
+    ("~seed", "seed: is missing; a run needs it"),
+    ("~logger", "logger: is missing; a run needs it"),
+    (
+        "+method.rnk=3",
+        "method.rnk: there is no such setting; did you mean rank? there are name, sites_in, prompts, rank",
+    ),
+    ("+dataset.imags=x", "dataset.imags: there is no such setting; did you mean images?"),
+    ("+backbone.dropot=0", "backbone.dropot: there is no such setting; did you mean dropout?"),
+    ("+task.start_bais=0", "task.start_bais: there is no such setting; did you mean start_bias?"),
+    ("++engine.max_stepz=3", "engine.max_stepz: there is no such setting; did you mean max_steps?"),
+    ("+logger.mode=x", "logger.mode: there is no such setting"),
+    ("+sed=3", "+sed=3: there is no such setting; did you mean seed?"),
+    ("+method@referense=lora", "+method@referense=lora: there is no such setting"),
+    ("method._target_=os.system", "method._target_=os.system: a configuration may only name what is in vltune"),
+    ("task.reader=vltune.values.SHOWN", "task.reader=vltune.values.SHOWN: builds nothing"),
+    ("from=x", "from=x: only mode=eval reads a record"),
+    ("task=pretraining", "task=pretraining: reads no data (task.reader)"),
+    ("mode=pretrain task=vqa", "task=vqa: mode=pretrain trains on generated pairs"),
+    ("mode=pretrain method=lora", "method=lora: mode=pretrain trains the whole backbone"),
+    ("mode=cost logger=wandb", "logger=wandb: mode=cost logs nothing"),
+    ("logger=wandb logger.mode=of", "logger.mode=of: "),
+    ("dataset.generate.layout=nlvr2 +dataset.generate.questions_per_image=2", "nlvr2 has no such setting"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), [case for case in WRONG if case[1]])
+def test_a_wrong_value_is_one_line(overrides, message, unrehearsed):
+    with pytest.raises(UserError) as error:
+        ready(*overrides.replace(", ", ",").split(" ") if "{" not in overrides else [overrides])
+    assert message in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def ready(*overrides):
+    config = composed(*overrides)
+    assemble.check_values(config)
+    return readiness.built(settle(config), overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["backbone.token_types=1"], "backbone.token_types=1: no model comes of that (index 1 is out of bounds"),
+        (["backbone.transform.multiple=20"], "backbone.transform.multiple=20: no model comes of that"),
+        (["backbone.protocol.image=[60,64]"], "backbone.protocol.image=[60,64]: no model comes of that"),
+        (["mode=cost", "backbone.protocol.image=[64,60]"], "backbone.protocol.image=[64,60]: no model comes of that"),
+        (
+            ["mode=cost", "backbone.protocol.text_len=33"],
+            "backbone.protocol={text_len: 33, image: [64,64]}: a text of 33",
+        ),
+        (["backbone=meter_mini", "backbone.protocol.image=[64,128]"], "[64,128]: no model comes of that"),
+        (["backbone=meter_mini", "backbone.transform.size=128"], "backbone.transform.size=128: no model comes of that"),
+        (["backbone=meter_mini", "backbone.max_text_len=40"], None),  # its positions follow
+        (
+            ["backbone=meter_mini", "backbone.text_tower.positions=8"],
+            "backbone.max_text_len=32: a text of 32 tokens exc",
+        ),
+        (
+            ["backbone=meter_mini", "backbone.image_towers.clip.kind=swan"],
+            ".kind=swan: no model comes of that ('swan')",
+        ),
+        (["backbone.activation=reluu"], "backbone.activation=reluu: no model comes of that ('reluu')"),
+        (["method.prompts=1000000000"], "method.prompts=1000000000: no model comes of that (1,024 GB of parameters"),
+        (["method.rank=65"], "method.rank=65: must be a whole number between 1 and the width 64"),
+        (["method.roles=[qery]"], "there is no role 'qery'"),
+        (["method=scaled_pa", "method.scale=x"], "method.scale=x: must be a number"),
+        (
+            ["+match=params", "method=lora", "match.reference.rank=65"],
+            "match.reference.rank=65: must be a whole number",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_told_before_anything_starts(overrides, message):
+    if message is None:
+        ready(*overrides)
+        return
+    with pytest.raises(UserError) as error:
+        ready(*overrides)
+    assert message in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("task", ["vqa", "nlvr2", "retrieval", "snli_ve"])
+@pytest.mark.parametrize("backbone", ["vilt_mini", "meter_mini"])
+def test_what_fits_is_let_pass(backbone, task):
+    chosen = [f"backbone={backbone}", f"task={task}", "method=lora", "method.rank=3"]
+    assert ready(*chosen)["method"]["rank"] == 3
+
+
+def test_real_backbones_and_pretraining_are_rehearsed_too():
+    ready("backbone=vilt", "task=vqa", "method.prompts=10")
+    ready("mode=pretrain", "backbone.layers=2")
+
+
+def test_a_mistake_of_the_code_is_not_blamed_on_who_typed_nothing(monkeypatch):
+    monkeypatch.setattr(assemble, "build_model", lambda *arguments, **more: 1 / 0)
+    rehearse(composed(), ["method=apt", "seed=1"])
+    with pytest.raises(UserError, match=r"method.rank=3: no model comes of that \(division by zero\)"):
+        rehearse(composed(), ["method=apt", "method.rank=3"])
+
+
+def test_a_sweep_is_looked_at_as_a_whole(monkeypatch):
+    looked = []
+    monkeypatch.setattr(readiness, "rehearse", lambda config, overrides: looked.append(overrides))
+    jobs = [[f"seed={seed}", f"method.rank={rank}"] for seed in (0, 1) for rank in (2, 3)]
+    configs = [composed(*job) for job in jobs]
+    readiness.check_jobs(jobs, configs)
+    assert looked == jobs[:2]  # another seed is built of the same
+
+
+def test_the_folder_of_results_is_left_as_it_was(tmp_path):
+    readiness.check_writable("results_dir", tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there").mkdir()
+    readiness.check_writable("results_dir", tmp_path / "there")
+    assert not list((tmp_path / "there").iterdir())
+    with pytest.raises(UserError, match=r"results_dir=/proc/x/y: cannot be written \(.*\); name another folder"):
+        readiness.check_writable("results_dir", Path("/proc/x/y"))
+
+
+def test_home_is_filled_in_wherever_a_path_is_typed(monkeypatch, unrehearsed):
+    monkeypatch.setenv("HOME", "/home/someone")
+    names = ("results_dir", "weights", "dataset.data_dir", "dataset.subfolder", "engine.features_dir")
+    names += ("backbone.tokenizer.vocabulary", "+backbone.tower_weights.text")
+    config = composed(*(f'{name}="~/x"' for name in names))
+    assemble.check_values(config)
+    readiness.built(settle(config), [])
+    assert json.dumps(config).count('"/home/someone/x"') == len(names) - 1
+    assert str(assemble.settings(config).features_dir) == "/home/someone/x"
+
+
+def test_every_committed_record_holds_a_configuration_that_can_be_run():
+    config, files = composed(), list((ROOT / "results").glob("**/records/**/*.json"))
+    assert len(files) > 300
+    for file in files:
+        whole(json.loads(file.read_text(encoding="utf-8"))["config"], config, file)
