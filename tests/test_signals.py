@@ -59,6 +59,12 @@ WORK = {
         "import weakref\n    class Some: pass\n"
         "    while True:\n        some = Some(); gone = weakref.ref(some, lambda ref: time.sleep(0.5)); del some"
     ),
+    "makes an error of it": "try: time.sleep(60)\n    except BaseException: raise AttributeError('half') from None",
+    "makes an exit of it": "try: time.sleep(60)\n    except BaseException: sys.exit(1)",
+    "makes a user's error of it": (
+        "from vltune.errors import UserError\n    try: time.sleep(60)\n    except BaseException: pass\n"
+        "    raise UserError('the configuration')"
+    ),
     "returns to no Python code": "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
     "waits for a thread": "import threading; threading.Thread(target=time.sleep, args=(60,)).start()",
     "only notes that it is asked": "with interrupt.StopRequest(): time.sleep(60); time.sleep(60); time.sleep(60)",

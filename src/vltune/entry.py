@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from vltune.engine.interrupt import GRACE, Stopped, heed_signals
+from vltune.engine.interrupt import GRACE, heard, heed_signals
 from vltune.errors import BadExampleError, UserError
 from vltune.terminal import open_streams, what_was_lost
 from vltune.values import instead, printable, shown
@@ -53,8 +53,8 @@ def command(grace: float = GRACE) -> Iterator[None]:
         check_folder()
         yield
     except SystemExit as end:
-        status, stop = end.code, stopped(end)
-        if stop and stop.exit_code != status == 128 + signal.SIGINT:  # as a library says of any interruption
+        status = end.code
+        if status and (stop := heard()) and stop.exit_code != status:  # as a library says of any interruption, or error
             leave(stop)
         raise
     except (Exception, KeyboardInterrupt) as error:
@@ -78,21 +78,17 @@ def check_folder() -> None:
 
 def leave(error: BaseException) -> NoReturn:
     """Ends the process: one line for what a user can mend, a traceback for a bug or where it was asked for."""
+    stop = heard()
+    if stop and not isinstance(error, KeyboardInterrupt):  # which comes of it
+        error = stop
     if isinstance(error, KeyboardInterrupt):
         print(one_line(error) or "stopped", file=sys.stderr)
-        sys.exit(stop.exit_code if (stop := stopped(error)) else 128 + signal.SIGINT)
+        sys.exit(stop.exit_code if stop else 128 + signal.SIGINT)
     if os.environ.get(TRACEBACK) == "1" or not is_users(error):
         traceback.print_exception(error)
     else:
         print(f"error: {one_line(error)}", file=sys.stderr)
     sys.exit(USER_ERROR if is_users(error) and not isinstance(error, BadExampleError) else FAILED)
-
-
-def stopped(end: BaseException | None) -> Stopped | None:
-    """The signal that an exception goes back to."""
-    while end is not None and not isinstance(end, Stopped):
-        end = end.__context__
-    return end
 
 
 def is_users(error: BaseException) -> bool:

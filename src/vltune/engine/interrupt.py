@@ -32,6 +32,15 @@ class Stopped(KeyboardInterrupt):
         self.signum, self.exit_code = signum, 128 + signum
 
 
+_raised: list[Stopped] = []
+
+
+def heard() -> Stopped | None:
+    """What a signal raised in this process, whatever the code that it met made of it: libraries turn it into errors of
+    their own, and where one swallows it a module stays half imported."""
+    return _raised[-1] if _raised else None
+
+
 def heed_signals(grace: float = GRACE) -> Callable[[], None]:
     """From here on Ctrl-C and SIGTERM raise Stopped, and `grace` seconds later end this process wherever it is then.
 
@@ -40,6 +49,7 @@ def heed_signals(grace: float = GRACE) -> Callable[[], None]:
     The main thread may be in a call that returns to no Python code for minutes, in a library that lets no exception pass,
     or in a run that finishes a step; the interpreter tells a thread of its own about signals whatever that does."""
     owner, first, done = os.getpid(), True, False
+    _raised.clear()
 
     def receive(signum: int, frame: object) -> None:
         nonlocal first
@@ -48,7 +58,8 @@ def heed_signals(grace: float = GRACE) -> Callable[[], None]:
             os._exit(128 + signum)
         if first:
             first = False
-            raise Stopped(signum)
+            _raised.append(Stopped(signum))
+            raise _raised[-1]
 
     def unraised(told: sys.UnraisableHookArgs) -> None:
         """Where no exception may leave, as in a weak reference's callback, the signal comes again a moment later."""
