@@ -169,6 +169,8 @@ def check_together(config: dict) -> None:
         raise UserError(f"task={task['name']}: mode=pretrain trains on generated pairs, with task=pretraining")
     if config["mode"] != "pretrain" and not task.get("reader"):
         raise UserError(f"task={task['name']}: reads no data (task.reader), which mode=pretrain alone does without")
+    if config["from"] is None and config["mode"] == "eval":
+        raise UserError("mode=eval: say which record, from=results/records/.../NAME.json")
     if config["from"] is not None and config["mode"] != "eval":
         raise UserError(f"{said('from', config['from'])}: only mode=eval reads a record; add that, or leave this out")
     if task.get("reader") and not dataset["train"]:

@@ -90,7 +90,7 @@ def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
     ("arguments", "message"),
     [
         (["plan", "none_such"], "sweep=none_such: no such sweep; there are"),
-        (["status", "mini", "metod=lora"], "Could not override 'metod'"),
+        (["status", "mini", "metod=lora"], "metod=lora: the configuration has no metod; did you mean method"),
         (
             ["submit", "mini", "hydra.launcher.parallel=0", "seed=9"],
             "hydra.launcher.parallel=0: must be a whole number, at least 1",
@@ -102,6 +102,7 @@ def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
         (["plan", "mini", "seed=0,x"], "seed=x: must be a whole number from 0 to 4294967295"),
         (["plan", "mini", "engine.lr=1e-3,fast"], "engine.lr=fast: must be a number"),
         (["submit", "table_vilt"], "runs cannot start: "),
+        (["plan", "mini", "mode=eval"], "mode=eval: say which record, from="),
         (["plan", "mini", "--project", "src"], "src: holds no conf/run.yaml"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -110,3 +111,9 @@ def test_wrong_arguments_start_nothing(arguments, message, tmp_path):
     told = ask(*arguments, *([f"results_dir={tmp_path}"] if arguments[0] == "submit" else []), status=2)
     assert message in told
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_folder_of_results_that_cannot_be_made_is_told_by_its_setting():
+    """Some file systems answer a new folder with `No such file or directory`, for good."""
+    told = ask("submit", "mini_vqa", "method=lora", "seed=9", "results_dir=/proc/x", status=2)
+    assert told.endswith("error: results_dir=/proc/x: cannot be written (No such file or directory); name another folder\n")

@@ -30,8 +30,6 @@ HONOURED = (
 
 def evaluate(config: dict, overrides: list[str]) -> Path:
     """Scores the tuned model of a record again, and shows both figures."""
-    if config["from"] is None:
-        raise UserError("mode=eval: say which record, from=results/records/.../NAME.json")
     file = Path(config["from"])
     try:
         record = records.read(file)

@@ -21,7 +21,7 @@ def load(root: Path, on_broken: OnBroken = _log.warning, verified: Verified = la
     one whose predictions give other scores, and every `trouble`.  verified: of which records the predictions are looked
     at.  Raises UserError if `root` is not a folder."""
     root = Path(root)
-    check_folder(root, "give the right folder of results with --results-dir")
+    check_folder(root, "give the right folder of results")
     records = []
     for run in folders.runs(root, folders.of_results(root, on_broken) or (), on_broken, verified):
         if run.file != (home := root / run.home):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from vltune.engine.interrupt import TRY_LATER
 from vltune.errors import UserError
+from vltune.experiment.readiness import check_writable
 from vltune.sweep import local, slurm, state
 from vltune.sweep.plan import Plan
 from vltune.sweep.state import OPEN, Standing
@@ -55,6 +56,7 @@ def run(plan: Plan) -> int:
 
 def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
     """Runs them, and waits."""
+    check_writable("results_dir", plan.root)
     logs, started = new_folder(plan.folder)
     submission = Submission("local", plan.arguments, jobs, str(logs), started, process=this_process(os.getpid()))
     file = submission.write(plan.folder)
@@ -118,6 +120,7 @@ def exit_status(found: Sequence[Standing], failed: Iterable[str] = ()) -> int:
 def submit(plan: Plan, jobs: list[Job]) -> Submission:
     """Starts jobs and returns at once; they outlive this process and its terminal."""
     settings = plan.launcher
+    check_writable("results_dir", plan.root)
     logs, started = new_folder(plan.folder)
     try:
         if settings["name"] == "slurm":

@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vltune import overrides
 from vltune.data.pool import cores
 from vltune.entry import check_choices, one_line, resolve
 from vltune.errors import UserError
@@ -31,6 +32,7 @@ from vltune.sweep import files
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
 
 FEW = 8  # compositions that are not worth other processes
 MOST_RUNS = 20_000
@@ -48,7 +50,6 @@ class Grid:
 
 def expand(project: Path, arguments: Sequence[str]) -> Grid:
     """The runs that `python run.py -m ARGUMENTS` means.  project: the folder of conf/ and sweeps/."""
-    from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
@@ -62,7 +63,7 @@ def expand(project: Path, arguments: Sequence[str]) -> Grid:
         for override in given:
             if override.key_or_group == SWEEP:
                 files.check(project, override.value())
-        base = told(compose, "run", plain, return_hydra_config=True)
+        base = told(compose, project, plain, return_hydra_config=True)
         launcher, sweeper = (told(lambda name=name: OmegaConf.to_container(base.hydra[name])) for name in HYDRAS)
         params = files.checked_params(sweeper.get("params"), "hydra.sweeper.params")
         own = [o for o in given if not o.is_sweep_override() and not is_hydras(o.key_or_group)]
@@ -193,12 +194,11 @@ def stands_alone(folder: Path, group: str, one_of: tuple[tuple[str, str | None],
 
 def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[Variant]) -> list[dict]:
     """The configurations that share the overrides `fixed`; their variants set the same keys."""
-    from hydra import compose
     from omegaconf import OmegaConf
 
     first = variants[0].choices.items()
     with conf(project):
-        base = told(compose, "run", [*fixed, *(f"{group}={file.stem}" for group, file in first)])
+        base = told(compose, project, [*fixed, *(f"{group}={file.stem}" for group, file in first)])
     read = cache(OmegaConf.load)
     seeds_alone = "${seed" not in OmegaConf.to_yaml(base, resolve=False)
     resolved: dict[str, dict] = {}
@@ -209,7 +209,7 @@ def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[Variant
             for group, file in variant.choices.items():
                 OmegaConf.update(base, group, read(file), merge=False)
             for key, value in values.items():
-                told(OmegaConf.update, base, key, value)
+                told(update, project, base, key, value)
             resolved[name] = resolve(base)
         seed = {"seed": variant.values["seed"]} if "seed" in variant.values else {}
         configs.append(resolved[name] | seed)
@@ -223,12 +223,22 @@ def parsed(arguments: Iterable[str]) -> list[Override]:
 @cache
 def parse(argument: str) -> Override:
     """Hydra takes a millisecond for each, and a thousand runs have few different ones."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    return overrides.parse(argument)
 
-    try:
-        return told(OverridesParser.create().parse_override, argument)
-    except UserError as error:
-        raise UserError(f"{argument}: {error}") from None
+
+def compose(project: Path, arguments: Sequence[str], **more: Any) -> DictConfig:
+    """Within `conf`.  UserError that names the argument that it does not come of."""
+    import hydra
+
+    with overrides.explained(project, arguments):
+        return hydra.compose("run", list(arguments), **more)
+
+
+def update(project: Path, config: DictConfig, key: str, value: Any) -> None:
+    from omegaconf import OmegaConf
+
+    with overrides.explained(project, [f"{key}={'null' if value is None else value}"]):
+        OmegaConf.update(config, key, value)
 
 
 @contextmanager
