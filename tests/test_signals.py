@@ -136,6 +136,7 @@ def is_stopped(process, signum, line):
 def test_while_weights_are_hashed(job, tmp_path):
     weights = tmp_path / "weights.ckpt"
     with weights.open("wb") as file:
+        file.write(b"PK\3\4")
         file.truncate(2**38)  # holes, which take no room
     process = begun([*RUN, *job, f"weights={weights}"])
     until(lambda: is_open(process, weights), process)

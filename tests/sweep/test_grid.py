@@ -63,9 +63,12 @@ def test_the_launcher_is_chosen_and_set():
     ("arguments", "message"),
     [
         (["+sweep=none_such"], r"sweep=none_such: no such sweep; there are"),
-        (["method=lore,apt"], r"method=lore: no such method; did you mean lora"),
-        (["metod=lora"], r"Could not override 'metod'"),
-        (["engine.lr=1e-3,2e-3", "engine.batchsize=4"], r"Could not override 'engine.batchsize'"),
+        (["method=lore,apt"], r"method=lore,apt: no such method; did you mean lora"),
+        (["metod=lora"], r"metod=lora: the configuration has no metod; did you mean method\?"),
+        (
+            ["engine.lr=1e-3,2e-3", "engine.batchsize=4"],
+            r"engine.batchsize=4: engine has no batchsize; did you mean batch_size\?",
+        ),
         (["hydra/launcher=basic"], r"hydra/launcher=basic: no such hydra/launcher; there are local, slurm"),
         (["seed=[0,1"], r"seed=\[0,1"),
         (["seed=interval(0,3)"], r"seed=interval\(0,3\): between its ends lies no list of values"),

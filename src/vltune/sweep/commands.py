@@ -72,6 +72,7 @@ def plan(
     from vltune.sweep.state import OPEN
 
     planned = plans.plan(project, arguments(name, overrides))
+    drive.tell_alike(planned)
     found = drive.standings(planned)
     waiting = [each.state in (*OPEN, "failed", "missing") for each in found]
     roots = list(dict.fromkeys([planned.root, project / "results"]))
@@ -106,6 +107,7 @@ def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()
     from vltune.sweep.submission import job
 
     planned = plans.plan(project, arguments(name, overrides))
+    drive.tell_alike(planned)
     found = drive.standings(planned)
     if missing := drive.missing(found):
         raise UserError("; ".join(f"{count} runs cannot start: {what}" for what, count in missing.items()))

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from vltune.engine.interrupt import TRY_LATER
 from vltune.errors import UserError
+from vltune.experiment.readiness import check_writable
 from vltune.sweep import local, slurm, state
 from vltune.sweep.plan import Plan
 from vltune.sweep.state import OPEN, Standing
@@ -45,6 +46,9 @@ def run(plan: Plan) -> int:
     -> an exit status: how many runs failed (100: or more), or 128 + N where signal N stopped it."""
     before = standings(plan)
     jobs = [job(each.run) for each in before if is_due(each)]
+    if jobs:
+        check_writable("results_dir", plan.root)
+    tell_alike(plan)
     tell_before(before)
     if not jobs:
         return exit_status(before)
@@ -97,6 +101,12 @@ def name_of(signum: int) -> str:
     return signal.Signals(signum).name
 
 
+def tell_alike(plan: Plan) -> None:
+    if plan.alike:
+        of = plan.alike + len(plan.runs)
+        print(f"{plan.alike} of {of} runs are others in other words (one record), and count once", file=sys.stderr)
+
+
 def tell_before(found: Sequence[Standing]) -> None:
     counted = state.counts(found)
     if counted["finished"] and not found[0].run.force:
@@ -118,6 +128,7 @@ def exit_status(found: Sequence[Standing], failed: Iterable[str] = ()) -> int:
 def submit(plan: Plan, jobs: list[Job]) -> Submission:
     """Starts jobs and returns at once; they outlive this process and its terminal."""
     settings = plan.launcher
+    check_writable("results_dir", plan.root)
     logs, started = new_folder(plan.folder)
     try:
         if settings["name"] == "slurm":

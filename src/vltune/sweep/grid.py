@@ -14,9 +14,8 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -27,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 from vltune.data.pool import cores
 from vltune.entry import check_choices, one_line, resolve
 from vltune.errors import UserError
+from vltune.overrides import conf, explained, parse
 from vltune.sweep import files
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
 
 FEW = 8  # compositions that are not worth other processes
 MOST_RUNS = 20_000
@@ -48,7 +49,6 @@ class Grid:
 
 def expand(project: Path, arguments: Sequence[str]) -> Grid:
     """The runs that `python run.py -m ARGUMENTS` means.  project: the folder of conf/ and sweeps/."""
-    from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
@@ -62,7 +62,7 @@ def expand(project: Path, arguments: Sequence[str]) -> Grid:
         for override in given:
             if override.key_or_group == SWEEP:
                 files.check(project, override.value())
-        base = told(compose, "run", plain, return_hydra_config=True)
+        base = composed(project, plain, return_hydra_config=True)
         launcher, sweeper = (told(lambda name=name: OmegaConf.to_container(base.hydra[name])) for name in HYDRAS)
         params = files.checked_params(sweeper.get("params"), "hydra.sweeper.params")
         own = [o for o in given if not o.is_sweep_override() and not is_hydras(o.key_or_group)]
@@ -193,12 +193,11 @@ def stands_alone(folder: Path, group: str, one_of: tuple[tuple[str, str | None],
 
 def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[Variant]) -> list[dict]:
     """The configurations that share the overrides `fixed`; their variants set the same keys."""
-    from hydra import compose
     from omegaconf import OmegaConf
 
-    first = variants[0].choices.items()
+    first = [*fixed, *(f"{group}={file.stem}" for group, file in variants[0].choices.items())]
     with conf(project):
-        base = told(compose, "run", [*fixed, *(f"{group}={file.stem}" for group, file in first)])
+        base = composed(project, first)
     read = cache(OmegaConf.load)
     seeds_alone = "${seed" not in OmegaConf.to_yaml(base, resolve=False)
     resolved: dict[str, dict] = {}
@@ -209,7 +208,7 @@ def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[Variant
             for group, file in variant.choices.items():
                 OmegaConf.update(base, group, read(file), merge=False)
             for key, value in values.items():
-                told(OmegaConf.update, base, key, value)
+                told(set_in, base, key, value, project, first)
             resolved[name] = resolve(base)
         seed = {"seed": variant.values["seed"]} if "seed" in variant.values else {}
         configs.append(resolved[name] | seed)
@@ -220,31 +219,23 @@ def parsed(arguments: Iterable[str]) -> list[Override]:
     return [parse(argument) for argument in arguments]
 
 
-@cache
-def parse(argument: str) -> Override:
-    """Hydra takes a millisecond for each, and a thousand runs have few different ones."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def composed(project: Path, overrides: Sequence[str], **more: bool) -> DictConfig:
+    """Within `conf`.  UserError that names the override which is wrong."""
+    from hydra import compose
 
-    try:
-        return told(OverridesParser.create().parse_override, argument)
-    except UserError as error:
-        raise UserError(f"{argument}: {error}") from None
+    def compose_it() -> DictConfig:
+        with explained(project, overrides):
+            return compose("run", list(overrides), **more)
+
+    return told(compose_it)
 
 
-@contextmanager
-def conf(project: Path) -> Iterator[None]:
-    """Within it, Hydra composes from the project's conf/, also where it runs already."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+def set_in(base: DictConfig, key: str, value: Any, project: Path, overrides: Sequence[str]) -> None:
+    """What `key=value` after the overrides that `base` is composed of would do.  UserError that names it."""
+    from omegaconf import OmegaConf
 
-    if not (project / "conf" / "run.yaml").is_file():
-        raise UserError(f"{project}: holds no conf/run.yaml; give the folder of run.py with --project")
-    around, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with initialize_config_dir(str((project / "conf").resolve()), version_base="1.3", job_name="run"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = around
+    with explained(project, [*overrides, f"{key}={value}"]):
+        OmegaConf.update(base, key, value)
 
 
 def told(function, *arguments, **more):
