@@ -71,8 +71,8 @@ def check(
 ) -> None:
     """Look at all that runs would read: every image is decoded, every label looked at, everything counted.
 
-    No image may be in a training and in a test split or have more than 8 bits, no question id stand twice, no split be
-    empty.  Images with an EXIF orientation or transparency are counted.  Exit status 1 where anything is wrong.
+    No image may be in a training and in a test split, no grey one have more than 8 bits, no question id stand twice, no
+    split be empty.  Images with an EXIF orientation or transparency are counted.  Exit status 1 where anything is wrong.
 
     \b
       vltune check data/vqav2

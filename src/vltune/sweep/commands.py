@@ -159,7 +159,7 @@ def retry(
 ) -> None:
     """Start again what failed or was killed; it goes on from its last checkpoint.
 
-    What ran out of memory gets half the micro-batch: the same result, in smaller parts.
+    What ran out of memory gets half the micro-batch: the same examples in smaller parts, for which dropout draws anew.
     """
     from vltune.sweep import drive
 
