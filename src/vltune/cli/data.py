@@ -31,7 +31,7 @@ def prepare(
         int | None, typer.Option(help="vqav2 only: keep answers given at least this often.", min=1, show_default="9")
     ] = None,
     max_bad: Annotated[
-        int, typer.Option(help="Unreadable examples to leave out (and count) before failing.", min=0)
+        int, typer.Option(help="Unreadable images and bad entries to leave out (and count) before failing.", min=0)
     ] = 0,
     readers: Annotated[
         int | None, typer.Option(help="Processes that read images.", min=1, show_default="by the machine")
