@@ -54,7 +54,10 @@ def compare(
     ] = 0.0,
     fail_on_difference: Annotated[
         bool,
-        typer.Option("--fail-on-difference", help="Exit status 1 where scores differ or a run finished in one alone."),
+        typer.Option(
+            "--fail-on-difference",
+            help="Exit status 1 where scores differ, a run finished in one alone or a file cannot be used.",
+        ),
     ] = False,
     brief: Annotated[bool, typer.Option("--brief", help="Only say how far apart they are, in two lines.")] = False,
 ) -> None:

@@ -58,7 +58,7 @@ def plan(
     ] = None,
     project: _Project = Path(),
 ) -> None:
-    """List what would run, with time, memory, disk and what is missing; nothing is started.
+    """List what would run, with time, memory, disk and what is missing; no run is started, only toy data is made.
 
     Times are of finished runs of the same kind in the folder of results; where there are none, of the MACs that mode=cost
     counted and a rate.
@@ -125,7 +125,7 @@ def status(
     """Tell how a sweep stands.  Without overrides: as it was submitted last.
 
     todo; queued; running, with step, rate and time left; finished; stopped: interrupted, and saved; failed; stale: killed,
-    or its machine is gone; missing: its data or weights are not there.
+    or its machine is gone, or its disk is full; missing: its data or weights are not there.
     """
     from rich.console import Console
     from rich.live import Live
@@ -161,7 +161,7 @@ def retry(
 ) -> None:
     """Start again what failed or was killed; it goes on from its last checkpoint.
 
-    What ran out of memory gets half the micro-batch: the same result, in smaller parts.
+    What ran out of memory gets half the micro-batch: the same examples in smaller parts, for which dropout draws anew.
     """
     from vltune.sweep import drive
 
