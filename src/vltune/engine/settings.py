@@ -70,6 +70,7 @@ class Settings:
     def __post_init__(self):
         for name, kind in kinds().items():
             setattr(self, name, checked(f"engine.{name}", getattr(self, name), kind, hint=NULL.get(name, "")))
+        self.evaluate = tuple(dict.fromkeys(self.evaluate))
 
     @property
     def rate_of_head(self) -> float:
