@@ -238,6 +238,32 @@ def test_what_stands_twice_is_named_and_can_be_left_out(world, name, file, key, 
     assert counts == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "key"),
+    [
+        ("vqav2", QUESTIONS.format("train"), "question_id"),
+        ("vqav2", ANNOTATIONS.format("val"), "answer"),
+        ("nlvr2", "data/dev.json", "label"),
+        ("f30k", "dataset_flickr30k.json", "raw"),
+        ("snli_ve", "snli_ve_train.jsonl", "gold_label"),
+    ],
+)
+def test_an_entry_with_a_key_twice_is_named(world, name, file, key):
+    """JSON's decoder takes the last of them, and other programs the first."""
+    raw, prepare = world(name)
+    (raw / file).write_text((raw / file).read_text().replace(f'"{key}": ', f'"{key}": 0, "{key}": ', 1))
+    said = refused(prepare)
+    assert re.search(rf'{re.escape(file)} (entry|line) 1 \(not an official \S+ entry: it holds "{key}" twice\)', said)
+
+
+def test_an_annotation_file_of_the_test_split_that_cannot_be_read_is_told(world):
+    raw, prepare = world("vqav2")
+    file = raw / "v2_mscoco_test2015_annotations.json"
+    file.unlink()
+    file.symlink_to("nowhere")
+    assert refused(prepare).startswith(f"{file}: a link to nothing, where a file belongs")
+
+
 def test_an_annotation_about_another_image_is_named(world):
     raw, prepare = world("vqav2")
     file = ANNOTATIONS.format("train")

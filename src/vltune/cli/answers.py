@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vltune.errors import UserError
+from vltune.values import printable
 
 _Record = Annotated[Path, typer.Argument(help="A run's record; its predictions lie beside it.", metavar="RECORD.json")]
 
@@ -77,8 +78,8 @@ def score(
         )
     typer.echo(f"{record.stem}, {split}: {result.scored:,} of {result.annotated:,} annotated questions were answered")
     lines = {"overall": result.overall}
-    lines |= {f"answer type: {kind}": accuracy for kind, accuracy in result.answer_type.items()}
-    lines |= {f"question type: {kind}": accuracy for kind, accuracy in result.question_type.items()}
+    lines |= {f"answer type: {printable(kind)}": accuracy for kind, accuracy in result.answer_type.items()}
+    lines |= {f"question type: {printable(kind)}": accuracy for kind, accuracy in result.question_type.items()}
     width = max(map(len, lines))
     for name, accuracy in lines.items():
         typer.echo(f"{name:{width}} {accuracy:6.2f}")
