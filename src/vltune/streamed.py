@@ -31,10 +31,22 @@ class Ambiguous(dict):
 
     def __init__(self, pairs: list[tuple[str, Any]]):
         super().__init__(pairs)
-        self._twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        self._twice = _twice(pairs)
 
     def __getitem__(self, key: str) -> Any:
         raise ValueError(f"it holds {_shown(self._twice)} twice")
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An `object_pairs_hook` of `json.loads`.  ValueError where an object has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"{_twice(pairs)!r} stands twice")
+    return found
+
+
+def _twice(pairs: list[tuple[str, Any]]) -> str:
+    return Counter(key for key, _ in pairs).most_common(1)[0][0]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
-from vltune import signatures
+from vltune import signatures, streamed
 from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.results import files
@@ -91,7 +91,7 @@ def read_json(file: Path) -> Any:
     content = files.content(file, "JSON")
     try:
         text = content.decode("utf-8-sig")
-        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=streamed.once)
         _check_plain(found)
         if _HALF.search(text):
             json.dumps(found, ensure_ascii=False).encode()
@@ -157,14 +157,6 @@ def started(record: dict) -> datetime:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
-    return found
 
 
 def _check_plain(tree: Any, depth: int = 1) -> None:
