@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import pytest
 from fabricated import Root
@@ -93,6 +94,23 @@ def test_a_whole_test_split(root, raw, tmp_path):
     assert second.startswith("upload it to https://eval.ai/")
     written = json.loads((tmp_path / "submission-lora-0a1b2c3d-seed0.json").read_text())
     assert written == [{"question_id": id, "answer": answer} for id, answer in rows], "in the order of the file"
+
+
+@pytest.mark.parametrize("place", ["the record", "its predictions", "another record", "the questions", "a link"])
+def test_what_is_there_is_not_written_over(root, raw, tmp_path, place):
+    record, other = (predicted(root, test=answered(raw), seed=seed) for seed in range(2))
+    questions = shutil.copy(raw / TEST, tmp_path / "questions.json")
+    (tmp_path / "link.json").symlink_to(record)
+    places = {
+        "the record": record,
+        "another record": other,
+        "the questions": questions,
+        "a link": tmp_path / "link.json",
+    }
+    out = places.get(place, record.with_suffix(".parquet"))
+    before = out.read_bytes()
+    assert refused("submission", record, "--questions", questions, "--out", out).endswith("to write")
+    assert out.read_bytes() == before
 
 
 def test_test_dev_is_a_part_only_where_that_is_said(root, raw, tmp_path):

@@ -35,14 +35,17 @@ def submission(
     from vltune.metrics.vqa import question_id
     from vltune.results import submission as submissions
     from vltune.results.official import entries
+    from vltune.results.record import check_out
 
+    out = out or Path(f"submission-{record.stem}.json")
+    check_out(out, filter(None, (record, questions)))
     answers = submissions.answers(record, "test")
     if questions is None:
         submissions.check_whole(record)
     else:
         wanted = entries(questions, "questions", question_id, id_of=lambda id: id)
         answers = submissions.complete(answers, wanted, questions, part)
-    file = submissions.write(out or Path(f"submission-{record.stem}.json"), answers)
+    file = submissions.write(out, answers)
     told = f"all questions of {questions.name}" if questions else "all questions that the run read"
     typer.echo(f"{file}: {len(answers):,} answers, {told}")
     if questions is None:

@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
@@ -112,6 +113,23 @@ def save(file: Path, data: bytes) -> Path:
     with replacing(file) as temporary:
         temporary.write_bytes(data)
     return file
+
+
+def check_out(file: Path, sources: Iterable[Path] = ()) -> None:
+    """Raises UserError where what a person wants written to `file` would take the place of a record, of what lies beside
+    one, or of one of the files that it is made of."""
+    if any(files.is_same(file, source) for source in sources):
+        raise UserError(f"{file}: is one of the files that are read: name another to write")
+    if files.is_file(file) and _is_record(file.with_suffix(".json")):
+        raise UserError(f"{file}: is a record, or lies beside one: name another file to write")
+
+
+def _is_record(file: Path) -> bool:
+    try:
+        found = read_json(file)
+    except UserError:
+        return False
+    return isinstance(found, dict) and "identity" in found
 
 
 def last_line(record: dict) -> str:
