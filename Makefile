@@ -12,6 +12,10 @@ NUMBERS := tests/test_combinations.py tests/test_roles.py tests/test_shared_para
 OLDEST := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Prescott
 AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 DNNL_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell
 
+# So many at a time: `make test WORKERS=8`.
+WORKERS ?= 2
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
 .PHONY: help setup demo test test-kernels lint format bench lock clean
 help:
 	@echo "make demo    train eight tuning methods on the toy world and print the table (3 minutes on two cores)"
@@ -35,11 +39,11 @@ demo: setup
 	@$(BIN)/vltune compare $(DEMO) results --brief
 
 test: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(PYTEST)
 
 test-kernels: setup
-	$(OLDEST) $(BIN)/pytest $(NUMBERS)
-	$(AVX2) $(BIN)/pytest $(NUMBERS)
+	$(OLDEST) OMP_NUM_THREADS=1 $(PYTEST) $(NUMBERS)
+	$(AVX2) $(PYTEST) $(NUMBERS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -75,3 +75,24 @@ def test_a_place_where_nothing_can_be_written_is_told(tmp_path, place):
     ):
         temporary.touch()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_an_error_keeps_open_takes_no_space(tmp_path):
+    """On a full disk the record of the failure needs the space that the writer of the checkpoint held."""
+    with pytest.raises(UserError, match="No space left"), atomic.replacing(tmp_path / "file") as temporary:
+        writer = temporary.open("wb", buffering=0)
+        writer.write(b"x" * 100)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert os.fstat(writer.fileno()).st_size == 0
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reserve_is_there_as_long_as_it_lasts(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic.reserve(tmp_path / "folder" / "room"):
+        assert (tmp_path / "folder" / "room").stat().st_blocks * 512 >= atomic.ROOM
+        raise ZeroDivisionError
+    assert list((tmp_path / "folder").iterdir()) == []
+    (tmp_path / "file").touch()
+    with atomic.reserve(tmp_path / "file" / "room"):  # where nothing can be written the reserve is not what says so
+        pass

@@ -12,12 +12,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.engine.identity import identity
+from vltune.engine.identity import identity, of_cost
 from vltune.engine.precision import settle
 from vltune.results import record as records
 from vltune.results import report
 from vltune.sweep import drive, plan
-from vltune.weights.finding import fingerprint
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -40,11 +39,9 @@ def composed(world, *chosen):
 
 @cache
 def fingerprints(world, backbone, task):
-    """Of weights and data."""
     config = composed(world, f"backbone={backbone}", f"task={task}")
-    (weights,) = assemble.weight_files(config).values()
     assemble.make_data(config)
-    return fingerprint(weights), assemble.open_data(config).fingerprint
+    return assemble.fingerprints(config, assemble.open_data(config).fingerprint)
 
 
 @pytest.mark.parametrize(("backbone", "task", "method"), GRID + CONTROL)
@@ -53,9 +50,19 @@ def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone
     of = fingerprints(world, backbone, task)
     for seed in map(int, str(SWEEP["seed"]).split(",")):
         config = composed(world, f"backbone={backbone}", f"task={task}", f"method={method}", f"seed={seed}")
-        record = records.read(records.path(RESULTS, identity(config, *of)))
+        record = records.read(records.path(RESULTS, identity(config, of)))
         assert record["status"] == "finished"
         assert record["metrics"]["test"][FIGURES[task]] > 0
+
+
+def test_the_hash_of_every_record_follows_from_the_record_alone():
+    trained, counted = (sorted(RESULTS.rglob(f"{kind}/*/*/*.json")) for kind in ("records", "costs"))
+    assert (len(trained), len(counted)) == (396, 18)
+    for file in trained + counted:
+        record = records.read(file)
+        config = record["config"]
+        found = of_cost(config) if file in counted else identity(config, record["fingerprints"])
+        assert (found, record["id"]) == (record["identity"], file.stem), file
 
 
 @pytest.mark.parametrize(("sweep", "runs"), [("ablation_apt", 45), ("low_data", 96)])

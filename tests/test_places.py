@@ -20,7 +20,7 @@ from vltune.entry import check_choices, leave
 from vltune.overrides import explained
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 10
+SECONDS = 30  # of a machine that does other work too
 PLACES = {
     "empty": "",
     "unknown home": "~nobody-of-that-name/x",
@@ -265,10 +265,10 @@ def test_a_record_that_has_no_tuned_model_is_told(here, record):
         ),
         ({"config": config | {"mode": "cost"}}, "is of mode=cost, which tunes nothing"),
         ({"config": {}}, "field 'config': engine: is missing; a run needs it"),
-        ({"config": config | {"dataset": "x"}}, "field 'config': dataset=x: must be {name: ..."),
+        ({"config": config | {"dataset": "x"}}, "field 'config.dataset': "),
         (
             {"config": config | {"engine": config["engine"] | {"lr": "x"}}},
-            "field 'config': engine.lr=x: must be a number",
+            "field 'config.engine.lr': ",
         ),
         ({"metrics": {"val": {"vqa_score": None}, "test": None}}, "field 'metrics.val.vqa_score'"),
     ):

@@ -264,7 +264,7 @@ def truncate(world, folder):
             "engine.eval_examples=5: retrieval ranks whole",
         ),
         (["mode=eval"], "mode=eval: say which record"),
-        (["mode=eval", "from=README.md"], "README.md: broken JSON"),
+        (["mode=eval", "from=README.md"], "README.md: a text that begins with # vltune"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, message, job):

@@ -140,9 +140,11 @@ def is_stopped(process, signum, line):
 
 
 def test_while_weights_are_hashed(job, tmp_path):
-    weights = tmp_path / "weights.ckpt"
+    weights, size = tmp_path / "weights.safetensors", 2**38
+    header = json.dumps({"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     with weights.open("wb") as file:
-        file.truncate(2**38)  # holes, which take no room
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)  # holes, which take no room
     process = begun([*RUN, *job, f"weights={weights}"])
     until(lambda: is_open(process, weights), process)
     is_stopped(process, signal.SIGTERM, "")

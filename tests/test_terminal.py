@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RUN, VLTUNE = [sys.executable, "run.py"], [sys.executable, "-m", "vltune"]
+SMALL = "dataset.generate.images='{train: 16, val: 4, test: 4}' engine.max_steps=1 engine.batch_size=8"
 FULL = Path("/dev/full")  # refuses every byte
 NO_UNICODE = {
     "latin-1": {"PYTHONIOENCODING": "latin-1"},
@@ -54,7 +55,9 @@ def test_a_full_disk_under_what_is_printed_is_one_line(command):
 @pytest.mark.parametrize("lacking", NO_UNICODE)
 def test_a_terminal_without_a_character_gets_another(lacking, tmp_path):
     report = f"$VLTUNE report mini --out {tmp_path} --format md,csv,tex,html"
-    for command in (report, "$RUN --help", "$VLTUNE sweep plan mini", "$VLTUNE compare results results"):
+    plan = f"$VLTUNE sweep plan mini_vqa dataset.data_dir={tmp_path}/world {SMALL}"
+    shell(plan)  # which makes its data, and says so
+    for command in (report, "$RUN --help", plan, "$VLTUNE compare results results"):
         done = shell(command, **NO_UNICODE[lacking])
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
@@ -66,9 +69,8 @@ def test_a_terminal_without_a_character_gets_another(lacking, tmp_path):
 
 
 def test_a_run_whose_terminal_is_gone_makes_its_record(tmp_path):
-    small = "dataset.generate.images='{train: 16, val: 4, test: 4}' engine.max_steps=1 engine.batch_size=8"
     places = f"dataset.data_dir={tmp_path}/world results_dir={tmp_path}/results"
-    done = shell(f"($RUN method=lora {small} {places} 2>&1; echo $? > {tmp_path}/status) | true")
+    done = shell(f"($RUN method=lora {SMALL} {places} 2>&1; echo $? > {tmp_path}/status) | true")
     assert done.stderr == ""
     assert (tmp_path / "status").read_text() == "0\n"
     assert len(list(tmp_path.glob("results/records/**/*.parquet"))) == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vltune.errors import UserError
 
+ROOM = 1 << 18  # bytes; a record with a traceback has some 30,000
 PATIENCE = 0.05, 0.2, 0.5, 1.0, 2.0  # seconds between looks
 
 
@@ -58,4 +59,20 @@ def replacing(file: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             with suppress(OSError):
+                if temporary.exists():
+                    os.truncate(temporary, 0)  # a writer that an error keeps alive would hold its space
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reserve(file: Path) -> Iterator[None]:
+    """Keeps ROOM on the disk of `file` as long as it lasts, so that where the disk is full meanwhile that can be written
+    down afterwards.  A disk that has not even that is left as it is."""
+    try:
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(os.urandom(ROOM))  # which no file system compresses
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)

@@ -137,6 +137,7 @@ READ = {
 }
 GIVEN = {
     "task": READ | {"in_width", "width", "answers", "vocabulary_size", "mask_id", "attributes"},
+    "logger": {"otherwise"},
     "backbone.tokenizer": {"max_length"},
     "backbone.transform": {"randaugment", "decode", "crop"},
 }

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,19 +55,36 @@ def what_is_wrong(project: Path, typed: Sequence[str]) -> str | None:
     return None
 
 
+@contextmanager
+def conf(project: Path) -> Iterator[None]:
+    """Within it, Hydra composes from the project's conf/, also where it runs already."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    if not (project / "conf" / "run.yaml").is_file():
+        raise UserError(f"{project}: holds no conf/run.yaml; give the folder of run.py with --project")
+    around, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str((project / "conf").resolve()), version_base="1.3", job_name="run"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = around
+
+
 def composed(project: Path, typed: Sequence[str]) -> dict:
     """The configuration that the arguments make, unresolved, with Hydra's own in `hydra`."""
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from vltune.sweep.grid import conf
-
     with conf(project):
         return OmegaConf.to_container(compose("run", list(typed), return_hydra_config=True))
 
 
+@cache
 def parse(argument: str) -> Override:
-    """UserError that names the argument, and shows how it is quoted where that is all that it lacks."""
+    """UserError that names the argument, and shows how it is quoted where that is all that it lacks.
+
+    Hydra takes a millisecond for each, and a thousand runs have few different ones."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     try:

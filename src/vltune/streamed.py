@@ -6,6 +6,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from json import JSONDecodeError
 from typing import Any, BinaryIO
@@ -15,11 +16,45 @@ _NEAR_THE_END = 16  # characters: where text was cut off, so close to the end th
 _KEYS = 5  # that are told of an object, at most
 _SPACE = re.compile(r"[ \t\n\r]*")
 _ENDS = tuple(" \t\n\r,:]}")
-_DECODER = json.JSONDecoder()
 
 
 class BrokenJSONError(Exception):
     """Where a text is not the JSON that it ought to be, in words."""
+
+
+class NoListError(BrokenJSONError):
+    """What an object holds in the place of the list that it ought to hold."""
+
+
+class Ambiguous(dict):
+    """An object with a key twice.  ValueError where anything of it is asked for: which is meant cannot be told."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(pairs)
+        self._twice = _twice(pairs)
+
+    def __getitem__(self, key: str) -> Any:
+        raise ValueError(f"it holds {_shown(self._twice)} twice")
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An `object_pairs_hook` of `json.loads`.  ValueError where an object has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"{_twice(pairs)!r} stands twice")
+    return found
+
+
+def _twice(pairs: list[tuple[str, Any]]) -> str:
+    return Counter(key for key, _ in pairs).most_common(1)[0][0]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Ambiguous(pairs)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def value(text: str) -> Any:
@@ -48,7 +83,7 @@ def items(file: BinaryIO, key: str) -> Iterator[Any]:
         text.expect(":")
         if (begins := text.next()) != "[":
             if begins and name == key:
-                raise BrokenJSONError(f"its {key} is no list")
+                raise NoListError(f"its {key} is no list")
             text.value()
         elif name == key:
             yield from text.list()
@@ -59,7 +94,7 @@ def items(file: BinaryIO, key: str) -> Iterator[Any]:
     if text.next():
         raise BrokenJSONError("there is more behind its end")
     if key not in keys:
-        raise BrokenJSONError(f"it holds {', '.join(map(_shown, keys[:_KEYS])) or 'nothing'}")
+        raise NoListError(f"it holds {', '.join(map(_shown, keys[:_KEYS])) or 'nothing'}")
 
 
 class _Text:

@@ -166,7 +166,7 @@ def nlvr2(draw):
 
 
 def expect_nlvr2(files):
-    expected, known, directories, order = Expected(), set(), {}, defaultdict(list)
+    expected, known, directories, order = Expected(), {}, {}, defaultdict(list)
     for split in PAIRS:
         name, rows, seen = f"data/{split}.json", {}, set()
         if (found := read_lines(files[name])) is None:
@@ -185,7 +185,7 @@ def expect_nlvr2(files):
                 good = good and is_name(directory) and directories.setdefault(pair, directory) == directory
             if good:
                 rows.setdefault(pair, []).append((sentence, label, identifier))
-                known.add((split, identifier))
+                known[split, identifier] = {"sentence": sentence, "label": label}
             else:
                 expected.bad.add(f"{name} line {number}")
         for pair, held in rows.items():
@@ -206,8 +206,12 @@ def expect_nlvr2(files):
         seen, numbers = set(), []
         for number, each in found:
             identifier = of(each, "identifier")
-            if ("dev", identifier if is_text(identifier) else None) in known and identifier not in seen:
-                seen.add(identifier)
+            stated = known.get(("dev", identifier if is_text(identifier) else None))
+            if stated is None or identifier in seen:
+                expected.bad.add(f"{name} line {number}")
+                continue
+            seen.add(identifier)
+            if all(each.get(key, said) == said for key, said in stated.items()):
                 numbers += [order["dev"].index(identifier)] if identifier in order["dev"] else []
             else:
                 expected.bad.add(f"{name} line {number}")

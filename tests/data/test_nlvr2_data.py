@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import shutil
 
@@ -122,6 +123,24 @@ class TestPrepare:
         assert manifest["subsets"]["nlvr2_unbalanced_dev"]["texts"] == [0]
         unbalanced.write_text('{"identifier": "dev-7-0-0"}\n')
         with pytest.raises(BadExampleError, match=r'unbalanced_dev\.json line 1 \(.*: dev\.json has no "dev-7-0-0"\)'):
+            prepare(raw_copy, tmp_path / "out", progress=False)
+
+    @pytest.mark.parametrize("key", ["label", "sentence"])
+    def test_a_subset_that_says_otherwise_than_its_split_is_named(self, raw_copy, tmp_path, key):
+        entry = json.loads((raw_copy / "data" / "dev.json").read_text().splitlines()[0])
+        entry[key] = "False" if entry[key] == "True" else "True"
+        (raw_copy / "data" / "balanced").mkdir()
+        (raw_copy / "data" / "balanced" / "balanced_dev.json").write_text(json.dumps(entry))
+        told = rf'balanced_dev\.json line 1 \(.*: its {key} is ".*", that of dev\.json ".*"\)'
+        with pytest.raises(BadExampleError, match=told):
+            prepare(raw_copy, tmp_path / "out", progress=False)
+
+    @pytest.mark.parametrize("place", ["a folder", "a link to nothing", "a pipe"])
+    def test_a_subset_that_is_no_file_is_told(self, raw_copy, tmp_path, place):
+        file = raw_copy / "data" / "balanced" / "balanced_dev.json"
+        file.parent.mkdir()
+        {"a folder": file.mkdir, "a pipe": lambda: os.mkfifo(file)}.get(place, lambda: file.symlink_to("none"))()
+        with pytest.raises(UserError, match=rf"balanced_dev\.json: {place}, where a file belongs"):
             prepare(raw_copy, tmp_path / "out", progress=False)
 
     def test_missing_files_are_all_named(self, raw_copy, tmp_path):

@@ -238,6 +238,32 @@ def test_what_stands_twice_is_named_and_can_be_left_out(world, name, file, key, 
     assert counts == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "key"),
+    [
+        ("vqav2", QUESTIONS.format("train"), "question_id"),
+        ("vqav2", ANNOTATIONS.format("val"), "answer"),
+        ("nlvr2", "data/dev.json", "label"),
+        ("f30k", "dataset_flickr30k.json", "raw"),
+        ("snli_ve", "snli_ve_train.jsonl", "gold_label"),
+    ],
+)
+def test_an_entry_with_a_key_twice_is_named(world, name, file, key):
+    """JSON's decoder takes the last of them, and other programs the first."""
+    raw, prepare = world(name)
+    (raw / file).write_text((raw / file).read_text().replace(f'"{key}": ', f'"{key}": 0, "{key}": ', 1))
+    said = refused(prepare)
+    assert re.search(rf'{re.escape(file)} (entry|line) 1 \(not an official \S+ entry: it holds "{key}" twice\)', said)
+
+
+def test_an_annotation_file_of_the_test_split_that_cannot_be_read_is_told(world):
+    raw, prepare = world("vqav2")
+    file = raw / "v2_mscoco_test2015_annotations.json"
+    file.unlink()
+    file.symlink_to("nowhere")
+    assert refused(prepare).startswith(f"{file}: a link to nothing, where a file belongs")
+
+
 def test_an_annotation_about_another_image_is_named(world):
     raw, prepare = world("vqav2")
     file = ANNOTATIONS.format("train")
@@ -405,10 +431,35 @@ def test_a_manifest_that_is_something_else_is_told(world, tmp_path, tokenizer, t
         whole | {"splits": {"a": [{"file": "x.arrow", "rows": "1", "texts": 1}]}},
         whole | {"subsets": {"a": 3}},
         whole | {"answers": [3]},
+        whole | {"images": []},
+        whole | {"captions": {"test": "20"}},
+        whole | {"dropped_images": [1]},
+        whole | {"min_answer_count": 9},
     ):
         file.write_text(json.dumps(junk))
         with pytest.raises(UserError, match=r"manifest\.json: not as `vltune prepare` writes it, "):
             read()
+
+
+def test_a_manifest_with_a_key_twice_is_told(world, tmp_path, tokenizer, transform):
+    _, prepare = world("f30k")
+    expected = prepare()
+    file = tmp_path / "out" / "manifest.json"
+    file.write_text(file.read_text().rstrip()[:-1] + ', "splits": {}}')
+    with pytest.raises(UserError, match=r"manifest\.json: not valid JSON \('splits' stands twice\)"):
+        Karpathy(tmp_path / "out", ["f30k_caption_karpathy_test"], tokenizer, transform)
+    assert prepare() == expected, "which makes it anew"
+
+
+@pytest.mark.parametrize(("key", "junk"), [("images", None), ("images", []), ("captions", {}), ("sources", 3)])
+def test_what_was_prepared_before_and_tells_it_no_more_is_made_anew(world, tmp_path, key, junk):
+    _, prepare = world("f30k")
+    expected = prepare()
+    file = tmp_path / "out" / "manifest.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps({name: of for name, of in whole.items() if name != key} | ({key: junk} if junk else {})))
+    assert prepare() == expected
+    assert json.loads(file.read_text()) == whole
 
 
 def test_the_same_texts_are_not_read_twice(world, tmp_path, tokenizer, transform):

@@ -150,8 +150,10 @@ def test_an_epoch_is_the_part_once(read):
 
 def opened(world, *overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("run", [f"dataset.data_dir={world}", *overrides])
-    return assemble.open_data(OmegaConf.to_container(config, resolve=True))
+        composed = compose("run", [f"dataset.data_dir={world}", *overrides])
+    config = OmegaConf.to_container(composed, resolve=True)
+    assemble.check_values(config)
+    return assemble.open_data(config)
 
 
 @pytest.mark.parametrize("task", ["vqa", "nlvr2", "retrieval", "snli_ve"])
@@ -167,10 +169,10 @@ def test_validation_and_test_are_whole(world, task):
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ("dataset.train_fraction=0", "dataset.train_fraction=0: must be more than 0 and at most 1"),
-        ("dataset.train_fraction=10", "dataset.train_fraction=10: must be more than 0 and at most 1"),
-        ("dataset.train_fraction=half", "dataset.train_fraction=half: must be more than 0 and at most 1"),
-        ("dataset.train_fraction_seed=-1", "dataset.train_fraction_seed=-1: must be a whole number, 0 or more"),
+        ("dataset.train_fraction=0", "dataset.train_fraction=0: must be a number above 0, at most 1"),
+        ("dataset.train_fraction=10", "dataset.train_fraction=10: must be a number above 0, at most 1"),
+        ("dataset.train_fraction=half", "dataset.train_fraction=half: must be a number above 0, at most 1"),
+        ("dataset.train_fraction_seed=-1", "dataset.train_fraction_seed=-1: must be a whole number of at least 0"),
         (
             "dataset.train_fraction=0.1",
             "dataset.train_fraction=0.1: leaves 16 examples, which fill no batch of engine.batch_size=32",

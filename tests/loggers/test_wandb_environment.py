@@ -116,6 +116,13 @@ def test_sync_where_offline_is_said_writes_files(user):
     assert len(list(user.home.rglob("offline-run-*"))) == 1
 
 
+def test_sync_where_variables_are_empty_sends_as_without_them(user):
+    user.record()
+    done = sync(user, "--dry-run", WANDB_MODE="", WANDB_BASE_URL=" ", WANDB_INIT_TIMEOUT="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("would be sent: ")
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

@@ -460,3 +460,18 @@ def test_folders_of_results_in_one_are_named(a, b):
 def test_an_unknown_format_is_refused_before_anything_is_read(a, b):
     done = invoke(a.folder, b.folder, "--out", "x.xlsx")
     assert (done.exit_code, done.stderr) == (2, "error: format 'xlsx' is not known: use one of md, csv, json\n")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_a_comparison_takes_no_records_place(a, b, suffix):
+    file = a.add()
+    b.add()
+    out = file.with_suffix(suffix)
+    out.touch()
+    before = file.read_bytes()
+    done = invoke(a.folder, b.folder, "--out", out)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"error: {out}: is a record, or lies beside one: name another file to write\n",
+    )
+    assert file.read_bytes() == before

@@ -137,7 +137,7 @@ by: A. N. Other
     ("content", "said"),
     [
         ("run: [", "broken YAML ("),
-        (ENTRY + "value: 80", "broken YAML ('value' stands twice in"),
+        (ENTRY + "value: 80", "broken YAML ('value' stands twice, line 7"),
         (ENTRY + "---" + ENTRY, "broken YAML (expected a single document"),
         (ENTRY.replace("70.94", "1:10"), "value is '1:10': write a number of percent, from 0 to 100"),
         (ENTRY.replace("70.94", "1_0"), "value is '1_0': write a number of percent, from 0 to 100"),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import pytest
 from fabricated import Root
@@ -95,6 +96,23 @@ def test_a_whole_test_split(root, raw, tmp_path):
     assert written == [{"question_id": id, "answer": answer} for id, answer in rows], "in the order of the file"
 
 
+@pytest.mark.parametrize("place", ["the record", "its predictions", "another record", "the questions", "a link"])
+def test_what_is_there_is_not_written_over(root, raw, tmp_path, place):
+    record, other = (predicted(root, test=answered(raw), seed=seed) for seed in range(2))
+    questions = shutil.copy(raw / TEST, tmp_path / "questions.json")
+    (tmp_path / "link.json").symlink_to(record)
+    places = {
+        "the record": record,
+        "another record": other,
+        "the questions": questions,
+        "a link": tmp_path / "link.json",
+    }
+    out = places.get(place, record.with_suffix(".parquet"))
+    before = out.read_bytes()
+    assert refused("submission", record, "--questions", questions, "--out", out).endswith("to write")
+    assert out.read_bytes() == before
+
+
 def test_test_dev_is_a_part_only_where_that_is_said(root, raw, tmp_path):
     record = predicted(root, test=answered(raw))
     assert refused("submission", record, "--questions", raw / DEV) == (
@@ -166,15 +184,24 @@ FIRST = "number 1 of its questions is not as published"
     ("content", "said"),
     [
         ('{"questions": [{"question_id": 7}, {"que', "broken JSON after 1 of its questions ("),
-        ("", "an empty file, no JSON: download or copy it again"),
-        ('{"annotations": []}', "holds no questions: give the official file of them"),
+        ("", "an empty file, no JSON of questions: download or copy it again"),
+        ('{"annotations": []}', 'holds no questions (it holds "annotations"): give the official file of them'),
         ('{"questions": [{"image_id": 7}]}', "number 1 of its questions is not as published (lacks 'question_id'): "),
         ('{"questions": [7]}', "number 1 of its questions is not as published ("),
-        ("[]", "holds no questions: give the official file of them"),
-        ("7", "holds no questions: give the official file of them"),
-        ("questions", "a text that begins with questions, no JSON: fetch it again"),
-        ("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the data itself, no JSON: run"),
-        ("<html>", "a web page, not the file itself, no JSON: download it again"),
+        ('{"questions": []}', "holds no questions: give the official file of them"),
+        ('{"questions": {}}', "holds no questions (its questions is no list): give the official file of them"),
+        ("[]", "a text that begins with [], no JSON of questions: fetch it again"),
+        ("questions", "a text that begins with questions, no JSON of questions: fetch it again"),
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "a Git LFS pointer, not the data itself, no JSON of questions: ",
+        ),
+        ("<html>", "a web page, not the file itself, no JSON of questions: download it again"),
+        ('{"questions": [{"question_id": 7}], "questions": []}', "broken JSON after 1 of its questions (it holds q"),
+        ('{"questions": [{"question_id": 8, "question_id": 7}]}', f'{FIRST} (it holds "question_id" twice): '),
+        ('{"questions": ' + "[" * 10**5, "broken JSON after 0 of its questions (it is nested too deeply): "),
+        ('{"questions": [{"question_id": ' + "9" * 5000, "broken JSON after 0 of its questions (a number of too many"),
+        ('{"questions": ["caf\xe9"]}'.encode("latin-1"), "broken JSON after 0 of its questions (it is not in UTF-8): "),
         ('{"questions": [{"question_id": 7}, {"question_id": 7}]}', "number 2 of its questions is not as published (7"),
         *(
             (
@@ -186,7 +213,7 @@ FIRST = "number 1 of its questions is not as published"
     ],
 )
 def test_a_wrong_question_file(root, tmp_path, content, said):
-    (tmp_path / "questions.json").write_text(content)
+    (tmp_path / "questions.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     record = predicted(root, test=[(7, "yes")])
     assert refused("submission", record, "--questions", "questions.json").startswith(f"questions.json: {said}")
     assert not list(tmp_path.glob("submission*")), "nothing is written"
@@ -202,7 +229,7 @@ def test_an_official_file_that_was_not_unpacked_is_told(root, tmp_path):
     (tmp_path / "questions.json").write_bytes(gzip.compress(b"{}"))
     record = predicted(root, test=[(7, "yes")])
     assert refused("submission", record, "--questions", "questions.json") == (
-        "questions.json: a gzip archive, no JSON: unpack it (gunzip, or tar -xzf)"
+        "questions.json: a gzip archive, no JSON of questions: unpack it (gunzip, or tar -xzf)"
     )
 
 
@@ -245,7 +272,10 @@ ANNOTATION = {
     ("annotations", "said"),
     [
         ([ANNOTATION | {"answers": []}], "no answers"),
-        ([ANNOTATION | {"answers": None}], "'NoneType' object is not iterable"),
+        ([ANNOTATION | {"answers": None}], "answers is null, no list"),
+        ([ANNOTATION | {"answers": ["yes"] * 10}], 'answer 1 is "yes", no object'),
+        ([ANNOTATION | {"answers": [{"answer": "yes", "answer_id": None}]}], "answer 1 has answer_id null"),
+        ([None], "null, no object"),
         ([ANNOTATION | {"answers": [{"answer": 7, "answer_id": 1}]}], "answer 1 is 7, no text"),
         ([ANNOTATION | {"answers": [{"answer": None, "answer_id": 1}]}], "answer 1 is null, no text"),
         ([ANNOTATION | {"answers": [{"answer": "yes"}] * 10}], "answer 1 lacks answer_id"),
@@ -309,8 +339,8 @@ def test_the_official_score_of_generated_questions(root, raw):
         f"{file}: lacks 1 of the 25 questions of val that were answered, such as {HUGE}: "
         "give the annotations of that split, or the other --split"
     )
-    assert refused("score", record, "--annotations", raw / TEST) == (
-        f"{raw / TEST}: holds no annotations: give the official file of them"
+    assert refused("score", record, "--annotations", raw / TEST).startswith(
+        f'{raw / TEST}: holds no annotations (it holds "info", '
     )
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 VLTUNE = str(Path(sys.executable).with_name("vltune"))
@@ -73,11 +74,12 @@ def test_a_sweep_is_planned_submitted_cancelled_and_ended(sweep, tmp_path):
 
 
 def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
-    failing = [*sweep, "engine.max_steps=4", "method.rank=999"]
+    torch.save({"other": torch.zeros(1)}, tmp_path / "foreign.pt")
+    failing = [*sweep, "engine.max_steps=4", f"weights={tmp_path / 'foreign.pt'}"]
     ask("submit", *failing)
     shown = until("2 failed", *failing)
     assert "configuration" in shown
-    assert "method.rank=999" in shown.replace("\n", "")
+    assert "a foreign checkpoint" in " ".join(shown.split())
     assert "--cause memory: no run failed for that; there are: configuration (2)" in ask(
         "retry", *failing, "--cause", "memory", status=2
     )
@@ -90,7 +92,7 @@ def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
     ("arguments", "message"),
     [
         (["plan", "none_such"], "sweep=none_such: no such sweep; there are"),
-        (["status", "mini", "metod=lora"], "metod=lora: the configuration has no metod; did you mean method"),
+        (["status", "mini", "metod=lora"], "metod=lora: the configuration has no metod; did you mean method?"),
         (
             ["submit", "mini", "hydra.launcher.parallel=0", "seed=9"],
             "hydra.launcher.parallel=0: must be a whole number, at least 1",
@@ -116,4 +118,6 @@ def test_wrong_arguments_start_nothing(arguments, message, tmp_path):
 def test_a_folder_of_results_that_cannot_be_made_is_told_by_its_setting():
     """Some file systems answer a new folder with `No such file or directory`, for good."""
     told = ask("submit", "mini_vqa", "method=lora", "seed=9", "results_dir=/proc/x", status=2)
-    assert told.endswith("error: results_dir=/proc/x: cannot be written (No such file or directory); name another folder\n")
+    assert told.endswith(
+        "error: results_dir=/proc/x: cannot be written (No such file or directory); name another folder\n"
+    )

@@ -72,7 +72,9 @@ def test_a_plan_says_the_same_before_and_after_its_data_is_generated(asked, tmp_
 )
 def test_what_says_the_same_is_one_run(asked, alike, capsys):
     count = len(alike.partition("=")[2].replace("],[", "];[").split(";" if "],[" in alike else ","))
-    assert len(planned([*asked, alike]).runs) == 1
+    found = planned([*asked, alike])
+    assert len(found.runs) == 1
+    drive.tell_alike(found)
     told = f"{count - 1} of {count} runs are others in other words (one record), and count once"
     assert told in capsys.readouterr().err
 
@@ -177,9 +179,8 @@ def test_steps_are_not_compared_with_epochs(asked):
 def test_a_folder_that_cannot_be_made_is_told(asked, tmp_path):
     (tmp_path / "file").write_text("")
     given = [f"dataset.data_dir={tmp_path / 'file'}" if "data_dir" in each else each for each in asked]
-    [found] = drive.standings(planned(given))
-    assert found.state == "missing"
-    assert "dataset.data_dir" in found.told
+    with pytest.raises(UserError, match=r"dataset\.data_dir=.*/file: is a file, not a folder"):
+        planned(given)
 
 
 def test_one_sweep_has_one_folder_of_results(asked):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vltune.errors import UserError
+from vltune.values import printable
 
 _Record = Annotated[Path, typer.Argument(help="A run's record; its predictions lie beside it.", metavar="RECORD.json")]
 
@@ -34,14 +35,17 @@ def submission(
     from vltune.metrics.vqa import question_id
     from vltune.results import submission as submissions
     from vltune.results.official import entries
+    from vltune.results.record import check_out
 
+    out = out or Path(f"submission-{record.stem}.json")
+    check_out(out, filter(None, (record, questions)))
     answers = submissions.answers(record, "test")
     if questions is None:
         submissions.check_whole(record)
     else:
         wanted = entries(questions, "questions", question_id, id_of=lambda id: id)
         answers = submissions.complete(answers, wanted, questions, part)
-    file = submissions.write(out or Path(f"submission-{record.stem}.json"), answers)
+    file = submissions.write(out, answers)
     told = f"all questions of {questions.name}" if questions else "all questions that the run read"
     typer.echo(f"{file}: {len(answers):,} answers, {told}")
     if questions is None:
@@ -77,8 +81,8 @@ def score(
         )
     typer.echo(f"{record.stem}, {split}: {result.scored:,} of {result.annotated:,} annotated questions were answered")
     lines = {"overall": result.overall}
-    lines |= {f"answer type: {kind}": accuracy for kind, accuracy in result.answer_type.items()}
-    lines |= {f"question type: {kind}": accuracy for kind, accuracy in result.question_type.items()}
+    lines |= {f"answer type: {printable(kind)}": accuracy for kind, accuracy in result.answer_type.items()}
+    lines |= {f"question type: {printable(kind)}": accuracy for kind, accuracy in result.question_type.items()}
     width = max(map(len, lines))
     for name, accuracy in lines.items():
         typer.echo(f"{name:{width}} {accuracy:6.2f}")

@@ -31,7 +31,7 @@ def prepare(
         int | None, typer.Option(help="vqav2 only: keep answers given at least this often.", min=1, show_default="9")
     ] = None,
     max_bad: Annotated[
-        int, typer.Option(help="Unreadable examples to leave out (and count) before failing.", min=0)
+        int, typer.Option(help="Unreadable images and bad entries to leave out (and count) before failing.", min=0)
     ] = 0,
     readers: Annotated[
         int | None, typer.Option(help="Processes that read images.", min=1, show_default="by the machine")
@@ -71,8 +71,8 @@ def check(
 ) -> None:
     """Look at all that runs would read: every image is decoded, every label looked at, everything counted.
 
-    No image may be in a training and in a test split or have more than 8 bits, no question id stand twice, no split be
-    empty.  Images with an EXIF orientation or transparency are counted.  Exit status 1 where anything is wrong.
+    No image may be in a training and in a test split, no grey one have more than 8 bits, no question id stand twice, no
+    split be empty.  Images with an EXIF orientation or transparency are counted.  Exit status 1 where anything is wrong.
 
     \b
       vltune check data/vqav2

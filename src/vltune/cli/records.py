@@ -54,7 +54,10 @@ def compare(
     ] = 0.0,
     fail_on_difference: Annotated[
         bool,
-        typer.Option("--fail-on-difference", help="Exit status 1 where scores differ or a run finished in one alone."),
+        typer.Option(
+            "--fail-on-difference",
+            help="Exit status 1 where scores differ, a run finished in one alone or a file cannot be used.",
+        ),
     ] = False,
     brief: Annotated[bool, typer.Option("--brief", help="Only say how far apart they are, in two lines.")] = False,
 ) -> None:
@@ -74,11 +77,13 @@ def compare(
     from vltune.engine.identity import settings
     from vltune.results import compare as comparing
     from vltune.results import compare_text
-    from vltune.results.record import save
+    from vltune.results.record import check_out, save
 
     format = format or (out.suffix[1:] if out else None)
     if format is not None and format not in compare_text.TEXT:
         raise UserError(f"format {format!r} is not known: use one of {', '.join(compare_text.TEXT)}")
+    if out is not None:
+        check_out(out)
     found = comparing.compare(a, b, settings)
     if out is None and format is not None:
         typer.echo(compare_text.TEXT[format](found), nl=False)

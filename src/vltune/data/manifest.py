@@ -11,10 +11,12 @@ from typing import Any
 
 from vltune.errors import UserError
 from vltune.signatures import identify_file
+from vltune.streamed import once
 
 MANIFEST = "manifest.json"
 _ANEW = "delete it and run `vltune prepare` again"
 _KINDS = {"splits": dict, "subsets": dict, "answers": list, "sources": dict}
+_COUNTS = ("images", "questions", "pairs", "statements", "captions", "sentences")
 _NOT_CONTENT = ("version", "splits", "source_bytes")
 
 
@@ -22,7 +24,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """None where the folder has none.  UserError where it is broken or cannot be read."""
     path = Path(folder) / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -43,6 +45,11 @@ def _malformed(content: Any) -> str | None:
     for key, kind in _KINDS.items():
         if not isinstance(content.get(key, kind()), kind):
             return f"its {key} is no {'object' if kind is dict else 'list'}"
+    for key, of in content.items():
+        if (key in _COUNTS or key.startswith("dropped_")) and not _is_counts(of):
+            return f"its {key} is no object of whole numbers"
+    if "min_answer_count" in content and "answers" not in content:
+        return "its answers are missing"
     if not all(isinstance(answer, str) for answer in content.get("answers", ())):
         return "an answer is no text"
     for name, shards in content.get("splits", {}).items():
@@ -52,6 +59,10 @@ def _malformed(content: Any) -> str | None:
         if not _is_subset(subset) or subset["of"] not in content.get("splits", {}):
             return f"its subset {name} does not tell its numbers and the split that it is of"
     return None
+
+
+def _is_counts(found: Any) -> bool:
+    return isinstance(found, dict) and all(type(count) is int for count in found.values())
 
 
 def _is_shard(found: Any) -> bool:

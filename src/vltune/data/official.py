@@ -1,5 +1,6 @@
 """A data set's files as its authors publish them: found, streamed, hashed; what cannot be used is named and counted."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -85,7 +86,12 @@ class Official(ABC):
 
 def either(raw: Path, *names: str) -> Path:
     """The first of several places in the raw folder that is there, else the first: downloads are unpacked variously."""
-    return next((raw / name for name in names if (raw / name).exists()), raw / names[0])
+    return next((raw / name for name in names if stands(raw / name)), raw / names[0])
+
+
+def stands(path: Path) -> bool:
+    """Whether anything is there, a link to nothing too: a file that may be missing is not, where something hides it."""
+    return os.path.lexists(path)
 
 
 def require(official: Official) -> list[Path]:
@@ -93,7 +99,7 @@ def require(official: Official) -> list[Path]:
     raw, files = official.raw, official.files()
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; --raw names the one that holds the files as downloaded (docs/data.md)")
-    missing = [str(path.relative_to(raw)) for path in files if not path.exists()]
+    missing = [str(path.relative_to(raw)) for path in files if not stands(path)]
     missing += [f"{path.relative_to(raw)}/" for path in official.folders() if not path.is_dir()]
     if missing:
         raise UserError(f"{raw}: lacks {', '.join(missing)}; {official.unpack}")

@@ -101,7 +101,7 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
     same |= {"source_bytes": {name: file.stat().st_size for file, name in called(official.raw, files).items()}}
     if "bad_entries" in found or any(found.get(key) != value for key, value in same.items()):
         return None
-    if unusable(out, found):
+    if any(what not in found for what in official.names) or unusable(out, found):
         return None
     made = (out / MANIFEST).stat().st_mtime_ns
     if any(_changed(folder) >= made for folder in official.folders()):

@@ -33,7 +33,9 @@ class Settings:
     trial, or null.  devices: of each node; nodes: machines of a run, whose processes SLURM starts.  group_by_length:
     whether a batch holds texts of similar length.  workers: processes that read images, or null for as many as suit data
     and machine.  cache_features: whether what frozen towers make of images and texts is kept in `features_dir` and used
-    again; the results are the same.
+    again; the results are the same but for rounding.  threads: of a process, or null for the machine's own number.
+    checkpoint_seconds: between two checkpoints.  eval_batch_size: examples a forward pass where nothing is trained.
+    lr, weight_decay, betas, eps: AdamW's; epochs: passes over the training data, where max_steps is null.
     """
 
     lr: Nonnegative
@@ -68,6 +70,7 @@ class Settings:
     def __post_init__(self):
         for name, kind in kinds().items():
             setattr(self, name, checked(f"engine.{name}", getattr(self, name), kind, hint=NULL.get(name, "")))
+        self.evaluate = tuple(dict.fromkeys(self.evaluate))
 
     @property
     def rate_of_head(self) -> float:

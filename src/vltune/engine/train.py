@@ -119,7 +119,7 @@ def train(
         if at.micro_batch is None or fabric.world_size > 1 or not data.divisible:
             raise UserError(
                 f"out of memory at step {at.step + 1} with {share // accumulation} examples at a time: lower "
-                "engine.micro_batch_size (the effective batch and the result stay the same)"
+                "engine.micro_batch_size (the effective batch stays the same; dropout draws anew)"
             )
         at.halved.append({"step": at.step + 1, "micro_batch": at.micro_batch})
         print(f"{label}: out of memory, going on with {at.micro_batch} examples at a time", file=sys.stderr)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune import assemble
+from vltune.atomic import reserve
 from vltune.engine.identity import identity as identify
 from vltune.engine.interrupt import Elsewhere, Interrupted, StopRequest
 from vltune.engine.lock import Lock
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from vltune.tasks.model import Model
 
+ROOM = "room.tmp"  # on the disk, to say that it is full
 NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 
 
@@ -61,8 +63,9 @@ def train(config: dict, overrides: list[str]) -> Path:
             clock.before = turn.begin()
             records.write(record, root)
         fabric.barrier()  # what was before may be in the way of the others
+        room = reserve(folder / ROOM) if fabric.is_global_zero else nullcontext()
         try:
-            with ending(record, root, logger, clock, stop, fabric.is_global_zero):
+            with ending(record, root, logger, clock, stop, fabric.is_global_zero), room:
                 logger.start(record, folder)
                 fill(record, config, settings, data, fabric, file, folder, logger, clock, stop)
         except (Interrupted, Elsewhere) as stopped:

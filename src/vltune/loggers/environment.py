@@ -56,6 +56,12 @@ def unheeded(of_agent: bool) -> str:
     return told if found else ""
 
 
+def forget_empty() -> None:
+    """W&B refuses empty variables, which an unset one of the shell leaves; here they say nothing."""
+    for name in [name for name, said in os.environ.items() if name.startswith("WANDB_") and not said.strip()]:
+        del os.environ[name]
+
+
 def give_room() -> None:
     """Where the home folder has no room for it, wandb's service would write its log to the terminal: it gets a folder."""
     if _kept or _is_room(_cache()):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"\.(?!\d)")
 _DIGIT_COMMA = re.compile(r"\d,\d")
+_SHOWN = 40  # characters of a value
 _PERIODS_REMOVED = 32  # the official call passes re.UNICODE (32) where `re.sub` expects a count
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBERS)}
@@ -90,11 +91,19 @@ class Annotation(NamedTuple):
         where each has an `answer_id` of his own, as in the official files; without, everybody of the same answer would go,
         and accuracies with them."""
         humans, ids = [], set()
+        if not isinstance(entry, dict):
+            raise TypeError(f"{_told(entry)}, no object")
+        if not isinstance(entry["answers"], list):
+            raise TypeError(f"answers is {_told(entry['answers'])}, no list")
         for number, human in enumerate(entry["answers"], 1):
+            if not isinstance(human, dict):
+                raise TypeError(f"answer {number} is {_told(human)}, no object")
             if not isinstance(human["answer"], str):
                 raise ValueError(f"answer {number} is {_told(human['answer'])}, no text")
             if "answer_id" not in human:
                 raise ValueError(f"answer {number} lacks answer_id, by which one annotator is told from another")
+            if isinstance(human["answer_id"], list | dict | type(None)):
+                raise ValueError(f"answer {number} has answer_id {_told(human['answer_id'])}, which tells nobody")
             if human["answer_id"] in ids:
                 raise ValueError(f"answer_id {_told(human['answer_id'])} stands there twice")
             ids.add(human["answer_id"])
@@ -109,6 +118,8 @@ class Annotation(NamedTuple):
 
 def question_id(entry: dict) -> int:
     """Of an entry of an official file.  Raises KeyError, TypeError or ValueError where it has none."""
+    if not isinstance(entry, dict):
+        raise TypeError(f"{_told(entry)}, no object")
     id = entry["question_id"]
     if type(id) is not int or not 0 <= id < 2**63:
         raise ValueError(f"question_id is {_told(id)}, no whole number from 0 to {2**63 - 1}")
@@ -116,8 +127,9 @@ def question_id(entry: dict) -> int:
 
 
 def _told(value: object) -> str:
-    """As it stands in the file; a fraction may come as a Decimal."""
-    return json.dumps(value, default=float)
+    """As it stands in the file, cut short."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 @dataclass(frozen=True)

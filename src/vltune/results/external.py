@@ -98,7 +98,8 @@ def _content(file: Path) -> Any:
         told = f"{found.name}, no YAML: {found.fix}" if found.fix else "not in UTF-8: save it as that"
         raise UserError(f"{file}: {told}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{file}: broken YAML ({' '.join(str(error).split())}): correct it") from None
+        told = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise UserError(f"{file}: broken YAML ({told}): correct it") from None
 
 
 def _check(where: str, entry: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vltune import signatures
+from vltune import signatures, streamed
 from vltune.errors import UserError
 
 
@@ -16,15 +16,11 @@ def entries(file: Path, key: str, take: Callable[[Any], Any], id_of: Callable[[A
 
     Raises UserError that names the file, and what it is instead, where it is not JSON or has no such list; and the item of
     which `take` raises KeyError, TypeError or ValueError, or whose id another had before."""
-    import ijson
-
     number, seen, head = 0, set(), b""
     try:
         with Path(file).open("rb") as opened:
             head = opened.peek(signatures.HEAD)[: signatures.HEAD]
-            if head.startswith(BOM_UTF8):
-                opened.read(len(BOM_UTF8))
-            for entry in ijson.items(opened, f"{key}.item"):  # use_float=True would not read a number beyond 64 bits
+            for entry in streamed.items(opened, key):
                 number += 1
                 taken = take(entry)
                 if (id := id_of(taken)) in seen:
@@ -33,12 +29,13 @@ def entries(file: Path, key: str, take: Callable[[Any], Any], id_of: Callable[[A
                 yield taken
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except ijson.JSONError as error:
+    except streamed.NoListError as error:
+        raise UserError(f"{file}: holds no {key} ({error}): give the official file of them") from None
+    except streamed.BrokenJSONError as error:
         if not head.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
             found = signatures.identify(head)
-            raise UserError(f"{file}: {found.name}, no JSON: {found.fix or 'fetch it again'}") from None
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file}: broken JSON after {number} of its {key} ({reason}): fetch it again") from None
+            raise UserError(f"{file}: {found.name}, no JSON of {key}: {found.fix or 'fetch it again'}") from None
+        raise UserError(f"{file}: broken JSON after {number} of its {key} ({error}): fetch it again") from None
     except (KeyError, TypeError, ValueError) as error:
         lacks = f"lacks {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{file}: number {number} of its {key} is not as published ({lacks}): fetch it again") from None

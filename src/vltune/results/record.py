@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
@@ -17,7 +18,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
-from vltune import signatures
+from vltune import signatures, streamed
 from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.results import files
@@ -91,7 +92,7 @@ def read_json(file: Path) -> Any:
     content = files.content(file, "JSON")
     try:
         text = content.decode("utf-8-sig")
-        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=streamed.once)
         _check_plain(found)
         if _HALF.search(text):
             json.dumps(found, ensure_ascii=False).encode()
@@ -112,6 +113,23 @@ def save(file: Path, data: bytes) -> Path:
     with replacing(file) as temporary:
         temporary.write_bytes(data)
     return file
+
+
+def check_out(file: Path, sources: Iterable[Path] = ()) -> None:
+    """Raises UserError where what a person wants written to `file` would take the place of a record, of what lies beside
+    one, or of one of the files that it is made of."""
+    if any(files.is_same(file, source) for source in sources):
+        raise UserError(f"{file}: is one of the files that are read: name another to write")
+    if files.is_file(file) and _is_record(file.with_suffix(".json")):
+        raise UserError(f"{file}: is a record, or lies beside one: name another file to write")
+
+
+def _is_record(file: Path) -> bool:
+    try:
+        found = read_json(file)
+    except UserError:
+        return False
+    return isinstance(found, dict) and "identity" in found
 
 
 def last_line(record: dict) -> str:
@@ -157,14 +175,6 @@ def started(record: dict) -> datetime:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
-    return found
 
 
 def _check_plain(tree: Any, depth: int = 1) -> None:

@@ -58,7 +58,7 @@ def plan(
     ] = None,
     project: _Project = Path(),
 ) -> None:
-    """List what would run, with time, memory, disk and what is missing; nothing is started.
+    """List what would run, with time, memory, disk and what is missing; no run is started, only toy data is made.
 
     Times are of finished runs of the same kind in the folder of results; where there are none, of the MACs that mode=cost
     counted and a rate.
@@ -72,6 +72,7 @@ def plan(
     from vltune.sweep.state import OPEN
 
     planned = plans.plan(project, arguments(name, overrides))
+    drive.tell_alike(planned)
     found = drive.standings(planned)
     waiting = [each.state in (*OPEN, "failed", "missing") for each in found]
     roots = list(dict.fromkeys([planned.root, project / "results"]))
@@ -106,6 +107,7 @@ def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()
     from vltune.sweep.submission import job
 
     planned = plans.plan(project, arguments(name, overrides))
+    drive.tell_alike(planned)
     found = drive.standings(planned)
     if missing := drive.missing(found):
         raise UserError("; ".join(f"{count} runs cannot start: {what}" for what, count in missing.items()))
@@ -123,7 +125,7 @@ def status(
     """Tell how a sweep stands.  Without overrides: as it was submitted last.
 
     todo; queued; running, with step, rate and time left; finished; stopped: interrupted, and saved; failed; stale: killed,
-    or its machine is gone; missing: its data or weights are not there.
+    or its machine is gone, or its disk is full; missing: its data or weights are not there.
     """
     from rich.console import Console
     from rich.live import Live
@@ -159,7 +161,7 @@ def retry(
 ) -> None:
     """Start again what failed or was killed; it goes on from its last checkpoint.
 
-    What ran out of memory gets half the micro-batch: the same result, in smaller parts.
+    What ran out of memory gets half the micro-batch: the same examples in smaller parts, for which dropout draws anew.
     """
     from vltune.sweep import drive
 

@@ -46,6 +46,9 @@ def run(plan: Plan) -> int:
     -> an exit status: how many runs failed (100: or more), or 128 + N where signal N stopped it."""
     before = standings(plan)
     jobs = [job(each.run) for each in before if is_due(each)]
+    if jobs:
+        check_writable("results_dir", plan.root)
+    tell_alike(plan)
     tell_before(before)
     if not jobs:
         return exit_status(before)
@@ -97,6 +100,12 @@ def is_due(each: Standing) -> bool:
 
 def name_of(signum: int) -> str:
     return signal.Signals(signum).name
+
+
+def tell_alike(plan: Plan) -> None:
+    if plan.alike:
+        of = plan.alike + len(plan.runs)
+        print(f"{plan.alike} of {of} runs are others in other words (one record), and count once", file=sys.stderr)
 
 
 def tell_before(found: Sequence[Standing]) -> None:

@@ -14,9 +14,8 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -24,10 +23,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltune import overrides
 from vltune.data.pool import cores
 from vltune.entry import check_choices, one_line, resolve
 from vltune.errors import UserError
+from vltune.overrides import conf, explained, parse
 from vltune.sweep import files
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def expand(project: Path, arguments: Sequence[str]) -> Grid:
         for override in given:
             if override.key_or_group == SWEEP:
                 files.check(project, override.value())
-        base = told(compose, project, plain, return_hydra_config=True)
+        base = composed(project, plain, return_hydra_config=True)
         launcher, sweeper = (told(lambda name=name: OmegaConf.to_container(base.hydra[name])) for name in HYDRAS)
         params = files.checked_params(sweeper.get("params"), "hydra.sweeper.params")
         own = [o for o in given if not o.is_sweep_override() and not is_hydras(o.key_or_group)]
@@ -196,9 +195,9 @@ def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[Variant
     """The configurations that share the overrides `fixed`; their variants set the same keys."""
     from omegaconf import OmegaConf
 
-    first = variants[0].choices.items()
+    first = [*fixed, *(f"{group}={file.stem}" for group, file in variants[0].choices.items())]
     with conf(project):
-        base = told(compose, project, [*fixed, *(f"{group}={file.stem}" for group, file in first)])
+        base = composed(project, first)
     read = cache(OmegaConf.load)
     seeds_alone = "${seed" not in OmegaConf.to_yaml(base, resolve=False)
     resolved: dict[str, dict] = {}
@@ -209,7 +208,7 @@ def compose_part(project: Path, fixed: Sequence[str], variants: Sequence[Variant
             for group, file in variant.choices.items():
                 OmegaConf.update(base, group, read(file), merge=False)
             for key, value in values.items():
-                told(update, project, base, key, value)
+                told(set_in, base, key, value, project, first)
             resolved[name] = resolve(base)
         seed = {"seed": variant.values["seed"]} if "seed" in variant.values else {}
         configs.append(resolved[name] | seed)
@@ -220,41 +219,23 @@ def parsed(arguments: Iterable[str]) -> list[Override]:
     return [parse(argument) for argument in arguments]
 
 
-@cache
-def parse(argument: str) -> Override:
-    """Hydra takes a millisecond for each, and a thousand runs have few different ones."""
-    return overrides.parse(argument)
+def composed(project: Path, overrides: Sequence[str], **more: bool) -> DictConfig:
+    """Within `conf`.  UserError that names the override which is wrong."""
+    from hydra import compose
+
+    def compose_it() -> DictConfig:
+        with explained(project, overrides):
+            return compose("run", list(overrides), **more)
+
+    return told(compose_it)
 
 
-def compose(project: Path, arguments: Sequence[str], **more: Any) -> DictConfig:
-    """Within `conf`.  UserError that names the argument that it does not come of."""
-    import hydra
-
-    with overrides.explained(project, arguments):
-        return hydra.compose("run", list(arguments), **more)
-
-
-def update(project: Path, config: DictConfig, key: str, value: Any) -> None:
+def set_in(base: DictConfig, key: str, value: Any, project: Path, overrides: Sequence[str]) -> None:
+    """What `key=value` after the overrides that `base` is composed of would do.  UserError that names it."""
     from omegaconf import OmegaConf
 
-    with overrides.explained(project, [f"{key}={'null' if value is None else value}"]):
-        OmegaConf.update(config, key, value)
-
-
-@contextmanager
-def conf(project: Path) -> Iterator[None]:
-    """Within it, Hydra composes from the project's conf/, also where it runs already."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    if not (project / "conf" / "run.yaml").is_file():
-        raise UserError(f"{project}: holds no conf/run.yaml; give the folder of run.py with --project")
-    around, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with initialize_config_dir(str((project / "conf").resolve()), version_base="1.3", job_name="run"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = around
+    with explained(project, [*overrides, f"{key}={value}"]):
+        OmegaConf.update(base, key, value)
 
 
 def told(function, *arguments, **more):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -55,7 +54,8 @@ class Run:
 @dataclass(frozen=True)
 class Plan:
     """arguments: as `python run.py -m` takes them.  root: the folder of results, one for all runs.  launcher: the settings
-    of the chosen one.  jobs: the overrides of each run.  configs: resolved, of each; none where the plan was kept."""
+    of the chosen one.  jobs: the overrides of each run.  configs: resolved, of each; none where the plan was kept.  alike:
+    how many runs were others in other words, and are left out."""
 
     project: Path
     name: str
@@ -65,6 +65,7 @@ class Plan:
     jobs: list[list[str]]
     configs: list[dict] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    alike: int = 0
 
     @property
     def folder(self) -> Path:
@@ -108,10 +109,9 @@ def located(plan: Plan) -> Plan:
     labels = (" ".join(each for each in job if each in varying) for job in plan.jobs)
     runs = [described(*of, locate) for of in zip(plan.jobs, labels, plan.configs, strict=True)]
     kept = different(runs, plan.configs)
-    if alike := len(runs) - len(kept):
-        print(f"{alike} of {len(runs)} runs are others in other words (one record), and count once", file=sys.stderr)
+    alike = len(runs) - len(kept)
     jobs, configs, runs = ([of[number] for number in kept] for of in (plan.jobs, plan.configs, runs))
-    found = replace(plan, jobs=jobs, configs=configs, runs=runs)
+    found = replace(plan, jobs=jobs, configs=configs, runs=runs, alike=alike)
     if all(run.places and not run.missing for run in runs):
         keep(found, locate.read)
     return found

@@ -6,10 +6,10 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 from vltune.errors import UserError
 from vltune.signatures import HEAD
+from vltune.streamed import once
 from vltune.weights.forms import form, is_safetensors, plain
 
 PACKAGE = "pkg://vltune/"
@@ -104,7 +104,7 @@ def index(path: Path) -> dict[str, str] | None:
     if head(path).removeprefix(BOM).lstrip()[:1] != b"{":
         return None
     try:
-        content = json.loads(path.read_bytes().removeprefix(BOM).decode(), object_pairs_hook=unique)
+        content = json.loads(path.read_bytes().removeprefix(BOM).decode(), object_pairs_hook=once)
         if "weight_map" not in content and not path.name.endswith(INDEX):
             return None
         listed = content["weight_map"]
@@ -122,14 +122,6 @@ def index(path: Path) -> dict[str, str] | None:
 def is_beside(name: str, index: Path) -> bool:
     """Whether that can be another file of the index's folder, on any system."""
     return name not in ("", "..", index.name) and name == PureWindowsPath(name).name
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises ValueError where JSON has a key twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key twice")
-    return found
 
 
 def parts(path: Path) -> list[Path]:

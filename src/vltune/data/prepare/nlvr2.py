@@ -10,7 +10,7 @@ import pyarrow as pa
 from vltune.data import preparing
 from vltune.data.entries import Entries
 from vltune.data.fields import choice, file_name, shown, words
-from vltune.data.official import Official, Row, Sources, either
+from vltune.data.official import Official, Row, Sources, either, stands
 
 SCHEMA = pa.schema(
     {
@@ -42,7 +42,8 @@ def prepare(
     the statements, the manifest's `subsets` say which: {"nlvr2_balanced_dev": {"of": "nlvr2_dev", "texts": [numbers]}}, a
     statement's number being its place among all of that split.
 
-    An `identifier` stands once in a split, and in a subset, and the statements of a pair name one `directory`.
+    An `identifier` stands once in a split, and in a subset, of which what else it says is the same, and the statements of a
+    pair name one `directory`.
 
     Further arguments, and errors: `preparing.prepare`.
     """
@@ -71,7 +72,7 @@ class _NLVR2(Official):
         self._folders = {split: either(self.raw, split, f"images/{split}") for split in ("dev", "test1")}
         self._folders["train"] = either(self.raw, "images/train", "train")
         subsets = {name: data / name.partition("_")[0] / f"{name}.json" for name in _SUBSETS}
-        self._subset_files = {name: path for name, path in subsets.items() if path.is_file()}
+        self._subset_files = {name: path for name, path in subsets.items() if stands(path)}
         return [*self._files.values(), *self._subset_files.values()]
 
     def folders(self) -> list[Path]:
@@ -79,16 +80,17 @@ class _NLVR2(Official):
 
     def collect(self, sources: Sources, entries: Entries) -> None:
         self._subsets_of: dict[tuple[str, str], list[str]] = {}  # by the splits and identifiers of dev and test1
+        stated: dict[tuple[str, str], dict[str, str]] = {}  # what is said there, and whether it is true
         for split, path in self._files.items():
             for where, entry in sources.lines(path):
                 with sources.bad.entry(where):
                     identifier = _identifier(entry)
                     entries.once(f"{split} identifier", identifier, where)
-                    said = [words(entry, "sentence"), choice(entry, "label", ANSWERS), identifier]
+                    said = {"sentence": words(entry, "sentence"), "label": choice(entry, "label", ANSWERS)}
                     pair = identifier.rpartition("-")[0]
-                    entries.add(split, pair, [self._directory(split, pair, entry, entries), *said])
+                    entries.add(split, pair, [self._directory(split, pair, entry, entries), *said.values(), identifier])
                     if split != "train":
-                        self._subsets_of[split, identifier] = []
+                        self._subsets_of[split, identifier], stated[split, identifier] = [], said
         for subset, path in self._subset_files.items():
             for where, entry in sources.lines(path):
                 with sources.bad.entry(where):
@@ -96,6 +98,10 @@ class _NLVR2(Official):
                     entries.once(f"{subset} identifier", identifier, where)
                     if (split, identifier) not in self._subsets_of:
                         raise ValueError(f"{self._files[split].name} has no {shown(identifier)}")
+                    for key, there in stated[split, identifier].items():
+                        if (here := entry.get(key, there)) != there:
+                            name = self._files[split].name
+                            raise ValueError(f"its {key} is {shown(here)}, that of {name} {shown(there)}")
                     self._subsets_of[split, identifier].append(subset)
 
     def _directory(self, split: str, pair: str, entry: Any, entries: Entries) -> str:

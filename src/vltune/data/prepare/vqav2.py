@@ -11,7 +11,7 @@ import pyarrow as pa
 from vltune.data import manifest, preparing
 from vltune.data.entries import Entries
 from vltune.data.fields import field, words
-from vltune.data.official import Official, Row, Sources
+from vltune.data.official import Official, Row, Sources, stands
 from vltune.errors import UserError
 from vltune.metrics.vqa import normalise, soft_score
 
@@ -107,7 +107,7 @@ class _VQAv2(Official):
 
     def files(self) -> list[Path]:
         named = {subtype: self.raw / f"v2_mscoco_{subtype}_annotations.json" for _, subtype in _SPLITS.values()}
-        if not named["test2015"].exists():  # the official test has no published answers; `shapes` has
+        if not stands(named["test2015"]):  # the official test has no published answers; `shapes` has
             del named["test2015"]
         self._annotations = named
         self._questions = {

@@ -21,7 +21,7 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, ques
     """Write images, questions and annotations to the folder `out`; the same arguments give the same bytes.
 
     The layout is VQAv2's, with one difference: the test split has annotations, so that a score can be computed here.
-    test-dev holds the questions of every second test image.  No two splits share a layout of objects.
+    test-dev holds the questions of every second test image, from the first on.  No two splits share a layout of objects.
     """
     first_id = 1
     for number, (split, subtype) in enumerate(_SUBTYPES.items()):
@@ -35,12 +35,13 @@ def write_raw(out: Path, seed: int = 0, images: Mapping[str, int] = IMAGES, ques
             for image_id, pixels in zip(ids, render(scenes), strict=True):
                 write_image(folder / f"COCO_{subtype}_{image_id:012d}.jpg", pixels)
             _annotate(streams[1], streams[2], scenes, ids, questions_per_image, asked, annotations)
-        first_id += images[split]
 
         _write_json(out / f"v2_mscoco_{subtype}_annotations.json", subtype, annotations=annotations)
         _write_questions(out, subtype, asked)
         if split == "test":
-            _write_questions(out, "test-dev2015", [question for question in asked if question["image_id"] % 2])
+            some = [question for question in asked if (question["image_id"] - first_id) % 2 == 0]
+            _write_questions(out, "test-dev2015", some)
+        first_id += images[split]
 
 
 def _annotate(ask_rng, answer_rng, scenes, ids: range, per_image: int, asked: list, annotations: list) -> None:
