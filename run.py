@@ -11,13 +11,14 @@ def one(arguments: list[str]) -> None:
     """What Hydra makes of the arguments: one run, or the answer to a question."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
     from vltune.overrides import explained
 
     def main(config) -> str:
         from vltune.experiment import run
 
-        return run(config, overrides=list(HydraConfig.get().overrides.task))
+        return run(config, overrides=OmegaConf.to_container(HydraConfig.get().overrides.task))  # as typed
 
     with explained(HERE, arguments):
         hydra.main(version_base="1.3", config_path="conf", config_name="run")(main)()

@@ -61,6 +61,7 @@ def configuration(*arguments):
             ["hydra.launcher.paralel=3"],
             "hydra.launcher has no paralel; did you mean parallel? there are name, parallel",
         ),
+        (["match=params"], "match=params: a run has no match unless it is added; give it with a +"),
         (["method@there=apt"], "method@there=apt: Could not override 'method@there'. Did you mean"),
         (
             ["method@match.reference=atp", "+match=macs"],

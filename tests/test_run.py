@@ -28,6 +28,17 @@ def run(*arguments, check=True, **environment):
     return done
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("${x}", "the configuration has no x"), ("${seed}", "Recursive"), ("${oc.env:NOT_SET}", "KeyError")],
+)
+def test_what_refers_to_nothing_is_told_as_it_was_typed(value, reason):
+    done = run("mode=cost", f"seed={value}", check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: seed={value}: {reason}")
+    assert done.stderr.count("\n") == 1
+
+
 def started(folder, *arguments):
     """A process in a group of its own, once a run of it has written its first checkpoint under `folder`."""
     command = [sys.executable, "run.py", *arguments, "engine.checkpoint_seconds=0.05"]

@@ -130,6 +130,8 @@ def refused(project: Path, argument: str, before: Sequence[str], error: Exceptio
     key = argument.lstrip("+~").partition("=")[0]
     if said.startswith("Could not append") and "@" not in key:
         said = f"{key} is there already; give it without the +"
+    elif said.startswith("Could not override") and (project / "conf" / key).is_dir():
+        said = f"a run has no {key} unless it is added; give it with a +"
     elif re.match(r"Could not (override|delete)", said) and "@" not in key:
         said = unknown(project, composed(project, before), key) or said
     return f"{shown(argument)}: {said}"
