@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+PRETRAINED = "pkg://vltune/weights/vilt_mini.safetensors"
 VLTUNE = str(Path(sys.executable).with_name("vltune"))
 
 
@@ -17,16 +19,17 @@ def same(record, expected):
 
 
 def test_an_array_of_runs_goes_on_where_one_fails(bench):
-    sweep = bench.sweep("engine.max_steps=4", "method.rank=2,999,3")
+    torch.save({"other": torch.zeros(1)}, foreign := bench.folder / "foreign.pt")
+    sweep = bench.sweep("engine.max_steps=4", "method.rank=2", f"weights={PRETRAINED},{foreign},null")
     told, errors = sweep.communicate(timeout=240)
     assert sweep.returncode == 1, errors
-    assert {r["config"]["method"]["rank"]: r["status"] for r in bench.records()} == {
-        2: "finished",
-        3: "finished",
-        999: "failed",
+    assert {r["config"]["weights"]: r["status"] for r in bench.records()} == {
+        PRETRAINED: "finished",
+        None: "finished",
+        str(foreign): "failed",
     }
     assert "2 finished, 1 failed" in told
-    again = bench.sweep("engine.max_steps=4", "method.rank=2,3")
+    again = bench.sweep("engine.max_steps=4", "method.rank=2", f"weights={PRETRAINED},null")
     told, errors = again.communicate(timeout=60)
     assert again.returncode == 0, errors
     assert "2 of 2 runs finished before" in told

@@ -59,7 +59,6 @@ def run(plan: Plan) -> int:
 
 def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
     """Runs them, and waits."""
-    check_writable("results_dir", plan.root)
     logs, started = new_folder(plan.folder)
     submission = Submission("local", plan.arguments, jobs, str(logs), started, process=this_process(os.getpid()))
     file = submission.write(plan.folder)
