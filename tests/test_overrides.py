@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vltune import assemble
 from vltune.engine import identity
 from vltune.engine.precision import settle
-from vltune.entry import check_choices, one_line, resolve
+from vltune.entry import check_choices, of_sweep, one_line, resolve
 from vltune.errors import UserError
 from vltune.experiment import readiness
 from vltune.overrides import explained, leaves, quoted
@@ -206,3 +206,19 @@ def test_any_arguments_make_a_configuration_or_one_line(arguments):
     # A record holds it, and with it all that its hash follows from.
     recorded = json.loads(json.dumps(config, allow_nan=False))
     assert identity.text(identity.settings(recorded)) == identity.text(identity.settings(config))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        (["-m", "seed=0,1"], ["seed=0,1"]),
+        (["--multirun", "seed=0,1"], ["seed=0,1"]),
+        (["hydra.mode=MULTIRUN", "seed=0,1"], ["seed=0,1"]),
+        (["+sweep=mini"], ["+sweep=mini"]),
+        (["-m", "seed=0,1", "--help"], None),
+        (["+sweep=mini", "seed=0", "hydra.mode=RUN"], None),
+        (["seed=0"], None),
+    ],
+)
+def test_a_sweep_is_told_by_its_arguments(arguments, overrides):
+    assert of_sweep(arguments) == overrides

@@ -34,7 +34,7 @@ QUESTIONS = {
     "--version",
     "--shell-completion",
 }  # to Hydra
-MANY = ("-m", "--multirun")
+MANY = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 TRACEBACK = "VLTUNE_TRACEBACK"  # what the user set HYDRA_FULL_ERROR to, before it was set for Hydra
 OF_ARGUMENTS = ("hydra", "omegaconf", "antlr4", "yaml")  # libraries whose errors are about what a person wrote
 

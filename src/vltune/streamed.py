@@ -36,6 +36,9 @@ class Ambiguous(dict):
     def __getitem__(self, key: str) -> Any:
         raise ValueError(f"it holds {_shown(self._twice)} twice")
 
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key]
+
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An `object_pairs_hook` of `json.loads`.  ValueError where an object has a key twice."""
@@ -132,6 +135,8 @@ class _Text:
             else:
                 # A number may go on in what is not read yet.
                 if self._text[end : end + 1] in _ENDS or not self._more(size):
+                    if end == len(self._text):
+                        raise BrokenJSONError("it breaks off")
                     self._at = end
                     return value
             size *= 2
