@@ -5,10 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
 from vltune.data.checking import check
@@ -78,6 +81,74 @@ def test_nothing_is_wrong_with_what_prepare_writes(folders):
             assert line.rows == sum(shard["rows"] for shard in listed) > 0
             assert line.texts == sum(shard["texts"] for shard in listed) > 0
             assert line.bytes == sum((folder / shard["file"]).stat().st_size for shard in listed)
+
+
+def stored(image, form="PNG", **options):
+    held = BytesIO()
+    image.save(held, form, **options)
+    return held.getvalue()
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return stored(Image.new("RGB", (8, 6), (9, 90, 200)), "JPEG", exif=exif)
+
+
+def palette(transparent):
+    held = Image.new("P", (8, 8), 1)
+    held.putpalette([255, 0, 0, 0, 255, 0])
+    return stored(held, transparency=transparent)
+
+
+def ramp(form="PNG"):
+    """16 bits of grey."""
+    return stored(Image.fromarray(np.linspace(0, 65535, 4096).reshape(64, 64).astype(np.uint16)), form)
+
+
+ORIENTED, CLEAR, CUT = "an EXIF orientation", "partly transparent", "cut off at 255 and not scaled"
+TOLD = {
+    "upright": (turned(1), None),
+    **{f"turned {orientation}": (turned(orientation), ORIENTED) for orientation in range(2, 9)},
+    "turned by none": (turned(9), None),
+    "broken EXIF": (stored(Image.new("RGB", (8, 6)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), None),
+    "grey": (stored(Image.new("L", (4, 4), 9)), None),
+    "two colours": (stored(Image.new("1", (4, 4), 1)), None),
+    "CMYK": (stored(Image.new("CMYK", (4, 4)), "JPEG"), None),
+    "RGBA": (stored(Image.new("RGBA", (4, 4), (9, 9, 9, 0))), CLEAR),
+    "RGBA, opaque": (stored(Image.new("RGBA", (4, 4), (9, 9, 9, 255))), None),
+    "LA": (stored(Image.new("LA", (4, 4), (9, 128))), CLEAR),
+    "a transparent colour": (palette(1), CLEAR),
+    "one that does not occur": (palette(0), None),
+    "16 bits": (ramp(), CUT),
+    "16 bits, TIFF": (ramp("TIFF"), CUT),
+    "32 bits": (stored(Image.new("I", (4, 4), 70_000), "TIFF"), CUT),
+    "fractions": (stored(Image.new("F", (4, 4), 0.5), "TIFF"), CUT),
+}
+
+
+@pytest.mark.parametrize(("image", "told"), TOLD.values(), ids=TOLD)
+@pytest.mark.parametrize(
+    ("stem", "split", "column"),
+    [
+        ("vqav2", "val", "image"),
+        ("nlvr2", "dev", "image_1"),
+        ("f30k_caption_karpathy", "test", "image"),
+        ("snli", "test", "image"),
+    ],
+)
+def test_what_is_well_to_know_of_an_image_is_told(stem, split, column, image, told, folders, tmp_path):
+    file = shutil.copy(folders[stem] / f"{stem}_{split}{ONE}", tmp_path)
+    change(Path(file), lambda rows: rows[1].update({column: image}))
+    report = check(Path(file), progress=False, readers=1)
+    of_image = [note for note in report.notes if not note.startswith("no manifest")]
+    if told is CUT:
+        assert (report.count, len(report.problems)) == (1, 1)
+        assert f"row 1: {column} is of mode" in report.problems[0]
+        assert CUT in report.problems[0]
+    else:
+        assert report.problems == []
+        assert [f"{stem}_{split}: 1 image" in note and told in note for note in of_image] == ([True] if told else [])
 
 
 def other_label(row):
