@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 from codecs import BOM_UTF8
@@ -18,7 +19,7 @@ from vltune.data.shapes.nlvr2 import write_raw as write_nlvr2
 from vltune.data.shapes.snli_ve import write_raw as write_snli_ve
 from vltune.data.shapes.vqav2 import write_raw as write_vqav2
 from vltune.data.vqav2 import VQAv2
-from vltune.errors import UserError
+from vltune.errors import BadExampleError, UserError
 from vltune.metrics.recall import ranks
 
 IMAGES = {"train": 8, "val": 4, "test": 4}
@@ -482,3 +483,39 @@ def test_a_column_without_its_values_is_told(world, tmp_path, tokenizer, transfo
         write_table(tmp_path / column / "vqav2_val.arrow", hurt.schema, hurt.to_batches())
         with pytest.raises(UserError, match=rf"vqav2_val\.arrow: its column {column} lacks \d+ values"):
             VQAv2(tmp_path / column, ["vqav2_val"], tokenizer, transform)
+
+
+PLACES = {
+    "nothing": (lambda path: None, "missing"),
+    "folder": (lambda path: path.mkdir(), "a folder"),
+    "pipe": (os.mkfifo, "a pipe"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    "link to nothing": (lambda path: path.symlink_to("nowhere"), "a link to nothing"),
+    "link to itself": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    "nothing in it": (lambda path: path.touch(), "an empty file"),
+    "web page": (lambda path: path.write_text("<!DOCTYPE html><html>"), "a web page"),
+    "PostScript": (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "a PostScript file"),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_lies_in_an_images_place_is_told(tmp_path, name):
+    """No pipe is waited for, no device read to its end."""
+    raw, (write, prepare, _) = tmp_path / "raw", SETS[name]
+    write(raw, images={"train": 16, "val": 4, "test": 4})
+    images = sorted(path for path in raw.rglob("*") if path.suffix in (".jpg", ".png"))
+    train = [
+        path for path in images if not any(split in str(path.relative_to(raw)) for split in ("test", "dev", "val"))
+    ]
+    placed = dict(zip(train[:: 2 if name == "nlvr2" else 1], PLACES.values(), strict=False))
+    for path, (make, _) in placed.items():
+        path.unlink()
+        make(path)
+    with pytest.raises(BadExampleError) as error:
+        prepare(raw, tmp_path / "out", max_bad=len(placed) - 1, progress=False, readers=1)
+    assert str(error.value).startswith(f"{raw}: {len(placed)} bad images")
+    prepare(raw, tmp_path / "out", max_bad=len(placed), progress=False, readers=1)
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())["bad_images"]
+    assert {raw / file for file in told} == placed.keys()
+    for path, (_, what) in placed.items():
+        assert what in told[str(path.relative_to(raw))]
