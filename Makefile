@@ -14,12 +14,12 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 DNNL_MAX_CPU_ISA=A
 
 # So many at a time: `make test WORKERS=8`.
 WORKERS ?= 2
-PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-kernels lint format bench lock clean
 help:
 	@echo "make demo    train eight tuning methods on the toy world and print the table (3 minutes on two cores)"
-	@echo "make test    all tests (15 minutes on two cores)"
+	@echo "make test    all tests (15 minutes on two cores; WORKERS=8 on eight)"
 	@echo "make test-kernels   the tests of numbers under other kernels than this processor's own"
 	@echo "make lint    ruff: lint and format;  make format mends what it can"
 	@echo "make bench   timings beside transformers with PEFT"

@@ -1,12 +1,21 @@
 """Shared by all tests."""
 
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 # A shell's background job starts with Ctrl-C ignored, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Of several workers none is left with these at the end, when the others have nothing to do any more.
+LONG = {"slurm", "test_run.py", "test_matching.py", "sweep", "test_signals.py", "test_terminal.py", "test_places.py"}
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.relative_to(Path(__file__).parent).parts))
 
 
 @pytest.fixture(autouse=True)
