@@ -121,6 +121,14 @@ def test_report_prints_and_writes(tmp_path):
     assert (tmp_path / "figures" / "meter_mini.png").exists()
 
 
+def test_a_report_in_no_format_is_refused(tmp_path):
+    for given in (",", "md,", ""):
+        result = invoke("report", "mini", "--results-dir", tmp_path, "--format", given)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "format" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_report_into_a_file_fails_in_one_line(tmp_path):
     (tmp_path / "out").write_text("a file")
     result = invoke("report", "mini", "--results-dir", tmp_path, "--out", tmp_path / "out")

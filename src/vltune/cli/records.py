@@ -34,7 +34,7 @@ def report(
     from vltune.results import PAGE, page_file, render
     from vltune.results import report as write_report
 
-    formats = [name.strip() for name in format.split(",") if name.strip()]
+    formats = [name.strip() for name in format.split(",")]
     for built in write_report(table, results_dir, out, formats, assemble.examples):
         Console(highlight=False).print(render.terminal(built))
     if PAGE in formats:
