@@ -18,6 +18,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONG.isdisjoint(item.path.relative_to(Path(__file__).parent).parts))
 
 
+def pytest_make_parametrize_id(val):
+    """Archives hold the time at which they were made, and workers have to call a test the same."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)

@@ -8,6 +8,7 @@ import torch
 from layouts import written
 from safetensors.torch import save_file
 
+from vltune.backbones.clip import ClipTower
 from vltune.errors import UserError
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
@@ -17,6 +18,7 @@ from vltune.weights import meter, vilt
 from vltune.weights.backbones import FAMILIES, OURS, TUNED, load_backbone
 from vltune.weights.files import read
 from vltune.weights.keys import MisfitError, recognised
+from vltune.weights.towers import OPENAI_CLIP, load_image_tower
 
 
 def tiny_meter(image_size=64, **more):
@@ -251,3 +253,68 @@ def test_families_do_not_take_each_others_files():
     for case in CASES:
         family, make = case.values
         assert recognised(written(make(), family), FAMILIES) is family
+
+
+def more(state, **tensors):
+    return state | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+
+
+ODD = {
+    "a wrapper's name beside the plain one": lambda state, key: more(state, **{f"module.{key}": state[key] + 1}),
+    "a compiled name beside the plain one": lambda state, key: {f"_orig_mod.{key}": state[key] + 1, **state},
+    "a backbone in a model beside the plain one": lambda state, key: more(state, **{f"vilt.{key}": state[key] + 1}),
+    "a moving average of all": lambda state, key: state | {f"ema.{name}": t + 1 for name, t in state.items()},
+    "a moving average of one": lambda state, key: more(state, **{f"ema.{key}": state[key] + 1}),
+    "our name beside theirs": lambda state, key: {**state, "token_type.weight": torch.ones(3, tiny.WIDTH)},
+    "no values": lambda state, key: more(state, **{key: torch.zeros(0)}),
+    "one row fewer": lambda state, key: more(state, **{key: state[key][:-1]}),
+    "one row more": lambda state, key: more(state, **{key: torch.cat([state[key], state[key][:1]])}),
+    "flat": lambda state, key: more(state, **{key: state[key].flatten()}),
+    "transposed": lambda state, key: more(state, **{key: state[key].t()}),
+    "whole numbers": lambda state, key: more(state, **{key: state[key].long()}),
+    "eight bits": lambda state, key: more(state, **{key: state[key].to(torch.float8_e4m3fn)}),
+    "complex": lambda state, key: more(state, **{key: state[key].to(torch.complex64)}),
+    "too large for float32": lambda state, key: more(state, **{key: state[key].double() + 1e300}),
+    "a layer more": lambda state, key: (
+        state
+        | {name.replace(".1.", ".2."): t for name, t in state.items() if ".blocks.1." in name or ".layer.1." in name}
+    ),
+    "a layer fewer": lambda state, key: {
+        name: t for name, t in state.items() if ".blocks.1." not in name and ".layer.1." not in name
+    },
+    "prompts of no layers": lambda state, key: more(state, prompt=torch.zeros(0, 1, 3, tiny.WIDTH)),
+    "prompts of one dimension": lambda state, key: more(state, prompt=torch.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("family", [vilt.AUTHORS, vilt.TRANSFORMERS], ids=["authors", "transformers"])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_what_is_not_exactly_the_backbone_is_refused_and_changes_nothing(odd, family, tmp_path):
+    state = written(varied(tiny.vilt), family)
+    key = next(key for key, tensor in state.items() if tensor.dim() == 2 and tensor.shape[0] > tensor.shape[1])
+    model = tiny.vilt()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(UserError) as error:
+        loaded(model, odd(state, key), tmp_path)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("layers", "fits"), [(2, True), (3, True), (4, False)])
+def test_a_tower_leaves_out_the_last_block_alone(layers, fits, tmp_path):
+    file, model = tmp_path / "clip.pt", ClipTower(32, 2, 4, 64, patch_size=16, image_size=64)
+    torch.save(written(ClipTower(32, layers, 4, 64, patch_size=16, image_size=64), OPENAI_CLIP), file)
+    if fits:
+        load_image_tower(model, file)
+        return
+    with pytest.raises(MisfitError, match="layers 4 in the file, 2 in this backbone's image tower"):
+        load_image_tower(model, file)
+
+
+@pytest.mark.parametrize("beside", ["ema.conv1.weight", "momentum.visual.class_embedding"])
+def test_a_second_copy_of_a_tower_is_told(beside, tmp_path):
+    tower = ClipTower(32, 2, 4, 64, patch_size=16, image_size=64)
+    state = {f"visual.{name}": tensor for name, tensor in written(tower, OPENAI_CLIP).items()}
+    torch.save(state | {beside: torch.ones(3, 3)}, tmp_path / "clip.pt")
+    with pytest.raises(MisfitError, match=rf"unknown in the file: {beside}"):
+        load_image_tower(tower, tmp_path / "clip.pt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from math import isqrt
 from pathlib import Path
@@ -59,7 +59,7 @@ def flat(tensor: Tensor) -> Tensor:
 
 def is_stack(tensor: Tensor) -> bool:
     """Whether it is prompts of several layers as the authors' code saves them: (layers, 1, P, width)"""
-    return tensor.dim() == 4 and tensor.shape[1] == 1
+    return tensor.dim() == 4 and tensor.shape[1] == 1 and tensor.numel() > 0
 
 
 def transpose(tensor: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ def match(
     own = model.state_dict()
     found = translate(family.prepare(state), family, path)
     used = {theirs for theirs, ours, _ in found if ours in own}
-    unused = (*family.unused, *spare(family, used))
+    unused = (*family.unused, *spare(family, used, [theirs for theirs, *_ in found]))
     kept = [row for row in found if row[1] in own or not (row[0] in used or row[0].startswith(unused))]
     sources: dict[str, str] = {}
     twice = [
@@ -187,12 +187,18 @@ def match(
     return Match(own, {ours: tensor for _, ours, tensor in kept}, sources, may_lack, twice)
 
 
-def spare(family: Family, used: Collection[str]) -> list[str]:
-    """How the keys begin of the one layer that the model may leave out: the one after those that it uses."""
+def spare(family: Family, used: Collection[str], theirs: Collection[str]) -> list[str]:
+    """How the keys begin of the one layer that the model may leave out: the last, where it uses all before it."""
     if family.spare is None:
         return []
-    numbers = {int(key.removeprefix(family.spare).partition(".")[0]) for key in used if key.startswith(family.spare)}
-    return [f"{family.spare}{max(numbers, default=-1) + 1}."]
+    last = max(map(partial(layer, family.spare), theirs), default=0)
+    return [f"{family.spare}{last}."] if max(map(partial(layer, family.spare), used), default=0) == last - 1 else []
+
+
+def layer(start: str, key: str) -> int:
+    """The number after `start`, or -1."""
+    number = key.removeprefix(start).partition(".")[0]
+    return int(number) if key.startswith(start) and number.isdecimal() else -1
 
 
 def translate(state: dict[str, Tensor], family: Family, path: Path) -> list[tuple[str, str, Tensor]]:
