@@ -67,8 +67,3 @@ def shown(value: Any) -> str:
         return "a list" if isinstance(value, list) else "an object"
     text = json.dumps(value, ensure_ascii=not str(value).isprintable())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def printable(text: str) -> str:
-    """A name, in one line of what every terminal shows."""
-    return text if text.isprintable() else json.dumps(text)[1:-1]

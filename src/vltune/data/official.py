@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from vltune import streamed
 from vltune.data.entries import Entries
-from vltune.data.fields import printable
 from vltune.errors import BadExampleError, UserError
 from vltune.signatures import HEAD, identify, other_than_file
 from vltune.streamed import BrokenJSONError
+from vltune.values import printable
 
 Row = tuple[dict[str, Path], dict[str, Any]]  # image files by column, and the other columns
 _NAMED = 5  # bad examples that a message names

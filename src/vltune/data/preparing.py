@@ -22,13 +22,13 @@ from vltune import __version__
 from vltune.atomic import replacing
 from vltune.data import pool, shards
 from vltune.data.entries import Entries, Rows
-from vltune.data.fields import printable
 from vltune.data.manifest import MANIFEST, unusable
 from vltune.data.manifest import read as read_manifest
 from vltune.data.official import Bad, Official, Sources, called, require
 from vltune.data.shards import Shard, Written
 from vltune.errors import BadExampleError, UserError
 from vltune.signatures import kind_of_place
+from vltune.values import printable
 
 STAGING = ".preparing"
 MOST_READERS = 4  # of them, unless told otherwise: a disk is busy with as many, and each takes 100 MB

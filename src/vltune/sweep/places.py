@@ -105,12 +105,7 @@ class Places:
         config = json.loads(groups)
         if not (folder := assemble.data_folder(config)).exists():
             print(f"{folder}: generated first, which takes seconds", file=sys.stderr)
-        try:
-            assemble.make_data(config)
-        except OSError as error:
-            raise UserError(
-                f"{folder}: cannot be generated ({error.strerror}): name another dataset.data_dir"
-            ) from None
+        assemble.make_data(config)
 
     def _of_weights(self, named: str) -> dict[str, str]:
         config = json.loads(named)
