@@ -30,7 +30,6 @@ from vltune.engine.interrupt import StopRequest
 from vltune.engine.precision import settle
 from vltune.engine.retrieval import score_pairs
 from vltune.engine.source import BadExamples
-from vltune.sites import merged
 from vltune.tasks.model import Model
 
 IMAGES, CAPTIONS, LENGTH = 1000, 5000, 12  # of Flickr30K's test; tokens a caption whose MACs are counted
@@ -80,7 +79,7 @@ def report_macs(model: Model, config: dict) -> None:
     def example(length: int) -> dict[str, Tensor]:
         return macs.example(length, spec["protocol"]["image"], spec["vocabulary_size"])
 
-    with merged(model.backbone):
+    with model.tuning.folded():
         parts = count(model, example(LENGTH))
         with macs.every_token(model.backbone):
             released = macs.count(model, example(spec["protocol"]["text_len"]))
@@ -127,7 +126,7 @@ class Split:
 
 @torch.no_grad()
 def pair_by_pair(fabric: Fabric, model: Model, split: Split) -> Tensor:
-    with merged(model.backbone), fabric.autocast():
+    with model.tuning.folded(), fabric.autocast():
         scores = [
             model(fabric.to_device(split.collate([image]) | split.collate([caption])))
             for image in split.images

@@ -37,7 +37,6 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
-from vltune.sites import merged
 from vltune.tasks.model import Model
 from vltune.tasks.vqa import VQA
 
@@ -196,7 +195,7 @@ def main() -> None:
                 merge = unmerge = bool
             trained = in_turn(train, trainer(peer, forward, model.task, batch, autocast), options.rounds, device)
             merge()
-            with merged(model.backbone):
+            with model.tuning.folded():
                 ours, theirs = (infer(m, f, batch, autocast) for m, f in ((model, model), (peer, forward)))
                 inferred = in_turn(ours, theirs, options.rounds, device)
             unmerge()

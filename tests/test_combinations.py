@@ -253,7 +253,7 @@ def test_apt_variants_train_and_fold(variant):
     assert all(p.grad is not None for p in model.method_parameters)
     with torch.no_grad():
         plain = model.eval()(batch)
-        with merged(backbone):
+        with model.tuning.folded():
             torch.testing.assert_close(model(batch), plain, atol=1e-5, rtol=1e-5)
     place = APT_VARIANTS[variant].get("roles", ["attention_output"])
     assert {site.role for site in tuned_sites(backbone)} == set(place)

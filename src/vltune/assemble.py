@@ -245,7 +245,7 @@ def build_shapes(config: dict) -> Model:
     import torch
 
     with torch.device("meta"):
-        return build_model(config | {"method": {"_target_": "vltune.sites.Method"}}, facts(config), pretrained=False)
+        return build_model(config | {"method": {"_target_": "vltune.tuning.Method"}}, facts(config), pretrained=False)
 
 
 def protocol(config: dict, model: Model) -> dict[str, Tensor]:

@@ -99,7 +99,7 @@ def test_every_delta_in_the_tower_trains(method, a_block, batch):
 def test_folding_for_inference_changes_nothing(batch):
     backbone, _ = tuned(APT(prompts=5, rank=2))
     expected = backbone(batch).pooled
-    with merged(backbone):
+    with model.tuning.folded():
         torch.testing.assert_close(backbone(batch).pooled, expected, atol=1e-5, rtol=0)
 
 

@@ -144,10 +144,11 @@ class Meter(nn.Module):
         x, y, own_x, own_y = text.tokens, image.tokens, text.attended, image.attended
         last = len(self.text_layers) - 1
         for i, (text_layer, image_layer) in enumerate(zip(self.text_layers, self.image_layers, strict=True)):
-            if i > 0:
-                own_x = text_layer.alone(x, text.mask, class_token_only and i == last)
-                own_y = image_layer.alone(y, image.mask, image_token_only and i == last)
-            x, y = text_layer.together(own_x, y, image.mask), image_layer.together(own_y, x, text.mask)
+            x, y = (
+                text_layer(x, text.mask, y, image.mask, own_x, class_token_only and i == last),
+                image_layer(y, image.mask, x, text.mask, own_y, image_token_only and i == last),
+            )
+            own_x = own_y = None
         pooled_image = y if self.image.pools_class_token else y.mean(1, keepdim=True)
         pooled = torch.cat([self.text_pooler(x), self.image_pooler(pooled_image)], dim=1)
         return Features(pooled) if class_token_only else Features(pooled, x, y)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vltune.nn.hosted import expose_output, expose_part
+from vltune.nn.hosted import expose_block, expose_output, expose_part
 
 REDUCTION = 32  # pixels a side that become one token of the last stage
 
@@ -45,3 +45,4 @@ def expose(block: nn.Module) -> None:
     expose_output(block.attn, "attention_output", block.dim)
     expose_output(block.attn, "parallel_output", block.dim)
     expose_output(block.mlp, "feed_forward_output", block.dim)
+    expose_block(block, block.dim)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vltune.sites import Site, merged, tuned_sites
+from vltune.sites import Site
 from vltune.tasks.model import Model
 
 # Elementwise work, comparisons and bookkeeping: a few operations an element where a linear layer takes `width`.
@@ -80,19 +80,6 @@ def count(model: Model, batch: dict[str, Tensor]) -> int:
 
 
 @contextmanager
-def untuned(backbone: nn.Module):
-    """The backbone without its method."""
-    deltas = [(site, site.delta) for site in tuned_sites(backbone)]
-    for site, _ in deltas:
-        site.delta = None
-    try:
-        yield
-    finally:
-        for site, delta in deltas:
-            site.delta = delta
-
-
-@contextmanager
 def every_token(backbone: nn.Module):
     """The published protocol computes the last layer for every token."""
     before, backbone.last_layer = backbone.last_layer, "all"
@@ -106,9 +93,9 @@ def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int | None]:
     """`macs`, `additional_macs` over classifier-only tuning, both of folded inference with every token in the last layer,
     and `additional_macs_as_published`, what the paper counted."""
     with every_token(model.backbone):
-        with merged(model.backbone):
+        with model.tuning.folded():
             total = count(model, batch)
-        with untuned(model.backbone):
+        with model.tuning.off():
             base = count(model, batch)
         published = as_published(model, batch)
     return {"macs": total, "additional_macs": total - base, "additional_macs_as_published": published}
@@ -122,15 +109,14 @@ def as_published(model: Model, batch: dict[str, Tensor]) -> int | None:
     hooks = [
         # All but the last axis: a Swin site sees the tokens of every window.
         site.register_forward_pre_hook(lambda site, inputs: tokens.update({site: inputs[0].shape[:-1].numel()}))
-        for site in tuned_sites(model.backbone)
+        for site in model.tuning.sites
     ]
     try:
         model.eval()(batch)
     finally:
         for hook in hooks:
             hook.remove()
-    counted = [site.delta.macs_as_published(site, length) for site, length in tokens.items()]
-    return None if None in counted else sum(counted)
+    return model.tuning.macs_as_published(tokens)
 
 
 def parameters(model: Model) -> dict[str, int]:

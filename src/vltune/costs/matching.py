@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vltune.costs.macs import every_token
 from vltune.errors import UserError
-from vltune.sites import Method, merged, tuned_sites
 from vltune.tasks.model import Model
+from vltune.tuning import Method, Tuning
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def parameters(model: Model, batch: dict[str, Tensor]) -> Callable[[Method], int
     """Counts a method's own parameters."""
 
     def count(method: Method) -> int:
-        with tuned(model.backbone, method) as made:
-            return sum(parameter.numel() for parameter in made)
+        with tuned(model.backbone, method) as tuning:
+            return sum(parameter.numel() for parameter in tuning.trained)
 
     return count
 
@@ -66,7 +66,7 @@ def additional_macs(model: Model, batch: dict[str, Tensor]) -> Callable[[Method]
         base = forward_macs(model, batch)
 
     def count(method: Method) -> int:
-        with every_token(model.backbone), tuned(model.backbone, method), merged(model.backbone):
+        with every_token(model.backbone), tuned(model.backbone, method) as tuning, tuning.folded():
             return forward_macs(model, batch) - base
 
     return count
@@ -103,15 +103,14 @@ def on_meta(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def tuned(backbone: nn.Module, method: Method) -> Iterator[list[nn.Parameter]]:
-    """A backbone on the meta device with a method, whose parameters it gives."""
+def tuned(backbone: nn.Module, method: Method) -> Iterator[Tuning]:
+    """A method on a backbone on the meta device."""
     with torch.device("meta"):
-        made = method.attach(backbone)
+        tuning = method.attach(backbone)
     try:
-        yield made
+        yield tuning
     finally:
-        for site in tuned_sites(backbone):
-            site.delta = None
+        tuning.detach()
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vltune.sites import merged
 from vltune.tasks.model import Model
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -30,7 +29,7 @@ def inference(model: Model, batch: dict[str, Tensor], repeats: int = 20) -> list
     device = next(model.parameters()).device
     batch, taken = {key: tensor.to(device) for key, tensor in batch.items()}, []
     model.eval()
-    with merged(model.backbone):
+    with model.tuning.folded():
         for _ in range(repeats):
             began = time.perf_counter()
             model(batch)

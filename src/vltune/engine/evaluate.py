@@ -11,7 +11,6 @@ from torch.utils.data import Dataset, Subset
 from vltune.engine.interrupt import StopRequest
 from vltune.engine.progress import Progress
 from vltune.engine.source import BadExamples, loader
-from vltune.sites import merged
 from vltune.tasks.model import Model
 
 
@@ -32,7 +31,7 @@ def predict(
     batches = loader(Subset(dataset, share), collate, workers, batch_size=batch_size)
     progress, rows = Progress(label, len(batches), unit="batch", show=fabric.is_global_zero), []
     model.eval()
-    with merged(model.backbone):
+    with model.tuning.folded():
         for batch in batches:
             bad.note(batch)
             if batch["ids"]:

@@ -25,7 +25,7 @@ from vltune.engine.interrupt import StopRequest
 from vltune.engine.progress import Progress
 from vltune.engine.source import loader
 from vltune.images import UnreadableImageError
-from vltune.sites import tuned_sites
+from vltune.tasks.model import Model
 
 FILE_BYTES = 2**32  # of one file: what a stopped build, or damage, loses at most
 # Images or texts that a tower takes at a time, always the same ones of a reader together, whatever of them is there: in
@@ -50,7 +50,7 @@ class TwoTowers(Protocol):
 @torch.no_grad()
 def attach(
     fabric: Fabric,
-    backbone: nn.Module,
+    model: Model,
     readers: Sequence[Reader],
     collate: Callable,
     folder: Path,
@@ -64,9 +64,10 @@ def attach(
     Of processes that start together one computes and the others wait.  Raises Interrupted when `stop` is asked for, after
     which finished files stay; UserError where the disk has no room.
     """
+    backbone = model.backbone
     if not readers or not isinstance(backbone, TwoTowers):
         return []
-    towers = {name: parts for name, parts in backbone.towers().items() if not any(map(tunes, parts))}
+    towers = {name: parts for name, parts in backbone.towers().items() if not any(map(model.trains, parts))}
     if any(reader.transform.randaugment is not None for reader in readers):
         towers.pop("image", None)
     if not towers:
@@ -86,10 +87,6 @@ def attach(
         keys = inputs["image"].keys[number] if "image" in inputs else None
         reader.features = Stored(stores.get("image"), keys, stores.get("text"))
     return list(stores)
-
-
-def tunes(part: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in part.parameters()) or bool(tuned_sites(part))
 
 
 def digest(parts: Sequence[nn.Module]) -> str:

@@ -27,7 +27,6 @@ from vltune.engine.interrupt import StopRequest
 from vltune.engine.progress import Progress
 from vltune.engine.source import BadExamples, loader
 from vltune.errors import UserError
-from vltune.sites import merged
 from vltune.tasks.model import Model
 
 # What a stopped run loses at most, and what is computed together whatever of it is there: in other company, kernels may
@@ -72,7 +71,7 @@ def score_pairs(
     most = math.ceil(len(blocks) / fabric.world_size)
     blocks = blocks[fabric.global_rank :: fabric.world_size]
     total = done + sum(map(len, blocks)) * len(texts)
-    with closing(Progress(label, total, done, "pair", fabric.is_global_zero)) as progress, merged(model.backbone):
+    with closing(Progress(label, total, done, "pair", fabric.is_global_zero)) as progress, model.tuning.folded():
         captions = encode_captions(fabric, model, dataset.captions, texts, collate, pairs_per_batch, workers, stop)
         for batch in loader(dataset.images, collate, workers, IMAGES_PER_BLOCK, batch_sampler=blocks):
             bad.note(batch)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -107,7 +108,9 @@ def train(
             began = time.perf_counter()
             batch = fabric.to_device(batch)
             with fabric.no_backward_sync(wrapped, enabled=i + 1 < accumulation):
-                part = model.task.loss(wrapped(batch), batch) / accumulation
+                part = model.task.loss(wrapped(batch), batch)
+                penalty = model.tuning.penalty()
+                part = (part if penalty is None else part + penalty) / accumulation
                 fabric.backward(part)
             loss += part.detach()
             seconds += time.perf_counter() - began
@@ -126,14 +129,22 @@ def train(
         optimiser.zero_grad()
         torch.cuda.empty_cache()
 
+    def first(count: int) -> Iterator[dict]:
+        """Batches that a method looks at before it begins."""
+        batches = data.batches(0, total, accumulation, fabric.global_rank, fabric.world_size)
+        return map(fabric.to_device, islice(batches, count))
+
     stream = None
     try:
+        if at.step == 0:
+            model.tuning.start(model, first)
         while at.step < total:
             choose()
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(at.step)
             if stream is None:
                 stream = data.batches(at.step, total, accumulation, fabric.global_rank, fabric.world_size)
+            model.tuning.at(at.step, total)
             if fabric.world_size > 1:  # a checkpoint holds the random state of one process
                 torch.manual_seed((seed * total + at.step) * fabric.world_size + fabric.global_rank)
             try:

@@ -63,4 +63,4 @@ def keep_features(
     from vltune.engine.features import attach
 
     readers = [reader for split in sorted(splits) if (reader := data.split(split)) is not None]
-    attach(fabric, model.backbone, readers, data.collate, Path(settings.features_dir), settings.workers, stop)
+    attach(fabric, model, readers, data.collate, Path(settings.features_dir), settings.workers, stop)

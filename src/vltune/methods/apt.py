@@ -14,13 +14,15 @@ Ablations, after the variants in the released files: `activation` softmax; `map`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from vltune.errors import UserError
-from vltune.sites import Delta, Method, Site, check_size
+from vltune.sites import Delta, Site
+from vltune.tuning import Method, check_size
 
 ACTIVATIONS = {"relu": torch.relu, "softmax": lambda scores: scores.softmax(-1)}
 MAPS = ("low_rank", "full", "none")
@@ -90,13 +92,12 @@ class ApproximatedPrompts(Delta):
         self.weight_scale = None if scale == "max" else nn.Parameter(torch.full((1,), float(scale == "learned")))
         self.activation, self.gated = ACTIVATIONS[activation], scale == "gated"
         self.dropout = nn.Dropout(dropout)
-        self.folded: Tensor | None = None
 
     def keys(self) -> Tensor:
         return self.prompts if self.map is None else self.prompts + self.map(self.prompts)
 
-    def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        keys = self.keys() if self.folded is None else self.folded
+    def forward(self, y: Tensor, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        keys = self.keys() if keys is None else keys
         weights = self.dropout(self.activation(nn.functional.linear(x, keys)))
         weights = weights * self.strength(weights)
         y = torch.addmm(y.flatten(0, -2), weights.flatten(0, -2), self.prompts.to(weights.dtype)).view_as(y)
@@ -112,12 +113,8 @@ class ApproximatedPrompts(Delta):
             return gate / (gate + 1)
         return a * self.weight_scale
 
-    @torch.no_grad()
-    def merge(self, site: Site) -> None:
-        self.folded = self.keys()
-
-    def unmerge(self, site: Site) -> None:
-        self.folded = None
+    def folded(self) -> Callable:
+        return partial(self, keys=self.keys())
 
     def macs_as_published(self, site: Site, tokens: int) -> int:
         in_map = 0 if self.map is None else sum(p.numel() for p in self.map.parameters())

@@ -3,7 +3,7 @@
 Those parts are the task's head and the backbone's pooler, token types and class token.
 """
 
-from vltune.sites import Method
+from vltune.tuning import Method
 
 
 class ClassifierOnly(Method):

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Method, Site, TokenSite, check_size
+from vltune.sites import Delta, Site, TokenSite
+from vltune.tuning import Method, check_size
 
 
 class DeepPrompt(Method):

@@ -1,6 +1,6 @@
 """Full tuning: every parameter of the backbone is trained."""
 
-from vltune.sites import Method
+from vltune.tuning import Method
 
 
 class Full(Method):

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Method, Part, PartSite, check_size
+from vltune.sites import Delta, Linear, Part, PartSite
+from vltune.tuning import Method, check_size
 
 
 class LoRA(Method):
@@ -40,23 +40,16 @@ class LowRank(Delta):
         self.down = nn.Linear(in_width, rank, bias=False)
         self.up = nn.Linear(rank, width, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.folded: Tensor | None = None
         nn.init.normal_(self.down.weight, std=init_std)
         nn.init.zeros_(self.up.weight)
 
     def around(self, part: Part, x: Tensor) -> Tensor:
-        if self.folded is not None:
-            return F.linear(x, self.folded, part.bias)
         y, low = part(x), self.down(self.dropout(x))
         # One pass over y: the second product is added in place of being stored first.
         return torch.addmm(y.flatten(0, -2), low.flatten(0, -2), self.up.weight.t().to(low.dtype)).view_as(y)
 
-    @torch.no_grad()
-    def merge(self, site: PartSite) -> None:
-        self.folded = site.part.weight + self.up.weight @ self.down.weight
-
-    def unmerge(self, site: PartSite) -> None:
-        self.folded = None
+    def fold(self, part: Part) -> Linear:
+        return Linear(part.weight + self.up.weight @ self.down.weight, part.bias)
 
     def macs_as_published(self, site: PartSite, tokens: int) -> int:
         return 0  # counted merged

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Method, Site, check_size
+from vltune.sites import Delta, Site
+from vltune.tuning import Method, check_size
 
 
 class ScaledParallelAdapter(Method):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Method, TokenSite, check_size
+from vltune.sites import Delta, TokenSite
+from vltune.tuning import Method, check_size
 
 
 class ShallowPrompt(Method):

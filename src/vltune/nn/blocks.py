@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vltune.nn.attention import Attention
 from vltune.nn.feed_forward import FeedForward
-from vltune.sites import OutputSite, PartSite, TokenSite
+from vltune.sites import BlockSite, OutputSite, PartSite, TokenSite
 
 
 class PreNormBlock(nn.Module):
@@ -14,6 +14,7 @@ class PreNormBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
         super().__init__()
+        self.at_block = BlockSite("block", width)
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.at_norm1 = PartSite("norm", self.norm1)
         self.at_memory = TokenSite("memory", width)
@@ -27,6 +28,9 @@ class PreNormBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, first_only: bool = False) -> Tensor:
         """x: (B, N, width), mask: (B, N) or None -> (B, N, width), or (B, 1, width) where only the first is asked for:
         keys and values need every token, everything else of a token is its own affair."""
+        return self.at_block(x, lambda x: self.inside(x, mask, first_only))
+
+    def inside(self, x: Tensor, mask: Tensor | None, first_only: bool) -> Tensor:
         h = self.at_norm1(x)
         memory, mask = self.at_memory(h, mask, self.at_norm1)
         if first_only:
@@ -74,11 +78,12 @@ class PostNormBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
         super().__init__()
+        self.at_block = BlockSite("block", width)
         self.self_attention = PostNormAttention(width, heads, dropout, eps)
         self.feed_forward = PostNormFeedForward(width, hidden, activation, dropout, eps)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return self.feed_forward(self.self_attention(x, x, mask))
+        return self.at_block(x, lambda x: self.feed_forward(self.self_attention(x, x, mask)))
 
 
 class FusionBlock(nn.Module):
@@ -86,9 +91,28 @@ class FusionBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, activation: nn.Module, dropout: float, eps: float):
         super().__init__()
+        self.at_block = BlockSite("block", width)
         self.self_attention = PostNormAttention(width, heads, dropout, eps)
         self.cross_attention = PostNormAttention(width, heads, dropout, eps, role="cross_memory")
         self.feed_forward = PostNormFeedForward(width, hidden, activation, dropout, eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        attended: Tensor | None = None,
+        first_only: bool = False,
+    ) -> Tensor:
+        """x: (B, N, width), mask (B, N) or None; memory: (B, M, width) and memory_mask (B, M) of the other stream -> (B, N,
+        width), or (B, 1, width) where only the first is asked for.  attended: what `alone` gives of x, where it is known."""
+
+        def inside(own: Tensor) -> Tensor:
+            known = attended is not None and own is x
+            return self.together(attended if known else self.alone(own, mask, first_only), memory, memory_mask)
+
+        return self.at_block(x, inside)
 
     def alone(self, x: Tensor, mask: Tensor | None, first_only: bool = False) -> Tensor:
         """What this stream does before it sees the other: x (B, N, width) -> (B, N, width), or (B, 1, width)."""

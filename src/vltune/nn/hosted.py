@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.sites import OutputSite, PartSite
+from vltune.sites import BlockSite, OutputSite, PartSite
 
 
 class Inside:
@@ -47,6 +47,20 @@ def _called_through_sites(kind: type[nn.Module]) -> type[nn.Module]:
         if all(site.delta is None for site in sites):
             return kind.forward(layer, x)
         return torch.cat([site(x) for site in sites], dim=-1) if len(sites) > 1 else sites[0](x)
+
+    return type(kind.__name__, (kind,), {"forward": forward})
+
+
+def expose_block(block: nn.Module, width: int) -> None:
+    """Has a block, a function of its first argument, called through a site."""
+    block.at_block = BlockSite("block", width)
+    block.__class__ = _a_block_at_its_site(type(block))
+
+
+@cache
+def _a_block_at_its_site(kind: type[nn.Module]) -> type[nn.Module]:
+    def forward(block: nn.Module, x: Tensor, *more, **options) -> Tensor:
+        return block.at_block(x, lambda x: kind.forward(block, x, *more, **options))
 
     return type(kind.__name__, (kind,), {"forward": forward})
 

@@ -1,0 +1,226 @@
+"""What a tuning method is, and what attaching one to a backbone gave.
+
+A method is light and holds settings alone; what it does at a site, parameters among it, is a delta.  Everything else (training,
+costs, caches, checkpoints) asks the `Tuning` that attaching returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vltune.errors import UserError
+from vltune.sites import PLACES, ROLES, Delta, OutputSite, PartSite, Site, sites
+
+if TYPE_CHECKING:
+    from vltune.tasks.model import Model
+
+ALWAYS_TRAINED = ("paper", "head_only")
+
+
+class Method:
+    """A tuning method: the roles it wants and the delta it puts there.
+
+    A subclass that acts at sites sets `roles` in its constructor and defines `delta(site)`, or `deltas(sites)` where sites
+    share something.
+    kinds: of sites, where it can act; `misfit` tells what else must hold.  optional: roles that a backbone need not have.
+    sites_in: one of PLACES.  always_trained: `paper`, what the paper trains with every method (token types, class token,
+    pooler), or `head_only`, the task's head alone.  size: the argument that says how large it is, which `+match=...` chooses;
+    None where there is none.
+    """
+
+    roles: Sequence[str]
+    optional: Sequence[str] = ()
+    kinds: tuple[type[Site], ...] = (OutputSite, PartSite)
+    sites_in = "fusion"
+    always_trained = "paper"
+    size: str | None = None
+    tunes_backbone = False
+
+    def delta(self, site: Site) -> Delta:
+        raise TypeError(f"{type(self).__name__} asks for roles {tuple(self.roles)} but makes no delta")
+
+    def deltas(self, sites: Sequence[Site]) -> list[Delta]:
+        """One for each site.  A module or a parameter that several of them hold is one: counted, trained and saved once."""
+        return [self.delta(site) for site in sites]
+
+    def misfit(self, site: Site) -> str | None:
+        """Why it cannot act at a site of its kinds; None where it can."""
+        return None
+
+    def start(self, deltas: Sequence[Delta], model: Model, batches: Callable[[int], Iterable[dict]]) -> None:
+        """Before the first step, with the model on its device: what has to see data.  batches(n): the first n of training,
+        on that device.  What it decides must be in the deltas' parameters or persistent buffers, which are saved."""
+
+    def at(self, deltas: Sequence[Delta], step: int, total: int) -> None:
+        """Before each optimiser step, counted from 0: a schedule."""
+
+    def penalty(self, deltas: Sequence[Delta]) -> Tensor | None:
+        """What is added to the loss, a scalar; None: nothing."""
+        return None
+
+    def attach(self, backbone: nn.Module) -> Tuning:
+        """Puts a delta at every site of the wanted roles and places.
+
+        UserError, before anything is changed, where a role or a place is none, is not on this backbone, or is not for
+        this method."""
+        chosen = self.chosen(backbone)
+        made = self.deltas(chosen)
+        for site, delta in zip(chosen, made, strict=True):
+            site.put(delta)
+        return Tuning(backbone, [(self, chosen, made)])
+
+    def chosen(self, backbone: nn.Module) -> list[Site]:
+        """The sites where it acts.  Errors: `attach`'s."""
+        if not hasattr(self, "roles"):
+            return []
+        if not is_texts(self.roles) or not self.roles:
+            raise UserError(f"method.roles={self.roles}: must be a list of one or more of {', '.join(ROLES)}")
+        if self.sites_in not in PLACES:
+            raise UserError(f"method.sites_in={self.sites_in}: must be one of {', '.join(PLACES)}")
+        for role in self.roles:
+            if role not in ROLES:
+                raise UserError(f"method.roles: there is no role '{role}'; there are {', '.join(ROLES)}")
+        here = [site for site in sites(backbone) if site.place in PLACES[self.sites_in]]
+        chosen = [site for site in here if site.role in self.roles]
+        for site in chosen:
+            if reason := self.cannot(site):
+                able = dict.fromkeys(each.role for each in here if not self.cannot(each))
+                raise UserError(
+                    f"method.roles={list(self.roles)}: {type(self).__name__} cannot act at {site.role}, {reason}; "
+                    f"it can at {', '.join(able) or 'none of the sites here'}"
+                )
+        self.check_coverage(type(backbone).__name__, here, chosen)
+        return chosen
+
+    def cannot(self, site: Site) -> str | None:
+        return self.misfit(site) if isinstance(site, self.kinds) else f"which is {site.what}"
+
+    def check_coverage(self, backbone: str, here: Sequence[Site], chosen: Sequence[Site]) -> None:
+        """UserError where a role that was asked for is nowhere, or a place that was asked for has none of the roles."""
+        asked, known = f"method.roles={list(self.roles)}", {site.role for site in here}
+        offered = ", ".join(role for role in ROLES if role in known) or "none"
+        absent = [role for role in self.roles if role not in known and role not in self.optional]
+        if absent or not chosen:
+            role = absent[0] if absent else self.roles[0]
+            raise UserError(
+                f"{asked}: {backbone} has no site {role} with method.sites_in={self.sites_in}; it offers {offered} there"
+            )
+        acted = {site.place for site in chosen}
+        for place in dict.fromkeys(site.place for site in here):
+            if place not in acted:
+                raise UserError(
+                    f"{asked}: with method.sites_in={self.sites_in} the {place} part of {backbone} would be left as it is, "
+                    f"which has no such site; choose method.sites_in={'|'.join(sorted(acted))}, or other roles"
+                )
+
+
+class Stack(Method):
+    """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives."""
+
+    def __init__(self, methods: Sequence[Method]):
+        self.methods = list(methods)
+        self.tunes_backbone = any(method.tunes_backbone for method in self.methods)
+
+    def attach(self, backbone: nn.Module) -> Tuning:
+        return Tuning(backbone, [each for method in self.methods for each in method.attach(backbone).parts])
+
+
+class Tuning:
+    """A method on a backbone.  parts: each method with its sites and its deltas there."""
+
+    def __init__(self, backbone: nn.Module, parts: Sequence[tuple[Method, Sequence[Site], Sequence[Delta]]]):
+        self.backbone, self.parts = backbone, list(parts)
+        self.sites = list(dict.fromkeys(site for _, sites, _ in self.parts for site in sites))
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """Each parameter once."""
+        found = {
+            id(parameter): parameter
+            for _, sites, deltas in self.parts
+            for site, delta in zip(sites, deltas, strict=True)
+            for parameter in delta.trained(site)
+        }
+        return list(found.values())
+
+    def start(self, model: Model, batches: Callable[[int], Iterable[dict]]) -> None:
+        for method, _, deltas in self.parts:
+            method.start(deltas, model, batches)
+
+    def at(self, step: int, total: int) -> None:
+        for method, _, deltas in self.parts:
+            method.at(deltas, step, total)
+
+    def penalty(self) -> Tensor | None:
+        found = [penalty for method, _, deltas in self.parts if (penalty := method.penalty(deltas)) is not None]
+        return torch.stack(found).sum() if found else None
+
+    def acts_in(self, part: nn.Module) -> bool:
+        """Whether one of its sites lies there."""
+        inside = {*sites(part)}
+        return any(site in inside for site in self.sites)
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Inference with everything computed once that is constant outside training."""
+        try:
+            with torch.no_grad():
+                for site in self.sites:
+                    site.fold()
+            yield
+        finally:
+            for site in self.sites:
+                site.unfold()
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The backbone without its method."""
+        before = [(site, site.delta) for site in self.sites]
+        self.detach()
+        try:
+            yield
+        finally:
+            for site, delta in before:
+                site.delta = delta
+
+    def detach(self) -> None:
+        for site in self.sites:
+            site.delta = None
+
+    def decided(self) -> dict[str, Tensor]:
+        """By their names in the backbone, what deltas decided and no optimiser trains."""
+        names = {module: name for name, module in self.backbone.named_modules() if module in self.sites}
+        return {
+            f"{names[site]}.delta.{name}": tensor
+            for site in self.sites
+            for name, tensor in site.delta.state_dict(keep_vars=True).items()
+            if not isinstance(tensor, nn.Parameter)
+        }
+
+    def macs_as_published(self, tokens: Mapping[Site, int]) -> int | None:
+        """The sum of the published closed forms.  tokens: of the sequence that each site sees; those that a forward pass
+        did not reach are left out.  None where the paper has no such method."""
+        counted = [
+            delta.macs_as_published(site, tokens[site])
+            for _, sites, deltas in self.parts
+            for site, delta in zip(sites, deltas, strict=True)
+            if site in tokens
+        ]
+        return None if None in counted else sum(counted)
+
+
+def is_texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(each, str) for each in value)
+
+
+def check_size(name: str, value: int, most: int | None = None) -> int:
+    """A size that a user typed: a whole number of at least 1 and, where it is bounded, at most `most`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
+        bound = "at least 1" if most is None else f"between 1 and the width {most}"
+        raise UserError(f"method.{name}={value}: must be a whole number {bound}")
+    return value
