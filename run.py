@@ -26,17 +26,17 @@ def one(arguments: list[str]) -> None:
 
 def many(overrides: list[str]) -> int:
     """A sweep, and its exit status."""
-    from vltune.entry import check_options
-    from vltune.sweep import drive, plan
+    from vltune.command_line import check_options
+    from vltune.sweep import launch, plan
 
     check_options(overrides)
-    return drive.run(plan.plan(HERE, overrides))
+    return launch.run(plan.plan(HERE, overrides))
 
 
 def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is imported: there is nothing to leave in order
-    from vltune.engine.interrupt import GRACE, LONGER
-    from vltune.entry import check_choices, command, of_sweep
+    from vltune.command_line import check_choices, command, of_sweep
+    from vltune.runs.signals import GRACE, LONGER
 
     overrides = of_sweep(arguments)
     with command(GRACE if overrides is None else LONGER):

@@ -23,8 +23,8 @@ from lightning_fabric import Fabric
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.engine.feature_store import Store
-from vltune.tasks.model import Model
+from vltune.features.store import Store
+from vltune.model import Model
 from vltune.tasks.vqa import VQA
 
 ANSWERS, TOKENS = 3129, 40

@@ -24,8 +24,9 @@ from pathlib import Path
 
 from pyarrow import parquet
 
-from vltune.results import record as records
-from vltune.sweep import drive, plan
+from vltune.records import record as records
+from vltune.sweep import launch as drive
+from vltune.sweep import plan
 
 ROOT = Path(__file__).parents[1]
 

@@ -36,7 +36,7 @@ from vltune.data.collate import Collate
 from vltune.data.shapes.vocabulary import VOCABULARY
 from vltune.data.tokenizer import Tokenizer
 from vltune.data.transforms import MinMaxResize
-from vltune.data.vqav2 import SCHEMA, VQAv2
+from vltune.data.vqav2.reader import SCHEMA, VQAv2
 from vltune.engine.order import Order
 
 SPLIT, BATCH, WIDTH, HEIGHT = "vqav2_train", 32, 640, 480

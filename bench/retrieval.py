@@ -24,13 +24,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from vltune import assemble
-from vltune.backbones.features import Encoded
+from vltune.backbones.backbone import Encoded
 from vltune.costs import macs
-from vltune.engine.interrupt import StopRequest
 from vltune.engine.precision import settle
-from vltune.engine.retrieval import score_pairs
 from vltune.engine.source import BadExamples
-from vltune.tasks.model import Model
+from vltune.evaluators.all_pairs import score_pairs
+from vltune.model import Model
+from vltune.runs.signals import StopRequest
 
 IMAGES, CAPTIONS, LENGTH = 1000, 5000, 12  # of Flickr30K's test; tokens a caption whose MACs are counted
 LENGTHS = (9, 12, 15)

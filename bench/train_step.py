@@ -37,7 +37,7 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
-from vltune.tasks.model import Model
+from vltune.model import Model
 from vltune.tasks.vqa import VQA
 
 METHODS = {

@@ -16,8 +16,8 @@ def invoke(*arguments):
 
 @pytest.fixture
 def vqav2(monkeypatch):
-    """A stand-in for vltune.data.prepare.vqav2; `calls` is what it was asked for, `raises` what it answers with."""
-    module = ModuleType("vltune.data.prepare.vqav2")
+    """A stand-in for vltune.data.vqav2.prepare; `calls` is what it was asked for, `raises` what it answers with."""
+    module = ModuleType("vltune.data.vqav2.prepare")
     module.calls, module.raises = [], None
 
     def prepare(raw, out, **options):
@@ -27,7 +27,7 @@ def vqav2(monkeypatch):
         return {"train images": 3, "answers": 2}
 
     module.prepare = prepare
-    monkeypatch.setitem(sys.modules, "vltune.data.prepare.vqav2", module)
+    monkeypatch.setitem(sys.modules, "vltune.data.vqav2.prepare", module)
     return module
 
 

@@ -17,8 +17,8 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
-from vltune.sites import merge, merged, sites, tuned_sites, unmerge
-from vltune.tasks.model import Model
+from vltune.model import Model
+from vltune.sites import merge, sites, tuned_sites, unmerge
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.snli_ve import SNLIVE

@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.engine.identity import identity, of_cost
 from vltune.engine.precision import settle
-from vltune.results import record as records
+from vltune.records import record as records
 from vltune.results import report
-from vltune.sweep import drive, plan
+from vltune.runs.identity import identity, of_cost
+from vltune.sweep import launch, plan
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -68,7 +68,7 @@ def test_the_hash_of_every_record_follows_from_the_record_alone():
 @pytest.mark.parametrize(("sweep", "runs"), [("ablation_apt", 45), ("low_data", 96)])
 def test_every_run_of_the_other_sweeps_has_one_too(sweep, runs, world):
     arguments = [f"+sweep={sweep}", "seed=0,1,2", f"dataset.data_dir={world}", f"results_dir={RESULTS / sweep}"]
-    found = drive.standings(plan.plan(ROOT, arguments))
+    found = launch.standings(plan.plan(ROOT, arguments))
     assert len(found) == runs
     assert [each.run.label for each in found if each.state != "finished"] == []
 

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.engine.identity import SINCE, identity, of_cost
 from vltune.engine.precision import settle
 from vltune.engine.settings import Settings
+from vltune.runs.identity import SINCE, identity, of_cost
 
 CONF = Path(__file__).parents[1] / "conf"
 FACTS = {"answers": ["yes", "no"]}

@@ -9,11 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from vltune import assemble
+from vltune.command_line import resolve
 from vltune.engine.precision import settle
-from vltune.entry import resolve
 from vltune.errors import UserError
 from vltune.experiment import readiness
-from vltune.experiment.evaluation import whole
+from vltune.experiment.evaluate import whole
 from vltune.experiment.rehearsal import rehearse
 from vltune.values import said
 

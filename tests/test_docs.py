@@ -9,8 +9,8 @@ import tiny
 import torch
 import yaml
 
+from vltune.model import Model
 from vltune.sites import tuned_sites
-from vltune.tasks.model import Model
 from vltune.tasks.vqa import VQA
 
 ROOT = Path(__file__).parents[1]

@@ -7,11 +7,17 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "vltune"
 # From the top down; packages of one layer are siblings.  `weights` and `tasks` name `backbones` only through arguments.
 LAYERS = [
-    {"cli", "sweep", "experiment", "assemble", "budget", "entry", "overrides", "configuration", "turn", "__main__"},
-    {"engine", "costs", "results", "loggers"},
-    {"tasks", "weights"},
+    {"cli", "__main__"},
+    {"sweep"},
+    {"experiment"},
+    {"assemble", "match", "command_line", "overrides", "configuration"},
+    {"evaluators"},
+    {"engine", "features", "costs", "results", "loggers"},
+    {"records", "stats"},
+    {"model"},
+    {"tasks", "weights", "runs"},
     {"backbones", "methods", "data"},
-    {"nn"},
+    {"nn", "tuning"},
     {"sites", "metrics"},
     {"images", "streamed"},
     {"atomic", "canonical", "signatures", "terminal", "values"},

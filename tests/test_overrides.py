@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vltune import assemble
-from vltune.engine import identity
+from vltune.command_line import check_choices, of_sweep, one_line, resolve
 from vltune.engine.precision import settle
-from vltune.entry import check_choices, of_sweep, one_line, resolve
 from vltune.errors import UserError
 from vltune.experiment import readiness
 from vltune.overrides import explained, leaves, quoted
+from vltune.runs import identity
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

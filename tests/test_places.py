@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from vltune import experiment
 from vltune.cli import app
-from vltune.entry import check_choices, leave
+from vltune.command_line import check_choices, leave
 from vltune.overrides import explained
 
 ROOT = Path(__file__).parents[1]

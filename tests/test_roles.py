@@ -13,9 +13,9 @@ from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.model import Model
 from vltune.sites import PLACES as SITES_IN
 from vltune.sites import ROLES, merge, sites, tuned_sites, unmerge
-from vltune.tasks.model import Model
 from vltune.tasks.vqa import VQA
 
 BACKBONES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from vltune.results import record as records
+from vltune.records import record as records
 
 ROOT = Path(__file__).parents[1]
 WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 60, val: 20, test: 30}}"

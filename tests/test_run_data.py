@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from vltune import experiment
 from vltune.cli import app
 from vltune.data.arrow import open_table
-from vltune.data.prepare import vqav2 as prepare_vqav2
 from vltune.data.shapes import karpathy, nlvr2, snli_ve, vqav2
-from vltune.results import record as records
+from vltune.data.vqav2 import prepare as prepare_vqav2
+from vltune.records import record as records
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["engine.max_steps=3", "engine.batch_size=4", "engine.eval_batch_size=32"]

@@ -9,8 +9,8 @@ from torch import nn
 from vltune.costs import macs, matching
 from vltune.engine.artifacts import read_tuned, write_tuned
 from vltune.engine.optimiser import adamw, parameter_groups
+from vltune.model import Model
 from vltune.sites import Delta, Method, tuned_sites
-from vltune.tasks.model import Model
 from vltune.tasks.vqa import VQA
 
 

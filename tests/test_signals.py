@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from vltune.engine.interrupt import GRACE, LONGER
-from vltune.engine.lock import NAME
+from vltune.runs.lock import NAME
+from vltune.runs.signals import GRACE, LONGER
 
 ROOT = Path(__file__).parents[1]
 RUN, VLTUNE = [sys.executable, "run.py"], [sys.executable, "-m", "vltune"]
@@ -49,7 +49,7 @@ def python(code, *arguments):
     return process
 
 
-HEEDED = "import sys, time; from vltune.entry import command; from vltune.engine import interrupt; command_ = command\n"
+HEEDED = "import sys, time; from vltune.command_line import command; from vltune.engine import interrupt; command_ = command\n"
 WORK = {
     "sleeps": "time.sleep(60)",
     "lets no exception pass": (

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.engine.identity import identity, settings
 from vltune.engine.precision import settle
+from vltune.runs.identity import identity, settings
 from vltune.sites import tuned_sites
 
 ROOT = Path(__file__).parents[1]

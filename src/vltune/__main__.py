@@ -5,7 +5,7 @@ import signal
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is imported: there is nothing to leave in order
-    from vltune.entry import command
+    from vltune.command_line import command
 
     with command():
         from vltune.cli import app

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vltune.data.examples import Examples
     from vltune.engine.settings import Settings
     from vltune.engine.source import GeneratedData, TrainingData
-    from vltune.tasks.model import Model
+    from vltune.model import Model
     from vltune.weights.describe import Choice
 
 
@@ -231,7 +231,7 @@ def numbered(stream, step: int) -> dict:
 
 def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
     """A model with the pretrained weights that the configuration names, or with random ones.  facts: see `Data`."""
-    from vltune.tasks.model import Model
+    from vltune.model import Model
 
     backbone = build(config["backbone"])
     task = build(config["task"], in_width=backbone.pooled_width, width=backbone.width, **facts)

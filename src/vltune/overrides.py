@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.entry import walk
+from vltune.command_line import walk
 from vltune.errors import UserError
 from vltune.values import instead, shown
 

@@ -17,7 +17,7 @@ from vltune.errors import UserError
 from vltune.sites import PLACES, ROLES, Delta, OutputSite, PartSite, Site, sites
 
 if TYPE_CHECKING:
-    from vltune.tasks.model import Model
+    from vltune.model import Model
 
 ALWAYS_TRAINED = ("paper", "head_only")
 

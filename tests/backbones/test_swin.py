@@ -12,7 +12,7 @@ from vltune.backbones.meter import Meter
 from vltune.backbones.swin import SwinTower
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
-from vltune.sites import merged, tuned_sites
+from vltune.sites import tuned_sites
 from vltune.weights.backbones import load_backbone
 from vltune.weights.meter import AUTHORS
 

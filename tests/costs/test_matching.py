@@ -9,11 +9,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.budget import sized
 from vltune.costs.macs import example, macs, parameters
 from vltune.costs.matching import COUNTERS, Form, on_meta, solve
-from vltune.engine.identity import identity
 from vltune.errors import UserError
+from vltune.match import sized
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
@@ -21,8 +20,9 @@ from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.model import Model
+from vltune.runs.identity import identity
 from vltune.sites import Method
-from vltune.tasks.model import Model
 from vltune.tasks.vqa import VQA
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -20,8 +20,8 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.model import Model
 from vltune.sites import tuned_sites
-from vltune.tasks.model import Model
 from vltune.tasks.vqa import VQA
 
 ROOT = Path(__file__).parents[2]

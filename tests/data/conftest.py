@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vltune.data.prepare.vqav2 import prepare
 from vltune.data.shapes.vocabulary import VOCABULARY
 from vltune.data.shapes.vqav2 import write_raw
 from vltune.data.tokenizer import Tokenizer
 from vltune.data.transforms import MinMaxResize
+from vltune.data.vqav2.prepare import prepare
 
 IMAGES = {"train": 60, "val": 20, "test": 30}
 

@@ -20,7 +20,7 @@ from fuzzing import (
 )
 from hypothesis import strategies as st
 
-from vltune.data.prepare.snli_ve import LABELS
+from vltune.data.snli_ve.prepare import LABELS
 from vltune.metrics.vqa import normalise, soft_score
 
 # VQAv2

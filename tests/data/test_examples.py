@@ -3,13 +3,13 @@
 import pytest
 
 from vltune.data.examples import open_examples
-from vltune.data.karpathy import Karpathy
-from vltune.data.nlvr2 import NLVR2
-from vltune.data.prepare.nlvr2 import ANSWERS
-from vltune.data.prepare.snli_ve import LABELS
+from vltune.data.karpathy.reader import Karpathy
+from vltune.data.nlvr2.prepare import ANSWERS
+from vltune.data.nlvr2.reader import NLVR2
 from vltune.data.shapes import ensure
-from vltune.data.snli_ve import SNLIVE
-from vltune.data.vqav2 import VQAv2
+from vltune.data.snli_ve.prepare import LABELS
+from vltune.data.snli_ve.reader import SNLIVE
+from vltune.data.vqav2.reader import VQAv2
 from vltune.errors import UserError
 
 FEW = {"train": 8, "val": 4, "test": 8}

@@ -27,17 +27,17 @@ from fuzzed import (
 from hypothesis import HealthCheck, given, settings
 
 from vltune.data.arrow import open_table
-from vltune.data.checking import check
-from vltune.data.karpathy import Karpathy
-from vltune.data.nlvr2 import NLVR2
-from vltune.data.prepare.karpathy import prepare_coco, prepare_f30k
-from vltune.data.prepare.nlvr2 import ANSWERS
-from vltune.data.prepare.nlvr2 import prepare as prepare_nlvr2
-from vltune.data.prepare.snli_ve import prepare as prepare_snli_ve
-from vltune.data.prepare.vqav2 import prepare as prepare_vqav2
-from vltune.data.snli_ve import SNLIVE
+from vltune.data.check.folder import check
+from vltune.data.karpathy.prepare import prepare_coco, prepare_f30k
+from vltune.data.karpathy.reader import Karpathy
+from vltune.data.nlvr2.prepare import ANSWERS
+from vltune.data.nlvr2.prepare import prepare as prepare_nlvr2
+from vltune.data.nlvr2.reader import NLVR2
+from vltune.data.snli_ve.prepare import prepare as prepare_snli_ve
+from vltune.data.snli_ve.reader import SNLIVE
 from vltune.data.transforms import MinMaxResize
-from vltune.data.vqav2 import VQAv2
+from vltune.data.vqav2.prepare import prepare as prepare_vqav2
+from vltune.data.vqav2.reader import VQAv2
 from vltune.errors import BadExampleError, UserError
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))

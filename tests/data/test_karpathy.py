@@ -9,8 +9,8 @@ from PIL import Image
 
 from vltune.data.arrow import open_table
 from vltune.data.collate import Collate
-from vltune.data.karpathy import Karpathy
-from vltune.data.prepare.karpathy import SCHEMA, prepare_coco, prepare_f30k
+from vltune.data.karpathy.prepare import SCHEMA, prepare_coco, prepare_f30k
+from vltune.data.karpathy.reader import Karpathy
 from vltune.errors import BadExampleError, UserError
 
 COLOURS = ("red", "blue", "green", "yellow", "black")

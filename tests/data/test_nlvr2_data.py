@@ -12,8 +12,8 @@ from PIL import Image
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
 from vltune.data.examples import open_examples
-from vltune.data.nlvr2 import NLVR2
-from vltune.data.prepare.nlvr2 import SCHEMA, prepare
+from vltune.data.nlvr2.prepare import SCHEMA, prepare
+from vltune.data.nlvr2.reader import NLVR2
 from vltune.errors import BadExampleError, UserError
 
 # split -> (pair, statements and their labels)

@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from vltune.data.arrow import open_table, write_table
-from vltune.data.karpathy import Karpathy
-from vltune.data.prepare import karpathy, nlvr2, snli_ve, vqav2
+from vltune.data.karpathy import prepare as karpathy
+from vltune.data.karpathy.reader import Karpathy
+from vltune.data.nlvr2 import prepare as nlvr2
 from vltune.data.shapes.karpathy import write_raw as write_f30k
 from vltune.data.shapes.nlvr2 import write_raw as write_nlvr2
 from vltune.data.shapes.snli_ve import write_raw as write_snli_ve
 from vltune.data.shapes.vqav2 import write_raw as write_vqav2
-from vltune.data.vqav2 import VQAv2
+from vltune.data.snli_ve import prepare as snli_ve
+from vltune.data.vqav2 import prepare as vqav2
+from vltune.data.vqav2.reader import VQAv2
 from vltune.errors import BadExampleError, UserError
 from vltune.metrics.recall import ranks
 

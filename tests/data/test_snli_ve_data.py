@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
-from vltune.data.prepare.snli_ve import LABELS, SCHEMA, prepare
-from vltune.data.snli_ve import SNLIVE
+from vltune.data.snli_ve.prepare import LABELS, SCHEMA, prepare
+from vltune.data.snli_ve.reader import SNLIVE
 from vltune.errors import BadExampleError, UserError
 
 # split -> (image, hypothesis, label)

@@ -10,15 +10,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune import assemble
-from vltune.data.karpathy import Karpathy
-from vltune.data.nlvr2 import NLVR2
+from vltune.data.karpathy.reader import Karpathy
+from vltune.data.nlvr2.reader import NLVR2
 from vltune.data.shapes import ensure
-from vltune.data.snli_ve import SNLIVE
-from vltune.data.vqav2 import VQAv2
-from vltune.engine.features import Images
-from vltune.engine.interrupt import StopRequest
+from vltune.data.snli_ve.reader import SNLIVE
+from vltune.data.vqav2.reader import VQAv2
 from vltune.engine.source import TrainingData
 from vltune.errors import UserError
+from vltune.features.cache import Images
+from vltune.runs.signals import StopRequest
 
 CONF = Path(__file__).parents[2] / "conf"
 IMAGES = {"train": 40, "val": 8, "test": 4}

@@ -11,8 +11,8 @@ from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
-from vltune.data.prepare.vqav2 import SCHEMA, prepare
-from vltune.data.vqav2 import VQAv2
+from vltune.data.vqav2.prepare import SCHEMA, prepare
+from vltune.data.vqav2.reader import VQAv2
 from vltune.errors import BadExampleError, UserError
 
 
@@ -248,7 +248,7 @@ class TestReading:
     def test_nothing_is_decoded_twice(self, prepared, tokenizer, transform, monkeypatch):
         dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
         first = [dataset[i] for i in range(8)]
-        monkeypatch.setattr("vltune.data.reading.open_mapped", None)
+        monkeypatch.setattr("vltune.data.reader.open_mapped", None)
         monkeypatch.setattr(dataset, "_opened", None)
         again = [dataset[i] for i in range(8)]
         assert all(

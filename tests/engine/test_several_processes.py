@@ -7,10 +7,10 @@ import torch
 from several import processes
 from test_training import Examples, collate, make_model, settings
 
-from vltune.engine.evaluate import predict
-from vltune.engine.interrupt import Interrupted, StopRequest
 from vltune.engine.source import BadExamples, TrainingData
 from vltune.engine.train import train
+from vltune.evaluators.per_example import predict
+from vltune.runs.signals import Interrupted, StopRequest
 
 ONE = 1  # of two, which alone gets the signal
 

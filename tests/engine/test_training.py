@@ -10,7 +10,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from vltune.engine.interrupt import Interrupted, StopRequest
 from vltune.engine.optimiser import linear_schedule, parameter_groups
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
 from vltune.engine.settings import Settings
@@ -18,7 +17,8 @@ from vltune.engine.source import BadExamples, TrainingData
 from vltune.engine.train import train
 from vltune.errors import BadExampleError, UserError
 from vltune.methods.lora import LoRA
-from vltune.tasks.model import Model
+from vltune.model import Model
+from vltune.runs.signals import Interrupted, StopRequest
 from vltune.tasks.vqa import VQA
 
 

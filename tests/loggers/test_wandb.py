@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 import wandb
+from fabricated import fabricate
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
-from results.fabricated import fabricate
 from wandb_files import read_back, table
 
 from vltune.data.examples import Asked, Shown
 from vltune.errors import UserError
 from vltune.loggers.none import NoLogger
 from vltune.loggers.wandb import WandbLogger
-from vltune.results import record as records
+from vltune.records import record as records
 
 CONFIG = {"engine": {"lr": 1e-3, "epochs": 2}, "tags": ["a", "b"], "checkpoint": None}
 IDENTITY = {"backbone": "vilt_mini", "method": "apt", "task": "vqa", "dataset": "shapes", "seed": 0, "hash": "0123abcd"}

@@ -11,7 +11,7 @@ import pytest
 from wandb_server import serving
 from wandb_user import User
 
-from vltune.results import record as records
+from vltune.records import record as records
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ from wandb_user import User
 
 from vltune import assemble
 from vltune.engine.precision import settle
-from vltune.loggers.figures import figures
-from vltune.results import record as records
+from vltune.loggers.summary import figures
+from vltune.records import record as records
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))

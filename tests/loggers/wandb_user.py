@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from results.fabricated import fabricate
+from fabricated import fabricate
 from wandb_server import KEY
 
-from vltune.results import record as records
+from vltune.records import record as records
 
 HISTORY = [{"step": step, "train/loss": 1 / step} for step in (1, 2, 3)]
 STEPS = [1, 2, 3, 4]  # of the history, and that of the scores

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from vltune.cli import app
 from vltune.engine.artifacts import write_predictions
-from vltune.engine.identity import settings
-from vltune.results import record as records
-from vltune.results.compare import compare, differences, failures
+from vltune.records import record as records
+from vltune.results.compare.match import compare, differences, failures
+from vltune.runs.identity import settings
 
 MACHINE = {"cpu": "AMD EPYC", "cores": 2, "gpus": [], "platform": "Linux", "memory_bytes": 2**34}
 

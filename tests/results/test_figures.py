@@ -3,7 +3,8 @@ from fabricated import Root
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from vltune.results import figures, tables
+from vltune.results.render import figures
+from vltune.results.tables import build
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def drawn(monkeypatch):
 
 
 def fill(root):
-    for index, method in enumerate(tables.METHODS):
+    for index, method in enumerate(build.METHODS):
         for seed in range(2):
             costs = {
                 "method_params": 1000 * max(0, index - 1),
@@ -34,7 +35,7 @@ def fill(root):
 def test_figure_is_the_same_bytes_every_time(root):
     fill(root)
     for format, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
-        once, again = (figures.draw(tables.build("vilt_mini", root.folder), format) for _ in range(2))
+        once, again = (figures.draw(build.build("vilt_mini", root.folder), format) for _ in range(2))
         assert once == again
         assert once.startswith(start)
     assert b"<dc:date>" not in once
@@ -42,32 +43,32 @@ def test_figure_is_the_same_bytes_every_time(root):
 
 def test_figure_names_every_method_without_overlap(root, drawn):
     fill(root)
-    figures.draw(tables.build("vilt_mini", root.folder), "png")
+    figures.draw(build.build("vilt_mini", root.folder), "png")
     renderer = drawn[0].canvas.get_renderer()
     for axes in drawn[0].axes:
         texts = [text for text in axes.texts if text.get_text()]
-        assert {text.get_text() for text in texts} == {*tables.METHODS, "question_only"}
+        assert {text.get_text() for text in texts} == {*build.METHODS, "question_only"}
         assert axes.get_xscale() == "symlog", "a method that costs nothing has its place"
         boxes = [Text.get_window_extent(text, renderer) for text in texts]
         assert not any(box.count_overlaps(boxes[index + 1 :]) for index, box in enumerate(boxes))
-        assert len(axes.containers) == len(tables.METHODS), "error bars"
+        assert len(axes.containers) == len(build.METHODS), "error bars"
 
 
 def test_figure_shows_the_mean_once_there_is_one(root):
     fill(root)
-    assert tables.build("vilt_mini", root.folder).figure["score"] == "vqa"
+    assert build.build("vilt_mini", root.folder).figure["score"] == "vqa"
     for task, scores in (("nlvr2", {"accuracy": 70.0}), ("retrieval", {"ir_r1": 40.0, "tr_r1": 50.0})):
         root.add(method="apt", task=task, metrics={"val": None, "test": scores})
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert table.figure["score"] == "avg"
     assert b"mean of VQA, NLVR2, IR and TR" in figures.draw(table, "svg")
 
 
 def test_figure_without_a_run_says_so(root):
-    empty = figures.draw(tables.build("vilt_mini", root.folder), "svg")
+    empty = figures.draw(build.build("vilt_mini", root.folder), "svg")
     assert empty.count(b"<!-- no finished run -->") == 2
     root.add(60.0)
-    assert b"no finished run" not in figures.draw(tables.build("vilt_mini", root.folder), "svg")
+    assert b"no finished run" not in figures.draw(build.build("vilt_mini", root.folder), "svg")
 
 
 def test_figure_by_row_names_each_on_the_axis(root, drawn):
@@ -75,13 +76,13 @@ def test_figure_by_row_names_each_on_the_axis(root, drawn):
     metrics = {"val": {"vqa_score": 50.0}, "test": None}
     within.add(method="apt", config={"method": {"rank": 1}, "variant": "rank_1"}, metrics=metrics)
     name = "ablation_apt_vilt_mini"
-    figures.draw(tables.build(name, root.folder), "png")
+    figures.draw(build.build(name, root.folder), "png")
     (axes,) = drawn[0].axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(tables.listed(name).values)
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(build.listed(name).values)
     (bar,) = axes.containers
     assert (bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) == (
         50.0,
-        tables.listed(name).values.index("rank_1"),
+        build.listed(name).values.index("rank_1"),
     )
 
 
@@ -91,7 +92,7 @@ def test_figure_along_columns_is_a_line_for_each_row(root, drawn):
         for number, share in enumerate((0.01, 1.0)):
             config = {"method": {"rank": 4}, "dataset": {"train_fraction": share}}
             within.add(50.0 + number, method=method, config=config, hash=f"0000000{number}")
-    figures.draw(tables.build("low_data_vilt_mini", root.folder), "png")
+    figures.draw(build.build("low_data_vilt_mini", root.folder), "png")
     (axes,) = drawn[0].axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["lora", "apt"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["VQA, 1 %", "VQA, 5 %", "VQA, 10 %", "VQA, 100 %"]

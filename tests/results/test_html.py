@@ -23,10 +23,11 @@ from vltune.cli import app
 from vltune.data.shapes import ensure
 from vltune.engine.artifacts import write_predictions
 from vltune.errors import UserError
-from vltune.results import PAGE, report, tables
+from vltune.results import PAGE, report
 from vltune.results.html import curves, page
 from vltune.results.html.disagreement import PER_SIDE
 from vltune.results.html.pictures import SIDE, Pictures
+from vltune.results.tables import build as tables
 
 HOSTILE = """\u2028</script ><!--<script>hacked = 1</script><img src=x onerror="hacked = 1">&'"{{$}}"""
 ENGINE = {"lr": 1e-3, "note": HOSTILE, "epochs": 10, "warmup": 0.1, "clip": None, "betas": [0.9, 0.98]}

@@ -13,9 +13,9 @@ from vltune import __version__
 from vltune.cli import app
 from vltune.data.shapes.vqav2 import write_raw
 from vltune.engine.artifacts import write_predictions
-from vltune.experiment.telling import unscored
+from vltune.experiment.summary import unscored
 from vltune.metrics.vqa import normalise
-from vltune.results import record as records
+from vltune.records import record as records
 
 TEST, DEV = "v2_OpenEnded_mscoco_test2015_questions.json", "v2_OpenEnded_mscoco_test-dev2015_questions.json"
 HUGE = 2**40 + 1  # beyond int32

@@ -12,9 +12,12 @@ from rich.console import Console
 
 from vltune.engine.artifacts import write_predictions
 from vltune.errors import UserError
-from vltune.results import FORMATS, render, report, statistics, tables
-from vltune.results import record as records
-from vltune.results.tables import ALIKE, SAME, UNTESTED, cells
+from vltune.records import record as records
+from vltune.results import FORMATS, report
+from vltune.results.render import text as render
+from vltune.results.tables import build, cells
+from vltune.results.tables.build import ALIKE, SAME, UNTESTED
+from vltune.stats import significance
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
 
@@ -74,10 +77,10 @@ def answers(share, examples=800, seed=0):
     return right
 
 
-@pytest.mark.parametrize("name", tables.names())
+@pytest.mark.parametrize("name", build.names())
 def test_every_definition_builds_without_records(root, name):
-    table = tables.build(name, root.folder)
-    assert [row.label for row in table.rows] == list(tables.listed(name).values), "controls appear where they were run"
+    table = build.build(name, root.folder)
+    assert [row.label for row in table.rows] == list(build.listed(name).values), "controls appear where they were run"
     assert all(cell.mean is None for row in table.rows for cell in row.cells.values())
     assert {table.figure["score"], *table.figure["against"]} <= {column.key for column in table.columns}
 
@@ -86,7 +89,7 @@ def test_mean_sample_deviation_and_seeds(root):
     for seed, score in enumerate((60.0, 62.0, 64.0)):
         root.add(score, seed=seed)
     root.add(50.0, method="apt")
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     cell = rows(table, "lora")[0].cells["vqa"]
     assert (cell.mean, cell.std, cell.n) == (62.0, 2.0, 3)
     cell = rows(table, "apt")[0].cells["vqa"]
@@ -102,7 +105,7 @@ def test_other_backbones_and_experiments_stay_out(root):
     root.add(60.0)
     root.add(10.0, backbone="vilt", seed=1)
     root.add(10.0, task="pretraining", seed=1)
-    (row,) = rows(tables.build("vilt_mini", root.folder), "lora")
+    (row,) = rows(build.build("vilt_mini", root.folder), "lora")
     assert row.cells["vqa"].n == 1
 
 
@@ -111,7 +114,7 @@ def test_configurations_are_not_mixed(root):
     root.add(61.0, seed=1)
     other = {"method": {"rank": 4}, "engine": {"lr": 1e-2}, "sweep": "rates", "results_dir": "elsewhere"}
     root.add(40.0, hash="ffffffff", config=other)
-    first, second = rows(tables.build("vilt_mini", root.folder), "lora")
+    first, second = rows(build.build("vilt_mini", root.folder), "lora")
     assert (first.label, first.hashes, first.cells["vqa"].n) == ("lora (engine.lr=0.001)", ("0a1b2c3d",), 2)
     assert (second.label, second.hashes, second.cells["vqa"].n) == ("lora (engine.lr=0.01)", ("ffffffff",), 1)
 
@@ -120,15 +123,15 @@ def test_many_differences_are_named_by_hash(root):
     root.add(60.0, config={"method": {"a": 1, "b": 1, "c": 1, "d": 1}})
     root.add(50.0, hash="ffffffff", config={"method": {"a": 2, "b": 2, "c": 2, "d": 2}})
     root.add(40.0, hash="eeeeeeee", config={"method": {"a": 1, "b": 1, "c": 1, "d": 3}})
-    labels = [row.label for row in rows(tables.build("vilt_mini", root.folder), "lora")]
+    labels = [row.label for row in rows(build.build("vilt_mini", root.folder), "lora")]
     assert labels == ["lora (0a1b2c3d)", "lora (method.d=3)", "lora (ffffffff)"]
 
 
 def test_order_of_rows(root):
     for method in ("question_only", "zeta", "full"):
         root.add(method=method)
-    assert [row.method for row in tables.build("vilt_mini", root.folder).rows] == [
-        *tables.METHODS,
+    assert [row.method for row in build.build("vilt_mini", root.folder).rows] == [
+        *build.METHODS,
         "zeta",
         "question_only",
     ]
@@ -141,14 +144,14 @@ def test_tasks_of_one_method_share_a_row_and_a_mean(root):
     root.add(task="nlvr2", dataset="nlvr2", hash="00000002", metrics=scored(accuracy=76.0), **vilt)
     recalls = scored(ir_r1=64.0, tr_r1=83.0)
     root.add(task="retrieval", dataset="f30k", hash="00000003", metrics=recalls, **vilt)
-    (row,) = rows(tables.build("vilt", root.folder), "lora")
+    (row,) = rows(build.build("vilt", root.folder), "lora")
     assert row.hashes == ("00000001", "00000002", "00000003")
     cell = row.cells["avg"]
     assert (cell.mean, cell.std, cell.n, cell.published) == (73.5, None, 1, 69.09)
 
     # A second configuration of one task leaves open which belongs with the others: every hash is a row.
     root.add(70.0, dataset="vqav2", hash="00000004", **vilt)
-    split = rows(tables.build("vilt", root.folder), "lora")
+    split = rows(build.build("vilt", root.folder), "lora")
     assert [row.hashes for row in split] == [("00000001",), ("00000002",), ("00000003",), ("00000004",)]
     assert all(row.cells["avg"].mean is None for row in split)
 
@@ -164,11 +167,11 @@ def test_the_mean_is_of_seeds_that_have_all_four(root):
         for task, scores in tasks.items():
             if (task, seed) != ("nlvr2", 2):
                 root.add(task=task, seed=seed, metrics=scored(**scores), backbone="meter_mini")
-    cells = rows(tables.build("meter_mini", root.folder), "lora")[0].cells
+    cells = rows(build.build("meter_mini", root.folder), "lora")[0].cells
     assert (cells["vqa"].n, cells["nlvr2"].n, cells["snli_ve"].mean) == (3, 2, 1.0)
     assert (cells["avg"].mean, cells["avg"].n) == (53.0, 2)
     assert cells["avg"].std == pytest.approx(0.5**0.5), "of the seeds' means 52.5 and 53.5"
-    (row,) = rows(tables.build("vilt_mini", root.folder), "lora")
+    (row,) = rows(build.build("vilt_mini", root.folder), "lora")
     assert row.hashes == (), "each backbone has a table of its own"
 
 
@@ -179,7 +182,7 @@ def test_costs_come_from_the_run_and_else_from_mode_cost(root):
         root.add(60.0, method=method, method_params=own, config=config)
         root.add(kind="costs", method=method, hash="cccccccc", method_params=2000, config=config, metrics=nothing)
     root.add(kind="costs", method="adapter", hash="cccccccc", method_params=3000, metrics=nothing)
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     found = {row.label: row.cells["method_params_k"].mean for row in table.rows}
     assert (found["lora"], found["apt"], found["adapter"]) == (1.0, 2.0, 3.0)
     assert rows(table, "lora")[0].hashes == ("0a1b2c3d",)
@@ -190,7 +193,7 @@ def test_a_cost_of_another_backbone_configuration_is_a_row_of_its_own(root):
     root.add(60.0, method_params=None, config={"method": {"rank": 4}, "backbone": {"layers": 4}})
     config = {"method": {"rank": 4}, "backbone": {"layers": 8}}
     root.add(kind="costs", hash="cccccccc", config=config, metrics={"val": None, "test": None})
-    labels = [row.label for row in rows(tables.build("vilt_mini", root.folder), "lora")]
+    labels = [row.label for row in rows(build.build("vilt_mini", root.folder), "lora")]
     assert labels == ["lora (backbone.layers=4)", "lora (backbone.layers=8)"]
 
 
@@ -199,7 +202,7 @@ def test_costs_on_several_protocols_are_never_averaged(root):
     longer, shorter = ({"method": {"rank": 4}, "backbone": {"protocol": {"text_len": size}}} for size in (16, 1))
     root.add(60.0, config=longer, additional_macs=270_336)
     root.add(60.0, seed=1, hash="bbbbbbbb", config=shorter, additional_macs=147_456)
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     found = {row.label: (row.cells["additional_mmacs"].mean, row.cells["vqa"].n) for row in rows(table, "lora")}
     assert found == {
         "lora (backbone.protocol.text_len=16)": (0.270336, 1),
@@ -216,11 +219,11 @@ def test_costs_on_several_protocols_are_never_averaged(root):
         }
         root.add(task_params=count, **costs)
     root.add(60.0, method="apt", config={"method": {"prompts": 4}}, task_params=None)
-    found = [row.cells["task_params_k"].mean for row in rows(tables.build("vilt_mini", root.folder), "apt")]
+    found = [row.cells["task_params_k"].mean for row in rows(build.build("vilt_mini", root.folder), "apt")]
     assert sorted(found, key=str) == [0.9, 1.0, None], "which of them the run has is not known"
     root.add(60.0, method="full", total_params=1000)
     root.add(60.0, method="full", total_params=1001, seed=1)
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     (row,) = rows(table, "full")
     assert (row.cells["method_params_k"].mean, row.cells["method_params_k"].reason) == (None, "differs")
     assert "| differs |" in render.markdown(table)
@@ -233,7 +236,7 @@ def test_the_same_settings_written_otherwise_are_one_row(root):
     for seed, rank in enumerate((4, 4.0)):
         root.add(60.0, seed=seed, config={"method": {"rank": rank, "scale": 1 + 0 * rank}})
     root.add(60.0, seed=2, config={"method": {"rank": 4, "roles": ["value", "query"]}})  # the hash tells
-    (row,) = rows(tables.build("vilt_mini", root.folder), "lora")
+    (row,) = rows(build.build("vilt_mini", root.folder), "lora")
     assert row.cells["vqa"].n == 3
 
 
@@ -241,7 +244,7 @@ def test_settings_that_change_times_are_told(root):
     for seed, threads in enumerate((1, 1, 4)):
         root.add(60.0, seed=seed, config={"method": {"rank": 4}, "engine": {"lr": 1e-3, "threads": threads}})
     root.add(60.0, seed=3, config={"method": {"rank": 4}, "engine": {"lr": 1e-3}})
-    notes = tables.build("vilt_mini", root.folder).notes
+    notes = build.build("vilt_mini", root.folder).notes
     told = "Compare with care: runs with engine.threads of 1 (2), 4 (1); times and memory depend on it."
     assert told in notes
 
@@ -255,7 +258,7 @@ def test_costs_join_runs_on_several_tasks_whose_backbones_differ(root):
     root.add(task="nlvr2", dataset="nlvr2", config=method | pairs, metrics=scored(accuracy=80.0), **run)
     cost(root, "apt", 2.3, 2.27, config=method | backbone, method_params=3_830_000)
     cost(root, "apt", 9.9, 9.9, config=method | pairs, hash="dddddddd", task="nlvr2", dataset="nlvr2")
-    (row,) = rows(tables.build("meter", root.folder), "apt")
+    (row,) = rows(build.build("meter", root.folder), "apt")
     assert (row.cells["method_params_M"].mean, row.cells["nlvr2_test_p"].mean) == (3.83, 80.0)
     assert row.cells["additional_gmacs_as_published"].mean == 2.3
 
@@ -266,7 +269,7 @@ def test_meter_has_the_default_deep_prompt_in_its_row_and_the_other_in_a_note(ro
     for hash_, roles, size in (("bbbbbbbb", ["cross_memory"], 1), ("cccccccc", ["memory", "cross_memory"], 2)):
         config = {"method": {"roles": roles}}
         cost(root, "deep_prompt", 5.0 * size, 4.0 * size, hash_, config, method_params=1_843_200 * size)
-    table = tables.build("meter", root.folder)
+    table = build.build("meter", root.folder)
     (row,) = rows(table, "deep_prompt")
     assert (row.label, row.hashes) == ("deep_prompt", ("cccccccc",))
     cell = row.cells["additional_gmacs_as_published"]
@@ -284,7 +287,7 @@ def test_meter_has_the_default_deep_prompt_in_its_row_and_the_other_in_a_note(ro
     # Runs of that variant have scores, so they have a row.
     run = {"backbone": "meter", "dataset": "vqav2", "method": "deep_prompt", "method_params": None}
     root.add(67.0, config={"method": {"roles": ["cross_memory"]}}, additional_macs=None, **run)
-    more = tables.build("meter", root.folder)
+    more = build.build("meter", root.folder)
     assert len(rows(more, "deep_prompt")) == 2
     assert more.notes[: len(table.notes)] == table.notes
 
@@ -294,12 +297,12 @@ def test_notes_need_every_number_that_they_name(root):
     wide, narrow = ({"method": {"name": "scaled_pa", "bottleneck": size}} for size in (102, 96))
     cost(root, "scaled_pa", 1.12, 1.12, config=wide, method_params=3_817_872)
     cost(root, "scaled_pa", 1.12, 1.12, "dddddddd", narrow, method_params=3_599_616)
-    table = tables.build("meter", root.folder)
+    table = build.build("meter", root.folder)
     assert not any("Bottleneck" in note for note in table.notes), "no difference, nothing to explain"
     assert not any("sites" in note or "In our records" in note for note in table.notes)
     assert any("82.30 %" in note for note in table.notes), "the published numbers alone say that"
     cost(root, "scaled_pa", 1.19, 1.19, config=wide, method_params=3_817_872)
-    (note,) = (note for note in tables.build("meter", root.folder).notes if "Bottleneck" in note)
+    (note,) = (note for note in build.build("meter", root.folder).notes if "Bottleneck" in note)
     assert "the published 3.82M and 1.12G do not go together" in note
     assert "the row above, gives 3.82M and 1.19G; bottleneck 96 gives 3.60M and 1.12G" in note
 
@@ -308,7 +311,7 @@ def test_published_ours_and_difference(root):
     publish(root)
     for seed, score in enumerate((70.0, 71.0)):
         root.add(score, backbone="vilt", dataset="vqav2", seed=seed, method="apt", method_params=1_917_000)
-    table = tables.build("vilt", root.folder)
+    table = build.build("vilt", root.folder)
     cell = rows(table, "apt")[0].cells["vqa_test_dev"]
     assert cell.published == 70.94
     assert cell.difference == pytest.approx(-0.44)
@@ -323,7 +326,7 @@ def test_published_ours_and_difference(root):
 
 
 def test_without_the_published_table_it_is_said(root):
-    table = tables.build("vilt", root.folder)
+    table = build.build("vilt", root.folder)
     assert "Published numbers are left out: there is no paper/vilt.json." in table.notes
     assert all(cell.published is None for row in table.rows for cell in row.cells.values())
 
@@ -333,7 +336,7 @@ def test_full_tuning_counts_every_parameter_and_says_where_that_differs(root, to
     publish(root)
     full = {"backbone": "vilt", "dataset": "vqav2", "method": "full"}
     root.add(71.0, total_params=total, task_params=5_990_000, method_params=None, **full)
-    table = tables.build("vilt", root.folder)
+    table = build.build("vilt", root.folder)
     assert rows(table, "full")[0].cells["method_params_M"].mean == total / 1e6
     note = "full: 115.43M parameters published, 117.59M in our records, 5.99M of them the task's own."
     assert (note in table.notes) is said
@@ -346,7 +349,7 @@ def test_runs_without_a_number_are_named_below(root):
     root.fail(seed=2, status="interrupted", error=None)
     root.fail(seed=3, status="running", error=None)
     (root.folder / "records" / "vilt_mini" / "half.json").write_text("{")
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert rows(table, "lora")[0].cells["vqa"].n == 1
     folder = "records/vilt_mini/vqa-shapes/lora-0a1b2c3d"
     run = "lora 0a1b2c3d on vqa-shapes, seed"
@@ -365,7 +368,7 @@ def test_runs_without_a_number_are_named_below(root):
 
 def test_a_method_that_only_failed_has_a_dash(root):
     root.fail(method="apt")
-    (row,) = rows(tables.build("vilt_mini", root.folder), "apt")
+    (row,) = rows(build.build("vilt_mini", root.folder), "apt")
     assert row.cells["vqa"].mean is None
     assert row.hashes == ()
 
@@ -375,7 +378,7 @@ def test_latex_escapes(root):
     root.add(61.5, hash="ffffffff", config={"engine": {"lr": 1e-3, "name": r"a_b&50%$#{x}~^\|<>"}})
     root.fail(seed=1, error=r"KeyError: 'a_b' & 100% \n")
     publish(root)
-    text = render.latex(tables.build("vilt_mini", root.folder))
+    text = render.latex(build.build("vilt_mini", root.folder))
     escaped = (
         r"a\_b\&50\%\$\#\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{}\textless{}\textgreater{}"
     )
@@ -387,13 +390,13 @@ def test_latex_escapes(root):
     assert all(len(line.replace(r"\&", "").split(" & ")) == len(columns) for line in body)
 
     root.add(70.0, backbone="vilt", dataset="vqav2", method="apt")
-    assert r"70.94 / 70.00 (1) / $-$0.94" in render.latex(tables.build("vilt", root.folder))
+    assert r"70.94 / 70.00 (1) / $-$0.94" in render.latex(build.build("vilt", root.folder))
 
 
 def test_markdown_escapes(root):
     root.add(60.0, config={"engine": {"name": "a"}})
     root.add(60.0, hash="ffffffff", config={"engine": {"name": "a|b"}})
-    assert r"| lora (engine.name=a\|b) | 60.00 (1) |" in render.markdown(tables.build("vilt_mini", root.folder))
+    assert r"| lora (engine.name=a\|b) | 60.00 (1) |" in render.markdown(build.build("vilt_mini", root.folder))
 
 
 def test_csv_holds_whole_counts_and_six_digits(root):
@@ -401,8 +404,8 @@ def test_csv_holds_whole_counts_and_six_digits(root):
     apt = {"backbone": "vilt", "dataset": "vqav2", "method": "apt"}
     root.add(70.125, method_params=1_917_123, **apt)
     root.add(70.375, method_params=1_917_123, seed=1, **apt)
-    lines = list(csv.DictReader(io.StringIO(render.comma_separated(tables.build("vilt", root.folder)))))
-    assert [line["method"] for line in lines] == list(tables.METHODS)
+    lines = list(csv.DictReader(io.StringIO(render.comma_separated(build.build("vilt", root.folder)))))
+    assert [line["method"] for line in lines] == list(build.METHODS)
     line = lines[-1]
     assert line["hash"] == "0a1b2c3d"
     assert float(line["vqa_test_dev_mean"]) == 70.25
@@ -440,7 +443,7 @@ def test_the_published_tables_are_whole():
     for name in ("vilt", "meter"):
         paper = json.loads((PAPER / f"{name}.json").read_text())
         assert "2306.15706" in paper["source"]
-        assert set(paper["rows"]) == set(tables.METHODS) - {"shallow_prompt"}
+        assert set(paper["rows"]) == set(build.METHODS) - {"shallow_prompt"}
         assert all(row.keys() == paper["units"].keys() for row in paper["rows"].values())
         scores = ("vqa_test_dev", "nlvr2_test_p", "f30k_ir_r1", "f30k_tr_r1")
         for row in paper["rows"].values():
@@ -470,23 +473,23 @@ def test_a_published_table_that_is_none_is_named(root, content, said):
     file = root.folder / "paper" / "vilt.json"
     file.write_text(content)
     with pytest.raises(UserError) as error:
-        tables.build("vilt", root.folder)
+        build.build("vilt", root.folder)
     assert str(error.value).startswith(f"{file}: {said}")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_record_or_a_published_table(root):
     publish(root)
     root.add(70.0, backbone="vilt", dataset="vqav2")
-    before = render.markdown(tables.build("vilt", root.folder))
+    before = render.markdown(build.build("vilt", root.folder))
     for file in (*root.folder.rglob("*.json"),):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert render.markdown(tables.build("vilt", root.folder)) == before
+    assert render.markdown(build.build("vilt", root.folder)) == before
 
 
 def test_a_record_with_an_odd_value_is_named_and_the_others_are_shown(root):
     """Any type anywhere: what code reads has its type in the schema."""
     root.add(60.0, method="lora")
-    shown = render.comma_separated(tables.build("vilt_mini", root.folder))
+    shown = render.comma_separated(build.build("vilt_mini", root.folder))
     odd = {
         "config.dataset": {"config": {"dataset": "x"}},
         "config.engine": {"config": {"engine": []}},
@@ -511,7 +514,7 @@ def test_a_record_with_an_odd_value_is_named_and_the_others_are_shown(root):
             record[key] = record[key] | value if isinstance(value, dict) and key in record else value
         file.write_text(json.dumps(record))
         report("vilt_mini", root.folder, root.folder / "out", ("md", "tex", "csv", "html"))
-        table = tables.build("vilt_mini", root.folder)
+        table = build.build("vilt_mini", root.folder)
         assert len(table.broken) == 1
         assert f"{file.relative_to(root.folder)}: field '{field}'" in table.broken[0]
         assert render.comma_separated(table) == shown
@@ -523,13 +526,13 @@ def test_a_row_is_named_by_a_text(root):
     root.add(60.0, backbone="vilt_mini", config={"variant": ["a"]})
     (root.folder / "ablation_apt").mkdir()
     (root.folder / "records").rename(root.folder / "ablation_apt" / "records")
-    table = tables.build("ablation_apt_vilt_mini", root.folder)
+    table = build.build("ablation_apt_vilt_mini", root.folder)
     assert table.broken[0].endswith("""field 'config.variant' is ["a"], no name of a row: correct it""")
 
 
 def test_what_mode_cost_measured_gives_no_score(root):
     root.add(99.0, kind="costs", method="apt", additional_macs=1_000_000)
-    cell = rows(tables.build("vilt_mini", root.folder), "apt")[0].cells
+    cell = rows(build.build("vilt_mini", root.folder), "apt")[0].cells
     assert (cell["vqa"].mean, cell["additional_mmacs"].mean) == (None, 1.0)
 
 
@@ -537,10 +540,10 @@ def test_searches_of_learning_rates_that_cannot_be_used_are_named(root):
     root.add(60.0)
     search = Root(root.folder / "learning_rates")
     search.add(50.0, metrics={"val": {"vqa_score": 50.0}, "test": None})
-    assert tables.build("vilt_mini", root.folder).broken == ()
+    assert build.build("vilt_mini", root.folder).broken == ()
     file = search.add(50.0, hash="00000000")
     file.write_text("{")
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert [line.partition(": ")[0] for line in table.broken] == [file.relative_to(root.folder).as_posix()]
     assert rows(table, "lora")[0].trials == 1
 
@@ -560,7 +563,7 @@ def test_marks_of_scores_that_cannot_be_told_from_the_best(root):
             right[own.choice(np.flatnonzero(easy == 0), gained, replace=False)] = 1
             answer(root, method, right, seed)
         answer(root, "question_only", np.ones(800), seed)
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert marks(table) == {"full": "", "lora": SAME, "apt": "", "adapter": ALIKE, "question_only": ""}
     best = [row.label for row in table.rows if row.cells["nlvr2"].best]
     assert best == ["full"], "a control is no method"
@@ -588,7 +591,7 @@ def test_one_seed_tells_models_apart_and_no_methods(root):
     answer(root, "full", answers(0.9))
     answer(root, "lora", answers(0.5))
     answer(root, "apt", answers(0.89, seed=1))
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert marks(table) == {"full": "", "lora": ALIKE, "apt": SAME}
     (row,) = rows(table, "lora")
     assert row.cells["nlvr2"].p_examples < 1e-6
@@ -599,13 +602,13 @@ def test_p_is_corrected_for_the_comparisons_of_the_column(root):
     best, other = answers(0.6, seed=1), answers(0.53, seed=2)
     answer(root, "full", best, task="snli_ve")
     answer(root, "lora", other, task="snli_ve")
-    alone = rows(tables.build("vilt_mini", root.folder), "lora")[0].cells["snli_ve"].p_examples
+    alone = rows(build.build("vilt_mini", root.folder), "lora")[0].cells["snli_ve"].p_examples
     units = (best - other).astype(int)
     units = np.bincount(np.arange(800) // 12, units).astype(int)
-    assert alone == pytest.approx(statistics.mcnemar(units)), "twelve examples share images and texts"
+    assert alone == pytest.approx(significance.mcnemar(units)), "twelve examples share images and texts"
     for method in ("apt", "adapter"):
         answer(root, method, best, task="snli_ve")
-    three = rows(tables.build("vilt_mini", root.folder), "lora")[0].cells["snli_ve"].p_examples
+    three = rows(build.build("vilt_mini", root.folder), "lora")[0].cells["snli_ve"].p_examples
     assert three == pytest.approx(3 * alone)
 
 
@@ -613,7 +616,7 @@ def test_a_score_without_its_predictions_is_not_tested(root):
     answer(root, "full", answers(0.9))
     answer(root, "lora", answers(0.5))
     answer(root, "apt", answers(0.5)).unlink()
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert marks(table) == {"full": "", "lora": ALIKE, "apt": UNTESTED}
     (note,) = (note for note in table.notes if "not tested" in note)
     file = "records/vilt_mini/nlvr2-shapes/apt-0a1b2c3d-seed0.parquet"
@@ -621,7 +624,7 @@ def test_a_score_without_its_predictions_is_not_tested(root):
     assert f"{UNTESTED}: not tested" in render.markdown(table)
 
     answer(root, "full", answers(0.9)).unlink()
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert set(marks(table).values()) == {""}, "no best without a test against it"
     assert "**" not in render.markdown(table)
     assert any("NLVR2, % 2 of 2" in note for note in table.notes)
@@ -630,7 +633,7 @@ def test_a_score_without_its_predictions_is_not_tested(root):
 def test_predictions_of_something_else_are_no_test(root):
     answer(root, "full", answers(0.9))
     answer(root, "lora", answers(0.5, examples=400))
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert set(marks(table).values()) == {""}
     (note,) = (note for note in table.notes if "not tested" in note)
     assert "1 of 1 (lora: seed 0 has other examples than the best)" in note
@@ -657,10 +660,10 @@ def test_a_score_whose_predictions_are_odd_is_not_tested_and_says_why(root, spoi
     answer(root, "full", answers(0.9))
     answer(root, "lora", answers(0.8))
     file = answer(root, "apt", np.arange(800) % 2)
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert (marks(table)["apt"], table.broken) == (ALIKE, ())
     predicted(file, spoilt)
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert marks(table)["apt"] == UNTESTED
     (note,) = (note for note in table.notes if "not tested" in note)
     place = "records/vilt_mini/nlvr2-shapes/apt-0a1b2c3d-seed0.parquet"
@@ -676,7 +679,7 @@ def test_predictions_of_another_run_are_no_test(root):
     said = [{"id": i, "prediction": "True", "score": float(right)} for i, right in enumerate(answers(0.8))]
     record = records.read(file.with_suffix(".json"))
     write_predictions(file, {"test": said}, record | {"identity": record["identity"] | {"seed": 7}})
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     assert marks(table)["apt"] == UNTESTED
     assert [line.partition(": ")[2] for line in table.broken] == [
         "predictions of another run (seed 7): restore the record's own"
@@ -688,7 +691,7 @@ def test_a_score_that_its_predictions_contradict_is_left_out_and_named(root):
     for seed in (0, 1):
         file = answer(root, "apt", answers(0.5), seed=seed)
     root.add(method="apt", task="nlvr2", seed=1, metrics=scored(accuracy=95.5))
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     cell = rows(table, "apt")[0].cells["nlvr2"]
     assert (cell.mean, cell.n) == (50.0, 1)
     place = file.with_suffix(".json").relative_to(root.folder)
@@ -703,7 +706,7 @@ def test_one_image_alone_tests_nothing(root):
     for seed in range(2):
         answer(root, "full", np.ones(8), seed)
         answer(root, "lora", np.arange(8) % 2, seed)
-    (note,) = (note for note in tables.build("vilt_mini", root.folder).notes if "not tested" in note)
+    (note,) = (note for note in build.build("vilt_mini", root.folder).notes if "not tested" in note)
     assert "1 of 1 (all examples share one image or text" in note
 
 
@@ -719,7 +722,7 @@ def test_a_mean_is_tested_by_the_examples_of_all_its_parts(root):
             ways = [("test", i, "image 1", r or 0.5) for i, r in enumerate(right)]
             ways += [("test", i, "caption 1", r or 0.5) for i, r in enumerate(right[:100])]
             predicted(file.with_suffix(".parquet"), ways)
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     found = {row.label: row.cells["avg"] for row in table.rows}
     assert found["full"].best != found["apt"].best
     assert {found["full"].mark, found["apt"].mark} == {"", SAME}
@@ -733,7 +736,7 @@ def test_the_published_number_beside_our_interval(root):
     for method, scores in (("apt", (70.0, 71.0)), ("lora", (60.0, 60.2, 60.4)), ("full", (71.0,))):
         for seed, score in enumerate(scores):
             root.add(score, backbone="vilt", dataset="vqav2", seed=seed, method=method)
-    table = tables.build("vilt", root.folder)
+    table = build.build("vilt", root.folder)
     found = {row.label: row.cells["vqa_test_dev"] for row in table.rows}
     assert found["lora"].interval == pytest.approx((59.703, 60.697), abs=1e-3)
     assert (found["apt"].agrees, found["lora"].agrees, found["full"].agrees) == (True, False, None)
@@ -752,7 +755,7 @@ def test_reasons_and_commands_of_missing_runs(root):
     root.fail("Traceback:\ntorch.OutOfMemoryError: CUDA out of memory. Tried", method="adapter")
     root.fail(None, "running", method="adapter", task="snli_ve")
     root.add(20.0, method="question_only")
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     (row,) = rows(table, "adapter")
     assert (row.cells["vqa"].reason, row.cells["snli_ve"].reason) == ("failed: OutOfMemoryError", "running")
     assert row.cells["nlvr2"].reason == "not run"
@@ -776,23 +779,23 @@ def test_commands_name_the_settings_of_a_configuration(root):
     for lr, hash_, seeds in ((1e-3, "0a1b2c3d", (0, 1, 2)), (1e-2, "ffffffff", (0, 1))):
         for seed in seeds:
             root.add(60.0, seed=seed, hash=hash_, config={"engine": {"lr": lr, "name": "a b"}})
-    lines = [line for line in tables.build("vilt_mini", root.folder).missing if "method=lora " in line]
+    lines = [line for line in build.build("vilt_mini", root.folder).missing if "method=lora " in line]
     assert lines == ["python run.py backbone=vilt_mini task=vqa dataset=shapes method=lora seed=2 engine.lr=0.01"]
     root.add(60.0, hash="eeeeeeee", config={"engine": {"lr": 1, "name": None, "a": 1, "b": 2}})
-    lines = [line for line in tables.build("vilt_mini", root.folder).missing if "method=lora seed=1,2" in line]
+    lines = [line for line in build.build("vilt_mini", root.folder).missing if "method=lora seed=1,2" in line]
     file = "records/vilt_mini/vqa-shapes/lora-eeeeeeee-seed0.json"
     assert lines[0].endswith(f"method=lora seed=1,2 # with the settings of {file}")
 
 
 def test_a_run_whose_truth_is_not_published_is_not_scored(root):
     root.add(backbone="vilt", dataset="vqav2", metrics={"val": {"vqa_score": 70.0}, "test": None})
-    (row,) = rows(tables.build("vilt", root.folder), "lora")
+    (row,) = rows(build.build("vilt", root.folder), "lora")
     assert row.cells["vqa_test_dev"].reason == "not scored"
     assert row.cells["vqa_val"].mean == 70.0
 
 
 def cautious(root, name="vilt_mini"):
-    return [note for note in tables.build(name, root.folder).notes if "care" in note or "Not comparable" in note]
+    return [note for note in build.build(name, root.folder).notes if "care" in note or "Not comparable" in note]
 
 
 def test_rows_that_trained_or_selected_otherwise_are_named(root):
@@ -831,7 +834,7 @@ def test_trials_behind_the_scores(root):
     for method in ("lora", "apt"):
         root.add(60.0, method=method, config={"engine": {"lr": 3e-3}})
     unknown = "How the learning rates were chosen is not on record here"
-    assert any(note.startswith(unknown) for note in tables.build("vilt_mini", root.folder).notes)
+    assert any(note.startswith(unknown) for note in build.build("vilt_mini", root.folder).notes)
     (root.folder / "learning_rates").mkdir()
     search = Root(root.folder / "learning_rates")
     rates = {"11111111": 1e-3, "22222222": 3e-3, "33333333": 1e-2}
@@ -840,7 +843,7 @@ def test_trials_behind_the_scores(root):
             search.add(50.0, method=method, hash=hash_, config={"engine": {"lr": lr}})
     search.add(50.0, backbone="meter_mini", hash="44444444")
     search.fail(method="lora", hash="55555555")
-    table = tables.build("vilt_mini", root.folder)
+    table = build.build("vilt_mini", root.folder)
     told = "Each method's learning rate was chosen among 3, tried on vqa-shapes (learning_rates/), for all columns."
     assert told in table.notes
     assert rows(table, "lora")[0].trials == 3
@@ -875,11 +878,11 @@ def test_ppt_is_v_petl_benchs(percent, millions, published):
 def test_ppt_of_a_row(root):
     root.add(60.0, method_params=10_000_000)
     root.add(70.0, method_params=10_000_000, seed=1)
-    cell = rows(tables.build("vilt_mini", root.folder), "lora")[0].cells["ppt"]
+    cell = rows(build.build("vilt_mini", root.folder), "lora")[0].cells["ppt"]
     assert cell.mean == pytest.approx(0.65 * 0.74006, abs=1e-5)
     assert (cell.n, cell.mark, cell.best) == (2, "", False)
     root.add(60.0, method="apt", method_params=None)
-    assert rows(tables.build("vilt_mini", root.folder), "apt")[0].cells["ppt"].mean is None
+    assert rows(build.build("vilt_mini", root.folder), "apt")[0].cells["ppt"].mean is None
 
 
 def test_shares_of_the_data_are_columns_of_one_row(root):
@@ -889,10 +892,10 @@ def test_shares_of_the_data_are_columns_of_one_row(root):
     for number, share in enumerate(shares.values()):
         config = {"method": {"rank": 4}, "dataset": {"train_fraction": share}}
         within.add(50.0 + number, config=config, hash=f"0000000{number}")
-    (row,) = rows(tables.build("low_data_vilt_mini", root.folder), "lora")
+    (row,) = rows(build.build("low_data_vilt_mini", root.folder), "lora")
     assert [row.cells[key].mean for key in shares] == [50.0, 51.0, 52.0]
     assert row.cells["five"].reason == "not run"
-    (row,) = rows(tables.build("vilt_mini", within.folder), "lora")
+    (row,) = rows(build.build("vilt_mini", within.folder), "lora")
     assert row.cells["vqa"].mean == 52.0, "a share of the data is another experiment"
 
 
@@ -904,7 +907,7 @@ def test_rows_are_the_values_of_a_setting(root):
             metrics = {"val": {"vqa_score": 50.0 + number}, "test": None}
             within.add(method="apt", config=config, metrics=metrics, seed=seed, hash=f"0000000{number}")
     within.fail(method="apt", config={"method": {"rank": 16}, "variant": "rank_16"}, hash="00000016")
-    table = tables.build("ablation_apt_vilt_mini", root.folder)
+    table = build.build("ablation_apt_vilt_mini", root.folder)
     scores = {row.label: row.cells["vqa"] for row in table.rows}
     assert next(iter(scores)) == "published"
     assert {label: cell.mean for label, cell in scores.items() if cell.n} == {"published": 51.0, "rank_1": 50.0}
@@ -916,9 +919,9 @@ def test_rows_are_the_values_of_a_setting(root):
 def test_nothing_is_missing_once_the_sweep_is_whole(root):
     within = Root(root.folder / "ablation_apt")
     name = "ablation_apt_vilt_mini"
-    for number, variant in enumerate(tables.listed(name).values):
+    for number, variant in enumerate(build.listed(name).values):
         for seed in range(3):
             config = {"method": {"rank": number}, "variant": variant}
             metrics = {"val": {"vqa_score": 50.0}, "test": None}
             within.add(method="apt", config=config, metrics=metrics, seed=seed, hash=f"{number:08x}")
-    assert tables.build(name, root.folder).missing == ()
+    assert build.build(name, root.folder).missing == ()

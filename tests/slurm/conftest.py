@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vltune.results import record as records
+from vltune.records import record as records
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("cluster.sh")

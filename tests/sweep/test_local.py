@@ -41,7 +41,7 @@ def test_one_that_fails_or_is_killed_stops_no_other(project):
     outcome = launch(project, ["0"], ["kill"], ["3"], ["0"], ended=ended.__setitem__)
     assert outcome == local.Outcome([0, -signal.SIGKILL, 3, 0], None)
     assert ended == dict(enumerate(outcome.statuses))
-    assert [local.failed(status) for status in (*outcome.statuses, local.TRY_LATER)] == [
+    assert [local.failed(status) for status in (*outcome.statuses, local.EX_TEMPFAIL)] == [
         False,
         True,
         True,

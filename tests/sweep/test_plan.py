@@ -2,17 +2,14 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from fabricated import fabricate
 
 from vltune.errors import UserError
-from vltune.results import record as records
-from vltune.sweep import drive, estimate, plan, state
-
-sys.path.append(str(Path(__file__).parents[1] / "results"))
-from fabricated import fabricate
+from vltune.records import record as records
+from vltune.sweep import estimate, launch, plan, status
 
 ROOT = Path(__file__).parents[2]
 WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 6, val: 3, test: 3}}"
@@ -50,7 +47,7 @@ def test_a_plan_says_the_same_before_and_after_its_data_is_generated(asked, tmp_
     before = planned(new)
     finish(before)
     shutil.rmtree(tmp_path / "new")
-    assert [each.state for each in drive.standings(planned(new))] == ["finished"]
+    assert [each.state for each in launch.standings(planned(new))] == ["finished"]
     assert planned(new) == before
     assert (tmp_path / "new" / "vqav2" / "manifest.json").exists()
 
@@ -74,7 +71,7 @@ def test_what_says_the_same_is_one_run(asked, alike, capsys):
     count = len(alike.partition("=")[2].replace("],[", "];[").split(";" if "],[" in alike else ","))
     found = planned([*asked, alike])
     assert len(found.runs) == 1
-    drive.tell_alike(found)
+    launch.tell_alike(found)
     told = f"{count - 1} of {count} runs are others in other words (one record), and count once"
     assert told in capsys.readouterr().err
 
@@ -86,7 +83,7 @@ def test_what_says_another_thing_is_another_run(asked):
 
 def test_runs_whose_data_is_not_there_are_told_apart_and_their_records_found(asked, tmp_path):
     table = ["method=lora,apt", "seed=0,0", "dataset=vqav2", f"dataset.data_dir={tmp_path / 'nowhere'}", asked[-1]]
-    found = drive.standings(planned([*table, "backbone=vilt_mini"]))
+    found = launch.standings(planned([*table, "backbone=vilt_mini"]))
     assert [each.state for each in found] == ["missing", "missing"]
     assert "nowhere" in found[0].told
 
@@ -104,8 +101,8 @@ def test_a_record_is_found_where_its_data_is_not(asked, tmp_path, world):
     record["fingerprints"] = {name: ask(config) for name, ask in fingerprints.parts.items()}
     records.write(record, there.root)
     shutil.rmtree(copy)
-    assert [each.state for each in drive.standings(planned(given))] == ["finished"]
-    assert [each.state for each in drive.standings(planned([*given, "engine.lr=0.5"]))] == ["missing"]
+    assert [each.state for each in launch.standings(planned(given))] == ["finished"]
+    assert [each.state for each in launch.standings(planned([*given, "engine.lr=0.5"]))] == ["missing"]
 
 
 def test_a_command_that_is_told_is_of_this_sweep(asked):
@@ -141,8 +138,8 @@ def test_what_is_no_record_is_no_record(asked, text):
     file = found.root / found.runs[0].places[0]
     file.parent.mkdir(parents=True)
     file.write_text(text)
-    assert [each.state for each in drive.standings(found)] == ["todo"]
-    assert state.peek(file) == {}
+    assert [each.state for each in launch.standings(found)] == ["todo"]
+    assert status.peek(file) == {}
     [line] = estimate.lines(found, [True], estimate.Estimator([found.root]))
     assert line.seconds is None
 

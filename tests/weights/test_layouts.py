@@ -12,7 +12,7 @@ from vltune.backbones.clip import ClipTower
 from vltune.errors import UserError
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
-from vltune.tasks.model import Model
+from vltune.model import Model
 from vltune.tasks.vqa import VQA
 from vltune.weights import meter, vilt
 from vltune.weights.backbones import FAMILIES, OURS, TUNED, load_backbone

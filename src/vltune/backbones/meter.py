@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vltune.backbones.backbone import Encoded, Features, check_last_layer
 from vltune.backbones.clip import ClipTower
-from vltune.backbones.features import Encoded, Features, check_last_layer
 from vltune.backbones.roberta import RobertaTower
 from vltune.backbones.swin import SwinTower
 from vltune.errors import UserError

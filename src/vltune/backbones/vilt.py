@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vltune.backbones.features import Encoded, Features, check_last_layer
+from vltune.backbones.backbone import Encoded, Features, check_last_layer
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
 from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold

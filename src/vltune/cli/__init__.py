@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from vltune import __version__
 from vltune.cli import answers, checkpoints, data, mirror, records
 from vltune.cli.places import with_places
-from vltune.entry import is_users, leave
+from vltune.command_line import is_users, leave
 from vltune.errors import UserError
 from vltune.sweep import commands as sweep
 

@@ -33,9 +33,9 @@ def submission(
         --questions ~/vqa/v2_OpenEnded_mscoco_test2015_questions.json
     """
     from vltune.metrics.vqa import question_id
+    from vltune.records.record import check_out
     from vltune.results import submission as submissions
     from vltune.results.official import entries
-    from vltune.results.record import check_out
 
     out = out or Path(f"submission-{record.stem}.json")
     check_out(out, filter(None, (record, questions)))

@@ -15,11 +15,11 @@ from vltune.errors import UserError
 
 # Data set -> a module and its function (raw, out, *, max_bad, readers) -> {what: count}; vqav2's has min_answer_count too.
 DATASETS = {
-    "vqav2": ("vltune.data.prepare.vqav2", "prepare"),
-    "nlvr2": ("vltune.data.prepare.nlvr2", "prepare"),
-    "f30k": ("vltune.data.prepare.karpathy", "prepare_f30k"),
-    "coco": ("vltune.data.prepare.karpathy", "prepare_coco"),
-    "snli_ve": ("vltune.data.prepare.snli_ve", "prepare"),
+    "vqav2": ("vltune.data.vqav2.prepare", "prepare"),
+    "nlvr2": ("vltune.data.nlvr2.prepare", "prepare"),
+    "f30k": ("vltune.data.karpathy.prepare", "prepare_f30k"),
+    "coco": ("vltune.data.karpathy.prepare", "prepare_coco"),
+    "snli_ve": ("vltune.data.snli_ve.prepare", "prepare"),
 }
 
 
@@ -81,7 +81,7 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from vltune.data.checking import check as check_folder
+    from vltune.data.check.folder import check as check_folder
 
     found = check_folder(data, readers=readers)
     table = Table("split")

@@ -38,8 +38,8 @@ def wandb_sync(
     from vltune import assemble
     from vltune.loggers.sync import sync
     from vltune.loggers.wandb import WandbLogger
-    from vltune.results import store
-    from vltune.results.record import run_folder
+    from vltune.records import store
+    from vltune.records.record import run_folder
 
     if mode not in (None, "online", "offline"):
         raise UserError(f"--mode {mode}: use online or offline")

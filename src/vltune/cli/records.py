@@ -31,12 +31,13 @@ def report(
     from rich.console import Console
 
     from vltune import assemble
-    from vltune.results import PAGE, page_file, render
+    from vltune.results import PAGE, page_file
     from vltune.results import report as write_report
+    from vltune.results.render import text
 
     formats = [name.strip() for name in format.split(",")]
     for built in write_report(table, results_dir, out, formats, assemble.examples):
-        Console(highlight=False).print(render.terminal(built))
+        Console(highlight=False).print(text.terminal(built))
     if PAGE in formats:
         typer.echo(page_file(table, out or results_dir))
 
@@ -74,10 +75,10 @@ def compare(
     """
     from rich.console import Console
 
-    from vltune.engine.identity import settings
-    from vltune.results import compare as comparing
-    from vltune.results import compare_text
-    from vltune.results.record import check_out, save
+    from vltune.records.record import check_out, save
+    from vltune.results.compare import match as comparing
+    from vltune.results.compare import text as compare_text
+    from vltune.runs.identity import settings
 
     format = format or (out.suffix[1:] if out else None)
     if format is not None and format not in compare_text.TEXT:
@@ -123,8 +124,8 @@ def merge(
     from rich.console import Console
     from rich.table import Table
 
-    from vltune.results import folders
-    from vltune.results import merge as merging
+    from vltune.records import folders
+    from vltune.records import merge as merging
 
     merged = merging.merge(sources, into, prefer, dry_run)
     table = Table("from", title=f"{'would be ' if dry_run else ''}merged into {into}")

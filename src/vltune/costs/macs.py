@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vltune.model import Model
 from vltune.sites import Site
-from vltune.tasks.model import Model
 
 # Elementwise work, comparisons and bookkeeping: a few operations an element where a linear layer takes `width`.
 CHEAP_NAMES = """

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vltune.costs.macs import every_token
 from vltune.errors import UserError
-from vltune.tasks.model import Model
+from vltune.model import Model
 from vltune.tuning import Method, Tuning
 
 

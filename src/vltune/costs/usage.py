@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vltune.tasks.model import Model
+from vltune.model import Model
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

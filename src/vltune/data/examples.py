@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from vltune.data import manifest
 from vltune.data.arrow import open_table
-from vltune.data.prepare.snli_ve import LABELS
+from vltune.data.snli_ve.prepare import LABELS
 from vltune.errors import UserError
 
 

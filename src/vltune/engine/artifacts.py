@@ -10,7 +10,7 @@ from vltune import __version__
 from vltune.atomic import replacing
 from vltune.engine.checkpoint import writing
 from vltune.errors import UserError
-from vltune.tasks.model import Model
+from vltune.model import Model
 
 
 def write_tuned(path: Path, model: Model) -> int:

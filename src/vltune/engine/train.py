@@ -14,14 +14,14 @@ import torch
 from lightning_fabric import Fabric
 
 from vltune.engine import checkpoint, memory
-from vltune.engine.interrupt import Interrupted, StopRequest
 from vltune.engine.optimiser import adamw, linear_schedule, parameter_groups
 from vltune.engine.order import accumulation_steps
-from vltune.engine.progress import Progress
 from vltune.engine.settings import Settings
 from vltune.engine.source import BadExamples, GeneratedData, TrainingData
 from vltune.errors import UserError
-from vltune.tasks.model import Model
+from vltune.model import Model
+from vltune.runs.progress import Progress
+from vltune.runs.signals import Interrupted, StopRequest
 
 HISTORY_POINTS = 50
 

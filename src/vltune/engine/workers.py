@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset, Subset
 
 from vltune.data.pool import cores
-from vltune.engine.interrupt import SIGNALS
+from vltune.runs.signals import SIGNALS
 
 MOST = 16  # workers of a GPU
 SHARED_MEMORY = Path("/dev/shm")  # through which batches reach the process that trains

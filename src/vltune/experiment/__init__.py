@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vltune.budget import told
-from vltune.engine.interrupt import Elsewhere, Interrupted
-from vltune.entry import leave
+from vltune.command_line import leave
+from vltune.match import told
+from vltune.runs.signals import Interrupted, OwnedElsewhere
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,7 +24,7 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
         if config.get("match"):
             print(told(config))
         file = mode_of(config)(config, overrides)
-    except (Interrupted, Elsewhere) as stop:
+    except (Interrupted, OwnedElsewhere) as stop:
         if stop.exit_code:
             print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
@@ -35,8 +35,8 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
 
 
 def mode_of(config: dict):
-    from vltune.experiment.counting import cost
-    from vltune.experiment.evaluation import evaluate
-    from vltune.experiment.training import train
+    from vltune.experiment.cost import cost
+    from vltune.experiment.evaluate import evaluate
+    from vltune.experiment.train import train
 
     return {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}[config["mode"]]

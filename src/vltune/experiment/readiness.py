@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune import assemble
-from vltune.budget import sized
+from vltune.command_line import resolve
 from vltune.configuration import GROUPS, RUN, check_constructors, find
 from vltune.engine.precision import settle
-from vltune.entry import resolve
 from vltune.errors import UserError
 from vltune.experiment.rehearsal import blamed, rehearse
+from vltune.match import sized
 from vltune.values import instead, said, shown
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune import assemble
-from vltune.engine.interrupt import StopRequest
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
+from vltune.runs.signals import StopRequest
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from vltune.engine.source import BadExamples
-    from vltune.tasks.model import Model
+    from vltune.model import Model
 
 
 def score(
@@ -31,9 +31,9 @@ def score(
     """Prediction rows of a split, none where there is no such split.  folder: for what a stopped run goes on from."""
     from torch.utils.data import Subset
 
-    from vltune.engine.evaluate import predict
     from vltune.engine.memory import is_out_of_memory
-    from vltune.engine.retrieval import score_pairs
+    from vltune.evaluators.all_pairs import score_pairs
+    from vltune.evaluators.per_example import predict
 
     dataset = data.split(split)
     if dataset is None:
@@ -60,7 +60,7 @@ def keep_features(
     fabric: Fabric, model: Model, data: assemble.Data, splits: set[str], settings: Settings, stop: StopRequest
 ) -> None:
     """Has what frozen towers make of the splits' images and texts read from files, written first where there are none."""
-    from vltune.engine.features import attach
+    from vltune.features.cache import attach
 
     readers = [reader for split in sorted(splits) if (reader := data.split(split)) is not None]
     attach(fabric, model, readers, data.collate, Path(settings.features_dir), settings.workers, stop)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vltune.loggers.examples import Look
+from vltune.loggers.sample import Look
 
 
 class NoLogger:

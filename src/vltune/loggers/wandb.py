@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from vltune.errors import UserError
-from vltune.loggers import environment, examples, figures, sent
+from vltune.loggers import environment, sample, sent, summary
 from vltune.loggers.environment import OFF
-from vltune.loggers.examples import Look
+from vltune.loggers.sample import Look
 
 if TYPE_CHECKING:
     import wandb
@@ -62,7 +62,7 @@ class WandbLogger:
         self.mode, self.why = environment.mode(mode, otherwise)
         self.unheeded = environment.unheeded(_of_agent())
         self.project, self.entity, self.tags = environment.project(project), entity, tuple(tags)
-        self.examples, self.largest_artifact_mb = examples, largest_artifact_mb
+        self.examples, self.largest_artifact_mb = sample, largest_artifact_mb
         self.start_timeout, self.finish_timeout = start_timeout, finish_timeout
         self.trouble: str | None = None  # what failed in the last run
         self.warns = True
@@ -97,9 +97,9 @@ class WandbLogger:
             with self._guard("make a table"):
                 from wandb import Table
 
-                split = examples.split_shown(predictions)
+                split = sample.split_shown(predictions)
                 found = predictions.get(split, [])
-                columns, rows = examples.table(found, self.examples, lambda: look(split))
+                columns, rows = sample.table(found, self.examples, lambda: look(split))
                 if rows:
                     self._tables[f"{split}/examples"] = Table(columns, [[*map(_cell, row)] for row in rows])
 
@@ -113,13 +113,13 @@ class WandbLogger:
             return
         import wandb
 
-        scores, outcome = figures.figures(record), figures.outcome(record)
+        scores, outcome = summary.figures(record), summary.outcome(record)
         if exit_code == 0 and not self.trouble and self.mode == "online":
             with self._guard("be reached any more"):
                 # Asks whose key this is.  Tables and artifacts would wait for minutes where nobody answers.
                 wandb.Api(timeout=min(REACH, self.finish_timeout))
         # Steps of their own: W&B may have the last one already, from before an interruption.
-        after = figures.last_step(record) + 1
+        after = summary.last_step(record) + 1
         for name, values, step in (("scores", scores, after), ("tables", self._tables, after + 1)):
             if exit_code == 0 and values and not self.trouble and step >= run.starting_step:
                 with self._guard(f"keep the {name}"):
@@ -170,7 +170,7 @@ class WandbLogger:
             for point in record.get("history", ()):
                 self.log(point, point["step"])
             with self._guard("read the predictions"):
-                self.table(examples.saved(file.with_suffix(".parquet")), look)
+                self.table(sample.saved(file.with_suffix(".parquet")), look)
             self.finish(record, file, exit_code=0)
         return "failed" if self.trouble else "sent"
 
@@ -220,7 +220,7 @@ class WandbLogger:
             scratch.mkdir(parents=True, exist_ok=True)
             if not os.access(scratch, os.W_OK):  # wandb would write to the temporary folder instead
                 raise PermissionError(f"{scratch} cannot be written")
-            chosen, settings = {"id": id, "project": self.project, "entity": self.entity}, figures.settings(record)
+            chosen, settings = {"id": id, "project": self.project, "entity": self.entity}, summary.settings(record)
             if _of_agent():
                 # W&B puts what its sweep sets in the place of whole groups of settings: "method": "lora".
                 chosen, settings = {}, settings | {"settings": record["config"]}
@@ -228,10 +228,10 @@ class WandbLogger:
                 **chosen,
                 mode=self.mode,
                 dir=str(scratch.resolve()),
-                name=figures.name(record["identity"]),
+                name=summary.name(record["identity"]),
                 group=record.get("sweep") or os.environ.get("WANDB_SWEEP_ID"),
                 job_type=record["identity"]["task"],
-                tags=[*dict.fromkeys([*figures.tags(record), *self.tags])],
+                tags=[*dict.fromkeys([*summary.tags(record), *self.tags])],
                 config=settings,
                 resume="allow" if self.mode == "online" else None,
                 reinit="create_new",  # a run left open by a failure must not swallow the next one
@@ -260,13 +260,13 @@ class WandbLogger:
         """The record with its predictions, and what was tuned, as artifacts; what is too large is named in the summary."""
         from wandb import Artifact
 
-        left_out, base = [], f"{figures.name(record['identity'])}-{record['identity']['hash']}"
+        left_out, base = [], f"{summary.name(record['identity'])}-{record['identity']['hash']}"
         for kind, suffixes in (("record", (".json", ".parquet")), ("model", (".safetensors",))):
             files = [beside for suffix in suffixes if (beside := file.with_suffix(suffix)).is_file()]
             large = [each for each in files if each.stat().st_size > 1e6 * self.largest_artifact_mb]
             left_out += [f"{each.name} ({each.stat().st_size / 1e6:,.0f} MB)" for each in large]
             if kept := [each for each in files if each not in large]:
-                metadata = {"identity": record["identity"], "figures": figures.figures(record)}
+                metadata = {"identity": record["identity"], "figures": summary.figures(record)}
                 artifact = Artifact(f"{base}-{kind}", kind, metadata=metadata)
                 for each in kept:
                     # No copy in the home folder: it may be another one where the files are uploaded from.

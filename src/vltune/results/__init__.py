@@ -11,7 +11,7 @@ from vltune.errors import UserError
 
 if TYPE_CHECKING:
     from vltune.results.html.disagreement import Look
-    from vltune.results.tables import Table
+    from vltune.results.tables.build import Table
 
 FORMATS = ("md", "tex", "csv", "png", "svg")
 """What is written unless something else is asked for."""
@@ -27,20 +27,21 @@ def report(
     the tables, `out` being `root` unless given.  look: opens the examples that the page shows (`vltune.assemble.examples`).
     Raises UserError for an unknown table or format and for a folder that cannot be written.
     """
-    from vltune.results import figures, render, tables
-    from vltune.results.record import save
+    from vltune.records.record import save
+    from vltune.results.render import figures, text
+    from vltune.results.tables import build
 
     if unknown := [format for format in formats if format not in (*FORMATS, PAGE)]:
         raise UserError(f"format {unknown[0]!r} is not known: use any of {', '.join((*FORMATS, PAGE))}")
-    built = [tables.build(table, root) for table in tables.expand(name)]
+    built = [build.build(table, root) for table in build.expand(name)]
     out = Path(root if out is None else out)
     if PAGE in formats:
         from vltune.results.html import page
 
         save(page_file(name, out), page(name, built, look))
     for table, format in product(built, [format for format in formats if format != PAGE]):
-        if format in render.TEXT:
-            save(out / "tables" / f"{table.name}.{format}", render.TEXT[format](table).encode())
+        if format in text.TEXT:
+            save(out / "tables" / f"{table.name}.{format}", text.TEXT[format](table).encode())
         else:
             save(out / "figures" / f"{table.name}.{format}", figures.draw(table, format))
     return built

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vltune.errors import UserError
-from vltune.results import predictions
-from vltune.results.files import is_there
-from vltune.results.predictions import PREDICTIONS
-from vltune.results.record import read, save
-from vltune.results.verified import check
+from vltune.records import predictions
+from vltune.records.files import is_there
+from vltune.records.predictions import PREDICTIONS
+from vltune.records.record import read, save
+from vltune.records.verified import check
 
 SERVER = "https://eval.ai/web/challenges/challenge-page/830"
 

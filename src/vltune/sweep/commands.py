@@ -14,7 +14,7 @@ from vltune.errors import UserError
 
 if TYPE_CHECKING:
     from vltune.sweep.plan import Plan
-    from vltune.sweep.state import Standing
+    from vltune.sweep.status import Standing
     from vltune.sweep.submission import Job
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
@@ -65,15 +65,15 @@ def plan(
     """
     from rich.console import Console
 
-    from vltune.sweep import drive, estimate
+    from vltune.sweep import estimate, launch
     from vltune.sweep import plan as plans
     from vltune.sweep.local import slots
-    from vltune.sweep.showing import duration, estimates
-    from vltune.sweep.state import OPEN
+    from vltune.sweep.render import duration, estimates
+    from vltune.sweep.status import OPEN
 
     planned = plans.plan(project, arguments(name, overrides))
-    drive.tell_alike(planned)
-    found = drive.standings(planned)
+    launch.tell_alike(planned)
+    found = launch.standings(planned)
     waiting = [each.state in (*OPEN, "failed", "missing") for each in found]
     roots = list(dict.fromkeys([planned.root, project / "results"]))
     lines = list(estimate.lines(planned, waiting, estimate.Estimator(roots, rate)))
@@ -86,7 +86,7 @@ def plan(
     if planned.launcher["name"] == "local" and seconds is not None:
         at_once = len(slots(planned.launcher.get("parallel")))
         typer.echo(f"here, {at_once} at a time: about {duration(seconds / at_once)}")
-    for what, count in drive.missing(found).items():
+    for what, count in launch.missing(found).items():
         typer.echo(f"missing for {count} runs: {what}")
 
 
@@ -101,15 +101,15 @@ def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()
       vltune sweep submit mini hydra.launcher.parallel=4
       vltune sweep submit table_meter hydra/launcher=slurm hydra.launcher.gpus_per_task=1
     """
-    from vltune.sweep import drive
+    from vltune.sweep import launch
     from vltune.sweep import plan as plans
-    from vltune.sweep.state import OPEN
+    from vltune.sweep.status import OPEN
     from vltune.sweep.submission import job
 
     planned = plans.plan(project, arguments(name, overrides))
-    drive.tell_alike(planned)
-    found = drive.standings(planned)
-    if missing := drive.missing(found):
+    launch.tell_alike(planned)
+    found = launch.standings(planned)
+    if missing := launch.missing(found):
         raise UserError("; ".join(f"{count} runs cannot start: {what}" for what, count in missing.items()))
     start(planned, [job(each.run) for each in found if each.state in OPEN], found)
 
@@ -130,18 +130,18 @@ def status(
     from rich.console import Console
     from rich.live import Live
 
-    from vltune.sweep import drive
-    from vltune.sweep.showing import shown
+    from vltune.sweep import launch
+    from vltune.sweep.render import shown
 
     planned = as_submitted(project, name, overrides)
     console = Console(highlight=False, markup=False)
     if not live:
-        console.print(shown(planned, drive.standings(planned), runs))
+        console.print(shown(planned, launch.standings(planned), runs))
         return
     try:
         with Live(console=console, auto_refresh=False) as screen:
             while True:
-                found = drive.standings(planned)
+                found = launch.standings(planned)
                 screen.update(shown(planned, found, runs), refresh=True)
                 if not any(each.state in ("queued", "running") for each in found):
                     return
@@ -163,10 +163,10 @@ def retry(
 
     What ran out of memory gets half the micro-batch: the same examples in smaller parts, for which dropout draws anew.
     """
-    from vltune.sweep import drive
+    from vltune.sweep import launch
 
     planned = as_submitted(project, name, overrides)
-    found = drive.standings(planned)
+    found = launch.standings(planned)
     ended = [each for each in found if each.state in ("failed", "stale")]
     if cause is not None:
         causes = Counter(each.cause for each in ended)
@@ -180,11 +180,11 @@ def retry(
 @app.command()
 def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None) -> None:
     """Stop what was submitted: running runs save, and `vltune sweep submit` goes on with them."""
-    from vltune.sweep import drive, slurm
+    from vltune.sweep import launch, slurm
     from vltune.sweep.submission import read_all, scheduled, stop
 
     planned = as_submitted(project, name, overrides)
-    if not any(each.state in ("queued", "running") for each in drive.standings(planned)):
+    if not any(each.state in ("queued", "running") for each in launch.standings(planned)):
         typer.echo(f"{name}: nothing of it is queued or running")
         return
     submissions = [each for each in read_all(planned.folder) if scheduled([each])]
@@ -212,7 +212,7 @@ def choose(
       python run.py -m +sweep=learning_rates results_dir=results/learning_rates
       vltune sweep choose results/learning_rates
     """
-    from vltune.results import choice
+    from vltune.sweep import choose as choice
 
     for file in choice.write(results, out):
         typer.echo(str(file))
@@ -237,13 +237,14 @@ def as_submitted(project: Path, name: str, overrides: list[str] | None) -> Plan:
 
 
 def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
-    from vltune.sweep import drive, state
+    from vltune.sweep import launch
+    from vltune.sweep import status as state
 
     if not jobs:
         counted = ", ".join(f"{count} {name}" for name, count in state.counts(found).items() if count)
         typer.echo(f"{planned.name}: nothing to start ({counted})")
         return
-    typer.echo(f"{planned.name}: {drive.told(drive.submit(planned, jobs))}")
+    typer.echo(f"{planned.name}: {launch.told(launch.submit(planned, jobs))}")
     typer.echo(f"{planned.typed('status')} tells how it stands")
 
 

@@ -12,7 +12,7 @@ from statistics import median
 from vltune import assemble
 from vltune.data import manifest
 from vltune.sweep.plan import Plan, Run
-from vltune.sweep.state import peek
+from vltune.sweep.status import peek
 
 # Forward and backward, in units of a forward pass: what full tuning takes.  A frozen backbone takes less, so the estimate
 # is high there.

@@ -23,8 +23,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vltune.command_line import check_choices, one_line, resolve
 from vltune.data.pool import cores
-from vltune.entry import check_choices, one_line, resolve
 from vltune.errors import UserError
 from vltune.overrides import conf, explained, parse
 from vltune.sweep import files

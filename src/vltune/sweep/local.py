@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vltune.command_line import ALONE
 from vltune.data.pool import cores
-from vltune.engine.interrupt import SIGNALS, TRY_LATER
-from vltune.entry import ALONE
 from vltune.errors import UserError
+from vltune.runs.signals import EX_TEMPFAIL, SIGNALS
 from vltune.sweep.submission import Job
 
 POLL = 0.05  # seconds
@@ -165,7 +165,7 @@ def main(file: Path) -> int:
 
 
 def failed(status: int | None) -> bool:
-    return status not in (0, TRY_LATER)
+    return status not in (0, EX_TEMPFAIL)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from vltune import assemble
 from vltune.data import manifest
-from vltune.engine import identity as identities
 from vltune.errors import UserError
-from vltune.results import record as records
+from vltune.records import record as records
+from vltune.runs import identity as identities
 from vltune.weights.finding import locate, parts
 
 # What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from vltune import __version__, assemble
 from vltune.atomic import replacing
-from vltune.budget import sized
 from vltune.canonical import text
-from vltune.engine import identity as identities
-from vltune.entry import ALONE
+from vltune.command_line import ALONE
 from vltune.errors import UserError
 from vltune.experiment.readiness import check_jobs
+from vltune.match import sized
+from vltune.runs import identity as identities
 from vltune.sweep.grid import Grid, configurations, expand
 from vltune.sweep.places import Places
 

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vltune.engine.interrupt import TRY_LATER
 from vltune.errors import UserError
+from vltune.runs.signals import EX_TEMPFAIL
 from vltune.sweep.local import command
 from vltune.sweep.submission import Job
 
@@ -53,7 +53,7 @@ class RunJob:
         status = process.wait()
         if status in (128 + WARNING, -WARNING) and callable(requeue):
             requeue(WARNING, None)  # submitit's: ends this process
-        elif status not in (0, TRY_LATER) and int(os.environ.get("SLURM_PROCID", 0)) == 0:
+        elif status not in (0, EX_TEMPFAIL) and int(os.environ.get("SLURM_PROCID", 0)) == 0:
             raise RuntimeError(f"{' '.join(self.overrides)}: ended with status {status}")
         return status
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vltune.atomic import replacing
-from vltune.engine import lock
+from vltune.runs import lock
 from vltune.sweep.plan import Run
 
 

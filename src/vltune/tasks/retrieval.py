@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.backbones.features import Features
+from vltune.backbones.backbone import Features
 from vltune.errors import UserError
 from vltune.metrics.recall import ranks
 from vltune.nn.heads import bert_init

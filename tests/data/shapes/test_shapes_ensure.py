@@ -84,7 +84,7 @@ def test_killed_in_the_middle(tmp_path, monkeypatch):
 
     folder = tmp_path / "shapes"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("vltune.data.prepare.vqav2.prepare", killed)
+        patch.setattr("vltune.data.vqav2.prepare.prepare", killed)
         ensure(folder, images=IMAGES)
     assert not (folder / "vqav2").exists()
     ensure(folder, images=IMAGES)

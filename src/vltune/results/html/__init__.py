@@ -10,14 +10,14 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from vltune.results import render
 from vltune.results.html import curves, disagreement, markup, runs
 from vltune.results.html.pictures import Pictures
-from vltune.results.tables import CONTROLS, METHODS
+from vltune.results.render import text as render
+from vltune.results.tables.build import CONTROLS, METHODS
 
 if TYPE_CHECKING:
     from vltune.results.html.disagreement import Look
-    from vltune.results.tables import Table
+    from vltune.results.tables.build import Table
 
 PICTURE_BYTES = 3_500_000
 """Of all pictures on a page, at most, as they are embedded; with it a page of a few hundred runs stays below 5 MB."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from vltune.results import store
+from vltune.records import store
 
 if TYPE_CHECKING:
     from vltune.results.html.runs import Run
-    from vltune.results.tables import Table
+    from vltune.results.tables.build import Table
 
 POINTS = 250
 """Of a curve, at most: longer ones are thinned to the means of as many stretches."""

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vltune.errors import UserError
-from vltune.results import predictions, store
-from vltune.results.predictions import PREDICTIONS
-from vltune.results.scoring import FOLD
+from vltune.records import predictions, store
+from vltune.records.predictions import PREDICTIONS
+from vltune.stats.outcomes import FOLD
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from vltune.results.html.pictures import Pictures
     from vltune.results.html.runs import Run
-    from vltune.results.tables import Table
+    from vltune.results.tables.build import Table
 
 PER_SIDE = 12
 """Examples of each pair that only the first has right, and that only the second has right."""

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from vltune.results import render, store
-from vltune.results.tables import CONTROLS
+from vltune.records import store
+from vltune.results.render import text as render
+from vltune.results.tables.build import CONTROLS
 
 if TYPE_CHECKING:
     from vltune.results.html.runs import Run
-    from vltune.results.tables import Cell, Column, Table
+    from vltune.results.tables.build import Cell, Column, Table
 
 _CARE = ("Compare with care", "Not comparable")  # how notes on what makes numbers hard to compare begin
 _OPEN = 5  # items of a list that are shown at once; longer ones are folded

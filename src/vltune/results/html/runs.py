@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vltune.results import store
-from vltune.results.record import flatten
+from vltune.records import store
+from vltune.records.record import flatten
 
 if TYPE_CHECKING:
-    from vltune.results.tables import Table
+    from vltune.results.tables.build import Table
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vltune.results import store
-from vltune.results.files import is_there
-from vltune.results.folders import OnBroken
+from vltune.records import store
+from vltune.records.files import is_there
+from vltune.records.folders import OnBroken
 from vltune.results.tables import cells
 from vltune.results.tables.model import Column, Row
 from vltune.results.tables.rows import Variant

@@ -6,8 +6,9 @@ import math
 from statistics import mean, stdev
 from typing import Any
 
-from vltune.results import statistics, store
+from vltune.records import store
 from vltune.results.tables.model import Cell, Column
+from vltune.stats import significance
 
 PPT_CONSTANT = 1e7
 DIFFERENT = "differs"
@@ -64,7 +65,7 @@ def _cell(column: Column, values: list[float], published: float | None, typed: i
     if column.is_counted and len(set(values)) > 1:
         return Cell(published=published, n=len(values), reason=DIFFERENT)
     deviation = stdev(values) if len(values) > 1 else None
-    interval = statistics.interval(values) if column.is_score else None
+    interval = significance.interval(values) if column.is_score else None
     return Cell(mean(values), deviation, len(values), published, typed, interval)
 
 

@@ -1,4 +1,4 @@
-"""Which scores can be told from their column's best: `vltune.results.statistics` on a table's runs."""
+"""Which scores can be told from their column's best: `vltune.stats.significance` on a table's runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from statistics import mean
 import numpy as np
 
 from vltune.errors import UserError
-from vltune.results import statistics, store
-from vltune.results.predictions import PREDICTIONS
-from vltune.results.scoring import Outcomes
-from vltune.results.statistics import LEVEL, Spread
+from vltune.records import store
+from vltune.records.predictions import PREDICTIONS
 from vltune.results.tables import cells
 from vltune.results.tables.model import ALIKE, CONTROLS, SAME, UNTESTED, Cell, Column, Row
 from vltune.results.tables.rows import Variant
+from vltune.stats import significance
+from vltune.stats.outcomes import Outcomes
+from vltune.stats.significance import LEVEL, Spread
 
 Loaded = dict[tuple[str, int], dict[int, Outcomes] | str]
 """{(column, row): {seed: the outcomes of its run}, or why they are not there}"""
@@ -100,7 +101,7 @@ def _mark(p_examples: float, p_seeds: float | None) -> str:
 
 
 def _corrected(chances: dict[int, float]) -> dict[int, float]:
-    return dict(zip(chances, statistics.holm(list(chances.values())), strict=True))
+    return dict(zip(chances, significance.holm(list(chances.values())), strict=True))
 
 
 def _tests(
@@ -119,11 +120,11 @@ def _tests(
     strata = {place: _strata(parts, paired) for place, paired in pairs.items()}
     if len(parts) == 1 and parts[0].value.endswith(".accuracy"):
         sums = (paired.differences.sum(0) for (paired,) in pairs.values())
-        by_examples = [statistics.mcnemar(np.rint(each).astype(np.int64)) for each in sums]
+        by_examples = [significance.mcnemar(np.rint(each).astype(np.int64)) for each in sums]
     else:
         averaged = [[stratum.mean(0) for stratum in of_place] for of_place in strata.values()]
-        by_examples = statistics.bootstrap([np.stack(stratum) for stratum in zip(*averaged, strict=True)])
-    among = statistics.spread([_means(parts, variants[place]) for place in (best, *others)])
+        by_examples = significance.bootstrap([np.stack(stratum) for stratum in zip(*averaged, strict=True)])
+    among = significance.spread([_means(parts, variants[place]) for place in (best, *others)])
     tests = {place: _test(strata[place], float(p), among) for place, p in zip(strata, by_examples, strict=True)}
     return tests, reasons
 
@@ -131,7 +132,7 @@ def _tests(
 def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None) -> Test:
     if sum(stratum.mean() for stratum in strata) <= 0:  # on the seeds that both have, the best is not better
         return Test(1.0, 1.0)
-    return Test(p_examples, statistics.over_seeds(strata, among) if among else None)
+    return Test(p_examples, significance.over_seeds(strata, among) if among else None)
 
 
 def _strata(parts: list[Column], pairs: list[Paired]) -> list[np.ndarray]:
@@ -139,7 +140,7 @@ def _strata(parts: list[Column], pairs: list[Paired]) -> list[np.ndarray]:
     found: dict[tuple, np.ndarray] = {}
     for part, paired in zip(parts, pairs, strict=True):
         images = (part.experiment, paired.labels.tobytes())
-        effects = statistics.effects(paired.differences, paired.sizes) / len(parts)
+        effects = significance.effects(paired.differences, paired.sizes) / len(parts)
         found[images] = found[images] + effects if images in found else effects
     return list(found.values())
 
@@ -171,7 +172,7 @@ def _outcomes(column: Column, variant: Variant, root: Path) -> dict[int, Outcome
             continue
         file = (Path(root) / run["path"]).with_suffix(PREDICTIONS)
         try:
-            found[run["identity"]["seed"]] = statistics.outcomes(file, column.value.removeprefix("metrics."), run)
+            found[run["identity"]["seed"]] = significance.outcomes(file, column.value.removeprefix("metrics."), run)
         except UserError as error:
             raise UserError(str(error).replace(f"{root}/", "")) from None
     return found

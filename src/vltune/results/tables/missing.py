@@ -11,8 +11,8 @@ from itertools import product
 from textwrap import shorten
 from typing import Any
 
-from vltune.results import store
-from vltune.results.record import last_line
+from vltune.records import store
+from vltune.records.record import last_line
 from vltune.results.tables import cells
 from vltune.results.tables.model import CONTROLS, SEEDS, Cell, Column, Row, Rows
 from vltune.results.tables.rows import Variant

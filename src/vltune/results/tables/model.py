@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vltune.results.record import COUNTED
+from vltune.records.record import COUNTED
 
 METHODS = ("full", "classifier_only", "shallow_prompt", "deep_prompt", "lora", "adapter", "scaled_pa", "apt")
 CONTROLS = ("question_only",)

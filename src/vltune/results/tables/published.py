@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vltune.errors import UserError
-from vltune.results.files import is_there
-from vltune.results.record import read_json
+from vltune.records.files import is_there
+from vltune.records.record import read_json
 from vltune.results.tables.model import Column
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vltune import canonical
-from vltune.results import store
-from vltune.results.record import flatten
+from vltune.records import store
+from vltune.records.record import flatten
 from vltune.results.tables.cells import value
 from vltune.results.tables.model import CONTROLS, Rows
 

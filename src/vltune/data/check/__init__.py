@@ -1,0 +1,1 @@
+"""What `vltune check` looks for."""

@@ -1,0 +1,152 @@
+"""What is in the rows of an Arrow file: every image decoded, every label looked at."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from vltune.data.arrow import open_mapped
+from vltune.data.karpathy import prepare as karpathy
+from vltune.data.nlvr2 import prepare as nlvr2
+from vltune.data.snli_ve import prepare as snli_ve
+from vltune.data.vqav2 import prepare as vqav2
+from vltune.images import UnreadableImageError, opened
+
+NAMED = 5  # problems that are told of each file; the others are counted
+DIGEST = 16  # bytes that stand for an image
+# What is well to know of images that are used all the same.
+TURNED = "with an EXIF orientation, which both decoders leave unheeded as the released code does"
+SEEN_THROUGH = "partly transparent, of which the colours underneath are shown, as by the released code"
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A data set's files.  counted: what the manifest calls rows and texts.  problems: what is wrong with a row.  name: the
+    column that tells rows apart, if a score follows from it.  may_be_empty: splits."""
+
+    schema: pa.Schema
+    counted: tuple[str, str]
+    text_column: str
+    problems: Callable[[Mapping[str, Any], Sequence[str | None]], Iterator[str]]
+    name: str | None = None
+    may_be_empty: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Those that are looked at: METER's own files lack `split`, which nobody reads."""
+        return pa.schema(column for column in self.schema if column.name != "split")
+
+    @property
+    def images(self) -> list[str]:
+        return [column.name for column in self.schema if column.type == pa.binary()]
+
+
+_CAPTIONS = Kind(
+    karpathy.SCHEMA, ("images", "captions"), "caption", karpathy.problems, may_be_empty=karpathy.MAY_BE_EMPTY
+)
+KINDS = {
+    "vqav2": Kind(vqav2.SCHEMA, ("images", "questions"), "questions", vqav2.problems),
+    "nlvr2": Kind(nlvr2.SCHEMA, ("pairs", "statements"), "questions", nlvr2.problems, "identifier"),
+    "f30k_caption_karpathy": _CAPTIONS,
+    "coco_caption_karpathy": _CAPTIONS,
+    "snli": Kind(snli_ve.SCHEMA, ("images", "sentences"), "sentences", snli_ve.problems),
+}
+
+
+@dataclass
+class Problems:
+    """What is wrong with a file: the first few, and how many there are."""
+
+    named: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, problem: str) -> None:
+        self.count += 1
+        if len(self.named) < NAMED:
+            self.named.append(problem)
+
+    def extend(self, more: "Problems") -> None:
+        self.count += more.count
+        self.named = [*self.named, *more.named][:NAMED]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Rows `first` to before `end` of a file to be looked at.  answers: the vocabulary, None for unknown ones."""
+
+    file: Path
+    kind: str
+    first: int
+    end: int
+    answers: Sequence[str | None]
+
+
+@dataclass
+class Found:
+    """What rows hold.  digests: of their images, row by row.  ids: of their questions.  names: of the rows, where a score
+    follows from these.  notes: how many images are what."""
+
+    texts: int = 0
+    digests: bytearray = field(default_factory=bytearray)
+    ids: array = field(default_factory=lambda: array("q"))
+    names: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    problems: Problems = field(default_factory=Problems)
+
+
+def look(job: Job) -> tuple[Job, Found]:
+    kind, found = KINDS[job.kind], Found()
+    rows = open_rows(job.file, kind).slice(job.first, job.end - job.first)
+    for number, row in enumerate(rows.to_batches(max_chunksize=1), job.first):
+        where = f"{job.file.name} row {number}"
+        for column in kind.images:
+            content = row.column(column)[0].as_buffer() or b""
+            found.digests += blake2b(content, digest_size=DIGEST).digest()
+            for problem in _look_at(content, found.notes):
+                found.problems.add(f"{where}: {column} {problem}")
+        [others] = row.drop_columns(kind.images).to_pylist()
+        try:
+            found.texts += (texts := len(others[kind.text_column]))
+            found.ids.extend(others.get("question_id", ()))
+            if kind.name:
+                found.names.append(others[kind.name])
+            for problem in kind.problems(others, job.answers):
+                found.problems.add(f"{where}: {problem}")
+            if not texts:
+                found.problems.add(f"{where}: no {kind.counted[1]}")
+        except (TypeError, AttributeError):
+            found.problems.add(f"{where}: a column lacks its value")
+    return job, found
+
+
+def open_rows(file: Path, kind: Kind) -> pa.Table:
+    return open_mapped(file, kind.columns.names, {column.name: column.type for column in kind.columns})[0]
+
+
+def _look_at(content: pa.Buffer | bytes, notes: Counter[str]) -> Iterator[str]:
+    """What is wrong with an image; counts in `notes` what is well to know."""
+    try:
+        with opened(content) as image:
+            image.load()
+            notes[TURNED] += _is_turned(image)
+            notes[SEEN_THROUGH] += image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+            mode = image.mode
+    except UnreadableImageError as error:
+        yield f"cannot be decoded: {error}"
+    else:
+        if mode.startswith(("I", "F")):
+            yield f"is of mode {mode}, which is cut off at 255 and not scaled: nearly white or black; store it with 8 bits"
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION) in range(2, 9)
+    except Exception:  # broken metadata, which nobody else reads
+        return False

@@ -1,0 +1,3 @@
+"""SNLI-VE."""
+
+from vltune.data.snli_ve.reader import SNLIVE as SNLIVE

@@ -1,0 +1,1 @@
+"""How the predictions of a split are made."""

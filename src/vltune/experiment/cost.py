@@ -1,0 +1,28 @@
+"""mode=cost: what a method costs, counted without data and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vltune import assemble
+from vltune.experiment.clock import Clock
+from vltune.experiment.setup import begun
+from vltune.records import record as records
+from vltune.runs import identity as identities
+
+
+def cost(config: dict, overrides: list[str]) -> Path:
+    """Parameters and MACs of a method on a backbone and task; neither data nor weights are read."""
+    from vltune.costs import macs
+
+    clock, root = Clock(), Path(config["results_dir"])
+    model = assemble.build_model(config, assemble.facts(config), pretrained=False)
+    measured = macs.parameters(model) | macs.macs(model, assemble.protocol(config, model))
+    identity = identities.of_cost(config)
+    record = begun(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
+    record["cost"] |= measured
+    record["provenance"]["seconds"] = clock.total()
+    for name, value in record["cost"].items():
+        if value is not None:
+            print(f"{name:30} {value:>18,}")
+    return records.write(record, root, "costs")

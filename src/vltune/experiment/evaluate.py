@@ -1,0 +1,138 @@
+"""mode=eval: the tuned model of a finished run, scored again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import MISSING, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vltune import assemble
+from vltune.configuration import RUN, SPEC, check_constructors, present
+from vltune.engine.settings import Settings
+from vltune.errors import UserError
+from vltune.experiment.scoring import keep_features, score
+from vltune.experiment.setup import make_fabric, prepare
+from vltune.records import record as records
+from vltune.runs.identity import identity as identify
+from vltune.runs.signals import Interrupted, StopRequest
+from vltune.values import checked, shown
+
+# What may be given beside from=RECORD: which splits, where things lie, how it is computed.  All else the record says.
+HONOURED = (
+    *("engine.evaluate", "engine.eval_batch_size", "engine.accelerator", "engine.devices", "engine.nodes"),
+    *("engine.workers", "engine.threads", "engine.cache_features", "engine.features_dir"),
+    *("dataset.data_dir", "dataset.subfolder", "dataset.generate", "dataset.max_bad_examples"),
+    *("weights", "backbone.tokenizer", "backbone.tower_weights"),
+)
+
+
+def evaluate(config: dict, overrides: list[str]) -> Path:
+    """Scores the tuned model of a record again, and shows both figures."""
+    file = Path(config["from"])
+    try:
+        record = records.read(file)
+    except UserError as error:
+        raise UserError(f"from={error}") from None
+    check_tuned(record, file)
+    scored = of_record(record, file, config, overrides)
+    data, fingerprints = prepare(scored)
+    # Which splits are scored now decides nothing of what was tuned.
+    tuned = scored | {"engine": scored["engine"] | {"evaluate": record["config"]["engine"]["evaluate"]}}
+    identity = identify(tuned, fingerprints)
+    if identity["hash"] != record["identity"]["hash"]:
+        before = record.get("fingerprints") or {}
+        other = [part for part, now in fingerprints.items() if now != before.get(part, now)] or ["data or weights"]
+        raise UserError(
+            f"{file}: was made with other {' and '.join(other)} than are here "
+            f"(a hash of {identity['hash']} for {record['identity']['hash']}): give its own"
+        )
+    rescore(scored, record, file, data)
+    return file
+
+
+def check_tuned(record: dict, file: Path) -> None:
+    """UserError where a record has no tuned model."""
+    mode = record["config"].get("mode")
+    if mode == "cost":
+        raise UserError(f"{file}: is of mode=cost, which tunes nothing; give the record of a run that was trained")
+    if mode == "pretrain":
+        weights = file.with_suffix(".safetensors")
+        raise UserError(f"{file}: is of mode=pretrain, which leaves a backbone: tune that, weights={weights}")
+    if record["status"] != "finished":
+        raise UserError(f"{file}: the run is {record['status']}; only a finished one has a tuned model")
+
+
+def of_record(record: dict, file: Path, config: dict, overrides: Sequence[str]) -> dict:
+    """The record's configuration, with what was typed beside `from=` of what `config` holds."""
+    scored = whole(record["config"], config, file)
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in ("mode", "from"):
+            continue
+        if not any(key == name or key.startswith(f"{name}.") for name in HONOURED):
+            raise UserError(
+                f"{shown(override)}: the record says that; leave it out.  "
+                f"Beside from=... there may be {', '.join(HONOURED)}"
+            )
+        copy_setting(key.split("."), config, scored)
+    assemble.check_values(scored)
+    check_constructors(scored)
+    return scored
+
+
+def whole(recorded: dict, composed: dict, file: Path) -> dict:
+    """A record's configuration, with the settings that are younger than it at the values that they had until then.
+
+    composed: gives what is of a run, and not of its result."""
+    config = {name: composed[name] for name in RUN} | deepcopy(recorded) | {"from": None}
+    since = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
+    try:
+        config["engine"] = since | checked("engine", present(config, "engine"), SPEC)
+        assemble.check_values(config)
+        check_constructors(config)
+    except UserError as error:
+        raise UserError(f"{file}: field 'config': {error}") from None
+    return config
+
+
+def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
+    """Has the target hold at a path of keys what the source does there: a value, or nothing."""
+    *above, last = path
+    for key in above:
+        source, target = source[key], target.setdefault(key, {})
+    if last in source:
+        target[last] = source[last]
+    else:
+        target.pop(last, None)
+
+
+def rescore(config: dict, record: dict, file: Path, data: assemble.Data) -> None:
+    from vltune.engine import artifacts
+    from vltune.engine.source import BadExamples
+
+    settings = assemble.settings(config)
+    fabric = make_fabric(settings)
+    fabric.launch()
+    fabric.seed_everything(config["seed"], verbose=False)
+    model = assemble.build_model(config, data.facts)
+    artifacts.read_tuned(file.with_suffix(".safetensors"), model)
+    model.to(fabric.device)
+    bad = BadExamples(config["dataset"]["max_bad_examples"])
+    with StopRequest() as stop, TemporaryDirectory() as own:
+        folder = Path(fabric.broadcast(own))
+        try:
+            if settings.cache_features:
+                keep_features(fabric, model, data, set(settings.evaluate), settings, stop)
+            for split in settings.evaluate:
+                rows = score(fabric, model, data, split, settings, stop, bad, split, folder)
+                figures = model.task.metrics(rows) if rows and fabric.is_global_zero else {}
+                for name, value in figures.items():
+                    recorded = (record["metrics"].get(split) or {}).get(name)
+                    before = "not recorded" if recorded is None else f"{recorded:.2f} recorded"
+                    print(f"{split} {name}: {value:.2f} now, {before}")
+        except Interrupted as stopped:
+            stopped.outcome = "nothing was written"
+            raise
+        fabric.barrier()  # the folder is the first process's

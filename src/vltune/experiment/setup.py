@@ -1,0 +1,70 @@
+"""What a run needs before its first step: data and identity, an empty record, the devices."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from vltune import assemble
+from vltune.engine.settings import Settings
+from vltune.errors import UserError
+from vltune.records import record as records
+from vltune.runs.lock import job
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def prepare(config: dict) -> tuple[assemble.Data, dict]:
+    """The data, made first where it can be made, and the fingerprints of all files that decide the run.  Raises UserError
+    where a file is missing."""
+    assemble.weight_files(config)  # what is missing is told before data is made
+    assemble.make_data(config)
+    data = assemble.open_data(config)
+    return data, assemble.fingerprints(config, data.fingerprint)
+
+
+def begun(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
+    """A record of nothing measured yet.  fingerprints: of what the run reads; None where it reads nothing."""
+    return {
+        "schema": records.VERSION,
+        "id": name,
+        "status": "running",
+        "identity": identity,
+        "config": config,
+        "fingerprints": fingerprints,
+        "metrics": {"val": None, "test": None},
+        "cost": dict.fromkeys(records.COST),
+        "provenance": records.provenance() | {"precision": config["engine"]["precision"], "job": job()},
+        "error": None,
+        "sweep": config["sweep"],
+    }
+
+
+def make_fabric(settings: Settings) -> Fabric:
+    """Not launched: other processes are not started yet.  UserError where this machine has no such devices."""
+    import torch
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    with warnings.catch_warnings():
+        if settings.devices * settings.nodes == 1:  # which needs none
+            warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
+        try:
+            fabric = Fabric(
+                accelerator=settings.accelerator,
+                devices=settings.devices,
+                num_nodes=settings.nodes,
+                precision=settings.precision,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            asked = ", ".join(
+                f"engine.{name}={getattr(settings, name)}" for name in ("accelerator", "devices", "precision")
+            )
+            raise UserError(f"{asked}: not to be had here ({str(error).splitlines()[0]})") from None
+    environment = getattr(fabric.strategy, "cluster_environment", None)
+    if settings.nodes > 1 and not (environment and environment.creates_processes_externally):
+        raise UserError(f"engine.nodes={settings.nodes}: SLURM starts the processes of several machines; here is one")
+    return fabric

@@ -1,0 +1,1 @@
+"""What frozen towers make of images and texts, kept on disk."""

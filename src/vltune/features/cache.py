@@ -1,0 +1,274 @@
+"""What frozen towers make of images and texts: computed once and kept for every method, seed and run.
+
+Price: METER at 384 px takes 1.8 MB an image and 3 kB a token in float32, half of it in bfloat16; every run begins with
+hashing its images and reading through what is kept, about a second a gigabyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from hashlib import sha256
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vltune.data.reader import Reader
+from vltune.engine.source import loader
+from vltune.features.store import Store, raw
+from vltune.images import UnreadableImageError
+from vltune.model import Model
+from vltune.runs.progress import Progress
+from vltune.runs.signals import StopRequest
+
+FILE_BYTES = 2**32  # of one file: what a stopped build, or damage, loses at most
+# Images or texts that a tower takes at a time, always the same ones of a reader together, whatever of them is there: in
+# other company, kernels may round otherwise.
+BLOCK = 32
+
+
+@runtime_checkable
+class TwoTowers(Protocol):
+    """A backbone whose batches may hold `text_features` and `image_features` in the place of token ids and pixels."""
+
+    def towers(self) -> dict[str, list[nn.Module]]:
+        """All that `text` features and `image` features are computed by."""
+
+    def text_features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T) -> (B, T, width)"""
+
+    def image_features(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, N, width)"""
+
+
+@torch.no_grad()
+def attach(
+    fabric: Fabric,
+    model: Model,
+    readers: Sequence[Reader],
+    collate: Callable,
+    folder: Path,
+    workers: int,
+    stop: StopRequest,
+) -> list[str]:
+    """Gives the readers stored features of each modality whose tower neither trains nor holds a tuned site, of images only
+    where none is augmented; computes what is not there.  Returns the modalities.
+
+    readers: all of one transform.  The backbone moves to fabric's device and precision, as `fabric.setup` moves it.
+    Of processes that start together one computes and the others wait.  Raises Interrupted when `stop` is asked for, after
+    which finished files stay; UserError where the disk has no room.
+    """
+    backbone = model.backbone
+    if not readers or not isinstance(backbone, TwoTowers):
+        return []
+    towers = {name: parts for name, parts in backbone.towers().items() if not any(map(model.trains, parts))}
+    if any(reader.transform.randaugment is not None for reader in readers):
+        towers.pop("image", None)
+    if not towers:
+        return []
+    precision, training = fabric.strategy.precision, backbone.training
+    precision.convert_module(backbone).to(fabric.device).eval()
+    inputs, stores = {}, {}
+    for name, parts in towers.items():
+        asked = inputs[name] = INPUTS[name](readers, collate, workers, stop)
+        with fabric.autocast():
+            probe = torch.stack(asked.features(backbone, fabric.to_device(asked.probe()))).cpu()
+        about = {"modality": name, "tower": digest(parts), "precision": precision.precision, **asked.about()}
+        stores[name] = Store(Path(folder), about, probe)
+        fill(stores[name], asked, fabric, backbone, stop)
+    backbone.train(training)
+    for number, reader in enumerate(readers):
+        keys = inputs["image"].keys[number] if "image" in inputs else None
+        reader.features = Stored(stores.get("image"), keys, stores.get("text"))
+    return list(stores)
+
+
+def digest(parts: Sequence[nn.Module]) -> str:
+    """SHA-256 of the names and bytes of all weights."""
+    sha = sha256()
+    for name, tensor in nn.ModuleList(parts).state_dict().items():
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        sha.update(raw(tensor))
+    return sha.hexdigest()
+
+
+class Stored:
+    """A reader's `features`.  keys: (pictures, images of each, 32) uint8, or None without `images`."""
+
+    def __init__(self, images: Store | None, keys: np.ndarray | None, texts: Store | None):
+        self.images, self.keys, self.texts = images, keys, texts
+
+    def image(self, picture: int, which: int) -> Tensor | None:
+        return None if self.images is None else self.images.get(self.keys[picture, which].tobytes())
+
+    def text(self, ids: Sequence[int]) -> Tensor | None:
+        return None if self.texts is None else self.texts.get(text_key(ids))
+
+
+def fill(store: Store, inputs: Images | Texts, fabric: Fabric, backbone: nn.Module, stop: StopRequest) -> None:
+    """Makes the store hold all of `inputs` that can be read."""
+    if not store.load() and store.row.keys() >= inputs.where.keys():
+        return
+    with store.locked(stop.check):
+        store.clean()
+        blocks: dict[tuple[bytes, ...], set[bytes]] = {}  # each with those of it that are wanted
+        wanted = inputs.where.keys() - store.row.keys()
+        count = len(wanted)
+        for block in inputs.blocks():
+            if here := wanted & set(block):
+                blocks[block] = here
+                wanted -= here
+        sizes = [sum(inputs.tokens(key, store.probe_tokens) for key in here) for here in blocks.values()]
+        sizes = np.array(sizes, int) * store.width * store.dtype.itemsize
+        store.check_room(int(sizes.sum()), f"{count:,} {inputs.name}s")
+        file = sizes.cumsum() // FILE_BYTES
+        with closing(Progress(f"{inputs.name} features", count, unit=inputs.name)) as progress:
+            for number in np.unique(file):
+                of_file = dict(each for each, place in zip(blocks.items(), file, strict=True) if place == number)
+                store.write(computed(inputs, of_file, fabric, backbone, stop, progress))
+        store.load()
+
+
+def computed(
+    inputs: Images | Texts,
+    blocks: dict[tuple[bytes, ...], set[bytes]],
+    fabric: Fabric,
+    backbone: nn.Module,
+    stop: StopRequest,
+    progress: Progress,
+) -> Iterator[tuple[list[bytes], list[Tensor]]]:
+    """The wanted ones of each block."""
+    for (block, wanted), batch in zip(blocks.items(), inputs.batches(list(blocks)), strict=True):
+        stop.check()
+        if batch["ids"]:
+            with fabric.autocast():
+                features = inputs.features(backbone, fabric.to_device(batch))
+            found = [(block[i], each) for i, each in zip(batch["ids"], features, strict=True) if block[i] in wanted]
+            yield [key for key, _ in found], [each for _, each in found]
+        progress.step(len(wanted))
+
+
+def in_blocks(keys: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Each key once, in that order."""
+    distinct = list(dict.fromkeys(keys))
+    return (tuple(distinct[start : start + BLOCK]) for start in range(0, len(distinct), BLOCK))
+
+
+class Images:
+    """The distinct images of some readers.  keys: of each reader, (pictures, images of each, 32) uint8."""
+
+    name = "image"
+
+    def __init__(self, readers: Sequence[Reader], collate: Callable, workers: int, stop: StopRequest):
+        self.transform, self.collate, self.workers = readers[0].transform, collate, workers
+        self.keys: list[np.ndarray] = []
+        self.where: dict[bytes, tuple[Reader, int, int]] = {}
+        for reader in readers:
+            keys = np.empty((reader.pictures(), len(reader.image_columns), 32), np.uint8)
+            for picture, which in np.ndindex(keys.shape[:2]):
+                stop.check()
+                key = sha256(reader.content(picture, which)).digest()
+                keys[picture, which] = np.frombuffer(key, np.uint8)
+                self.where.setdefault(key, (reader, picture, which))
+            self.keys.append(keys)
+
+    def about(self) -> dict[str, str]:
+        settings = {name: value for name, value in vars(self.transform).items() if name[0] != "_" and name != "decode"}
+        return {"transform": f"{type(self.transform).__name__} {settings}", "decoder": self.transform.decoder}
+
+    def probe(self) -> dict:
+        width, height = self.transform.size(64, 64)
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(256, (4, 3, height, width), dtype=torch.uint8, generator=generator)
+        return self.collate([{"id": i, "image": image} for i, image in enumerate(pixels)])
+
+    def tokens(self, key: bytes, of_probe: int) -> int:
+        return of_probe
+
+    def blocks(self) -> Iterator[tuple[bytes, ...]]:
+        for keys in self.keys:
+            yield from in_blocks(key.tobytes() for key in keys.reshape(-1, keys.shape[-1]))
+
+    def batches(self, blocks: list[tuple[bytes, ...]]) -> Iterator[dict]:
+        """Of each block; `ids` are places in it."""
+        pixels = Pixels([(self.where[key], place) for block in blocks for place, key in enumerate(block)])
+        batches = [range(*edges) for edges in pairwise(accumulate(map(len, blocks), initial=0))]
+        return iter(loader(pixels, self.collate, self.workers, BLOCK, batch_sampler=batches))
+
+    def features(self, backbone: TwoTowers, batch: dict) -> list[Tensor]:
+        return list(backbone.image_features(batch["image"]))
+
+
+class Pixels(Dataset):
+    """`images[i]`, (reader, picture, which) and an id, as `{"id": ..., "image": ...}`, never augmented, or `{"bad": ...}`
+    where it cannot be decoded: the reader finds no features then, and says so itself."""
+
+    def __init__(self, images: list[tuple[tuple[Reader, int, int], int]]):
+        self.images = images
+
+    @property
+    def example_bytes(self) -> int:
+        return self.images[0][0][0].example_bytes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        (reader, picture, which), id = self.images[number]
+        try:
+            return {"id": id, "image": reader.transform.read(reader.content(picture, which))}
+        except UnreadableImageError as error:
+            return {"bad": str(error)}
+
+
+class Texts:
+    """The distinct texts of some readers."""
+
+    name = "text"
+
+    def __init__(self, readers: Sequence[Reader], collate: Callable, workers: int, stop: StopRequest):
+        self.collate = collate
+        self.where: dict[bytes, list[int]] = {}
+        self.keys: list[list[bytes]] = []
+        for reader in readers:
+            self.keys.append([])
+            for ids in reader.texts():
+                stop.check()
+                self.keys[-1].append(key := text_key(ids))
+                self.where.setdefault(key, ids)
+
+    def about(self) -> dict[str, str]:
+        return {}
+
+    def probe(self) -> dict:
+        return self.collate([{"id": 0, "text_ids": list(range(16))}])
+
+    def tokens(self, key: bytes, of_probe: int) -> int:
+        return len(self.where[key])
+
+    def blocks(self) -> Iterator[tuple[bytes, ...]]:
+        """Of texts of similar length."""
+        for keys in self.keys:
+            yield from in_blocks(sorted(keys, key=lambda key: len(self.where[key])))
+
+    def batches(self, blocks: list[tuple[bytes, ...]]) -> Iterator[dict]:
+        """Of each block; `ids` are places in it."""
+        for block in blocks:
+            yield self.collate([{"id": place, "text_ids": self.where[key]} for place, key in enumerate(block)])
+
+    def features(self, backbone: TwoTowers, batch: dict) -> list[Tensor]:
+        features = backbone.text_features(batch["text_ids"], batch["text_mask"])
+        return [each[:length] for each, length in zip(features, batch["text_mask"].sum(1).tolist(), strict=True)]
+
+
+INPUTS = {"image": Images, "text": Texts}
+
+
+def text_key(ids: Sequence[int]) -> bytes:
+    return sha256(np.asarray(ids, "<i4").tobytes()).digest()

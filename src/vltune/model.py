@@ -1,0 +1,50 @@
+"""A backbone with a method attached and a task's head on top."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vltune.tasks.task import Task
+from vltune.tuning import Method
+
+
+class Model(nn.Module):
+    """Attaches `method` and leaves trainable exactly: what the method trains, what the task made, and the parts that the
+    paper trains with every method, unless the method leaves those out.  They are chosen by identity, never by name."""
+
+    def __init__(self, backbone: nn.Module, task: Task, method: Method):
+        super().__init__()
+        self.backbone, self.task = backbone, task
+        self.tuning = method.attach(backbone)
+        self.head_parameters = list(task.parameters())
+        self.shared_parameters = backbone.always_trained() if method.always_trained == "paper" else []
+        shared = {id(parameter) for parameter in self.shared_parameters}
+        of_method = backbone.parameters() if method.tunes_backbone else self.tuning.trained
+        self.method_parameters = [parameter for parameter in of_method if id(parameter) not in shared]
+        self.fusion_parameters = backbone.fusion_parameters()
+        self.requires_grad_(False)
+        for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:
+            parameter.requires_grad_(True)
+
+    def forward(self, batch: dict) -> Tensor:
+        return self.task(self.backbone, batch)
+
+    def trains(self, part: nn.Module) -> bool:
+        """Whether what a part of the backbone computes changes in training."""
+        return self.tuning.acts_in(part) or any(parameter.requires_grad for parameter in part.parameters())
+
+    def tuned_state(self) -> dict[str, Tensor]:
+        """By name what was trained, and what the method decided otherwise: what a run saves."""
+        return {name: tensor.detach() for name, tensor in self._tuned().items()}
+
+    def load_tuned(self, state: dict[str, Tensor]) -> None:
+        """Takes what `tuned_state` gave; raises KeyError on any leftover on either side."""
+        own = self._tuned()
+        if own.keys() != state.keys():
+            raise KeyError(", ".join(sorted(own.keys() ^ state.keys())[:3]))
+        for name, tensor in own.items():
+            tensor.data.copy_(state[name])
+
+    def _tuned(self) -> dict[str, Tensor]:
+        trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return trained | {f"backbone.{name}": tensor for name, tensor in self.tuning.decided().items()}

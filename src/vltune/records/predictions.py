@@ -1,0 +1,140 @@
+"""The predictions of two runs, example by example (docs/answers.md: columns `split`, `id`, `prediction`, `score`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltune.errors import UserError
+from vltune.records.files import is_file, is_there, told
+
+if TYPE_CHECKING:
+    from pyarrow import Table
+    from pyarrow.parquet import ParquetFile
+
+PREDICTIONS = ".parquet"
+"""The file beside a record that holds them, under its name."""
+COLUMNS = ("split", "id", "prediction", "score")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of `common` examples `same` have the same prediction; `alone` examples are in one of the two files only."""
+
+    common: int = 0
+    same: int = 0
+    alone: int = 0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(self.common + other.common, self.same + other.same, self.alone + other.alone)
+
+    @property
+    def identical(self) -> bool:
+        return self.same == self.common and not self.alone
+
+
+def read(file: Path, record: dict | None = None) -> Table:
+    """The predictions in `file`: split and prediction as text, id as int64, score from 0 to 1 or null.
+
+    record: whose they must be, where the file says whose they are.  Raises UserError that names the file where it holds
+    none, other values, or another run's."""
+    with _open(file) as opened:
+        if record is not None:
+            _check_owner(_owner(opened), record, file)
+        return _checked(opened.read(columns=list(COLUMNS), use_threads=False).select(COLUMNS))
+
+
+def _owner(opened: ParquetFile) -> dict[str, str]:
+    """What a file says of whose predictions it holds: the run's id and identity, as text."""
+    metadata = opened.schema_arrow.metadata or {}
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
+
+
+def _check_owner(named: dict[str, str], record: dict, file: Path) -> None:
+    identity = {key: str(value) for key, value in record["identity"].items()}
+    if differ := sorted(key for key in identity.keys() & named.keys() if identity[key] != named[key]):
+        told = ", ".join(f"{key} {named[key]}" for key in differ)
+        raise UserError(f"{file}: predictions of another run ({told}): restore the record's own")
+
+
+def _checked(table: Table) -> Table:
+    """The table in the types of `read`.  Raises ValueError that says which column holds something else."""
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    for name, column in zip(COLUMNS, table.columns, strict=True):
+        kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+        if name == "score":
+            fits, wanted = types.is_floating(kind) or types.is_null(kind), pa.float32()
+            wanted = kind if kind in (pa.float32(), pa.float64()) else wanted
+        elif name == "id":
+            fits, wanted = types.is_integer(kind), pa.int64()
+        else:
+            fits, wanted = types.is_string(kind) or types.is_large_string(kind), pa.string()
+        if not fits and len(column):
+            raise ValueError(f"column {name} holds {column.type}")
+        table = table.set_column(table.schema.get_field_index(name), name, column.cast(wanted))
+        if name != "score" and column.null_count:
+            raise ValueError(f"{column.null_count} of {len(column)} rows have no {name}")
+    table.validate(full=True)  # that texts are UTF-8, too
+    scores = table["score"].drop_null()
+    for wrong in (compute.is_nan(scores), compute.less(scores, 0.0), compute.greater(scores, 1.0)):
+        if count := compute.sum(wrong).as_py() or 0:
+            first = scores.filter(wrong)[0].as_py()
+            raise ValueError(f"{count} of {len(scores)} scores are not from 0 to 1, such as {first:g}")
+    return table
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[ParquetFile]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if is_there(file) and not is_file(file):  # a pipe would be waited for
+        raise UserError(f"{file}: no file of predictions (no regular file): restore it or run again")
+    try:
+        with parquet.ParquetFile(file) as opened:
+            names = opened.schema_arrow.names
+            if missing := [column for column in COLUMNS if names.count(column) != 1]:
+                raise ValueError(f"it has not one column {missing[0]}")
+            yield opened
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{file}: no file of predictions ({told(file, error)}): restore it or run again") from None
+
+
+def align(a: Table, b: Table) -> tuple[Table, Table]:
+    """The examples that both hold, in the same order."""
+    import pyarrow as pa
+
+    if all(a[key].equals(b[key]) for key in ("split", "id")):
+        return a, b
+    places = {example: place for place, example in enumerate(_examples(b))}
+    common = [(place, places[example]) for place, example in enumerate(_examples(a)) if example in places]
+    places_a, places_b = (
+        pa.array(column, pa.int64()) for column in (zip(*common, strict=True) if common else ([], []))
+    )
+    return a.take(places_a), b.take(places_b)
+
+
+def agreement(a: Table, b: Table) -> Agreement:
+    """How far two runs predict the same."""
+    from pyarrow import compute
+
+    aligned_a, aligned_b = align(a, b)
+    common = aligned_a.num_rows
+    same = compute.sum(compute.equal(aligned_a["prediction"], aligned_b["prediction"])).as_py() or 0
+    return Agreement(common, same, a.num_rows + b.num_rows - 2 * common)
+
+
+def _examples(table: Table) -> list[tuple[str, int, int]]:
+    """An id can stand several times in a split, in retrieval for a caption and for an image: they are told by order."""
+    seen: Counter[tuple[str, int]] = Counter()
+    examples = []
+    for example in zip(table["split"].to_pylist(), table["id"].to_pylist(), strict=True):
+        examples.append((*example, seen[example]))
+        seen[example] += 1
+    return examples

@@ -1,0 +1,273 @@
+"""One run is one JSON file.  `record.schema.json` says what it holds; docs/results.md explains every field."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal
+
+from vltune import signatures, streamed
+from vltune.atomic import replacing
+from vltune.errors import UserError
+from vltune.records import files
+
+Kind = Literal["records", "costs"]
+
+_HERE = Path(__file__).parent
+SCHEMA: dict = json.loads((_HERE / "record.schema.json").read_text())
+VERSION: int = SCHEMA["properties"]["schema"]["const"]
+COST: tuple[str, ...] = tuple(SCHEMA["properties"]["cost"]["required"])
+"""The fields of `cost`, all required: `dict.fromkeys(COST)` is the cost of a run that measured none."""
+COUNTED = (
+    "method_params",
+    "task_params",
+    "total_params",
+    "macs",
+    "additional_macs",
+    "additional_macs_as_published",
+    "adapter_bytes",
+)
+"""Of these, what a configuration decides: the same for every seed, on every machine."""
+DEEPEST = 100
+"""Levels of a JSON file; more could not be walked through."""
+LARGEST = 1e300
+"""Of its numbers: sums of some must still be numbers."""
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, which alone is none
+
+
+def path(root: Path, identity: dict, kind: Kind = "records") -> Path:
+    """Where the record of this identity lies.  `costs` (`mode=cost`) have no seed: they measure, and train nothing."""
+    seed = f"-seed{identity['seed']}" if kind == "records" else ""
+    folder = Path(root) / kind / identity["backbone"] / f"{identity['task']}-{identity['dataset']}"
+    return folder / f"{identity['method']}-{identity['hash']}{seed}.json"
+
+
+def run_folder(root: Path, place: Path | str) -> Path:
+    """Where a run keeps its lock, checkpoints and logs; `place`: of its record, below `root`."""
+    return Path(root) / "runs" / Path(*Path(place).parts[1:]).with_suffix("")
+
+
+def write(record: dict, root: Path, kind: Kind = "records") -> Path:
+    """Validates `record` and writes it under `root`, whole or not at all; returns its path.
+
+    Raises UserError where a field breaks the schema or is not finite, and where the folder cannot be written.
+    """
+    source = f"record {record.get('id')!r}"
+    for field, value in flatten(record).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{source}: field '{field}' is {value}, which JSON cannot hold: write null, or fix the run")
+    try:
+        _check_plain(record)
+        written = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{source}: it is not plain JSON ({error}): resolve the config first") from error
+    _check(record, source)
+    return save(path(root, record["identity"], kind), written + b"\n")
+
+
+def read(file: Path) -> dict:
+    """The validated record in `file`.  Raises UserError that names the file and the field."""
+    record = read_json(file)
+    _check(record, str(file))
+    return record
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file that holds nothing but JSON: no NaN or infinity, no key twice, no half of a character.
+
+    Raises UserError that names the file, and what it is instead."""
+    content = files.content(file, "JSON")
+    try:
+        text = content.decode("utf-8-sig")
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=streamed.once)
+        _check_plain(found)
+        if _HALF.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: {_no_json(content, error)}") from None
+    return found
+
+
+def _no_json(content: bytes, error: ValueError | RecursionError) -> str:
+    found = signatures.identify(content[: signatures.HEAD])
+    if content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        return f"broken JSON ({error}): restore the file or run again"
+    return f"{found.name}, no JSON: {found.fix or 'restore the file or run again'}"
+
+
+def save(file: Path, data: bytes) -> Path:
+    """Writes `data` to `file`, whole or not at all.  Raises UserError where that cannot be done."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(data)
+    return file
+
+
+def check_out(file: Path, sources: Iterable[Path] = ()) -> None:
+    """Raises UserError where what a person wants written to `file` would take the place of a record, of what lies beside
+    one, or of one of the files that it is made of."""
+    if any(files.is_same(file, source) for source in sources):
+        raise UserError(f"{file}: is one of the files that are read: name another to write")
+    if files.is_file(file) and _is_record(file.with_suffix(".json")):
+        raise UserError(f"{file}: is a record, or lies beside one: name another file to write")
+
+
+def _is_record(file: Path) -> bool:
+    try:
+        found = read_json(file)
+    except UserError:
+        return False
+    return isinstance(found, dict) and "identity" in found
+
+
+def last_line(record: dict) -> str:
+    """Of its traceback; nothing where it has none."""
+    lines = (record.get("error") or "").strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as {dotted key: leaf}; an empty dict or list is a leaf."""
+    if not isinstance(tree, dict | list | tuple) or not tree:
+        return {prefix: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    flat = {}
+    for key, value in items:
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def provenance() -> dict:
+    """What made a run's numbers: commit, versions, hardware, time (UTC).  `precision` and `seconds` are null."""
+    checkout = _in_checkout()
+    return {
+        "commit": _git("rev-parse", "HEAD") if checkout else None,
+        "dirty": _dirty() if checkout else None,
+        "packages": {"python": platform.python_version()} | _packages(),
+        "hardware": _hardware(),
+        "precision": None,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": None,
+    }
+
+
+def started(record: dict) -> datetime:
+    """When the run began, in UTC.  Raises ValueError where the field is no time."""
+    text = record["provenance"]["started"]
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read the Z of UTC
+        return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _check_plain(tree: Any, depth: int = 1) -> None:
+    """Raises RecursionError where it is too deep, and ValueError where a number is too large (1e999 is an infinity)."""
+    if depth > DEEPEST:
+        raise RecursionError(f"nested more than {DEEPEST} levels deep")
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else [tree]:
+        kind = type(value)  # half as long as isinstance, over all values of a thousand records
+        if kind is dict or kind is list:
+            _check_plain(value, depth + 1)
+        elif (kind is float or kind is int) and not -LARGEST < value < LARGEST:
+            raise ValueError("a number is too large")
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema_rs import Draft202012Validator
+
+    return Draft202012Validator(SCHEMA)
+
+
+def _check(record: Any, source: str) -> None:
+    version = record.get("schema", VERSION) if isinstance(record, dict) else VERSION
+    if not _is_whole(version) or version != VERSION:
+        told = shorten(json.dumps(version), 60)
+        raise UserError(
+            f"{source}: field 'schema' is {told}, this vltune reads {VERSION}: use the vltune that wrote it"
+        )
+    if error := min(_validator().iter_errors(record), key=lambda error: len(error.instance_path), default=None):
+        field = ".".join(map(str, error.instance_path)) or "(top level)"
+        raise UserError(f"{source}: field '{field}': {shorten(error.message, 160)}")
+    try:
+        started(record)
+    except ValueError as error:
+        raise UserError(f"{source}: field 'provenance.started': {error}: correct it") from None
+    # To the schema 1.0 is a whole number as well, and would be another file's name, or none of W&B's steps.
+    whole = {"identity.seed": record["identity"]["seed"]}
+    whole |= {f"history.{place}.step": point["step"] for place, point in enumerate(record.get("history", ()))}
+    if odd := next((field for field, value in whole.items() if not _is_whole(value)), None):
+        raise UserError(f"{source}: field '{odd}': {whole[odd]} is written as a fraction: write it without its point")
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints about the checkout of this code, None where it fails or is not installed."""
+    try:
+        done = subprocess.run(["git", "-C", _HERE, *arguments], capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _in_checkout() -> bool:
+    """Whether git tracks this very file; a virtual environment inside another project's checkout does not count."""
+    return _git("ls-files", "--error-unmatch", __file__) is not None
+
+
+def _dirty() -> bool | None:
+    """Whether anything but results differs from the commit; runs write results, and do not change the code by that."""
+    changes = _git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
+    return None if changes is None else bool(changes)
+
+
+def _packages() -> dict[str, str]:
+    """Installed versions of what vltune requires, read from their metadata: nothing is imported."""
+    versions = {}
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        versions["vltune"] = metadata.version("vltune")
+        needed = [line for line in metadata.requires("vltune") or () if "extra ==" not in line]
+        for name in (re.match(r"[\w.-]+", line).group() for line in needed):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[name] = metadata.version(name)
+    return versions
+
+
+def _hardware() -> dict:
+    """Processor, usable cores, memory in bytes, platform, and GPU names if torch is loaded and sees any."""
+    torch = sys.modules.get("torch")
+    gpus = range(torch.cuda.device_count()) if torch and torch.cuda.is_available() else ()
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "platform": platform.platform(),
+        "gpus": [torch.cuda.get_device_name(index) for index in gpus],
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        if model := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return model.group(1)
+    return platform.processor() or platform.machine()

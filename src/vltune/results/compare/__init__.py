@@ -1,0 +1,1 @@
+"""Two folders of records, run by run."""

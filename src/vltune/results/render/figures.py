@@ -1,0 +1,167 @@
+"""One picture per table: score against each of its two costs, along its columns, or row by row."""
+
+from __future__ import annotations
+
+import io
+import math
+from itertools import product
+from typing import TYPE_CHECKING
+
+from vltune.results.tables.build import CONTROLS, METHODS, TYPED, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE = {"font.size": 11, "svg.hashsalt": "vltune", "axes.spines.top": False, "axes.spines.right": False}
+_METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+# Label positions in points from the marker, nearest first.
+_DIRECTIONS = ((1, 0.7), (1, -0.7), (-1, 0.7), (-1, -0.7), (0, 1), (0, -1), (1, 0), (-1, 0))
+_OFFSETS = [(radius * x, radius * y) for radius, (x, y) in product((9, 16, 26, 38, 52), _DIRECTIONS)]
+_ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
+
+
+def draw(table: Table, format: str) -> bytes:
+    """The picture as `png` or `svg`, the same bytes for the same table.
+
+    Filled: ours, with the standard deviation over seeds; hollow: published.  A control is a line, and so is a score
+    whose cost was not measured.  Along columns, each row is a line; row by row, each has its place and name on an axis.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
+        figure = Figure(figsize=(12, 5), dpi=120)
+        FigureCanvasAgg(figure)
+        along, by_row = table.figure.get("along"), table.figure.get("by_row")
+        panels = figure.subplots(1, 1 if along or by_row else 2, sharey=True, squeeze=False)[0]
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.13, wspace=0.06)
+        cells = [cell for row in table.rows for cell in row.cells.values()]
+        signs = ["filled: ours", "hollow: published"] if any(cell.published is not None for cell in cells) else []
+        signs += [f"{TYPED}: typed by a person"] if any(cell.typed for cell in cells) else []
+        figure.suptitle(f"{table.title} ({'; '.join(signs)})" if signs else table.title)
+        if along:
+            _lines(panels[0], table, along)
+        elif by_row:
+            figure.subplots_adjust(left=0.17)
+            _rows(panels[0], table)
+        else:
+            for axes, key in zip(panels, table.figure["against"], strict=True):
+                _panel(axes, table, key)
+            panels[0].set_ylabel(table.column(table.figure["score"]).title)
+        for axes in panels:
+            axes.grid(alpha=0.25)
+            if not axes.lines:
+                axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
+        data = io.BytesIO()
+        figure.savefig(data, format=format, metadata=_METADATA[format])
+        return data.getvalue()
+
+
+def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
+    """A line for each row, beside each other so that error bars stay apart."""
+    axes.set_xticks(range(len(keys)), [table.column(key).title for key in keys])
+    axes.set_ylabel("score, %")
+    for number, row in enumerate(table.rows):
+        cells = [(place, row.cells[key]) for place, key in enumerate(keys) if row.cells[key].mean is not None]
+        if cells:
+            aside = 0.02 * (number - len(table.rows) / 2)
+            places, means = [place + aside for place, _ in cells], [cell.mean for _, cell in cells]
+            spread = [cell.std or 0.0 for _, cell in cells]
+            axes.errorbar(places, means, spread, fmt="o-", color=_color(row.method), capsize=3, label=row.label)
+    if axes.lines:
+        axes.legend(loc="upper left")
+
+
+def _rows(axes: Axes, table: Table) -> None:
+    """The first on top, with a line through its score for the others to be seen against."""
+    column = table.column(table.figure["score"])
+    cells = [row.cells[column.key] for row in table.rows]
+    axes.set_yticks(range(len(cells)), [row.label for row in table.rows])
+    axes.invert_yaxis()
+    for place, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
+        if cell.mean is not None:
+            axes.errorbar(cell.mean, place, xerr=cell.std, fmt="o", color=_color(row.method), capsize=3)
+    if cells[0].mean is not None:
+        axes.axvline(cells[0].mean, color="0.7", linestyle="--", linewidth=1)
+    axes.set_xlabel(column.title)
+
+
+def _panel(axes: Axes, table: Table, key: str) -> None:
+    score = table.figure["score"]
+    points, markers = {}, []
+    for row in table.rows:
+        color = _color(row.method)
+        x, y = row.cells[key], row.cells[score]
+        if None not in (x.published, y.published):
+            axes.plot(x.published, y.published, "o", color=color, markerfacecolor="none")
+            points[row.label] = x.published, y.published, color
+            markers.append((x.published, y.published, 0.0))
+        if y.mean is None:
+            continue
+        label = f"{row.label}{TYPED}" if y.typed else row.label
+        if x.mean is not None and row.method not in CONTROLS:
+            axes.errorbar(x.mean, y.mean, y.std, fmt="o", color=color, capsize=3)
+            points[label] = x.mean, y.mean, color
+            markers.append((x.mean, y.mean, y.std or 0.0))
+        else:
+            axes.axhline(y.mean, color=color, linestyle="--", linewidth=1)
+            place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+            axes.text(0.99, y.mean, label, color=color, **place)
+    axes.set_xlabel(table.column(key).title)
+    _scale(axes, [x for x, *_ in markers])
+    _annotate(axes, points, markers)
+
+
+def _color(method: str) -> str:
+    """One colour per method in every figure; grey for what is no method of the canonical list."""
+    return f"C{METHODS.index(method)}" if method in METHODS else "0.4"
+
+
+def _scale(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis where costs span decades, linear about zero where some method costs nothing."""
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return
+    if min(values) <= 0:
+        axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(positive))), linscale=0.5)
+    elif max(positive) > 10 * min(positive):
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.12, y=0.12)
+
+
+def _annotate(
+    axes: Axes, points: dict[str, tuple[float, float, str]], markers: list[tuple[float, float, float]]
+) -> None:
+    """Writes each label at the nearest place where it covers no marker and no label.
+
+    points: {label: (x, y, colour)}; markers: (x, y, half the error bar).
+    """
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    figure = axes.figure
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    taken = []
+    for x, y, std in markers:
+        (left, bottom), (right, top) = axes.transData.transform([(x, y - std), (x, y + std)])
+        taken.append(Bbox.from_extents(left - 6, bottom - 6, right + 6, top + 6))
+    for label, (x, y, color) in points.items():
+        line = {"arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.7}
+        text = axes.annotate(
+            label, (x, y), color=color, xytext=_OFFSETS[0], textcoords="offset points", arrowprops=line
+        )
+        for offset in _OFFSETS:
+            sides = [(part > 0) - (part < 0) for part in offset]
+            text.set_position(offset)
+            text.set(ha=_ALIGN[sides[0]][0], va=_ALIGN[sides[1]][1])
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer)
+            inside = (
+                axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+            )
+            if inside and not box.count_overlaps(taken):
+                break
+        taken.append(box)

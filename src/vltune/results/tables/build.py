@@ -1,0 +1,217 @@
+"""A table: rows of methods, columns of scores and costs, every number from a record or from the published table.
+
+A YAML file beside this one defines tables of the same columns, one for each backbone; docs/results.md explains its keys,
+docs/statistics.md what the marks at scores mean.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from textwrap import shorten
+
+from vltune.errors import UserError
+from vltune.records import external, store
+from vltune.records.files import is_folder, is_there
+from vltune.records.folders import Verified
+from vltune.results.tables import cautions, cells, marks, missing, notes, published
+from vltune.results.tables.model import (
+    ALIKE,
+    CONTROLS,
+    METHODS,
+    SAME,
+    TYPED,
+    UNTESTED,
+    Cell,
+    Column,
+    Row,
+    Rows,
+    Table,
+)
+from vltune.results.tables.rows import hashes, variants
+
+__all__ = [
+    "ALIKE",
+    "CONTROLS",
+    "METHODS",
+    "SAME",
+    "TYPED",
+    "UNTESTED",
+    "Cell",
+    "Column",
+    "Row",
+    "Table",
+    "build",
+    "columns",
+    "expand",
+    "names",
+]
+
+_HERE = Path(__file__).parent
+
+
+@cache
+def _groups() -> dict[str, dict]:
+    """{name of a file: its definition}"""
+    from vltune.records import strict_yaml
+
+    return {file.stem: strict_yaml.load(file.read_text(encoding="utf-8")) for file in sorted(_HERE.glob("*.yaml"))}
+
+
+def names() -> list[str]:
+    """The tables that can be built."""
+    return [name for group in _groups().values() for name in group["tables"]]
+
+
+def listed(name: str) -> Rows:
+    """The rows that table `name` has at least."""
+    return Rows(**_group(name).get("rows", {}))
+
+
+def expand(name: str) -> list[str]:
+    """The tables that `name` means: itself, or those of its file.  Raises UserError for an unknown name."""
+    groups = _groups()
+    if name not in {*groups, *names()}:
+        raise UserError(f"table {name!r} is not known: use one of {', '.join(sorted({*groups, *names()}))}")
+    return list(groups[name]["tables"]) if name in groups else [name]
+
+
+def build(name: str, root: Path) -> Table:
+    """Table `name` (one of `names()`) of the records under `root`, or under the folder in it that the definition names;
+    published numbers come from `root/paper/`, marks from the predictions beside the records, the number of trials from
+    `root/learning_rates/`.
+
+    Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is none.
+    """
+    group = _group(name)
+    definition = group["tables"][name]
+    backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name)
+    within = Path(root) / group.get("folder", "")
+    experiments = {
+        False: {column.experiment for column in columns},
+        True: {column.experiment for column in columns if not column.is_score},
+    }
+
+    def is_of_table(record: dict, cost: bool) -> bool:
+        return record["identity"]["backbone"] == backbone and store.experiment(record) in experiments[cost]
+
+    told = _Told(within)
+    loaded = _load(root, within, told, lambda record: is_of_table(record, cost=False))
+    typed = external.load(within, loaded, _external(), told)
+    records = [
+        record | {"typed": typed[record["path"]]}
+        for record in loaded
+        if is_of_table(record, store.is_cost(record)) and _names_its_row(record, at_least, told)
+    ]
+    numbers, source = published.of(name, columns, root)
+    finished = [record for record in records if record["status"] == "finished"]
+    not_finished = [record for record in records if record["status"] != "finished"]
+    aside = {
+        key: [record for record in finished if _has(record, fields)]
+        for key, fields in definition.get("aside", {}).items()
+    }
+    set_aside = [record for chosen in aside.values() for record in chosen]
+    in_rows = [record for record in finished if not (store.is_cost(record) and record in set_aside)]
+    found = list(variants(in_rows, at_least))
+    searched = cautions.searches(root, backbone, told)
+    rows = [
+        Row(
+            variant.method,
+            variant.label,
+            variant.hashes,
+            cells.of(columns, variant.method, variant.records, numbers.get(variant.method, {})),
+            cautions.trials(searched.get(variant.method, ())),
+        )
+        for variant in found
+    ]
+    rows, untested = marks.marked(columns, found, rows, within)
+    rows = missing.explained(columns, at_least, found, rows, not_finished)
+    if sweep := group.get("sweep"):
+        commands = missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
+    else:
+        commands = missing.commands(backbone, columns, found)
+    of_definition = [*group["notes"], *definition.get("notes", ())]
+    return Table(
+        name=name,
+        title=definition["title"],
+        backbone=backbone,
+        folder=within,
+        records=tuple(loaded),
+        columns=columns,
+        rows=tuple(rows),
+        notes=(
+            *source,
+            *notes.written(of_definition, _for_notes(rows, aside, columns), columns),
+            *notes.typed(finished),
+            *untested,
+            *cautions.of(columns, found, rows, searched),
+        ),
+        unfinished=tuple(map(missing.unfinished, not_finished)),
+        broken=tuple(told.lines),
+        figure=group["figure"] | {"score": _scored(group["figure"]["score"], rows)},
+        missing=tuple(commands),
+    )
+
+
+class _Told:
+    """One line for each file that gave no number."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lines: list[str] = []
+
+    def __call__(self, error: UserError) -> None:
+        self.lines.append(str(error).replace(f"{self.folder}/", ""))
+
+
+def _load(root: Path, within: Path, told: _Told, verified: Verified) -> list[dict]:
+    """What lies in the table's folder; nothing where that is a part of `root` in which nothing ran as yet."""
+    if is_folder(Path(root)) and not is_there(within):
+        return []
+    return store.load(within, told, verified)
+
+
+def _names_its_row(record: dict, rows: Rows, told: _Told) -> bool:
+    name = cells.value(record, rows.field)
+    if name is None or isinstance(name, str):
+        return True
+    found = shorten(json.dumps(name), 60)
+    told(UserError(f"{record['path']}: field '{rows.field}' is {found}, no name of a row: correct it"))
+    return False
+
+
+def _group(name: str) -> dict:
+    return next(group for group in _groups().values() if name in group["tables"])
+
+
+def _columns(group: dict) -> tuple[Column, ...]:
+    return tuple(Column(**{"experiment": group["experiment"]} | column) for column in group["columns"])
+
+
+def columns() -> list[Column]:
+    """Of all tables."""
+    return [column for group in _groups().values() for column in _columns(group)]
+
+
+def _external() -> dict[str, Column]:
+    """{name under which a person may type it: a column that shows it}, of all tables."""
+    return {column.external: column for column in columns() if column.external}
+
+
+def _has(record: dict, fields: dict) -> bool:
+    """Whether a record has these values in these dotted fields."""
+    return all(cells.value(record, field) == value for field, value in fields.items())
+
+
+def _for_notes(rows: list[Row], aside: dict[str, list[dict]], columns: tuple[Column, ...]) -> notes.Cells:
+    """The cells that notes speak of: each method's first row that was not set aside, and each record set aside."""
+    found = {method: cells.of(columns, method, [], {}) for method in METHODS}
+    of_aside = {hash_ for records in aside.values() for hash_ in hashes(records)}
+    found |= {row.method: row.cells for row in reversed(rows) if of_aside.isdisjoint(row.hashes)}
+    return found | {key: cells.of(columns, key, records, {}) for key, records in aside.items()}
+
+
+def _scored(keys: list[str], rows: list[Row]) -> str:
+    """The first of these columns in which we have a number, else the first."""
+    return next((key for key in keys if any(row.cells[key].mean is not None for row in rows)), keys[0])

@@ -1,0 +1,1 @@
+"""A run among others: its identity, its lock, its signals, its progress."""

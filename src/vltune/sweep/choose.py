@@ -1,0 +1,114 @@
+"""Which learning rate a method takes: the best of those that were tried, by the validation split.
+
+The choice is written as a configuration, conf/rates/BACKBONE.yaml, which the runs of that backbone read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+
+from vltune.errors import UserError
+from vltune.records import store
+from vltune.records.record import save
+from vltune.results.tables.build import CONTROLS, METHODS
+from vltune.results.tables.cells import value
+
+SCORES = ("vqa_score", "accuracy", "r1")
+"""What decides: the first of these that the runs have."""
+
+Tried = dict[str, dict[float, dict[int, float]]]
+"""{method: {rate: {seed: its score, percent}}}"""
+
+
+def tried(root: Path) -> dict[str, tuple[str, Tried]]:
+    """{backbone: (what was scored, the scores)} of the records under `root`.
+
+    Raises UserError where a run is not finished or not scored on validation alone, where a file cannot be used, where a
+    backbone has several experiments, where runs differ in more than method, rate and seed, and where methods differ in how
+    many rates or seeds were tried: then the choice would favour one."""
+    found: dict[str, tuple[str, Tried]] = {}
+    for record in store.load(root, on_broken=_refuse):
+        if store.is_cost(record):
+            continue
+        file, identity, rate = Path(root) / record["path"], record["identity"], value(record, "config.engine.lr")
+        name, score = _scored(record, file)
+        if rate is None:
+            raise UserError(f"{file}: field 'config.engine.lr' is null: the record says no learning rate to choose")
+        what = f"{name} on the validation split of {store.experiment(record)}"
+        before, methods = found.setdefault(identity["backbone"], (what, defaultdict(lambda: defaultdict(dict))))
+        if before != what:
+            raise UserError(f"{root}: {identity['backbone']} has {before}, and {what}: choose from one of them")
+        seeds = methods[identity["method"]][rate]
+        if identity["seed"] in seeds:
+            raise UserError(f"{file}: a second run of its method, rate {rate} and seed: keep the one to choose from")
+        seeds[identity["seed"]] = score
+    if not found:
+        raise UserError(f"{root}: holds no runs: start python run.py -m +sweep=learning_rates results_dir={root}")
+    for backbone, (_, methods) in found.items():
+        _check_trials(f"{root}: {backbone}", methods)
+    return found
+
+
+def _scored(record: dict, file: Path) -> tuple[str, float]:
+    if record["status"] != "finished":
+        raise UserError(f"{file}: the run is {record['status']}: start the sweep again, it goes on from there")
+    if record["metrics"]["test"] is not None:
+        raise UserError(f"{file}: the test split was read, which is no part of a choice: use engine.evaluate=[val]")
+    scores = record["metrics"]["val"] or {}
+    for name in SCORES:
+        if name in scores:
+            return name, scores[name]
+    raise UserError(f"{file}: has none of {', '.join(SCORES)} on validation: use engine.evaluate=[val]")
+
+
+def chosen(rates: dict[float, dict[int, float]]) -> float:
+    """The rate with the best mean over the seeds; the lowest of equals."""
+    return max(sorted(rates), key=lambda rate: mean(rates[rate].values()))
+
+
+def write(root: Path, out: Path) -> list[Path]:
+    """Writes `out/BACKBONE.yaml` of each backbone that has runs under `root`; returns the files.  Errors: `tried`'s."""
+    return [save(Path(out) / f"{backbone}.yaml", _yaml(*of).encode()) for backbone, of in sorted(tried(root).items())]
+
+
+def _refuse(error: UserError) -> None:
+    raise error
+
+
+def _check_trials(where: str, methods: Tried) -> None:
+    trials = {method: sorted(map(len, rates.values())) for method, rates in methods.items()}
+    first, expected = next(iter(trials.items()))
+    for method, seeds in trials.items():
+        if seeds != expected or len(set(seeds)) > 1:
+            raise UserError(
+                f"{where}: {first} has rates with {_listed(expected)} seeds, {method} with {_listed(seeds)}: give every "
+                "method as many rates, and every rate as many seeds"
+            )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _yaml(what: str, methods: Tried) -> str:
+    seeds = len(next(iter(next(iter(methods.values())).values())))
+    others = sorted(methods.keys() - {*METHODS, *CONTROLS})
+    lines = [
+        f"# Made by +sweep=learning_rates: the best rate of each method by {what},",
+        f"# {seeds} seed{'s' if seeds > 1 else ''} a rate, and what each rate scored.",
+    ]
+    for method in (name for name in (*METHODS, *others, *CONTROLS) if name in methods):
+        rates = methods[method]
+        scores = ", ".join(f"{_number(rate)}: {mean(rates[rate].values()):.2f}" for rate in sorted(rates))
+        lines.append(f"{method}: {_number(chosen(rates), '.0')} # {scores}")
+    return "\n".join(lines) + "\n"
+
+
+def _number(rate: float, whole: str = "") -> str:
+    """2e-04, 1.25e-05; YAML reads one as a number only with a point: whole=".0" gives 2.0e-04."""
+    digits, exponent = f"{rate:.6e}".split("e")
+    digits = digits.rstrip("0").rstrip(".")
+    return f"{digits}{'' if '.' in digits else whole}e{exponent}"

@@ -1,0 +1,196 @@
+"""Starting a sweep's runs and telling what became of them, for `python run.py -m` and for `vltune sweep`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vltune.errors import UserError
+from vltune.experiment.readiness import check_writable
+from vltune.runs.signals import EX_TEMPFAIL
+from vltune.sweep import local, slurm
+from vltune.sweep import status as state
+from vltune.sweep.plan import Plan
+from vltune.sweep.status import OPEN, Standing
+from vltune.sweep.submission import Job, Submission, job, new_folder, read_all, scheduled, this_process
+
+BAD = ("failed", "missing", "stale", "stopped")  # of a sweep that nobody works on any more
+LOOK = 5.0  # seconds between looks at jobs elsewhere
+
+
+def standings(plan: Plan) -> list[Standing]:
+    return state.standings(plan, scheduled(read_all(plan.folder)))
+
+
+def missing(found: Iterable[Standing]) -> dict[str, int]:
+    """{what is not there: how many runs need it}"""
+    told: dict[str, int] = {}
+    for each in found:
+        if each.state == "missing":
+            told[each.told] = told.get(each.told, 0) + 1
+    return told
+
+
+def run(plan: Plan) -> int:
+    """Runs what is open or has failed, with the launcher that was chosen.
+
+    -> an exit status: how many runs failed (100: or more), or 128 + N where signal N stopped it."""
+    before = standings(plan)
+    jobs = [job(each.run) for each in before if is_due(each)]
+    if jobs:
+        check_writable("results_dir", plan.root)
+    tell_alike(plan)
+    tell_before(before)
+    if not jobs:
+        return exit_status(before)
+    if plan.launcher["name"] == "slurm":
+        return run_on_cluster(plan, jobs, plan.launcher["wait"])
+    return run_here(plan, jobs, plan.launcher["parallel"])
+
+
+def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
+    """Runs them, and waits."""
+    logs, started = new_folder(plan.folder)
+    submission = Submission("local", plan.arguments, jobs, str(logs), started, process=this_process(os.getpid()))
+    file = submission.write(plan.folder)
+    with tqdm(total=len(jobs), unit="run", desc=plan.name) as bar:
+
+        def ended(number: int, status: int) -> None:
+            now = state.standing(plan.root, next(run for run in plan.runs if run.command == jobs[number].of))
+            bar.write(one_line(now, status, logs / f"{number}.log"), file=sys.stderr)
+            bar.update()
+
+        outcome = local.launch(plan.project, jobs, logs, parallel, ended)
+    file.unlink()  # nothing of it is left to itself
+    if outcome.signum is not None:
+        print(f"stopped by {name_of(outcome.signum)}: the same command resumes the sweep", file=sys.stderr)
+        return 128 + outcome.signum
+    unread = {jobs[n].of for n, status in enumerate(outcome.statuses) if local.failed(status)}
+    after = state.standings(plan)
+    return exit_status(after, unread)
+
+
+def one_line(now: Standing, status: int, log: Path) -> str:
+    """Of a run that ended, for a person who looks on."""
+    if now.state == "finished":
+        scores = (now.record["metrics"]["test"] or now.record["metrics"]["val"] or {}).items()
+        return f"{now.run.label}: {', '.join(f'{name} {value:.2f}' for name, value in scores) or 'finished'}"
+    if status == EX_TEMPFAIL:
+        return f"{now.run.label}: another process works on it"
+    if status == 0 and now.state not in BAD:
+        return f"{now.run.label}: done"
+    how = f"killed by {name_of(-status)}" if status < 0 else f"{now.state}: {now.told or f'exit status {status}'}"
+    return f"{now.run.label}: {how} ({log})"
+
+
+def is_due(each: Standing) -> bool:
+    """Whether it is started: all that is not finished, and that nobody works on."""
+    return each.state in (*OPEN, "failed") or (each.state == "finished" and each.run.force)
+
+
+def name_of(signum: int) -> str:
+    return signal.Signals(signum).name
+
+
+def tell_alike(plan: Plan) -> None:
+    if plan.alike:
+        of = plan.alike + len(plan.runs)
+        print(f"{plan.alike} of {of} runs are others in other words (one record), and count once", file=sys.stderr)
+
+
+def tell_before(found: Sequence[Standing]) -> None:
+    counted = state.counts(found)
+    if counted["finished"] and not found[0].run.force:
+        print(f"{counted['finished']} of {len(found)} runs finished before; force=true runs them again")
+    if others := counted["running"] + counted["queued"]:
+        print(f"{others} are running or queued already, and left to that")
+    for what, count in missing(found).items():
+        print(f"error: {count} runs cannot start: {what}", file=sys.stderr)
+
+
+def exit_status(found: Sequence[Standing], failed: Iterable[str] = ()) -> int:
+    """How many failed or could not start.  failed: the commands of runs that ended badly, whatever their records say."""
+    failed = {*failed, *(each.run.command for each in found if each.state in BAD)}
+    counted = state.counts(found)
+    print(", ".join(f"{count} {name}" for name, count in counted.items() if count))
+    return min(local.MOST_TOLD, len(failed))
+
+
+def submit(plan: Plan, jobs: list[Job]) -> Submission:
+    """Starts jobs and returns at once; they outlive this process and its terminal."""
+    settings = plan.launcher
+    check_writable("results_dir", plan.root)
+    logs, started = new_folder(plan.folder)
+    try:
+        if settings["name"] == "slurm":
+            arrays = slurm.submit(plan.project, jobs, settings, logs, plan.name)
+            submission = Submission("slurm", plan.arguments, jobs, str(logs), started, arrays=arrays)
+        else:
+            process = detached(plan.project, jobs, logs, settings.get("parallel"))
+            submission = Submission("local", plan.arguments, jobs, str(logs), started, process=process)
+    except UserError:
+        shutil.rmtree(logs, ignore_errors=True)
+        raise
+    submission.write(plan.folder)
+    return submission
+
+
+def detached(project: Path, jobs: Sequence[Job], logs: Path, parallel: int | None) -> dict:
+    work = logs / "work.json"
+    content = {"project": str(project.resolve()), "parallel": parallel, "jobs": [asdict(each) for each in jobs]}
+    work.write_text(json.dumps(content))
+    with (logs / "launcher.log").open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vltune.sweep.local", str(work)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return this_process(process.pid)
+
+
+def run_on_cluster(plan: Plan, jobs: list[Job], wait: bool) -> int:
+    """Submits them; with `wait`, looks on until none of them is queued or running."""
+    submission = submit(plan, jobs)
+    print(f"submitted: {told(submission)}")
+    if not wait:
+        return 0
+    try:
+        return exit_status(look_on(plan, {each.of for each in jobs}))
+    except KeyboardInterrupt:
+        hint = f"{plan.typed('status')}, {plan.typed('cancel')}"
+        print(f"stopped looking on; the jobs go on: {hint}", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def look_on(plan: Plan, commands: set[str]) -> list[Standing]:
+    """Until nobody works on these runs any more."""
+    seen: set[str] = set()
+    with tqdm(total=len(commands), unit="run", desc=plan.name) as bar:
+        while True:
+            found = standings(plan)
+            for each in found:
+                if each.run.command in commands - seen and each.state not in ("queued", "running"):
+                    seen.add(each.run.command)
+                    bar.write(one_line(each, 0, plan.folder), file=sys.stderr)
+                    bar.update()
+            if seen == commands:
+                return found
+            time.sleep(LOOK)
+
+
+def told(submission: Submission) -> str:
+    arrays = " ".join(submission.arrays)
+    where = f"SLURM {arrays}" if arrays else f"process {submission.process['pid']}"
+    return f"{len(submission.jobs)} runs, {where}; logs in {submission.logs}"

@@ -1,0 +1,119 @@
+"""How each run of a sweep stands, from its record, its lock and the scheduler: a thousand in some seconds."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vltune.errors import UserError
+from vltune.records import record as records
+from vltune.runs import lock
+from vltune.sweep.plan import Plan, Run
+
+STATES = ("finished", "running", "queued", "todo", "stopped", "stale", "failed", "missing")
+"""stopped: interrupted and saved.  stale: was killed, or its machine died.  missing: data or weights are not there."""
+OPEN = ("todo", "stopped", "stale")
+"""Nobody works on these, and they can be started."""
+
+# What ended a run -> how the last line of its traceback tells it
+CAUSES = {
+    "memory": r"out of memory|OUT_OF_ME|MemoryError|DefaultCPUAllocator",
+    "disk": r"cannot be written|No space left|Disk quota",
+    "data": r"BadExampleError",
+    "diverged": r"the loss is (nan|inf|-inf)",
+    "time": r"TIMEOUT|DEADLINE",
+    "node": r"NODE_FAIL|BOOT_FAIL",
+    "cancelled": r"CANCELLED",
+    "configuration": r"UserError",
+}
+OTHER, KILLED = "error", "killed"
+RECORD = 2**17  # bytes, with its history and a long traceback
+
+
+@dataclass(frozen=True)
+class Standing:
+    """cause: of CAUSES, OTHER or KILLED, where it failed or is stale.  told: the last line of its error.  progress: what a
+    running one says of itself (`engine.lock`)."""
+
+    run: Run
+    state: str
+    record: dict[str, Any] = field(default_factory=dict)
+    place: str | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+    cause: str | None = None
+    told: str = ""
+
+
+def standings(plan: Plan, scheduled: Mapping[str, str] | None = None) -> list[Standing]:
+    """scheduled: {a run's command: what the scheduler says of it: `queued`, `running`, or how it ended}."""
+    return [standing(plan.root, run, (scheduled or {}).get(run.command)) for run in plan.runs]
+
+
+def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
+    for place in run.places:
+        record = peek(root / place)
+        held = lock.holder(records.run_folder(root, place))
+        if held is not None and not held.stale:
+            return Standing(run, "running", record, place, held.content)
+        if record and (record["status"] == "finished" or not run.missing):
+            return recorded(root, run, record, place, scheduled)
+    if run.missing:
+        return Standing(run, "missing", told=run.missing)
+    waiting = scheduled in ("queued", "running")
+    ended = scheduled if scheduled and not waiting else ""
+    if ended:  # before it could write a record
+        return Standing(run, "failed", cause=cause(ended) or OTHER, told=ended)
+    return Standing(run, "queued" if waiting else "todo", place=next(iter(run.places), None))
+
+
+def recorded(root: Path, run: Run, record: dict, place: str, scheduled: str | None) -> Standing:
+    """The state of a run that has a record and that nobody works on."""
+    status = record["status"]
+    if status == "finished":
+        return Standing(run, "finished", record, place)
+    if scheduled in ("queued", "running"):
+        return Standing(run, "queued", record, place)
+    if status == "failed":
+        told = records.last_line(record)
+        return Standing(run, "failed", record, place, cause=cause(told) or OTHER, told=plain(told))
+    if status == "interrupted":
+        return Standing(run, "stopped", record, place)
+    if not scheduled and is_full(root):  # nor could it write what ended it
+        return Standing(run, "stale", record, place, cause="disk", told="ended without a word: the disk is full")
+    return Standing(run, "stale", record, place, cause=cause(scheduled or "") or KILLED, told=scheduled or "killed")
+
+
+def is_full(root: Path) -> bool:
+    """Whether a record does not fit there any more."""
+    try:
+        return shutil.disk_usage(root).free < RECORD
+    except OSError:
+        return False
+
+
+def peek(file: Path) -> dict[str, Any]:
+    """A record; nothing where there is none or where it is broken."""
+    try:
+        return records.read(file)
+    except UserError:
+        return {}
+
+
+def plain(told: str) -> str:
+    """Without the module of its exception."""
+    return re.sub(r"^[\w.]+\.(\w+: )", r"\1", told)
+
+
+def cause(told: str) -> str | None:
+    return next((name for name, pattern in CAUSES.items() if re.search(pattern, told, re.IGNORECASE)), None)
+
+
+def counts(found: list[Standing]) -> dict[str, int]:
+    """{state: how many}, of all states in order."""
+    counted = Counter(each.state for each in found)
+    return {state: counted[state] for state in STATES}

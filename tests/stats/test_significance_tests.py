@@ -1,0 +1,227 @@
+import math
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from predicted import predicted
+
+from vltune.errors import UserError
+from vltune.records import store
+from vltune.stats import significance
+from vltune.stats.significance import Spread
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def binomial(successes, count):
+    """Two-sided p of a fair coin."""
+    few = min(successes, count - successes)
+    return min(1.0, 2 * sum(math.comb(count, k) for k in range(few + 1)) / 2**count)
+
+
+def test_examples_of_an_accuracy_in_the_order_of_their_ids(tmp_path):
+    rows = [("val", 0, "True", 0.0), ("test", 7, "True", 1.0), ("test", 2, "False", 0.0)]
+    found = significance.outcomes(predicted(tmp_path / "a.parquet", rows), "test.accuracy")
+    assert found.ids.tolist() == [2, 7]
+    assert found.scores.tolist() == [0.0, 1.0]
+    assert found.percent == 50.0
+
+
+def test_recall_is_of_one_way_and_of_the_whole_split(tmp_path):
+    rows = [("test", id, "image 3", 1 / place) for id, place in enumerate((1, 5, 6, 10, 11))]
+    rows += [("test", id, "caption 3", 1 / place) for id, place in enumerate((1, 2))]
+    rows += [("test", 0, "image 3, fold 1", 1.0), ("test", 0, "caption 3, fold 1", 1.0)]
+    file = predicted(tmp_path / "a.parquet", rows)
+    found = {
+        name: significance.outcomes(file, f"test.{name}").percent for name in ("ir_r1", "ir_r5", "ir_r10", "tr_r1")
+    }
+    assert found == {"ir_r1": 20.0, "ir_r5": 40.0, "ir_r10": 80.0, "tr_r1": 50.0}
+
+
+@pytest.mark.parametrize("backbone", ["vilt_mini", "meter_mini"])
+def test_committed_predictions_give_the_scores_of_their_records(backbone):
+    checked = set()
+    for record in store.load(RESULTS):
+        identity = record["identity"]
+        of_one_run = identity["backbone"] == backbone and identity["method"] == "apt" and identity["seed"] == 1
+        for name, score in ((record["metrics"]["test"] or {}) if of_one_run else {}).items():
+            try:
+                found = significance.outcomes((RESULTS / record["path"]).with_suffix(".parquet"), f"test.{name}")
+            except UserError:
+                continue
+            assert found.percent == pytest.approx(score, abs=1e-4), (record["path"], name)
+            checked.add((identity["task"], name))
+    recalls = {("retrieval", f"{way}_r{k}") for way in ("ir", "tr") for k in (1, 5, 10)}
+    assert checked == {("vqa", "vqa_score"), ("nlvr2", "accuracy"), ("snli_ve", "accuracy")} | recalls
+
+
+def test_what_has_no_examples_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"none.parquet: no predictions there"):
+        significance.outcomes(tmp_path / "none.parquet", "test.accuracy")
+    file = predicted(
+        tmp_path / "a.parquet", [("test", 0, "two", None), ("test", 1, "two", 1.0), ("own", 1, "two", None)]
+    )
+    with pytest.raises(UserError, match=r"a.parquet: 1 of 2 examples of test have no score"):
+        significance.outcomes(file, "test.vqa_score")
+    with pytest.raises(UserError, match=r"a.parquet: no scored example of own"):
+        significance.outcomes(file, "own.vqa_score")
+    with pytest.raises(UserError, match=r"a.parquet: no scored example of val"):
+        significance.outcomes(file, "val.vqa_score")
+    with pytest.raises(UserError, match=r"a.parquet: consistency is no mean over examples"):
+        significance.outcomes(file, "test.consistency")
+
+
+@pytest.mark.parametrize(("more", "less"), [(0, 0), (1, 0), (5, 0), (10, 3), (4, 4), (86, 150), (600, 520)])
+def test_one_seed_is_mcnemars_exact_test(more, less):
+    differences = np.array([1] * more + [-1] * less + [0] * 50)
+    assert significance.mcnemar(differences) == pytest.approx(binomial(more, more + less), rel=1e-9)
+
+
+def test_several_seeds_flip_an_examples_sign_as_a_whole():
+    draw = np.random.default_rng(0)
+    for differences in draw.integers(-3, 4, (5, 10)):
+        flipped = [abs(differences @ np.array(signs)) for signs in product((-1, 1), repeat=10)]
+        exact = np.mean(np.array(flipped) >= abs(differences.sum()))
+        assert significance.mcnemar(differences) == pytest.approx(exact, rel=1e-9)
+
+
+def test_many_examples_come_to_durkalskis_statistic():
+    values, chances = [-3, -2, -1, 0, 1, 2, 3], [0.02, 0.06, 0.1, 0.63, 0.1, 0.06, 0.03]
+    differences = np.random.default_rng(1).choice(values, 20_000, p=chances)
+    z = differences.sum() / math.sqrt((differences**2).sum())
+    assert significance.mcnemar(differences) == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), rel=0.05)
+
+
+def test_seeds_are_not_counted_as_examples():
+    one = np.array([1] * 12 + [-1] * 6 + [0] * 80)
+    assert significance.mcnemar(3 * one) == pytest.approx(significance.mcnemar(one)), (
+        "the same answers, three times over"
+    )
+    assert significance.mcnemar(np.tile(one, 3)) < significance.mcnemar(one) / 3, "what pooling would say"
+
+
+def test_bootstrap_is_that_of_all_resamples():
+    differences = np.array([0.4, -0.1, 0.9, 0.0, 0.3])
+    means = np.array([differences[list(places)].mean() for places in product(range(5), repeat=5)])
+    exact = np.mean(np.abs(means - differences.mean()) >= differences.mean() - 1e-12)
+    found = significance.bootstrap([np.stack([differences, -differences])])
+    assert found[0] == found[1] == pytest.approx(exact, abs=0.02)
+    assert significance.bootstrap([np.stack([differences, -differences])]).tolist() == found.tolist(), (
+        "every time the same"
+    )
+
+
+def test_bootstrap_of_strata_resamples_each_by_itself():
+    draw = np.random.default_rng(2)
+    one, other = draw.normal(0.06, 1, (1, 300)), draw.normal(0.06, 1, (1, 1000))
+    z = (one.mean() + other.mean()) / math.sqrt(one.var() / 300 + other.var() / 1000)
+    assert significance.bootstrap([one, other])[0] == pytest.approx(math.erfc(z / math.sqrt(2)), abs=0.02)
+
+
+def test_no_difference_is_no_evidence():
+    nothing = np.zeros((1, 20))
+    assert significance.mcnemar(np.zeros(20, np.int64)) == 1.0
+    assert significance.bootstrap([nothing])[0] == 1.0
+    assert significance.over_seeds([nothing], Spread(0.0, 2)) == 1.0
+
+
+def test_effects_of_units_of_unequal_size_have_the_mean_over_examples():
+    differences, sizes = np.array([[2.0, 0.0, 1.0], [-1.0, 1.0, 3.0]]), np.array([2.0, 1.0, 5.0])
+    assert significance.effects(differences, sizes).mean(1).tolist() == pytest.approx([3 / 8, 3 / 8])
+    equal = significance.effects(differences, np.full(3, 4.0))
+    assert equal == pytest.approx(differences / 4)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"),
+    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (10, 2.22814), (30, 2.04227), (100, 1.98397), (1e6, 1.95996)],
+)
+def test_students_t_by_the_printed_table(freedom, t):
+    assert significance.t_chance(t, freedom) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_students_t_between_whole_degrees_of_freedom():
+    x = np.linspace(1.5, 2000, 4_000_001)
+    density = (1 + x**2 / 2.5) ** -1.75 * math.gamma(1.75) / math.gamma(1.25) / math.sqrt(2.5 * math.pi)
+    assert significance.t_chance(1.5, 2.5) == pytest.approx(2 * np.trapezoid(density, x), abs=1e-6)
+
+
+def test_interval_by_hand():
+    low, high = significance.interval([60.0, 62.0, 64.0])
+    assert (low, high) == pytest.approx((62 - 4.30265 * 2 / math.sqrt(3), 62 + 4.30265 * 2 / math.sqrt(3)), abs=1e-4)
+    assert significance.interval([60.0]) is None
+
+
+def test_spread_leaves_out_what_a_seed_does_to_all():
+    lifted = {0: 0.0, 1: 5.0, 2: -2.0}
+    rows = [{seed: 10 * row + lift for seed, lift in lifted.items()} for row in range(4)]
+    found = significance.spread(rows)
+    assert (found.variance, found.freedom) == (pytest.approx(0.0, abs=1e-20), 6)
+
+
+def test_spread_of_two_methods_is_that_of_their_differences():
+    one, other = {0: 1.0, 1: 4.0, 2: 2.0}, {0: 0.5, 1: 1.0, 2: 1.5}
+    found = significance.spread([one, other])
+    assert 2 * found.variance == pytest.approx(np.var([0.5, 3.0, 0.5], ddof=1))
+    assert found.freedom == 2
+
+
+def test_spread_of_incomplete_rows():
+    full = [{0: 1.0, 1: 2.0}, {0: 2.0, 1: 2.5}]
+    found = significance.spread([*full, {1: 9.0}])
+    assert (found.variance, found.freedom) == (pytest.approx(0.0625), 1), "one seed tells of no spread"
+    assert significance.spread([{0: 1.0}, {0: 2.0}]) is None
+
+
+def test_over_seeds_without_examples_is_the_paired_t_test():
+    among = significance.spread([{0: 1.0, 1: 2.0, 2: 3.0}, dict.fromkeys(range(3), 0.0)])
+    effects = np.repeat([[1.0], [2.0], [3.0]], 50, axis=1)
+    assert significance.over_seeds([effects], among) == pytest.approx(significance.t_chance(2 * math.sqrt(3), 2))
+    assert significance.seeds_alone(2.0, 3, among) == pytest.approx(0.0742, abs=1e-4)
+
+
+def test_over_seeds_without_a_spread_over_seeds_is_a_test_of_the_examples():
+    effects = np.tile(np.random.default_rng(3).normal(0.1, 1, 400), (3, 1))
+    z = effects.mean() / (effects[0].std(ddof=1) / 20)
+    assert significance.over_seeds([effects], Spread(0.0, 14)) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-6)
+
+
+def test_holm_by_hand():
+    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert significance.holm([]) == []
+
+
+def wrongly_told(draws, methods, over_seeds, over_examples, examples=1000, seeds=3):
+    """How often tests tell some of these methods, all equally good, from the best: (answers of all seeds in one heap,
+    answers example by example, that and seeds: the rule of the tables).
+
+    over_seeds, over_examples: standard deviations of the probability of a right answer, from seed to seed of a method, and
+    of a method from example to example."""
+    draw = np.random.default_rng(0)
+    told = np.zeros(3)
+    for _ in range(draws):
+        right = draw.beta(1.0, 0.7, examples) * 0.8 + 0.1
+        right = right + draw.normal(0, over_examples, (methods, 1, examples))
+        right = right + draw.normal(0, over_seeds, (methods, seeds, 1))
+        answers = (draw.random((methods, seeds, examples)) < right).astype(np.int64)
+        scores = answers.mean(2)
+        best = scores.mean(1).argmax()
+        differences = [answers[best] - answers[method] for method in range(methods) if method != best]
+        among = significance.spread([dict(enumerate(row)) for row in scores])
+        heap = significance.holm([significance.mcnemar(each.ravel()) for each in differences])
+        by_examples = significance.holm([significance.mcnemar(each.sum(0)) for each in differences])
+        by_seeds = significance.holm([significance.over_seeds([each.astype(float)], among) for each in differences])
+        rule = np.maximum(by_examples, by_seeds)
+        told += [np.min(p) < significance.LEVEL for p in (heap, by_examples, rule)]
+    return (told / draws).tolist()
+
+
+def test_the_rule_keeps_its_level_where_a_heap_of_answers_does_not():
+    heap, _, rule = wrongly_told(150, 2, over_seeds=0.02, over_examples=0.3)
+    assert heap > 0.12
+    assert rule < 0.12, "5 %, by 150 draws"
+    heap, by_examples, rule = wrongly_told(60, 8, over_seeds=0.02, over_examples=0.0)
+    assert min(heap, by_examples) > 0.5, "eight methods to choose a best from, and seeds that count for nothing"
+    assert rule < 0.25, "docs/statistics.md: 12 %"

@@ -1,0 +1,126 @@
+"""The learning rates that the tables use are the best on validation, of as many trials for every method."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from fabricated import Root
+from predicted import predicted
+
+from vltune.errors import UserError
+from vltune.sweep import choose
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path / "rates")
+
+
+def tried(root, method, rate, *scores, name="vqa_score", **more):
+    for seed, score in enumerate(scores):
+        config, metrics = {"engine": {"lr": rate}}, {"val": {name: score}, "test": None}
+        hash_ = f"{hash((method, rate)) & 0xFFFFFFFF:08x}"
+        root.add(**{"method": method, "seed": seed, "hash": hash_, "config": config, "metrics": metrics, **more})
+
+
+def test_the_committed_choice_is_made_of_the_committed_runs(tmp_path):
+    made = choose.write(ROOT / "results" / "learning_rates", tmp_path)
+    assert {file.name for file in made} == {file.name for file in (ROOT / "conf" / "rates").iterdir()}
+    for file in made:
+        assert file.read_text() == (ROOT / "conf" / "rates" / file.name).read_text()
+
+
+def test_the_best_mean_over_seeds_wins_and_what_was_tried_is_told(root, tmp_path):
+    tried(root, "lora", 1e-3, 50.0, 54.0)
+    tried(root, "lora", 2.5e-4, 53.0, 53.0)
+    tried(root, "apt", 1e-3, 60.0, 60.0)
+    tried(root, "apt", 1e-2, 60.0, 60.0)
+    (file,) = choose.write(root.folder, tmp_path / "out")
+    text = file.read_text()
+    assert file.name == "vilt_mini.yaml"
+    assert "vqa_score on the validation split of vqa-shapes" in text
+    assert "2 seeds a rate" in text
+    assert "lora: 2.5e-04 # 2.5e-04: 53.00, 1e-03: 52.00\n" in text
+    assert "apt: 1.0e-03 # 1e-03: 60.00, 1e-02: 60.00\n" in text
+    assert yaml.safe_load(text) == {"lora": 2.5e-4, "apt": 1e-3}
+
+
+def test_each_backbone_has_a_file_by_its_task_s_own_score(root, tmp_path):
+    tried(root, "lora", 1e-3, 50.0)
+    tried(root, "lora", 1e-3, 70.0, name="accuracy", task="nlvr2", backbone="meter_mini")
+    first, second = choose.write(root.folder, tmp_path / "out")
+    assert (first.name, second.name) == ("meter_mini.yaml", "vilt_mini.yaml")
+    assert "accuracy on the validation split of nlvr2-shapes" in first.read_text()
+
+
+def fewer_rates(root):
+    tried(root, "lora", 1e-3, 50.0)
+    tried(root, "lora", 1e-2, 50.0)
+    tried(root, "apt", 1e-3, 50.0)
+
+
+def fewer_seeds(root):
+    tried(root, "lora", 1e-3, 50.0, 51.0)
+    tried(root, "lora", 1e-2, 50.0)
+
+
+def unfinished(root):
+    tried(root, "lora", 1e-3, 50.0)
+    root.fail(method="apt")
+
+
+def two_tasks(root):
+    tried(root, "lora", 1e-3, 50.0)
+    tried(root, "lora", 1e-2, 50.0, name="accuracy", task="nlvr2")
+
+
+def two_sizes(root):
+    tried(root, "lora", 1e-3, 50.0)
+    tried(root, "lora", 1e-3, 51.0, hash="ffffffff")
+
+
+def no_rate(root):
+    tried(root, "lora", None, 50.0)
+
+
+def broken(root):
+    tried(root, "lora", 1e-3, 50.0)
+    next(root.folder.rglob("*.json")).with_name("half.json").write_text("{")
+
+
+def contradicted(root):
+    tried(root, "lora", 1e-3, 50.0)
+    predicted(next(root.folder.rglob("*.json")).with_suffix(".parquet"), [("val", 0, "red", 0.4)])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (fewer_rates, "vilt_mini: apt has rates with 1 seeds, lora with 1, 1: give every method as many rates"),
+        (fewer_seeds, "lora has rates with 1, 2 seeds, lora with 1, 2: give every method as many rates"),
+        (unfinished, "the run is failed: start the sweep again"),
+        (two_tasks, "has accuracy on the validation split of nlvr2-shapes, and vqa_score on"),
+        (two_sizes, "a second run of its method, rate 0.001 and seed: keep the one to choose from"),
+        (
+            lambda root: root.add(60.0),
+            "the test split was read, which is no part of a choice: use engine.evaluate=[val]",
+        ),
+        (
+            lambda root: root.add(metrics={"val": None, "test": None}),
+            "has none of vqa_score, accuracy, r1 on validation",
+        ),
+        (lambda root: (root.folder / "records").mkdir(parents=True), "holds no runs: start python run.py -m +sweep="),
+        (no_rate, "field 'config.engine.lr' is null: the record says no learning rate to choose"),
+        (broken, "broken JSON ("),
+        (contradicted, "field 'metrics.val.vqa_score' is 50.00, its predictions give 40.00"),
+    ],
+)
+def test_what_would_be_no_fair_choice_is_refused(root, tmp_path, make, message):
+    make(root)
+    with pytest.raises(UserError) as error:
+        choose.write(root.folder, tmp_path / "out")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,109 @@
+"""How runs stand, told from records, locks and a scheduler."""
+
+import os
+
+import pytest
+from fabricated import Root
+
+from vltune.runs import lock
+from vltune.sweep import plan as plans
+from vltune.sweep import status
+from vltune.sweep.commands import again
+
+PLACE = "records/vilt_mini/vqa-shapes/lora-0a1b2c3d-seed0.json"
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path)
+
+
+def run(missing=None, places=(PLACE,), **more):
+    names = {"backbone": "vilt_mini", "task": "vqa", "dataset": "shapes", "method": "lora"}
+    sizes = {"seed": 0, "devices": 1, "nodes": 1, "force": False}
+    return plans.Run(["method=lora"], "method=lora", **names, **sizes | more, places=list(places), missing=missing)
+
+
+def stands(root, scheduled=None, **of):
+    return status.standing(root.folder, run(**of), scheduled)
+
+
+def test_nothing_is_there(root):
+    assert stands(root).state == "todo"
+    assert stands(root, "queued").state == "queued"
+    assert stands(root, places=()).state == "todo"
+    assert stands(root, missing="data/vqav2: no such folder").told == "data/vqav2: no such folder"
+
+
+def test_a_finished_run_is_finished_whatever_a_scheduler_says(root):
+    root.add(60.0)
+    assert stands(root).state == stands(root, "queued").state == "finished"
+
+
+def test_the_record_of_either_precision_counts(root):
+    root.add(60.0)
+    assert stands(root, places=["records/vilt_mini/vqa-shapes/lora-ffffffff-seed0.json", PLACE]).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "told"),
+    [
+        (
+            "Traceback:\ntorch.cuda.OutOfMemoryError: CUDA out of memory",
+            "memory",
+            "OutOfMemoryError: CUDA out of memory",
+        ),
+        ("Traceback:\nvltune.errors.UserError: out of memory at step 3 with 8", "memory", "UserError: out of memory"),
+        ("vltune.errors.UserError: the loss is nan at step 3", "diverged", "the loss is nan"),
+        ("vltune.errors.UserError: results: x cannot be written here (No space left)", "disk", "cannot be written"),
+        ("vltune.errors.BadExampleError: a.arrow row 3", "data", "BadExampleError: a.arrow row 3"),
+        ("vltune.errors.UserError: method.rank=99: must be", "configuration", "method.rank=99"),
+        ("Traceback:\nRuntimeError: boom", "error", "RuntimeError: boom"),
+    ],
+)
+def test_a_failed_run_has_a_cause(root, error, cause, told):
+    root.fail(error)
+    found = stands(root)
+    assert (found.state, found.cause) == ("failed", cause)
+    assert told in found.told
+    assert stands(root, "queued").state == "queued"
+
+
+def test_interrupted_and_killed_runs(root):
+    root.fail(None, "interrupted")
+    assert stands(root).state == "stopped"
+    root.fail(None, "running")
+    assert (stands(root).state, stands(root).cause) == ("stale", "killed")
+    assert stands(root, "OUT_OF_MEMORY").cause == "memory"
+    assert stands(root, "TIMEOUT").cause == "time"
+    assert stands(root, "NODE_FAIL").cause == "node"
+    assert stands(root, "running").state == "queued"  # a job that has not come to its run yet
+
+
+def test_a_locked_run_is_running_and_tells_how_far_it_is(root):
+    root.fail(None, "running")
+    folder = root.folder / "runs" / "vilt_mini" / "vqa-shapes" / "lora-0a1b2c3d-seed0"
+    with lock.Lock(folder, tell=lambda: {"phase": "train", "step": 3, "total": 9}, lost=lambda told: None) as mine:
+        assert mine.claim() is None
+        found = stands(root)
+        assert (found.state, found.progress["step"], found.progress["pid"]) == ("running", 3, os.getpid())
+    assert stands(root).state == "stale"
+
+
+def test_a_broken_record_is_no_record(root):
+    root.add(60.0).write_text("{")
+    assert stands(root).state == "todo"
+
+
+def test_what_ran_out_of_memory_is_retried_in_half_the_micro_batch(root):
+    root.fail(
+        "RuntimeError: CUDA out of memory",
+        config={"engine": {"batch_size": 64, "micro_batch_size": None, "devices": 2}},
+    )
+    assert again(stands(root)).overrides[-1] == "engine.micro_batch_size=16"
+    root.fail(
+        "RuntimeError: CUDA out of memory", config={"engine": {"batch_size": 64, "micro_batch_size": 4, "devices": 2}}
+    )
+    assert again(stands(root)).overrides[-1] == "engine.micro_batch_size=2"
+    root.fail("RuntimeError: boom")
+    assert again(stands(root)).overrides == ["method=lora"]
