@@ -97,11 +97,11 @@ def test_the_nearest_is_told_with_what_differs(choices):
 
 def test_a_tower_is_told_with_the_key_that_takes_it(choices):
     with torch.device("meta"):
-        clip = ClipTower(768, 12, 12, 3072, patch_size=16, image_size=224)
+        tower = ClipTower(768, 12, 12, 3072, patch_size=16, image_size=224)
     changed = "image size 224 -> 384, positions are interpolated"
     expected = f"backbone.tower_weights.image of backbone=meter weights=null; {changed}"
     for family in (clip.OPENAI, clip.TRANSFORMERS):
-        assert told(choices, written(clip, family), family, "image") == [("fits", expected)]
+        assert told(choices, written(tower, family), family, "image") == [("fits", expected)]
     text = built(choices, "backbone=meter").text
     expected = "backbone.tower_weights.text of backbone=meter weights=null"
     assert told(choices, written(text, roberta.TRANSFORMERS), roberta.TRANSFORMERS, "text") == [("fits", expected)]
@@ -157,7 +157,7 @@ def test_the_command_tells_a_foreign_file(tmp_path):
     save_file({"conv.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
     result = weights(tmp_path / "other.safetensors")
     assert result.exit_code == 0
-    assert "layout   none of the authors' ViLT, transformers' ViLT, the authors' METER, vltune, " in result.stdout
+    assert "layout   none of the authors' METER, the authors' ViLT, transformers' ViLT, vltune, " in result.stdout
     assert "the first keys are conv.weight" in " ".join(result.stdout.split())
 
 
