@@ -17,7 +17,7 @@ from vltune.cli import app
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
 from vltune.weights.describe import Checkpoint, fits, heads
-from vltune.weights.maps import meter, roberta, vilt
+from vltune.weights.maps import clip, meter, roberta, vilt
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
