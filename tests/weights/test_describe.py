@@ -11,7 +11,8 @@ from layouts import written
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from vltune import assemble
+from vltune.assemble.backbones import backbones
+from vltune.assemble.model import build_model
 from vltune.backbones.clip import ClipTower
 from vltune.cli import app
 from vltune.errors import UserError
@@ -26,7 +27,7 @@ CONF = ROOT / "conf"
 @pytest.fixture(scope="module")
 def choices():
     """Of the repository's configurations; each is built once, for all tests."""
-    return [replace(choice, build=cache(choice.build)) for choice in assemble.backbones(CONF)]
+    return [replace(choice, build=cache(choice.build)) for choice in backbones(CONF)]
 
 
 def built(choices, overrides):
@@ -185,7 +186,7 @@ def test_a_configuration_that_needs_more_than_its_group_is_told(tmp_path):
     with pytest.raises(
         UserError, match=r"odd\.yaml: Interpolation key 'engine\.width' not found; it may refer to backbone"
     ):
-        assemble.backbones(tmp_path)
+        backbones(tmp_path)
 
 
 def test_a_tower_is_no_backbone(tmp_path):
@@ -217,7 +218,7 @@ def test_a_run_with_another_backbones_checkpoint_is_told_which_fits(overrides, t
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("run", overrides), resolve=True)
     with pytest.raises(UserError, match=told):
-        assemble.build_model(config, {"answers": ["yes", "no"]})
+        build_model(config, {"answers": ["yes", "no"]})
     monkeypatch.chdir(Path(__file__).parent)
     with pytest.raises(UserError, match=r"`vltune weights .*safetensors` tells what it is$"):
-        assemble.build_model(config, {"answers": ["yes", "no"]})
+        build_model(config, {"answers": ["yes", "no"]})

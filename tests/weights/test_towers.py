@@ -7,7 +7,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune import assemble
+from vltune.assemble.model import build_model
+from vltune.assemble.weights import weight_files
 from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.errors import UserError
@@ -151,9 +152,9 @@ def test_a_configuration_names_the_weights_of_single_towers(clip):
             "run", ["backbone=meter_mini", "weights=null", f"+backbone.tower_weights.image={folder}", *sizes]
         )
     config = OmegaConf.to_container(chosen, resolve=True)
-    backbone = assemble.build_model(config, {"answers": ["yes", "no"]}).backbone.eval()
+    backbone = build_model(config, {"answers": ["yes", "no"]}).backbone.eval()
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(backbone.image(image), left_out(model, image), atol=1e-4, rtol=0)
     assert backbone.class_token.abs().sum() > 0
-    assert assemble.weight_files(config) == {"image": folder / "model.safetensors"}
+    assert weight_files(config) == {"image": folder / "model.safetensors"}
