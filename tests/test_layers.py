@@ -12,8 +12,9 @@ LAYERS = [
     {"experiment", "overrides"},
     {"assemble", "command_line"},
     {"configuration"},
-    {"evaluators"},
-    {"engine", "features", "costs", "results", "loggers"},
+    {"evaluators", "features"},
+    {"engine"},
+    {"costs", "results", "loggers"},
     {"records", "stats"},
     {"model"},
     {"tasks", "weights"},
@@ -75,7 +76,7 @@ def test_only_run_py_its_overrides_and_the_grid_of_a_sweep_know_hydra():
 
 def test_no_branch_on_the_name_of_a_method_or_backbone():
     methods = {file.stem for file in (SOURCE / "methods").glob("*.py")} - {"__init__"}
-    backbones = {file.stem for file in (SOURCE / "backbones").glob("*.py")} - {"__init__", "features"}
+    backbones = {file.stem for file in (SOURCE / "backbones").glob("*.py")} - {"__init__", "backbone"}
     for file in SOURCE.rglob("*.py"):
         if package(file) == "results":
             continue  # tables order and label their rows by name
