@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from vltune.data.examples import Examples
-    from vltune.engine.source import GeneratedData, TrainingData
+    from vltune.engine.source import Data
 
 HELD_OUT_SEED, HELD_OUT_BATCHES = 2**31 - 1, 32
 
@@ -74,18 +72,6 @@ def tokenizer_files(config: dict) -> dict[str, Path]:
     return {key: locate(value) for key, value in config["backbone"]["tokenizer"].items() if key != "_target_"}
 
 
-@dataclass
-class Data:
-    """facts: what a task is built from.  split(name): a dataset to score, or None where there is none of that name."""
-
-    training: Callable[[], TrainingData | GeneratedData]
-    split: Callable[[str], Dataset | None]
-    collate: Callable
-    facts: dict
-    fingerprint: str
-    eval_batch_size: int
-
-
 def open_data(config: dict) -> Data:
     """Raises UserError where a file is missing, before any work."""
     return open_files(config) if config["task"].get("reader") else open_generated(config)
@@ -95,7 +81,7 @@ def open_files(config: dict) -> Data:
     from PIL import Image
 
     from vltune.data.collate import Collate
-    from vltune.engine.source import TrainingData
+    from vltune.engine.source import Data, TrainingData
 
     dataset, settings, folder = config["dataset"], config["engine"], data_folder(config)
     words = tokenizer(config)
@@ -149,7 +135,7 @@ def facts(config: dict) -> dict:
 
 def open_generated(config: dict) -> Data:
     from vltune.data.shapes.pretraining import PretrainingBatches
-    from vltune.engine.source import GeneratedData
+    from vltune.engine.source import Data, GeneratedData
 
     words, size = tokenizer(config), config["engine"]["batch_size"]
     stream = partial(

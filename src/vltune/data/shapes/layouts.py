@@ -21,7 +21,7 @@ _LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Layout:
-    """A module here and one in data.prepare of the same name, and their functions.
+    """A module here and data.MODULE.prepare, and their functions.
 
     options: what else `prepare` takes for so small a world.  few: images enough to try it.  ranked: the splits whose
     captions tell all their images apart.  settings: what else `write` takes, from the least to the most."""
@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def prepare(self) -> Callable[..., Any]:
-        return getattr(import_module(f"vltune.data.prepare.{self.module}"), self.preparer)
+        return getattr(import_module(f"vltune.data.{self.module}.prepare"), self.preparer)
 
     @property
     def images(self) -> Mapping[str, int]:
