@@ -10,11 +10,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from presented import report
 
 from vltune import assemble
 from vltune.engine.precision import settle
 from vltune.records import record as records
-from vltune.results import report
 from vltune.runs.identity import identity, of_cost
 from vltune.sweep import launch, plan
 
