@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from lightning_fabric import Fabric
 from omegaconf import OmegaConf
 
-from vltune import assemble
+from vltune.assemble.factory import build, build_method
 from vltune.features.store import Store
 from vltune.model import Model
 from vltune.tasks.vqa import VQA
@@ -35,9 +35,9 @@ def make(method: str) -> Model:
         config = compose("run", ["backbone=meter", "task=vqa", f"method={method}"])
     spec, tuning = (OmegaConf.to_container(config[group], resolve=True) for group in ("backbone", "method"))
     torch.manual_seed(0)
-    backbone = assemble.build(spec)
+    backbone = build(spec)
     task = VQA(backbone.pooled_width, backbone.width, [str(i) for i in range(ANSWERS)])
-    return Model(backbone, task, assemble.build_method(tuning))
+    return Model(backbone, task, build_method(tuning))
 
 
 def example(size: int) -> dict:

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from prepare import WORDS, write_raw
 from tokenizers.implementations import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
-from vltune import assemble
+from vltune.assemble.factory import build
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "weights"))
@@ -41,7 +41,7 @@ def write_checkpoint(file: Path, backbone: str) -> None:
         config = OmegaConf.to_container(compose("run", [f"backbone={backbone}", "task=vqa"]), resolve=True)
     torch.manual_seed(0)
     layout = {"vilt": vilt.AUTHORS, "meter": meter.AUTHORS}[backbone]
-    torch.save({"state_dict": written(assemble.build(config["backbone"]), layout)}, file)
+    torch.save({"state_dict": written(build(config["backbone"]), layout)}, file)
 
 
 def write_tokenizer(folder: Path, backbone: str) -> list[str]:

@@ -23,7 +23,7 @@ from lightning_fabric import Fabric
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from vltune import assemble
+from vltune.assemble.model import build_model
 from vltune.backbones.backbone import Encoded
 from vltune.costs import macs
 from vltune.engine.precision import settle
@@ -173,7 +173,7 @@ def main() -> None:
         chosen = ["backbone=meter", "task=retrieval", "method=classifier_only", *options.overrides]
         config = settle(OmegaConf.to_container(compose("run", chosen), resolve=True))
     torch.manual_seed(0)
-    model = assemble.build_model(config, {}, pretrained=False).eval()
+    model = build_model(config, {}, pretrained=False).eval()
     report_macs(model, config)
     report_time(model, config, options)
 

@@ -27,7 +27,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from vltune import assemble
+from vltune.assemble.factory import build
 from vltune.costs import usage
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
@@ -71,7 +71,7 @@ def make(backbone: str, method: str) -> Model:
         config = compose("run", [f"backbone={backbone}", "task=vqa", "method=full", "backbone.dropout=0"])
     spec = OmegaConf.to_container(config.backbone, resolve=True)
     torch.manual_seed(0)
-    built = assemble.build(spec)
+    built = build(spec)
     task = VQA(built.pooled_width, built.width, [str(i) for i in range(ANSWERS)])
     return Model(built, task, METHODS[method]())
 

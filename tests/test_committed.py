@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from presented import report
 
-from vltune import assemble
+from vltune.assemble.data import make_data, open_data
+from vltune.assemble.weights import fingerprints
 from vltune.engine.precision import settle
 from vltune.records import record as records
 from vltune.runs.identity import identity, of_cost
@@ -38,16 +39,16 @@ def composed(world, *chosen):
 
 
 @cache
-def fingerprints(world, backbone, task):
+def made_fingerprints(world, backbone, task):
     config = composed(world, f"backbone={backbone}", f"task={task}")
-    assemble.make_data(config)
-    return assemble.fingerprints(config, assemble.open_data(config).fingerprint)
+    make_data(config)
+    return fingerprints(config, open_data(config).fingerprint)
 
 
 @pytest.mark.parametrize(("backbone", "task", "method"), GRID + CONTROL)
 def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone, task, method, world):
     """The hash holds the decisive configuration, the weights and the data: whoever changes one must run the sweep again."""
-    of = fingerprints(world, backbone, task)
+    of = made_fingerprints(world, backbone, task)
     for seed in map(int, str(SWEEP["seed"]).split(",")):
         config = composed(world, f"backbone={backbone}", f"task={task}", f"method={method}", f"seed={seed}")
         record = records.read(records.path(RESULTS, identity(config, of)))

@@ -10,9 +10,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune import assemble
+from vltune.assemble.factory import build, build_method, build_settings
+from vltune.assemble.model import build_model
+from vltune.configuration import find
 from vltune.engine.precision import settle
 from vltune.engine.settings import Settings
+from vltune.errors import UserError
 from vltune.runs.identity import SINCE, identity, of_cost
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -38,10 +41,10 @@ TASKS = [name for name in choices("task") if name != "pretraining"]
 def test_every_method_on_every_backbone_and_task(method, backbone, task):
     config = composed(f"method={method}", f"backbone={backbone}", f"task={task}")
     assert [config[group]["name"] for group in ("method", "backbone", "task")] == [method, backbone, task]
-    assert isinstance(assemble.settings(config).lr, float)
-    assert assemble.build_method(config["method"])
+    assert isinstance(build_settings(config).lr, float)
+    assert build_method(config["method"])
     if backbone.endswith("_mini"):
-        assert assemble.build_model(config, FACTS, pretrained=False).method_parameters or method == "classifier_only"
+        assert build_model(config, FACTS, pretrained=False).method_parameters or method == "classifier_only"
 
 
 @pytest.mark.parametrize("group", ["task", "dataset", "engine", "logger", "mode"])
@@ -206,7 +209,7 @@ def defaults_in_code(spec):
     """{parameter: default} of what a configuration builds and does not spell out."""
     if not isinstance(spec, dict):
         return {}
-    takes = inspect.signature(assemble.find(spec["_target_"])).parameters if "_target_" in spec else {}
+    takes = inspect.signature(find(spec["_target_"])).parameters if "_target_" in spec else {}
     found = {name: parameter.default for name, parameter in takes.items() if name not in spec}
     found = {name: default for name, default in found.items() if default is not inspect.Parameter.empty}
     for value in spec.values():
@@ -244,12 +247,12 @@ def test_what_files_hold_is_in_the_hash():
 
 
 def test_a_configuration_names_only_what_is_in_vltune():
-    with pytest.raises(assemble.UserError, match=r"os\.system: a configuration may only name what is in vltune"):
-        assemble.build({"_target_": "os.system", "command": "true"})
+    with pytest.raises(UserError, match=r"os\.system: a configuration may only name what is in vltune"):
+        build({"_target_": "os.system", "command": "true"})
 
 
 def test_a_misspelt_setting_of_a_method_is_told():
     with pytest.raises(
-        assemble.UserError, match=r"method\.rnak: lora has no such setting; it has rank, dropout, init_std, roles"
+        UserError, match=r"method\.rnak: lora has no such setting; it has rank, dropout, init_std, roles"
     ):
-        assemble.build_method(composed("method=lora", "+method.rnak=3")["method"])
+        build_method(composed("method=lora", "+method.rnak=3")["method"])

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from vltune import assemble
+from vltune.assemble.factory import build_settings, check_values
 from vltune.command_line import resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
-from vltune.experiment import readiness
+from vltune.experiment import readiness, rehearsal
 from vltune.experiment.evaluate import whole
 from vltune.experiment.rehearsal import rehearse
 from vltune.values import said
@@ -87,7 +87,7 @@ def test_every_setting_with_every_value_is_accepted_or_told_by_its_name(settings
         for value in VALUES:
             given = changed(config, path, value)
             try:
-                assemble.check_values(given)
+                check_values(given)
                 readiness.built(settle(given), [*BASES[base], said(name, value)])
             except UserError as error:
                 line = str(error)
@@ -171,7 +171,7 @@ def test_a_wrong_value_is_one_line(overrides, message, unrehearsed):
 
 def ready(*overrides):
     config = composed(*overrides)
-    assemble.check_values(config)
+    check_values(config)
     return readiness.built(settle(config), overrides)
 
 
@@ -231,7 +231,7 @@ def test_real_backbones_and_pretraining_are_rehearsed_too():
 
 
 def test_a_mistake_of_the_code_is_not_blamed_on_who_typed_nothing(monkeypatch):
-    monkeypatch.setattr(assemble, "build_model", lambda *arguments, **more: 1 / 0)
+    monkeypatch.setattr(rehearsal, "build_model", lambda *arguments, **more: 1 / 0)
     rehearse(composed(), ["method=apt", "seed=1"])
     with pytest.raises(UserError, match=r"method.rank=3: no model comes of that \(division by zero\)"):
         rehearse(composed(), ["method=apt", "method.rank=3"])
@@ -261,10 +261,10 @@ def test_home_is_filled_in_wherever_a_path_is_typed(monkeypatch, unrehearsed):
     names = ("results_dir", "weights", "dataset.data_dir", "dataset.subfolder", "engine.features_dir")
     names += ("backbone.tokenizer.vocabulary", "+backbone.tower_weights.text")
     config = composed(*(f'{name}="~/x"' for name in names))
-    assemble.check_values(config)
+    check_values(config)
     readiness.built(settle(config), [])
     assert json.dumps(config).count('"/home/someone/x"') == len(names) - 1
-    assert str(assemble.settings(config).features_dir) == "/home/someone/x"
+    assert str(build_settings(config).features_dir) == "/home/someone/x"
 
 
 def test_every_committed_record_holds_a_configuration_that_can_be_run():

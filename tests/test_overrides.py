@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vltune import assemble
+from vltune.assemble.factory import check_values
 from vltune.command_line import check_choices, of_sweep, one_line, resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
@@ -30,7 +30,7 @@ def configuration(*arguments):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = compose("run", list(arguments))
     config = resolve(composed)
-    assemble.check_values(config)
+    check_values(config)
     return readiness.built(settle(config), arguments)
 
 

@@ -49,7 +49,7 @@ def python(code, *arguments):
     return process
 
 
-HEEDED = "import sys, time; from vltune.command_line import command; from vltune.engine import interrupt; command_ = command\n"
+HEEDED = "import sys, time; from vltune.command_line import command\n"
 WORK = {
     "sleeps": "time.sleep(60)",
     "lets no exception pass": (
@@ -67,7 +67,10 @@ WORK = {
     ),
     "returns to no Python code": "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
     "waits for a thread": "import threading; threading.Thread(target=time.sleep, args=(60,)).start()",
-    "only notes that it is asked": "with interrupt.StopRequest(): time.sleep(60); time.sleep(60); time.sleep(60)",
+    "only notes that it is asked": (
+        "from vltune.runs.signals import StopRequest\n"
+        "    with StopRequest(): time.sleep(60); time.sleep(60); time.sleep(60)"
+    ),
 }
 
 

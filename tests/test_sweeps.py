@@ -9,7 +9,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune import assemble
+from vltune.assemble.factory import build_method, build_settings
+from vltune.assemble.model import build_shapes
 from vltune.engine.precision import settle
 from vltune.runs.identity import identity, settings
 from vltune.sites import tuned_sites
@@ -45,8 +46,8 @@ def test_the_header_says_command_and_runs_and_the_ends_of_the_grid_build(file):
     for run in (runs[0], runs[-1]):
         config = composed(*run)
         assert config["sweep"] == file.stem
-        assert assemble.settings(config)
-        assert assemble.build_method(config["method"]).attach(assemble.build_shapes(config).backbone) is not None
+        assert build_settings(config)
+        assert build_method(config["method"]).attach(build_shapes(config).backbone) is not None
 
 
 @pytest.mark.parametrize("name", ["learning_rates", "ablation_apt"])
@@ -84,8 +85,8 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
 )
 def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
     config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
-    backbone = assemble.build_shapes(config).backbone
-    assemble.build_method(config["method"]).attach(backbone)
+    backbone = build_shapes(config).backbone
+    build_method(config["method"]).attach(backbone)
     assert {site.place for site in tuned_sites(backbone)} == places
     assert differing(composed("+sweep=ablation_apt", "backbone=meter_mini"), config) == {"method.sites_in"}
 

@@ -14,7 +14,7 @@ from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.sites import tuned_sites
 from vltune.weights.backbones import load_backbone
-from vltune.weights.meter import AUTHORS
+from vltune.weights.maps.meter import AUTHORS
 
 MODEL = "swin_base_patch4_window12_384"
 SIZES = {"embed_dim": 8, "depths": (2, 2, 2), "num_heads": (1, 2, 2)}

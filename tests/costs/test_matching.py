@@ -8,11 +8,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune import assemble
+from vltune.assemble.factory import check_values
+from vltune.assemble.match import sized
 from vltune.costs.macs import example, macs, parameters
 from vltune.costs.matching import COUNTERS, Form, on_meta, solve
 from vltune.errors import UserError
-from vltune.match import sized
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
@@ -172,7 +172,7 @@ def test_other_image_towers_and_resolutions_are_counted_as_they_are(chosen, toke
 def test_what_cannot_be_matched_is_told_in_one_line(chosen, typed, message):
     config = composed("+match=params", *chosen)
     with pytest.raises(UserError) as error:
-        assemble.check_values(config)
+        check_values(config)
         sized(config, typed)
     assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ import tiny
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune import assemble
+from vltune.assemble.factory import build, build_method
 from vltune.costs.macs import as_published, count, every_token, example, macs, parameters
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
@@ -42,14 +42,14 @@ def composed(*overrides):
 def paper(request):
     """A backbone at its published size with a head of 3,129 answers, from its configuration; random weights."""
     config = composed(f"backbone={request.param}", "task=vqa", "method=classifier_only")
-    return request.param, assemble.build(config["backbone"]), config["backbone"]["protocol"]
+    return request.param, build(config["backbone"]), config["backbone"]["protocol"]
 
 
 @pytest.mark.parametrize("name", [name for name in PAPER["vilt"] if name != "full"])
 def test_a_column_is_the_published_one(name, paper):
     """Parameters to the printed digit, multiply-accumulates as published within 1.5 %."""
     backbone_name, backbone, sizes = paper
-    method = assemble.build_method(composed(f"backbone={backbone_name}", "task=vqa", f"method={name}")["method"])
+    method = build_method(composed(f"backbone={backbone_name}", "task=vqa", f"method={name}")["method"])
     row = PAPER[backbone_name][name]
     made = method.attach(backbone)
     try:

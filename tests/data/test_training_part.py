@@ -9,7 +9,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune import assemble
+from vltune.assemble.data import open_data
+from vltune.assemble.factory import check_values
 from vltune.data.karpathy.reader import Karpathy
 from vltune.data.nlvr2.reader import NLVR2
 from vltune.data.shapes import ensure
@@ -152,8 +153,8 @@ def opened(world, *overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("run", [f"dataset.data_dir={world}", *overrides])
     config = OmegaConf.to_container(composed, resolve=True)
-    assemble.check_values(config)
-    return assemble.open_data(config)
+    check_values(config)
+    return open_data(config)
 
 
 @pytest.mark.parametrize("task", ["vqa", "nlvr2", "retrieval", "snli_ve"])

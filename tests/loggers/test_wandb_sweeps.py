@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from wandb_server import serving
 from wandb_user import User
 
-from vltune import assemble
+from vltune.assemble.factory import build_method, build_settings
 from vltune.engine.precision import settle
 from vltune.loggers.summary import figures
 from vltune.records import record as records
@@ -64,8 +64,8 @@ def test_every_command_of_an_agent_composes(file, agent):
             assert (program, script) == ("python", "run.py")
             config = settle(OmegaConf.to_container(compose("run", overrides), resolve=True))
             assert config["logger"]["mode"] == "online"
-            assert isinstance(assemble.settings(config).lr, float)
-            assert assemble.build_method(config["method"])
+            assert isinstance(build_settings(config).lr, float)
+            assert build_method(config["method"])
     assert len({tuple(command) for command in made}) == len(made)
 
 

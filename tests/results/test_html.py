@@ -20,7 +20,7 @@ from PIL import Image
 from presented import report
 from typer.testing import CliRunner
 
-from vltune import assemble
+from vltune.assemble.data import examples
 from vltune.cli import app
 from vltune.data.shapes import ensure
 from vltune.engine.artifacts import write_predictions
@@ -336,13 +336,13 @@ def test_where_the_data_of_a_record_lies(tmp_path):
     dataset = {"data_dir": str(tmp_path), "subfolder": "vqav2", "test": ["vqav2_test"], "val": None, "generate": {}}
     config = {"dataset": dataset, "task": {"name": "vqa"}}
     with pytest.raises(UserError, match="any run on it makes it"):
-        assemble.examples(config, "test")
+        examples(config, "test")
     with pytest.raises(UserError, match="names no data for val"):
-        assemble.examples(config, "val")
+        examples(config, "val")
     with pytest.raises(UserError, match="names no data for test"):
-        assemble.examples({}, "test")
+        examples({}, "test")
     ensure(tmp_path, "vqav2", images={"train": 4, "val": 2, "test": 2})
-    assert len(assemble.examples(config, "test").ids) == 8
+    assert len(examples(config, "test").ids) == 8
 
 
 def test_long_curves_are_thinned_to_means(root):

@@ -13,7 +13,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
-from vltune import assemble
+from vltune.assemble.weights import weight_files
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
 from vltune.weights.files import read
@@ -173,7 +173,7 @@ def without(pretrained, path):
         ),
         (
             lambda m, p: write(p / "w.ckpt", collections.OrderedDict(a=torch.ones(1))),
-            "a foreign checkpoint: its first keys are a; known layouts: the authors' ViLT",
+            "a foreign checkpoint: its first keys are a; known layouts: the authors' METER",
         ),
     ],
 )
@@ -296,13 +296,13 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
 def test_the_setting_that_names_a_missing_file_is_told(tmp_path):
     config = {"weights": None, "backbone": {"tower_weights": {"image": str(tmp_path / "clip.pt")}}}
     with pytest.raises(UserError, match=r"^backbone\.tower_weights\.image=.*clip\.pt: no such file"):
-        assemble.weight_files(config)
+        weight_files(config)
 
 
 @pytest.mark.parametrize("towers", ["clip.pt", 3, ["clip.pt"], {"imge": "clip.pt"}, {"backbone": "clip.pt"}])
 def test_towers_that_no_backbone_has_are_told(towers):
     with pytest.raises(UserError, match=r"backbone\.tower_weights=.*clip\.pt|=3") as error:
-        assemble.weight_files({"weights": None, "backbone": {"tower_weights": towers}})
+        weight_files({"weights": None, "backbone": {"tower_weights": towers}})
     assert "must be {image: FILE, text: FILE}, or one of them, or null" in str(error.value)
 
 
@@ -311,7 +311,7 @@ def test_a_whole_backbone_and_towers_are_not_both_given():
     with pytest.raises(
         UserError, match=r"^weights=meter\.ckpt: would replace backbone\.tower_weights; give weights=null"
     ):
-        assemble.weight_files(config)
+        weight_files(config)
 
 
 @pytest.fixture

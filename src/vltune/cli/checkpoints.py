@@ -27,7 +27,7 @@ def weights(
     from rich.console import Console
     from rich.table import Table
 
-    from vltune import assemble
+    from vltune.assemble.backbones import backbones
     from vltune.values import place
     from vltune.weights.describe import describe, inspect
     from vltune.weights.finding import PACKAGE, find
@@ -36,6 +36,6 @@ def weights(
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     file = file if file.startswith(PACKAGE) else place("FILE", file)
-    for line in describe(inspect(find(file)), assemble.backbones(conf)):
+    for line in describe(inspect(find(file)), backbones(conf)):
         table.add_row(*line)
     Console(highlight=False, markup=False).print(table)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from vltune.assemble.match import told
 from vltune.command_line import leave
-from vltune.match import told
 from vltune.runs.signals import Interrupted, OwnedElsewhere
 
 if TYPE_CHECKING:

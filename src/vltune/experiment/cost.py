@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vltune import assemble
+from vltune.assemble.data import facts
+from vltune.assemble.model import build_model, protocol
 from vltune.experiment.clock import Clock
 from vltune.experiment.setup import begun
 from vltune.records import record as records
@@ -16,8 +17,8 @@ def cost(config: dict, overrides: list[str]) -> Path:
     from vltune.costs import macs
 
     clock, root = Clock(), Path(config["results_dir"])
-    model = assemble.build_model(config, assemble.facts(config), pretrained=False)
-    measured = macs.parameters(model) | macs.macs(model, assemble.protocol(config, model))
+    model = build_model(config, facts(config), pretrained=False)
+    measured = macs.parameters(model) | macs.macs(model, protocol(config, model))
     identity = identities.of_cost(config)
     record = begun(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
     record["cost"] |= measured

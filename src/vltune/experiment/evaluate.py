@@ -8,7 +8,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vltune import assemble
+from vltune.assemble.data import Data
+from vltune.assemble.factory import build_settings, check_values
+from vltune.assemble.model import build_model
 from vltune.configuration import RUN, SPEC, check_constructors, present
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
@@ -77,7 +79,7 @@ def of_record(record: dict, file: Path, config: dict, overrides: Sequence[str]) 
                 f"Beside from=... there may be {', '.join(HONOURED)}"
             )
         copy_setting(key.split("."), config, scored)
-    assemble.check_values(scored)
+    check_values(scored)
     check_constructors(scored)
     return scored
 
@@ -90,7 +92,7 @@ def whole(recorded: dict, composed: dict, file: Path) -> dict:
     since = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
     try:
         config["engine"] = since | checked("engine", present(config, "engine"), SPEC)
-        assemble.check_values(config)
+        check_values(config)
         check_constructors(config)
     except UserError as error:
         raise UserError(f"{file}: field 'config': {error}") from None
@@ -108,15 +110,15 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
         target.pop(last, None)
 
 
-def rescore(config: dict, record: dict, file: Path, data: assemble.Data) -> None:
+def rescore(config: dict, record: dict, file: Path, data: Data) -> None:
     from vltune.engine import artifacts
     from vltune.engine.source import BadExamples
 
-    settings = assemble.settings(config)
+    settings = build_settings(config)
     fabric = make_fabric(settings)
     fabric.launch()
     fabric.seed_everything(config["seed"], verbose=False)
-    model = assemble.build_model(config, data.facts)
+    model = build_model(config, data.facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     model.to(fabric.device)
     bad = BadExamples(config["dataset"]["max_bad_examples"])

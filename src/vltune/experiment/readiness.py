@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune import assemble
+from vltune.assemble.factory import build, check_values
+from vltune.assemble.match import sized
 from vltune.command_line import resolve
 from vltune.configuration import GROUPS, RUN, check_constructors, find
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment.rehearsal import blamed, rehearse
-from vltune.match import sized
 from vltune.values import instead, said, shown
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def ready(composed: DictConfig, overrides: Sequence[str]) -> dict:
 
     overrides: what the user typed."""
     config = resolve(composed)
-    assemble.check_values(config)
+    check_values(config)
     config = built(settle(config), overrides)
     if config["mode"] != "eval":
         check_writable("results_dir", Path(config["results_dir"]))
@@ -68,7 +68,7 @@ def check_mode(config: dict, overrides: Sequence[str]) -> None:
     if config["mode"] == "pretrain" and not find(config["method"]["_target_"]).tunes_backbone:
         raise UserError(f"method={config['method']['name']}: mode=pretrain trains the whole backbone; leave it out")
     engine = config["engine"]
-    assemble.build(config["logger"])  # it looks at its settings
+    build(config["logger"])  # it looks at its settings
     if config["mode"] in ("train", "pretrain"):
         accumulation_steps(engine["batch_size"], engine["micro_batch_size"], engine["devices"] * engine["nodes"])
     if config["mode"] == "cost" and (chosen := [each for each in overrides if each.startswith("logger")]):

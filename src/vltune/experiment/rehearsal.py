@@ -10,7 +10,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from vltune import assemble
+from vltune.assemble.data import facts
+from vltune.assemble.factory import build
+from vltune.assemble.model import build_model
 from vltune.errors import UserError
 from vltune.values import said
 
@@ -29,11 +31,11 @@ def rehearse(config: dict, overrides: Sequence[str]) -> None:
     from vltune.costs import macs, matching
 
     spec, task = config["backbone"], config["task"]
-    facts = assemble.facts(config) | {"vocabulary_size": spec["vocabulary_size"], "mask_id": 0, "attributes": (1,)}
+    known = facts(config) | {"vocabulary_size": spec["vocabulary_size"], "mask_id": 0, "attributes": (1,)}
     with blamed(overrides), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a head has no answers yet where the data tells them
         with torch.device("meta"):
-            model = assemble.build_model(config, facts, pretrained=False).eval()
+            model = build_model(config, known, pretrained=False).eval()
         needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         if needed > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
             raise ValueError(f"{needed / 1e9:,.0f} GB of parameters, and this machine has {memory / 1e9:,.0f} GB")
@@ -54,7 +56,7 @@ def sizes(config: dict) -> dict[tuple[int, tuple[int, int]], str]:
     spec = config["backbone"]
     found = {}
     if config["mode"] == "train":
-        transform = assemble.build(spec["transform"])
+        transform = build(spec["transform"])
         longest = said("backbone.max_text_len", spec["max_text_len"])
         found = {(spec["max_text_len"], transform.size(*picture)[::-1]): longest for picture in PICTURES}
     counted = spec["protocol"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune import assemble
+from vltune.assemble.data import Data
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.runs.signals import StopRequest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def score(
     fabric: Fabric,
     model: Model,
-    data: assemble.Data,
+    data: Data,
     split: str,
     settings: Settings,
     stop: StopRequest,
@@ -57,7 +57,7 @@ def score(
 
 
 def keep_features(
-    fabric: Fabric, model: Model, data: assemble.Data, splits: set[str], settings: Settings, stop: StopRequest
+    fabric: Fabric, model: Model, data: Data, splits: set[str], settings: Settings, stop: StopRequest
 ) -> None:
     """Has what frozen towers make of the splits' images and texts read from files, written first where there are none."""
     from vltune.features.cache import attach

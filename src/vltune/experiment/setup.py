@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from vltune import assemble
+from vltune.assemble.data import Data, make_data, open_data
+from vltune.assemble.weights import fingerprints, weight_files
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.records import record as records
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def prepare(config: dict) -> tuple[assemble.Data, dict]:
+def prepare(config: dict) -> tuple[Data, dict]:
     """The data, made first where it can be made, and the fingerprints of all files that decide the run.  Raises UserError
     where a file is missing."""
-    assemble.weight_files(config)  # what is missing is told before data is made
-    assemble.make_data(config)
-    data = assemble.open_data(config)
-    return data, assemble.fingerprints(config, data.fingerprint)
+    weight_files(config)  # what is missing is told before data is made
+    make_data(config)
+    data = open_data(config)
+    return data, fingerprints(config, data.fingerprint)
 
 
 def begun(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune import assemble
+from vltune.assemble.data import Data, examples
+from vltune.assemble.factory import build, build_settings
+from vltune.assemble.model import build_model, protocol
 from vltune.atomic import reserve
 from vltune.command_line import FAILED
 from vltune.engine.settings import Settings
@@ -37,7 +39,7 @@ NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 def train(config: dict, overrides: list[str]) -> Path:
     """Trains, evaluates and measures, unless a finished record of this very run is there, or another process makes it."""
     clock, root = Clock(), Path(config["results_dir"])
-    settings = assemble.settings(config)
+    settings = build_settings(config)
     data, fingerprints = prepare(config)
     identity = identify(config, fingerprints)
     clock.end()
@@ -58,7 +60,7 @@ def train(config: dict, overrides: list[str]) -> Path:
         clock.begin("build")
         fabric.seed_everything(config["seed"], verbose=False)
         record = begun(config, identity, file.stem, fingerprints)
-        logger = assemble.build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
+        logger = build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
         if fabric.is_global_zero:
             clock.before = turn.begin()
             records.write(record, root)
@@ -85,7 +87,7 @@ def told_of(clock: Clock) -> dict:
 
 
 def report_finished(record: dict, file: Path, folder: Path, config: dict) -> Path:
-    assemble.build(config["logger"]).again(record, file, folder, partial(assemble.examples, config))
+    build(config["logger"]).again(record, file, folder, partial(examples, config))
     print(f"finished before; force=true runs it again\n{scores(record)}{unscored(record, file)}")
     return file
 
@@ -94,7 +96,7 @@ def fill(
     record: dict,
     config: dict,
     settings: Settings,
-    data: assemble.Data,
+    data: Data,
     fabric: Fabric,
     file: Path,
     folder: Path,
@@ -109,7 +111,7 @@ def fill(
     from vltune.engine.train import train as train_loop
 
     label = f"{record['identity']['method']} seed {config['seed']}"
-    model = assemble.build_model(config, data.facts)
+    model = build_model(config, data.facts)
     if model.task.pairs and settings.eval_examples is not None:
         raise UserError(f"engine.eval_examples={settings.eval_examples}: retrieval ranks whole splits; set it to null")
     bad = BadExamples(config["dataset"]["max_bad_examples"])
@@ -145,7 +147,7 @@ def fill(
         return
     for split, of_split in predictions.items():
         record["metrics"][split] = (model.task.metrics(of_split) or None) if of_split else None
-    logger.table(predictions, partial(assemble.examples, config))
+    logger.table(predictions, partial(examples, config))
     record["bad_examples"] = list(bad.seen)
     record["history"] = trained.history
     record["out_of_memory"] = trained.halved
@@ -163,7 +165,7 @@ def fill(
         **macs.parameters(model),
     }
     if config["mode"] == "train":
-        batch = assemble.protocol(config, model)
+        batch = protocol(config, model)
         record["cost"] |= inference(model, batch, settings.eval_batch_size, stop) | macs.macs(model.cpu(), batch)
     stop.check()
 

@@ -30,8 +30,8 @@ def report(
     """Builds the tables that `name` means (a table, or a file of several) from the records under `root`; writes them.
 
     Writes `out/tables/<table>.{md,tex,csv}`, `out/figures/<table>.{png,svg}` and `out/html/<name>.html`, one page of all of
-    the tables, `out` being `root` unless given.  look: opens the examples that the page shows (`vltune.assemble.examples`).
-    methods: which there are, with their presentation (`vltune.catalogue.methods`).
+    the tables, `out` being `root` unless given.  look: opens the examples that the page shows
+    (`vltune.assemble.data.examples`).  methods: which there are, with their presentation (`vltune.catalogue.methods`).
     Raises UserError for an unknown table or format and for a folder that cannot be written.
     """
     from vltune.records.record import save

@@ -153,7 +153,8 @@ class Lock:
         return None
 
     def assure(self) -> None:
-        """Before anything is written that another process may write too: OwnedElsewhere where one has taken this one's place."""
+        """Before anything is written that another process may write too.  OwnedElsewhere where one has taken this one's
+        place."""
         if self.held and _elapsed() - self._renewed > 3 * BEAT:  # this process stood still
             self._beat()
         if self.told:

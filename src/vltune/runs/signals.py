@@ -117,9 +117,9 @@ class OwnedElsewhere(BaseException):
 class StopRequest:
     """Within it, the first signal only raises a flag; a second Ctrl-C stops at once, losing what followed the last save.
 
-    lost: why the run goes on elsewhere, once it does.  may_write: raises OwnedElsewhere in that case; called before a checkpoint
-    is written.  processes: of this run, started by this process; they are asked to stop as well.  agreed: whether all
-    processes of the run know."""
+    lost: why the run goes on elsewhere, once it does.  may_write: raises OwnedElsewhere in that case; called before a
+    checkpoint is written.  processes: of this run, started by this process; they are asked to stop as well.  agreed:
+    whether all processes of the run know."""
 
     def __init__(self):
         self.signum: int | None = None

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from vltune import assemble
+from vltune.assemble.data import data_folder
 from vltune.data import manifest
 from vltune.sweep.plan import Plan, Run
 from vltune.sweep.status import peek
@@ -90,7 +90,7 @@ class Estimator:
     def by_cost(self, run: Run, config: dict) -> Estimate:
         """From `mode=cost` of this backbone and method, at the size of the data."""
         cost = self.costs.get((run.backbone, run.method))
-        folder = assemble.data_folder(config)
+        folder = data_folder(config)
         if folder not in self.splits:
             self.splits[folder] = (manifest.read(folder) or {}).get("splits", {})
         examples = training_examples(config, self.splits[folder])

@@ -10,7 +10,9 @@ from functools import cache, wraps
 from glob import escape
 from pathlib import Path
 
-from vltune import assemble
+from vltune.assemble.data import data_folder, generated, make_data, open_data, tokenizer_files
+from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.configuration import find
 from vltune.data import manifest
 from vltune.errors import UserError
 from vltune.records import record as records
@@ -96,35 +98,35 @@ class Places:
     def data(self, config: dict) -> str:
         dataset, task = config["dataset"], config["task"]
         if not task.get("reader"):
-            return assemble.open_data(config).fingerprint
-        if assemble.generated(config):
+            return open_data(config).fingerprint
+        if generated(config):
             self.made(json.dumps({"dataset": dataset, "task": task}, sort_keys=True))
-        return self.of_data(assemble.data_folder(config), task["reader"], dataset.get("make"))
+        return self.of_data(data_folder(config), task["reader"], dataset.get("make"))
 
     def _made(self, groups: str) -> None:
         config = json.loads(groups)
-        if not (folder := assemble.data_folder(config)).exists():
+        if not (folder := data_folder(config)).exists():
             print(f"{folder}: generated first, which takes seconds", file=sys.stderr)
-        assemble.make_data(config)
+        make_data(config)
 
     def _of_weights(self, named: str) -> dict[str, str]:
         config = json.loads(named)
-        files = assemble.weight_files(config)
+        files = weight_files(config)
         self.read.update(part for file in files.values() for part in {file, *parts(file)})
         names = [config["weights"], *(config["backbone"]["tower_weights"] or {}).values()]
         self.read.update(locate(name) for name in names if name is not None)  # a folder, of which a file was chosen
-        return assemble.fingerprints_of(files)
+        return fingerprints_of(files)
 
     def _of_tokenizer(self, named: str) -> dict[str, str]:
-        files = assemble.tokenizer_files(json.loads(named))
+        files = tokenizer_files(json.loads(named))
         self.read.update(files.values())
-        return assemble.fingerprints_of(files)
+        return fingerprints_of(files)
 
     def _of_data(self, folder: Path, reader: str, make: str | None) -> str:
         if content := manifest.read(folder):
             self.read.add(folder / manifest.MANIFEST)
             return manifest.fingerprint(content)
-        pattern = assemble.find(reader).pattern if folder.is_dir() else None
+        pattern = find(reader).pattern if folder.is_dir() else None
         if not (files := sorted(folder.glob(pattern)) if pattern else []):
             hint = f"; make it with {make}" if make else ""
             raise UserError(f"{folder}: {f'no {pattern}' if pattern else 'no such folder'}{hint}")

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
-from vltune import __version__, assemble
+from vltune import __version__
+from vltune.assemble.factory import check_values, is_whole
+from vltune.assemble.match import sized
 from vltune.atomic import replacing
 from vltune.canonical import text
 from vltune.command_line import ALONE
 from vltune.errors import UserError
 from vltune.experiment.readiness import check_jobs
-from vltune.match import sized
 from vltune.runs import identity as identities
 from vltune.sweep.grid import Grid, configurations, expand
 from vltune.sweep.places import Places
@@ -87,7 +88,7 @@ def plan(project: Path, arguments: Sequence[str]) -> Plan:
 def of_jobs(project: Path, arguments: Sequence[str], grid: Grid) -> Plan:
     configs = configurations(project, grid.jobs)
     for config in configs:
-        assemble.check_values(config)
+        check_values(config)
     check_launcher(grid.launcher)
     if len(roots := {config["results_dir"] for config in configs}) > 1:
         raise UserError(f"results_dir={','.join(sorted(roots))}: a sweep has one folder of results")
@@ -99,7 +100,7 @@ def of_jobs(project: Path, arguments: Sequence[str], grid: Grid) -> Plan:
 def check_launcher(settings: dict) -> None:
     for key in COUNTS & settings.keys():
         value = settings[key]
-        if value is not None and not assemble.is_whole(value, 1):
+        if value is not None and not is_whole(value, 1):
             raise UserError(f"hydra.launcher.{key}={value}: must be a whole number, at least 1")
 
 

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from functools import cache
 
-from vltune import assemble
+from vltune.assemble.factory import build_method
+from vltune.assemble.model import build_shapes, protocol
+from vltune.configuration import find
 from vltune.errors import UserError
 
 
@@ -16,7 +18,7 @@ def sized(config: dict, overrides: Sequence[str] = ()) -> dict:
     if (match := config.get("match")) is None:
         return config
     spec, by, budget = config["method"], match["by"], match["budget"]
-    name = assemble.find(spec["_target_"]).size
+    name = find(spec["_target_"]).size
     if name is None:
         raise UserError(f"+match={by}: {spec['name']} has no size to choose; run it without +match")
     if typed := [override for override in overrides if override.startswith(f"method.{name}=")]:
@@ -33,20 +35,20 @@ def solved(config: str) -> tuple[int, int, int]:
 
     groups = json.loads(config)
     spec, match = groups["method"], groups["match"]
-    model = assemble.build_shapes(groups)
-    count = matching.COUNTERS[match["by"]](model, matching.on_meta(assemble.protocol(groups, model)))
+    model = build_shapes(groups)
+    count = matching.COUNTERS[match["by"]](model, matching.on_meta(protocol(groups, model)))
     try:
-        budget = round(match["budget"] or count(assemble.build_method(match["reference"])))
+        budget = round(match["budget"] or count(build_method(match["reference"])))
     except UserError as error:
         raise UserError(f"match.reference.{str(error).removeprefix('method.')}") from None
-    name = assemble.find(spec["_target_"]).size
-    return matching.solve(match["by"], count, lambda size: assemble.build_method(spec | {name: size}), budget)
+    name = find(spec["_target_"]).size
+    return matching.solve(match["by"], count, lambda size: build_method(spec | {name: size}), budget)
 
 
 def told(config: dict) -> str:
     """What was chosen, for people."""
     method, match = config["method"], config["match"]
-    name = assemble.find(method["_target_"]).size
+    name = find(method["_target_"]).size
     return (
         f"{method['name']}: method.{name}={method[name]} has {match['reached']:,} {match['by']} "
         f"for a budget of {match['budget']:,}"

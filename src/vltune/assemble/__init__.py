@@ -1,0 +1,1 @@
+"""From a resolved configuration to objects.  The only room that reads both."""

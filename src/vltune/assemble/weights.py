@@ -1,0 +1,69 @@
+"""Which files of weights and words a run reads, and what is loaded from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vltune.assemble.backbones import advice
+from vltune.assemble.data import tokenizer, tokenizer_files
+from vltune.errors import UserError
+
+
+def weight_files(config: dict) -> dict[str, Path]:
+    """The files of pretrained weights that the configuration names: of the whole `backbone`, or of single towers."""
+    from vltune.weights.finding import find as find_file
+
+    towers = config["backbone"].get("tower_weights") or {}
+    if not isinstance(towers, dict) or not towers.keys() <= {"image", "text"}:
+        fix = "must be {image: FILE, text: FILE}, or one of them, or null"
+        raise UserError(f"backbone.tower_weights={towers}: {fix}")
+    if config["weights"] is not None and any(name is not None for name in towers.values()):
+        raise UserError(
+            f"weights={config['weights']}: would replace backbone.tower_weights; give weights=null with them"
+        )
+    named = {f"backbone.tower_weights.{part}": (part, name, None) for part, name in towers.items()}
+    named["weights"] = ("backbone", config["weights"], config["backbone"].get("weights_from"))
+    return {
+        part: find_file(name, source, setting) for setting, (part, name, source) in named.items() if name is not None
+    }
+
+
+def fingerprints(config: dict, data: str) -> dict:
+    """Of what files hold, as a run's identity has it; weights are empty where they are random.  data: the data's own."""
+    return {
+        "weights": fingerprints_of(weight_files(config)),
+        "tokenizer": fingerprints_of(tokenizer_files(config)),
+        "data": data,
+    }
+
+
+def fingerprints_of(files: dict[str, Path]) -> dict[str, str]:
+    """UserError where one is missing."""
+    from vltune.weights.finding import fingerprint
+
+    if missing := [f"{path} ({part})" for part, path in files.items() if not path.is_file()]:
+        raise UserError(f"{', '.join(missing)}: no such file")
+    return {part: fingerprint(path) for part, path in files.items()}
+
+
+def load(config: dict, backbone, task) -> None:
+    from vltune.weights.backbones import load_backbone
+    from vltune.weights.heads import start_from_matching
+    from vltune.weights.keys import MisfitError
+    from vltune.weights.towers import load_tower
+
+    if not (files := weight_files(config)):
+        return
+    cls_id = tokenizer(config).cls_id
+    for part in ("text", "image"):
+        if part in files:
+            load_tower(getattr(backbone, part), files[part], part)
+    if "backbone" in files:
+        try:
+            load_backbone(backbone, files["backbone"], cls_id, f"backbone={config['backbone']['name']}")
+        except MisfitError as error:
+            raise UserError(f"{error}; {advice(files['backbone'], config['task']['name'])}") from None
+        if config["task"].get("start") == "matching":
+            start_from_matching(task, files["backbone"])
+    else:
+        backbone.start_class_token(cls_id)
