@@ -10,12 +10,12 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from presented import report
 
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints
 from vltune.engine.precision import settle
 from vltune.records import record as records
-from vltune.results import report
 from vltune.runs.identity import identity, of_cost
 from vltune.sweep import launch, plan
 

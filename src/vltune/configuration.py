@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from vltune.catalogue import COLOURS
 from vltune.errors import UserError
 from vltune.values import Count, Each, Folder, Maybe, Name, Positive, Range, Share, Words, checked, instead, place, said
 
@@ -78,7 +79,16 @@ TOWER = {
     ("width", "heads", "hidden", "vocabulary_size", "positions", "segments", "patch_size", "image_size"), Maybe(Size)
 )
 GROUPS = {
-    "method": {"name": Name, "sites_in": Maybe(str)},
+    "method": {
+        "name": Name,
+        "sites_in": Maybe(str),
+        # catalogue.KEYS
+        "label": Maybe(str),
+        "order": Maybe(int | None),
+        "families": Maybe(AnyNames),
+        "colour": Maybe(Annotated[int, Range(0, COLOURS - 1)] | None),
+        "rates": Maybe(Each(Positive)),
+    },
     "backbone": {
         "name": Name,
         "image_size": Maybe(Size),
@@ -218,7 +228,7 @@ def check_spec(where: str, spec: dict, table: Mapping[str, Any]) -> None:
         if name in table or name in ("_target_", "reader"):
             continue
         if name not in taken or name in given:
-            known = [*(each for each in table if each != "reader"), *(each for each in taken if each not in given)]
+            known = [*(each for each in taken if each not in given), *(each for each in table if each != "reader")]
             raise UserError(f"{where}.{name}: there is no such setting; {instead(name, dict.fromkeys(known))}")
         spec[name] = checked(f"{where}.{name}", value, narrowed(name, taken[name]))
     if lacking := [name for name in taken if name not in spec and name not in given]:

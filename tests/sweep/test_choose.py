@@ -7,6 +7,7 @@ import yaml
 from fabricated import Root
 from predicted import predicted
 
+from vltune.catalogue import methods
 from vltune.errors import UserError
 from vltune.sweep import choose
 
@@ -26,7 +27,7 @@ def tried(root, method, rate, *scores, name="vqa_score", **more):
 
 
 def test_the_committed_choice_is_made_of_the_committed_runs(tmp_path):
-    made = choose.write(ROOT / "results" / "learning_rates", tmp_path)
+    made = choose.write(ROOT / "results" / "learning_rates", tmp_path, methods(ROOT / "conf"))
     assert {file.name for file in made} == {file.name for file in (ROOT / "conf" / "rates").iterdir()}
     for file in made:
         assert file.read_text() == (ROOT / "conf" / "rates" / file.name).read_text()

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from vltune.catalogue import KEYS
 from vltune.configuration import SPEC, check, find, present
 from vltune.errors import UserError
 from vltune.values import checked, instead
@@ -22,8 +23,10 @@ def build(spec: dict, **more: Any) -> Any:
 
 
 def build_method(spec: dict):
-    """A method takes every key of its configuration, so that a misspelt one is told; `sites_in` is every method's."""
-    make, given = find(spec["_target_"]), {k: v for k, v in spec.items() if k not in ("_target_", "name", "sites_in")}
+    """A method takes every key of its configuration, so that a misspelt one is told; `sites_in` is every method's, and
+    how it is presented is none of its affair."""
+    aside = ("_target_", "name", "sites_in", *KEYS)
+    make, given = find(spec["_target_"]), {key: value for key, value in spec.items() if key not in aside}
     known = inspect.signature(make).parameters
     for key in given:
         if key not in known:

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from vltune.canonical import canonical, text
+from vltune.catalogue import KEYS
 
 GROUPS = ("method", "backbone", "task", "dataset", "engine")
 
 # Where things lie, how they come there, what they run on, what other settings follow from: another value gives the same.
 NOT_DECISIVE = {
+    "method": KEYS,
     "dataset": ("data_dir", "subfolder", "make", "generate", "max_bad_examples"),
     "engine": (
         "accelerator",

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 
+from vltune.catalogue import Presentation
 from vltune.errors import UserError
 from vltune.records import store
 from vltune.records.record import save
-from vltune.results.tables.build import CONTROLS, METHODS
 from vltune.results.tables.cells import value
+from vltune.results.tables.presentations import NONE, Methods
 
 SCORES = ("vqa_score", "accuracy", "r1")
 """What decides: the first of these that the runs have."""
@@ -69,9 +70,14 @@ def chosen(rates: dict[float, dict[int, float]]) -> float:
     return max(sorted(rates), key=lambda rate: mean(rates[rate].values()))
 
 
-def write(root: Path, out: Path) -> list[Path]:
-    """Writes `out/BACKBONE.yaml` of each backbone that has runs under `root`; returns the files.  Errors: `tried`'s."""
-    return [save(Path(out) / f"{backbone}.yaml", _yaml(*of).encode()) for backbone, of in sorted(tried(root).items())]
+def write(root: Path, out: Path, methods: Methods = NONE) -> list[Path]:
+    """Writes `out/BACKBONE.yaml` of each backbone that has runs under `root`; returns the files.  Errors: `tried`'s.
+
+    methods: which there are (`vltune.catalogue`), in whose order the rates are listed."""
+    return [
+        save(Path(out) / f"{backbone}.yaml", _yaml(*of, methods).encode())
+        for backbone, of in sorted(tried(root).items())
+    ]
 
 
 def _refuse(error: UserError) -> None:
@@ -93,15 +99,14 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _yaml(what: str, methods: Tried) -> str:
-    seeds = len(next(iter(next(iter(methods.values())).values())))
-    others = sorted(methods.keys() - {*METHODS, *CONTROLS})
+def _yaml(what: str, found: Tried, methods: Methods) -> str:
+    seeds = len(next(iter(next(iter(found.values())).values())))
     lines = [
         f"# Made by +sweep=learning_rates: the best rate of each method by {what},",
         f"# {seeds} seed{'s' if seeds > 1 else ''} a rate, and what each rate scored.",
     ]
-    for method in (name for name in (*METHODS, *others, *CONTROLS) if name in methods):
-        rates = methods[method]
+    for method in sorted(found, key=lambda name: methods.get(name, Presentation(name, name)).place):
+        rates = found[method]
         scores = ", ".join(f"{_number(rate)}: {mean(rates[rate].values()):.2f}" for rate in sorted(rates))
         lines.append(f"{method}: {_number(chosen(rates), '.0')} # {scores}")
     return "\n".join(lines) + "\n"

@@ -212,9 +212,10 @@ def choose(
       python run.py -m +sweep=learning_rates results_dir=results/learning_rates
       vltune sweep choose results/learning_rates
     """
-    from vltune.sweep import choose as choice
+    from vltune.catalogue import methods
+    from vltune.sweep import choose as choose_rates
 
-    for file in choice.write(results, out):
+    for file in choose_rates.write(results, out, methods(Path("conf"))):
         typer.echo(str(file))
 
 

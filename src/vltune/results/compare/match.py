@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -18,7 +19,7 @@ from vltune.records.predictions import PREDICTIONS, Agreement
 from vltune.records.record import COUNTED, Kind, flatten, started
 from vltune.results.compare import differences as significance
 from vltune.results.compare.differences import Chance
-from vltune.results.tables.build import METHODS
+from vltune.results.tables.presentations import NONE, Methods
 
 SCORES = ("vqa_score", "accuracy", "r1")
 """What a table shows of a task: the first of these that the runs have, else their first."""
@@ -146,7 +147,7 @@ class Comparison:
         return [pair for row in self.rows for pair in row.pairs]
 
 
-def compare(a: Path, b: Path, settings: Settings) -> Comparison:
+def compare(a: Path, b: Path, settings: Settings, methods: Methods = NONE) -> Comparison:
     """The records of folder `a` beside those of folder `b`, each of results or of records in any order.
 
     A configuration is the same where its hash is; what is left is paired with the configuration of the same backbone, task,
@@ -157,7 +158,7 @@ def compare(a: Path, b: Path, settings: Settings) -> Comparison:
     matched = _match(runs_a, runs_b, settings)
     rows = tuple(
         _row(key, other, runs_a[key], runs_b[other], settings)
-        for key, other in sorted(matched.items(), key=lambda match: _order(match[0]))
+        for key, other in sorted(matched.items(), key=lambda match: _order(match[0], methods))
         if runs_a[key].keys() & runs_b[other].keys()
     )
     tested = significance.chances(rows)
@@ -166,8 +167,8 @@ def compare(a: Path, b: Path, settings: Settings) -> Comparison:
         a=Path(a),
         b=Path(b),
         rows=rows,
-        only_a=tuple(_alone(runs_a, {key: runs_b[other] for key, other in matched.items()})),
-        only_b=tuple(_alone(runs_b, {other: runs_a[key] for key, other in matched.items()})),
+        only_a=tuple(_alone(runs_a, {key: runs_b[other] for key, other in matched.items()}, methods)),
+        only_b=tuple(_alone(runs_b, {other: runs_a[key] for key, other in matched.items()}, methods)),
         statuses=tuple(line for row in rows for line in _statuses(row)),
         provenance=tuple(_provenance(rows)),
         notes=tuple(dict.fromkeys(notes)),
@@ -257,10 +258,10 @@ def _settings(a: dict[int, Run], b: dict[int, Run], settings: Settings) -> tuple
     return tuple(differences(one, other))
 
 
-def _order(key: Key) -> tuple:
+def _order(key: Key, methods: Methods) -> tuple:
     kind, backbone, task, dataset, method, digest = key
-    place = METHODS.index(method) if method in METHODS else len(METHODS)
-    return kind == "costs", backbone, task, dataset, place, method, digest
+    place = methods[method].place if method in methods else (inf, method)
+    return kind == "costs", backbone, task, dataset, place, digest
 
 
 def _row(key: Key, other: Key, a: dict[int, Run], b: dict[int, Run], settings: Settings) -> Row:
@@ -343,8 +344,8 @@ def same_machine(pair: Pair) -> bool:
     return all(name in one and one[name] == other.get(name) for name in _MACHINE)
 
 
-def _alone(runs: Configurations, counterparts: dict[Key, dict[int, Run]]) -> Iterator[str]:
-    for key in sorted(runs, key=_order):
+def _alone(runs: Configurations, counterparts: dict[Key, dict[int, Run]], methods: Methods) -> Iterator[str]:
+    for key in sorted(runs, key=lambda key: _order(key, methods)):
         kind, backbone, task, dataset, method, digest = key
         left = {seed: run for seed, run in runs[key].items() if seed not in counterparts.get(key, {})}
         statuses = Counter(run.record["status"] for run in left.values() if not run.finished)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from vltune.records import store
 from vltune.results.render import text as render
-from vltune.results.tables.build import CONTROLS
 
 if TYPE_CHECKING:
     from vltune.results.html.runs import Run
@@ -143,7 +142,9 @@ def _tests(column: Column, cell: Cell) -> Iterator[str]:
 
 def _extremes(table: Table, key: str) -> tuple[float, float] | None:
     """What a column's marks lie between, deviations included and controls left out; None where all are the same."""
-    cells = [row.cells[key] for row in table.rows if row.cells[key].mean is not None and row.method not in CONTROLS]
+    cells = [
+        row.cells[key] for row in table.rows if row.cells[key].mean is not None and not row.presentation.is_control
+    ]
     ends = [cell.mean + sign * (cell.std or 0.0) for cell in cells for sign in (-1, 1)]
     return (min(ends), max(ends)) if ends and min(ends) < max(ends) else None
 

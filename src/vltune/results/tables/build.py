@@ -7,10 +7,12 @@ docs/statistics.md what the marks at scores mean.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
 
+from vltune.catalogue import families
 from vltune.errors import UserError
 from vltune.records import external, store
 from vltune.records.files import is_folder, is_there
@@ -18,8 +20,6 @@ from vltune.records.folders import Verified
 from vltune.results.tables import cautions, cells, marks, missing, notes, published
 from vltune.results.tables.model import (
     ALIKE,
-    CONTROLS,
-    METHODS,
     SAME,
     TYPED,
     UNTESTED,
@@ -29,12 +29,11 @@ from vltune.results.tables.model import (
     Rows,
     Table,
 )
+from vltune.results.tables.presentations import NONE, Methods, presentations
 from vltune.results.tables.rows import hashes, variants
 
 __all__ = [
     "ALIKE",
-    "CONTROLS",
-    "METHODS",
     "SAME",
     "TYPED",
     "UNTESTED",
@@ -64,9 +63,10 @@ def names() -> list[str]:
     return [name for group in _groups().values() for name in group["tables"]]
 
 
-def listed(name: str) -> Rows:
+def listed(name: str, methods: Methods) -> Rows:
     """The rows that table `name` has at least."""
-    return Rows(**_group(name).get("rows", {}))
+    rows = Rows(**_group(name).get("rows", {}))
+    return rows if rows.values else replace(rows, values=families(methods).get(rows.family, ()))
 
 
 def expand(name: str) -> list[str]:
@@ -77,16 +77,17 @@ def expand(name: str) -> list[str]:
     return list(groups[name]["tables"]) if name in groups else [name]
 
 
-def build(name: str, root: Path) -> Table:
+def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     """Table `name` (one of `names()`) of the records under `root`, or under the folder in it that the definition names;
     published numbers come from `root/paper/`, marks from the predictions beside the records, the number of trials from
     `root/learning_rates/`.
 
+    methods: which there are, with their presentation (`vltune.catalogue`); those of the definition's family have a row each.
     Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is none.
     """
     group = _group(name)
     definition = group["tables"][name]
-    backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name)
+    backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name, methods)
     within = Path(root) / group.get("folder", "")
     experiments = {
         False: {column.experiment for column in columns},
@@ -113,11 +114,12 @@ def build(name: str, root: Path) -> Table:
     }
     set_aside = [record for chosen in aside.values() for record in chosen]
     in_rows = [record for record in finished if not (store.is_cost(record) and record in set_aside)]
-    found = list(variants(in_rows, at_least))
+    found = list(variants(in_rows, at_least, presentations(methods, records)))
     searched = cautions.searches(root, backbone, told)
     rows = [
         Row(
             variant.method,
+            variant.presentation,
             variant.label,
             variant.hashes,
             cells.of(columns, variant.method, variant.records, numbers.get(variant.method, {})),
@@ -206,8 +208,8 @@ def _has(record: dict, fields: dict) -> bool:
 
 def _for_notes(rows: list[Row], aside: dict[str, list[dict]], columns: tuple[Column, ...]) -> notes.Cells:
     """The cells that notes speak of: each method's first row that was not set aside, and each record set aside."""
-    found = {method: cells.of(columns, method, [], {}) for method in METHODS}
     of_aside = {hash_ for records in aside.values() for hash_ in hashes(records)}
+    found = {row.method: cells.of(columns, row.method, [], {}) for row in rows}
     found |= {row.method: row.cells for row in reversed(rows) if of_aside.isdisjoint(row.hashes)}
     return found | {key: cells.of(columns, key, records, {}) for key, records in aside.items()}
 

@@ -13,7 +13,7 @@ from vltune.errors import UserError
 from vltune.records import store
 from vltune.records.predictions import PREDICTIONS
 from vltune.results.tables import cells
-from vltune.results.tables.model import ALIKE, CONTROLS, SAME, UNTESTED, Cell, Column, Row
+from vltune.results.tables.model import ALIKE, SAME, UNTESTED, Cell, Column, Row
 from vltune.results.tables.rows import Variant
 from vltune.stats import significance
 from vltune.stats.outcomes import Outcomes
@@ -58,7 +58,7 @@ def marked(
         entered = [
             place
             for place, row in enumerate(rows)
-            if row.method not in CONTROLS and row.cells[column.key].mean is not None
+            if not row.presentation.is_control and row.cells[column.key].mean is not None
         ]
         if column.ppt or not column.is_score or len(entered) < 2:
             continue

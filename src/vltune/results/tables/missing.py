@@ -14,7 +14,7 @@ from typing import Any
 from vltune.records import store
 from vltune.records.record import last_line
 from vltune.results.tables import cells
-from vltune.results.tables.model import CONTROLS, SEEDS, Cell, Column, Row, Rows
+from vltune.results.tables.model import SEEDS, Cell, Column, Row, Rows
 from vltune.results.tables.rows import Variant
 
 NOT_RUN = "not run"
@@ -37,7 +37,7 @@ def explained(
     failed = {(cells.value(record, listed.field), store.experiment(record)): record for record in not_finished}
 
     def cell(column: Column, variant: Variant, own: Cell) -> Cell:
-        if not column.is_measured or own.mean is not None or variant.method in CONTROLS:
+        if not column.is_measured or own.mean is not None or variant.presentation.is_control:
             return own
         if _seeds(column.experiment, variant):
             return replace(own, reason=NOT_SCORED)
@@ -71,7 +71,7 @@ def command_of_sweep(
     """The sweep that fills the table, as long as a row lacks one of `SEEDS`; what is there is not run again."""
     found: dict[tuple[str, str], set[int]] = defaultdict(set)
     for variant, column in product(variants, columns):
-        if column.is_measured and variant.method not in CONTROLS:
+        if column.is_measured and not variant.presentation.is_control:
             found[variant.name, column.experiment] |= _seeds(column.experiment, variant)
     if any(not seeds.issuperset(SEEDS) for seeds in found.values()):
         seeds = ",".join(map(str, SEEDS))
@@ -82,7 +82,7 @@ def _lacking(experiment: str, variants: list[Variant]) -> dict[tuple[tuple[int, 
     """{(seeds, settings as a command line has them): the methods that lack these runs}"""
     by_method: dict[str, list[tuple[Variant, set[int]]]] = defaultdict(list)
     for variant in variants:
-        if variant.method not in CONTROLS:
+        if not variant.presentation.is_control:
             by_method[variant.method].append((variant, _seeds(experiment, variant)))
     wanted = set(SEEDS).union(*(seeds for found in by_method.values() for _, seeds in found))
     lacking = defaultdict(list)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vltune.catalogue import PAPER, Presentation
 from vltune.records.record import COUNTED
 
-METHODS = ("full", "classifier_only", "shallow_prompt", "deep_prompt", "lora", "adapter", "scaled_pa", "apt")
-CONTROLS = ("question_only",)
-"""Rows that are no tuning method: they say what a score is worth.  Last, only where they were run, and never tested."""
 SEEDS = (0, 1, 2)
 """What each cell should rest on, at least."""
 TYPED = "†"
@@ -27,9 +25,11 @@ class Rows:
     """Which rows a table has at least, with records or without: one for each of these values of a record's dotted field."""
 
     field: str = "identity.method"
-    values: tuple[str, ...] = METHODS
+    values: tuple[str, ...] = ()
+    """None: the methods of `family`."""
     method: str | None = None
     """Whose rows these are, where the field does not tell."""
+    family: str = PAPER
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class Row:
     """One configuration of one method."""
 
     method: str
+    presentation: Presentation
     label: str
     hashes: tuple[str, ...]
     cells: dict[str, Cell]
