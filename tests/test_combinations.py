@@ -18,7 +18,7 @@ from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
-from vltune.sites import merge, sites, tuned_sites, unmerge
+from vltune.sites import sites
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.snli_ve import SNLIVE
@@ -54,10 +54,10 @@ OF_FEED_FORWARD = ("feed_forward_up", "feed_forward_down", "feed_forward_output"
 SITES = {
     "vilt": dict.fromkeys(OF_ATTENTION, 2)
     | dict.fromkeys(OF_FEED_FORWARD, 2)
-    | {"norm": 4, "memory": 2, "sequence": 1},
+    | {"norm": 4, "memory": 2, "sequence": 1, "block": 2},
     "meter": dict.fromkeys(OF_ATTENTION, 8)
     | dict.fromkeys(OF_FEED_FORWARD, 4)
-    | {"norm": 12, "memory": 4, "cross_memory": 4, "sequence": 2},
+    | {"norm": 12, "memory": 4, "cross_memory": 4, "sequence": 2, "block": 4},
 }
 APT_VARIANTS = {
     "softmax": {"activation": "softmax"},
@@ -126,10 +126,10 @@ class TestMethod:
             assert trained == {id(p) for p in model.parameters()}
         else:
             assert trained & own == always
-            expected = sum(map(size, tuned_sites(backbone)))
+            expected = sum(map(size, model.tuning.sites))
             assert sum(p.numel() for p in made) == sum(p.numel() for p in model.method_parameters) == expected
             counts = SITES[backbone.name]
-            assert len(tuned_sites(backbone)) == sum(counts.get(role, 0) for role in getattr(of_method, "roles", ()))
+            assert len(model.tuning.sites) == sum(counts.get(role, 0) for role in getattr(of_method, "roles", ()))
 
     def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task, batch):
         model = Model(backbone, make_task(backbone), METHODS[method][0]())
@@ -150,17 +150,16 @@ class TestMethod:
         assert before <= set(backbone.state_dict())
         assert all(".delta." in key for key in added)
 
-    def test_merging_changes_nothing(self, method, backbone, make_task, batch):
+    def test_folding_changes_nothing(self, method, backbone, make_task, batch):
         model = Model(backbone, make_task(backbone), METHODS[method][0]()).eval()
         disturb(model)
         keys = set(model.state_dict())
         saved = {key: tensor.clone() for key, tensor in model.state_dict().items()}
         with torch.no_grad():
             plain = model(batch)
-            merge(model.backbone)
-            folded = model(batch)
-            assert set(model.state_dict()) == keys
-            unmerge(model.backbone)
+            with model.tuning.folded():
+                folded = model(batch)
+                assert set(model.state_dict()) == keys
             again = model(batch)
         torch.testing.assert_close(folded, plain, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(again, plain, atol=0, rtol=0)
@@ -207,7 +206,7 @@ def test_a_method_acts_where_it_is_told(where, text, image, fusion):
     backbone, method = tiny.meter(), APT(prompts=5, rank=2)
     method.sites_in = where
     model = Model(backbone, VQA(2 * tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method)
-    counts = [len(tuned_sites(part)) for part in (backbone.text, backbone.image, backbone)]
+    counts = [len(tiny.tuned_sites(part)) for part in (backbone.text, backbone.image, backbone)]
     assert counts == [text, image, text + image + fusion]
     batch = tiny.batch(tiny.SQUARE)
     model.task.loss(model.train()(batch), batch).backward()
@@ -256,7 +255,7 @@ def test_apt_variants_train_and_fold(variant):
         with model.tuning.folded():
             torch.testing.assert_close(model(batch), plain, atol=1e-5, rtol=1e-5)
     place = APT_VARIANTS[variant].get("roles", ["attention_output"])
-    assert {site.role for site in tuned_sites(backbone)} == set(place)
+    assert {site.role for site in model.tuning.sites} == set(place)
 
 
 def test_apt_is_its_equation():

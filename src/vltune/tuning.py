@@ -1,23 +1,20 @@
 """What a tuning method is, and what attaching one to a backbone gave.
 
-A method is light and holds settings alone; what it does at a site, parameters among it, is a delta.  Everything else (training,
-costs, caches, checkpoints) asks the `Tuning` that attaching returned.
+A method is light and holds settings alone; what it does at a site, parameters among it, is a delta.  Everything else
+(training, costs, caches, checkpoints) asks the `Tuning` that attaching returned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vltune.errors import UserError
 from vltune.sites import PLACES, ROLES, Delta, OutputSite, PartSite, Site, sites
-
-if TYPE_CHECKING:
-    from vltune.model import Model
 
 ALWAYS_TRAINED = ("paper", "head_only")
 
@@ -29,8 +26,8 @@ class Method:
     share something.
     kinds: of sites, where it can act; `misfit` tells what else must hold.  optional: roles that a backbone need not have.
     sites_in: one of PLACES.  always_trained: `paper`, what the paper trains with every method (token types, class token,
-    pooler), or `head_only`, the task's head alone.  size: the argument that says how large it is, which `+match=...` chooses;
-    None where there is none.
+    pooler), or `head_only`, the task's head alone.  size: the argument that says how large it is, which `+match=...`
+    chooses; None where there is none.
     """
 
     roles: Sequence[str]
@@ -52,7 +49,7 @@ class Method:
         """Why it cannot act at a site of its kinds; None where it can."""
         return None
 
-    def start(self, deltas: Sequence[Delta], model: Model, batches: Callable[[int], Iterable[dict]]) -> None:
+    def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
         """Before the first step, with the model on its device: what has to see data.  batches(n): the first n of training,
         on that device.  What it decides must be in the deltas' parameters or persistent buffers, which are saved."""
 
@@ -148,7 +145,7 @@ class Tuning:
         }
         return list(found.values())
 
-    def start(self, model: Model, batches: Callable[[int], Iterable[dict]]) -> None:
+    def start(self, model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
         for method, _, deltas in self.parts:
             method.start(deltas, model, batches)
 
