@@ -129,5 +129,5 @@ def test_what_is_trained_with_every_method_is_not_the_methods_too():
 
     backbone = tiny.vilt()
     made = model(backbone, Types())
-    assert {id(p) for p in made.method_parameters}.isdisjoint(map(id, backbone.always_trained()))
+    assert {id(p) for p in made.method_parameters}.isdisjoint(map(id, backbone.shared_parameters()))
     assert macs.parameters(made)["method_params"] == 2 * tiny.WIDTH
