@@ -13,7 +13,6 @@ from vltune.assemble.factory import build_method, build_settings
 from vltune.assemble.model import build_shapes
 from vltune.engine.precision import settle
 from vltune.runs.identity import identity, settings
-from vltune.sites import tuned_sites
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
@@ -86,8 +85,8 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
 def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
     config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
     backbone = build_shapes(config).backbone
-    build_method(config["method"]).attach(backbone)
-    assert {site.place for site in tuned_sites(backbone)} == places
+    tuning = build_method(config["method"]).attach(backbone)
+    assert {site.place for site in tuning.sites} == places
     assert differing(composed("+sweep=ablation_apt", "backbone=meter_mini"), config) == {"method.sites_in"}
 
 

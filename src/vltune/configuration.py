@@ -83,6 +83,7 @@ GROUPS = {
     "method": {
         "name": Name,
         "sites_in": Maybe(str),
+        "always_trained": Maybe(Literal["paper", "head_only"]),
         # catalogue.KEYS
         "label": Maybe(str),
         "order": Maybe(int | None),

@@ -108,8 +108,11 @@ class Training:
         if self.state.step == 0:
             self.model.tuning.start(self.model, self.first_batches)
 
-    def first_batches(self, count: int) -> Iterator[dict]:
-        return map(self.fabric.to_device, islice(self.batches(0), count))
+    def first_batches(self, steps: int) -> Iterator[dict]:
+        """What the first steps will see, the same in every process, in parts as large as a step's."""
+        parts = self.accumulation * self.fabric.world_size
+        batches = islice(self.data.batches(0, self.total, parts, 0, 1), steps * parts)
+        return (self.fabric.to_device(batch) for batch in batches if batch["ids"])
 
     def batches(self, step: int) -> Iterator[dict]:
         """Micro-batches of this process from a step on."""
