@@ -82,7 +82,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     published numbers come from `root/paper/`, marks from the predictions beside the records, the number of trials from
     `root/learning_rates/`.
 
-    methods: which there are, with their presentation (`vltune.catalogue`); those of the definition's family have a row each.
+    methods: which there are, with their presentation (`vltune.catalogue`); those of the definition's family have rows.
     Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is none.
     """
     group = _group(name)
