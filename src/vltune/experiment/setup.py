@@ -28,7 +28,7 @@ def prepare(config: dict) -> tuple[Data, dict]:
     return data, fingerprints(config, data.fingerprint)
 
 
-def begun(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
+def new_record(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
     """A record of nothing measured yet.  fingerprints: of what the run reads; None where it reads nothing."""
     return {
         "schema": records.VERSION,

@@ -19,8 +19,8 @@ from vltune.engine.session import Session
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
-from vltune.experiment.setup import begun, keep_features, make_fabric, prepare
-from vltune.experiment.summary import scores, unscored
+from vltune.experiment.setup import keep_features, make_fabric, new_record, prepare
+from vltune.experiment.summary import missing_scores, scores
 from vltune.records import record as records
 from vltune.runs.clock import Clock
 from vltune.runs.identity import identity as identify
@@ -57,7 +57,7 @@ def train(config: dict, overrides: list[str]) -> Path:
             return report_finished(records.read(file), file, folder, config) if fabric.is_global_zero else file
         clock.begin("build")
         fabric.seed_everything(config["seed"], verbose=False)
-        record = begun(config, identity, file.stem, fingerprints)
+        record = new_record(config, identity, file.stem, fingerprints)
         logger = build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
         if fabric.is_global_zero:
             clock.before = claim.begin()
@@ -75,7 +75,7 @@ def train(config: dict, overrides: list[str]) -> Path:
             raise
         if fabric.is_global_zero:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            print(f"{scores(record)}{unscored(record, file)}")
+            print(f"{scores(record)}{missing_scores(record, file)}")
     return file
 
 
@@ -88,7 +88,7 @@ def state(clock: Clock) -> dict:
 
 def report_finished(record: dict, file: Path, folder: Path, config: dict) -> Path:
     build(config["logger"]).again(record, file, folder, partial(examples, config))
-    print(f"finished before; force=true runs it again\n{scores(record)}{unscored(record, file)}")
+    print(f"finished before; force=true runs it again\n{scores(record)}{missing_scores(record, file)}")
     return file
 
 

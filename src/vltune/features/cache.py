@@ -121,11 +121,11 @@ def fill(store: Store, inputs: ImageInputs | TextInputs, session: Session) -> No
         with closing(Progress(f"{inputs.name} features", count, unit=inputs.name)) as progress:
             for number in np.unique(file):
                 of_file = dict(each for each, place in zip(blocks.items(), file, strict=True) if place == number)
-                store.write(computed(inputs, of_file, session, progress))
+                store.write(compute(inputs, of_file, session, progress))
         store.load()
 
 
-def computed(
+def compute(
     inputs: ImageInputs | TextInputs,
     blocks: dict[tuple[bytes, ...], set[bytes]],
     session: Session,
