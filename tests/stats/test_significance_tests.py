@@ -8,6 +8,7 @@ from predicted import predicted
 
 from vltune.errors import UserError
 from vltune.records import store
+from vltune.records.verified import outcomes
 from vltune.stats import significance
 from vltune.stats.significance import Spread
 
@@ -22,7 +23,7 @@ def binomial(successes, count):
 
 def test_examples_of_an_accuracy_in_the_order_of_their_ids(tmp_path):
     rows = [("val", 0, "True", 0.0), ("test", 7, "True", 1.0), ("test", 2, "False", 0.0)]
-    found = significance.outcomes(predicted(tmp_path / "a.parquet", rows), "test.accuracy")
+    found = outcomes(predicted(tmp_path / "a.parquet", rows), "test.accuracy")
     assert found.ids.tolist() == [2, 7]
     assert found.scores.tolist() == [0.0, 1.0]
     assert found.percent == 50.0
@@ -33,9 +34,7 @@ def test_recall_is_of_one_way_and_of_the_whole_split(tmp_path):
     rows += [("test", id, "caption 3", 1 / place) for id, place in enumerate((1, 2))]
     rows += [("test", 0, "image 3, fold 1", 1.0), ("test", 0, "caption 3, fold 1", 1.0)]
     file = predicted(tmp_path / "a.parquet", rows)
-    found = {
-        name: significance.outcomes(file, f"test.{name}").percent for name in ("ir_r1", "ir_r5", "ir_r10", "tr_r1")
-    }
+    found = {name: outcomes(file, f"test.{name}").percent for name in ("ir_r1", "ir_r5", "ir_r10", "tr_r1")}
     assert found == {"ir_r1": 20.0, "ir_r5": 40.0, "ir_r10": 80.0, "tr_r1": 50.0}
 
 
@@ -47,7 +46,7 @@ def test_committed_predictions_give_the_scores_of_their_records(backbone):
         of_one_run = identity["backbone"] == backbone and identity["method"] == "apt" and identity["seed"] == 1
         for name, score in ((record["metrics"]["test"] or {}) if of_one_run else {}).items():
             try:
-                found = significance.outcomes((RESULTS / record["path"]).with_suffix(".parquet"), f"test.{name}")
+                found = outcomes((RESULTS / record["path"]).with_suffix(".parquet"), f"test.{name}")
             except UserError:
                 continue
             assert found.percent == pytest.approx(score, abs=1e-4), (record["path"], name)
@@ -58,18 +57,18 @@ def test_committed_predictions_give_the_scores_of_their_records(backbone):
 
 def test_what_has_no_examples_says_so(tmp_path):
     with pytest.raises(UserError, match=r"none.parquet: no predictions there"):
-        significance.outcomes(tmp_path / "none.parquet", "test.accuracy")
+        outcomes(tmp_path / "none.parquet", "test.accuracy")
     file = predicted(
         tmp_path / "a.parquet", [("test", 0, "two", None), ("test", 1, "two", 1.0), ("own", 1, "two", None)]
     )
     with pytest.raises(UserError, match=r"a.parquet: 1 of 2 examples of test have no score"):
-        significance.outcomes(file, "test.vqa_score")
+        outcomes(file, "test.vqa_score")
     with pytest.raises(UserError, match=r"a.parquet: no scored example of own"):
-        significance.outcomes(file, "own.vqa_score")
+        outcomes(file, "own.vqa_score")
     with pytest.raises(UserError, match=r"a.parquet: no scored example of val"):
-        significance.outcomes(file, "val.vqa_score")
+        outcomes(file, "val.vqa_score")
     with pytest.raises(UserError, match=r"a.parquet: consistency is no mean over examples"):
-        significance.outcomes(file, "test.consistency")
+        outcomes(file, "test.consistency")
 
 
 @pytest.mark.parametrize(("more", "less"), [(0, 0), (1, 0), (5, 0), (10, 3), (4, 4), (86, 150), (600, 520)])

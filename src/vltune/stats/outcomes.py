@@ -36,7 +36,7 @@ class Outcomes:
         return 100 * float(self.scores.mean())
 
 
-class Split:
+class Scored:
     """One split of predictions as `predictions.read` gives them.
 
     Retrieval's rows hold 1 / the place of the true match; the accuracies' and VQA's hold the score itself."""

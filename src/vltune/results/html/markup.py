@@ -11,7 +11,7 @@ from vltune.records import store
 from vltune.results.render import text as render
 
 if TYPE_CHECKING:
-    from vltune.results.html.runs import Run
+    from vltune.results.html.runs import TableRun
     from vltune.results.tables.build import Cell, Column, Table
 
 _CARE = ("Compare with care", "Not comparable")  # how notes on what makes numbers hard to compare begin
@@ -34,7 +34,7 @@ def switch(tables: Sequence[Table]) -> str:
     return f'<div class="switch" role="group" aria-label="Backbone">{"".join(buttons)}</div>'
 
 
-def introduction(table: Table, runs: Sequence[Run]) -> str:
+def introduction(table: Table, runs: Sequence[TableRun]) -> str:
     """How many runs of what, what the numbers are, and what is missing or not to be compared."""
     facts = "".join(f"<div><dt>{text(name)}</dt><dd>{text(number)}</dd></div>" for name, number in _facts(table, runs))
     notes = [note for note in table.notes if not note.startswith(_CARE)]
@@ -68,7 +68,7 @@ def _of_table(table: Table, body: str, kind: str) -> str:
     return f'<div class="of-table {kind}" data-table="{text(table.name)}">\n{body}\n</div>'
 
 
-def _facts(table: Table, runs: Sequence[Run]) -> Iterator[tuple[str, int]]:
+def _facts(table: Table, runs: Sequence[TableRun]) -> Iterator[tuple[str, int]]:
     statuses = Counter(run.record["status"] for run in runs if run.trained)
     used = [run for run in runs if run.row is not None and run.trained]
     yield "runs finished", statuses.pop("finished", 0)

@@ -7,6 +7,7 @@ docs/statistics.md what the marks at scores mean.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,12 +26,12 @@ from vltune.results.tables.model import (
     UNTESTED,
     Cell,
     Column,
-    Row,
-    Rows,
+    ListedRows,
     Table,
+    TableRow,
 )
 from vltune.results.tables.presentations import NONE, Methods, presentations
-from vltune.results.tables.rows import hashes, variants
+from vltune.results.tables.rows import MethodVariant, hashes, variants
 
 __all__ = [
     "ALIKE",
@@ -39,8 +40,8 @@ __all__ = [
     "UNTESTED",
     "Cell",
     "Column",
-    "Row",
     "Table",
+    "TableRow",
     "build",
     "columns",
     "expand",
@@ -63,9 +64,9 @@ def names() -> list[str]:
     return [name for group in _groups().values() for name in group["tables"]]
 
 
-def listed(name: str, methods: Methods) -> Rows:
+def listed(name: str, methods: Methods) -> ListedRows:
     """The rows that table `name` has at least."""
-    rows = Rows(**_group(name).get("rows", {}))
+    rows = ListedRows(**_group(name).get("rows", {}))
     return rows if rows.values else replace(rows, values=families(methods).get(rows.family, ()))
 
 
@@ -82,32 +83,17 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     published numbers come from `root/paper/`, marks from the predictions beside the records, the number of trials from
     `root/learning_rates/`.
 
-    methods: which there are, with their presentation (`vltune.catalogue`); those of the definition's family have a row each.
-    Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is none.
-    """
+    methods: which there are, with their presentation (`vltune.catalogue`); those of the definition's family have a row
+    each.  Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is
+    none."""
     group = _group(name)
     definition = group["tables"][name]
     backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name, methods)
     within = Path(root) / group.get("folder", "")
-    experiments = {
-        False: {column.experiment for column in columns},
-        True: {column.experiment for column in columns if not column.is_score},
-    }
-
-    def is_of_table(record: dict, cost: bool) -> bool:
-        return record["identity"]["backbone"] == backbone and store.experiment(record) in experiments[cost]
-
     told = _Told(within)
-    loaded = _load(root, within, told, lambda record: is_of_table(record, cost=False))
-    typed = external.load(within, loaded, _external(), told)
-    records = [
-        record | {"typed": typed[record["path"]]}
-        for record in loaded
-        if is_of_table(record, store.is_cost(record)) and _names_its_row(record, at_least, told)
-    ]
+    loaded, records = _records(backbone, columns, at_least, Path(root), told)
     numbers, source = published.of(name, columns, root)
-    finished = [record for record in records if record["status"] == "finished"]
-    not_finished = [record for record in records if record["status"] != "finished"]
+    finished, not_finished = _apart(records, lambda record: record["status"] == "finished")
     aside = {
         key: [record for record in finished if _has(record, fields)]
         for key, fields in definition.get("aside", {}).items()
@@ -117,7 +103,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     found = list(variants(in_rows, at_least, presentations(methods, records)))
     searched = cautions.searches(root, backbone, told)
     rows = [
-        Row(
+        TableRow(
             variant.method,
             variant.presentation,
             variant.label,
@@ -129,11 +115,8 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     ]
     rows, untested = marks.marked(columns, found, rows, within)
     rows = missing.explained(columns, at_least, found, rows, not_finished)
-    if sweep := group.get("sweep"):
-        commands = missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
-    else:
-        commands = missing.commands(backbone, columns, found)
     of_definition = [*group["notes"], *definition.get("notes", ())]
+    written = notes.written(of_definition, _for_notes(rows, aside, columns), columns)
     return Table(
         name=name,
         title=definition["title"],
@@ -144,7 +127,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
         rows=tuple(rows),
         notes=(
             *source,
-            *notes.written(of_definition, _for_notes(rows, aside, columns), columns),
+            *written,
             *notes.typed(finished),
             *untested,
             *cautions.of(columns, found, rows, searched),
@@ -152,8 +135,38 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
         unfinished=tuple(map(missing.unfinished, not_finished)),
         broken=tuple(told.lines),
         figure=group["figure"] | {"score": _scored(group["figure"]["score"], rows)},
-        missing=tuple(commands),
+        missing=tuple(_commands(group, backbone, columns, found)),
     )
+
+
+def _records(
+    backbone: str, columns: tuple[Column, ...], at_least: ListedRows, root: Path, told: _Told
+) -> tuple[list[dict], list[dict]]:
+    """All records of the table's folder, and of these the table's own, each with what was `typed` of it."""
+    scored = {column.experiment for column in columns}
+    counted = {column.experiment for column in columns if not column.is_score}
+
+    def is_of_table(record: dict, cost: bool) -> bool:
+        return record["identity"]["backbone"] == backbone and store.experiment(record) in (counted if cost else scored)
+
+    loaded = _load(root, told.folder, told, lambda record: is_of_table(record, cost=False))
+    typed = external.load(told.folder, loaded, _external(), told)
+    return loaded, [
+        record | {"typed": typed[record["path"]]}
+        for record in loaded
+        if is_of_table(record, store.is_cost(record)) and _names_its_row(record, at_least, told)
+    ]
+
+
+def _apart(records: list[dict], condition: Callable[[dict], bool]) -> tuple[list[dict], list[dict]]:
+    return [each for each in records if condition(each)], [each for each in records if not condition(each)]
+
+
+def _commands(group: dict, backbone: str, columns: tuple[Column, ...], found: list[MethodVariant]) -> Iterable[str]:
+    """Those that make the runs which are not there."""
+    if sweep := group.get("sweep"):
+        return missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
+    return missing.commands(backbone, columns, found)
 
 
 class _Told:
@@ -174,7 +187,7 @@ def _load(root: Path, within: Path, told: _Told, verified: Verified) -> list[dic
     return store.load(within, told, verified)
 
 
-def _names_its_row(record: dict, rows: Rows, told: _Told) -> bool:
+def _names_its_row(record: dict, rows: ListedRows, told: _Told) -> bool:
     name = cells.value(record, rows.field)
     if name is None or isinstance(name, str):
         return True
@@ -196,9 +209,11 @@ def columns() -> list[Column]:
     return [column for group in _groups().values() for column in _columns(group)]
 
 
-def _external() -> dict[str, Column]:
-    """{name under which a person may type it: a column that shows it}, of all tables."""
-    return {column.external: column for column in columns() if column.external}
+def _external() -> dict[str, external.Typable]:
+    """{name under which a person may type it: what a column shows}, of all tables."""
+    return {
+        column.external: external.Typable(column.experiment, column.value) for column in columns() if column.external
+    }
 
 
 def _has(record: dict, fields: dict) -> bool:
@@ -206,7 +221,7 @@ def _has(record: dict, fields: dict) -> bool:
     return all(cells.value(record, field) == value for field, value in fields.items())
 
 
-def _for_notes(rows: list[Row], aside: dict[str, list[dict]], columns: tuple[Column, ...]) -> notes.Cells:
+def _for_notes(rows: list[TableRow], aside: dict[str, list[dict]], columns: tuple[Column, ...]) -> notes.Cells:
     """The cells that notes speak of: each method's first row that was not set aside, and each record set aside."""
     of_aside = {hash_ for records in aside.values() for hash_ in hashes(records)}
     found = {row.method: cells.of(columns, row.method, [], {}) for row in rows}
@@ -214,6 +229,6 @@ def _for_notes(rows: list[Row], aside: dict[str, list[dict]], columns: tuple[Col
     return found | {key: cells.of(columns, key, records, {}) for key, records in aside.items()}
 
 
-def _scored(keys: list[str], rows: list[Row]) -> str:
+def _scored(keys: list[str], rows: list[TableRow]) -> str:
     """The first of these columns in which we have a number, else the first."""
     return next((key for key in keys if any(row.cells[key].mean is not None for row in rows)), keys[0])

@@ -21,7 +21,7 @@ UNTESTED = "?"
 
 
 @dataclass(frozen=True)
-class Rows:
+class ListedRows:
     """Which rows a table has at least, with records or without: one for each of these values of a record's dotted field."""
 
     field: str = "identity.method"
@@ -119,7 +119,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One configuration of one method."""
 
     method: str
@@ -143,7 +143,7 @@ class Table:
     records: tuple[dict, ...]
     """All that are valid there, as `store.load` gives them; other tables' too."""
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     unfinished: tuple[str, ...]
     """One line for each failed, interrupted or running run: status, run, reason, file."""
