@@ -15,6 +15,7 @@ from typing import Any, Literal
 from vltune import signatures, streamed
 from vltune.atomic import replacing
 from vltune.errors import UserError
+from vltune.metrics.metric import PERCENT, declared
 from vltune.records import files
 
 Kind = Literal["records", "costs"]
@@ -186,6 +187,7 @@ def _check(record: Any, source: str) -> None:
     if error := min(_validator().iter_errors(record), key=lambda error: len(error.instance_path), default=None):
         field = ".".join(map(str, error.instance_path)) or "(top level)"
         raise UserError(f"{source}: field '{field}': {shorten(error.message, 160)}")
+    _check_metrics(record, source)
     try:
         started(record)
     except ValueError as error:
@@ -195,6 +197,24 @@ def _check(record: Any, source: str) -> None:
     whole |= {f"history.{place}.step": point["step"] for place, point in enumerate(record.get("history", ()))}
     if odd := next((field for field, value in whole.items() if not _is_whole(value)), None):
         raise UserError(f"{source}: field '{odd}': {whole[odd]} is written as a fraction: write it without its point")
+
+
+def _check_metrics(record: dict, source: str) -> None:
+    """Raises UserError where a metric is declared twice or as the mean of what is not, and where one in percent, as all
+    are that are not declared, is not from 0 to 100."""
+    metrics = declared(record)
+    if len(metrics) < len(record.get("scores", ())):
+        raise UserError(f"{source}: field 'scores': a metric stands there twice")
+    for metric in metrics.values():
+        if lacking := [part for part in metric.mean_of if part not in metrics or metrics[part].mean_of]:
+            raise UserError(
+                f"{source}: field 'scores': {metric.name} is the mean of {lacking[0]}, which is not declared"
+            )
+    for split in ("val", "test"):
+        for name, value in (record["metrics"][split] or {}).items():
+            if (name not in metrics or metrics[name].unit == PERCENT) and not 0 <= value <= 100:
+                edge = "less than the minimum of 0" if value < 0 else "greater than the maximum of 100"
+                raise UserError(f"{source}: field 'metrics.{split}.{name}': {value} is {edge}")
 
 
 def _is_whole(value: Any) -> bool:

@@ -17,6 +17,8 @@ from vltune.records.predictions import PREDICTIONS
 from vltune.records.record import read, save
 from vltune.records.verified import check
 
+FORM = "answers"
+"""What a record calls `submission` whose predictions are answers to questions, by the question's number."""
 SERVER = "https://eval.ai/web/challenges/challenge-page/830"
 
 
@@ -28,8 +30,8 @@ def answers(file: Path, split: str) -> dict[int, str]:
     from pyarrow import compute
 
     record, beside = read(file), file.with_suffix(PREDICTIONS)
-    if record["identity"]["task"] != "vqa":
-        raise UserError(f"{file}: a record of {record['identity']['task']}: only vqa answers questions")
+    if record.get("submission") != FORM:
+        raise UserError(f"{file}: a record of {record['identity']['task']}, which answers no questions")
     if record["status"] != "finished":
         raise UserError(f"{file}: the run is {record['status']}: only a finished one has predictions")
     if not is_there(beside):

@@ -10,7 +10,6 @@ from vltune.records.verified import outcomes
 from vltune.results.compare.model import Chance, Pair, Row
 from vltune.results.tables import build
 from vltune.stats import significance
-from vltune.stats.outcomes import MEANS
 from vltune.stats.paired import Paired, by_examples, corrected, pair, strata
 
 
@@ -30,15 +29,17 @@ def _pairs(row: Row) -> list[Pair]:
 
 
 def _shown(row: Row) -> dict[int, tuple[float, ...]]:
-    """{seed: the shown score in A and in B, from 0 to 1}"""
-    return {pair.seed: tuple(score / 100 for score in pair.scores[row.shown]) for pair in _pairs(row)}
+    """{seed: the shown score in A and in B, as the mean of the scores of predictions}"""
+    factor = row.measured.factor if row.measured else 1.0
+    return {pair.seed: tuple(score / factor for score in pair.scores[row.shown]) for pair in _pairs(row)}
 
 
 def _paired(row: Row) -> list[Paired]:
     """B against A, of the shown metric, or of those that it is the mean of; empty where examples cannot be compared."""
     split, _, name = row.shown.partition(".")
+    parts = (row.measured and row.measured.mean_of) or (name,)
     try:
-        return [_of_metric(row, f"{split}.{part}") for part in MEANS.get(name, (name,))]
+        return [_of_metric(row, f"{split}.{part}") for part in parts]
     except UserError:
         return []
 
@@ -49,19 +50,21 @@ def _of_metric(row: Row, metric: str) -> Paired:
         {run.record["identity"]["seed"]: outcomes(run.beside(PREDICTIONS), metric, run.record) for run in runs}
         for runs in zip(*((each.a, each.b) for each in _pairs(row)), strict=True)
     )
-    return pair(row.experiment, _unit(row.experiment, metric), b, a, list(a), row.name)
+    return pair(row.experiment, _cluster(row, metric), b, a, list(a), row.name)
 
 
-def _unit(experiment: str, metric: str) -> int:
-    """Examples whose id // unit is equal share an image or a text: as a table's column has it, in whichever split."""
+def _cluster(row: Row, metric: str) -> int:
+    """Examples whose id // cluster is equal share an image or a text: as the metric says, or a table's column, which knows
+    the data set, in whichever split."""
     name = metric.rpartition(".")[2]
-    columns = [column for column in build.columns() if column.experiment == experiment]
-    return max((column.unit for column in columns if column.value.rpartition(".")[2] == name), default=1)
+    columns = [column for column in build.columns() if column.experiment == row.experiment]
+    of_columns = (column.unit for column in columns if column.value.rpartition(".")[2] == name)
+    return max((row.metrics[name].cluster, *of_columns))
 
 
 def _by_examples(rows: Sequence[Row], paired: Mapping[int, list[Paired]]) -> dict[int, float]:
     """In the order of rows."""
-    signs = {place for place in paired if rows[place].shown.endswith(".accuracy")}
+    signs = {place for place in paired if rows[place].measured.signs}
     found = by_examples({place: paired[place] for place in signs}, signs=True)
     found |= by_examples({place: paired[place] for place in paired.keys() - signs}, signs=False)
     return {place: found[place] for place in paired}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -12,6 +12,7 @@ from statistics import mean, median
 from typing import Any
 
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric, declared, primary
 from vltune.records import folders, predictions
 from vltune.records.files import is_file
 from vltune.records.folders import RecordFile
@@ -21,8 +22,6 @@ from vltune.results.compare.differences import chances
 from vltune.results.compare.model import MEASURED, SLACK, Change, Comparison, Pair, Row, Score, same_machine, scores_of
 from vltune.results.tables.presentations import NONE, Methods
 
-SCORES = ("vqa_score", "accuracy", "r1")
-"""What a table shows of a task: the first of these that the runs have, else their first."""
 _HOW = ("accelerator", "devices", "threads", "workers", "micro_batch_size", "eval_batch_size", "cache_features")
 """Settings of the engine that change the times and not the result."""
 _LONGEST = 60
@@ -159,6 +158,7 @@ def _row(key: Key, other: Key, a: dict[int, RecordFile], b: dict[int, RecordFile
     pairs = tuple(Pair(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys()))
     finished = [pair for pair in pairs if pair.finished]
     scores = _means(finished)
+    metrics = declared(finished[0].b.record) if finished else {}
     agreements = [found for pair in finished if (found := _agreement(pair))]
     return Row(
         kind=kind,
@@ -169,7 +169,8 @@ def _row(key: Key, other: Key, a: dict[int, RecordFile], b: dict[int, RecordFile
         pairs=pairs,
         settings=_settings(a, b, settings) if key != other else (),
         scores=scores,
-        shown=_shown(scores),
+        shown=_shown(scores, metrics),
+        metrics=metrics,
         predictions=sum(agreements, Agreement()) if agreements else None,
         costs=_costs(finished),
         ratios=_ratios(finished),
@@ -187,8 +188,10 @@ def _means(pairs: list[Pair]) -> dict[str, Score]:
     }
 
 
-def _shown(scores: dict[str, Score]) -> str | None:
-    wanted = (f"{split}.{name}" for split in ("test", "val") for name in SCORES)
+def _shown(scores: dict[str, Score], metrics: Mapping[str, Metric]) -> str | None:
+    """What a table shows of a task: its primary metric, of test where that is there, else the first score."""
+    first = primary(metrics.values())
+    wanted = [f"{split}.{first.name}" for split in ("test", "val")] if first else []
     return next((name for name in wanted if name in scores), next(iter(scores), None))
 
 

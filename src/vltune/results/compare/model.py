@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vltune.metrics.metric import Metric
 from vltune.records.folders import RecordFile
 from vltune.records.predictions import Agreement
 from vltune.records.record import Kind
@@ -87,6 +88,8 @@ class Row:
     """{`test.accuracy`: its means}"""
     shown: str | None
     """Which of these a table shows."""
+    metrics: dict[str, Metric]
+    """What B's records say of them, by name."""
     predictions: Agreement | None
     """Of all pairs that have predictions in both."""
     costs: dict[str, tuple[int, int]]
@@ -99,6 +102,11 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.backbone} {self.experiment} {self.method}-{'/'.join(dict.fromkeys(self.hashes))}"
+
+    @property
+    def measured(self) -> Metric | None:
+        """What the shown score is, where the records say it."""
+        return self.metrics.get(self.shown.partition(".")[2]) if self.shown else None
 
     @property
     def finished(self) -> list[Pair]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vltune.errors import UserError
+from vltune.metrics.metric import PERCENT, Metric, declared, primary
 from vltune.records import predictions, store
 from vltune.records.predictions import PREDICTIONS
-from vltune.stats.outcomes import FOLD
+from vltune.stats.outcomes import Scored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 PER_SIDE = 12
 """Examples of each pair that only the first has right, and that only the second has right."""
-RIGHT = {"vqa": 0.5}
-"""The score from which an answer counts as right; in other tasks only the full score does."""
-# In retrieval a run predicts two things, which the first word of a prediction tells apart.
-_PARTS = {"retrieval": {"an image for a caption": "image ", "a caption for an image": "caption "}}
 
 
 class Content(Protocol):
@@ -113,17 +110,18 @@ def _parts(runs: Sequence[TableRun], root: Path) -> Iterator[Panel]:
             by_experiment.setdefault(store.experiment(run.record), []).append((run, table))
     for experiment, read in by_experiment.items():
         first = read[0][0].record
-        task = first["identity"]["task"]
-        for title, prefix in _PARTS.get(task, {"": ""}).items():
+        for metric in _asked(first):
             for split in ("test", "val"):  # the official test of VQA has no scores
-                found = {(run.row, run.seed): _answers(table, split, prefix) for run, table in read}
-                if found := {key: answers for key, answers in found.items() if len(answers.ids) and answers.once}:
+                found = {(run.row, run.seed): _answers(table, split, metric) for run, table in read}
+                if found := {
+                    key: answers for key, answers in found.items() if answers and len(answers.ids) and answers.once
+                }:
                     yield Panel(
                         experiment=experiment,
-                        title=f"{experiment}: {title}" if title else experiment,
+                        title=f"{experiment}: {metric.title}" if metric.title else experiment,
                         split=split,
-                        threshold=RIGHT.get(task, 1.0),
-                        places=task in _PARTS,
+                        threshold=metric.right,
+                        places=metric.within is not None,
                         config=first["config"],
                         runs=found,
                         shuffled={(run.row, run.seed) for run, _ in read if _saw(run) == "shuffled"},
@@ -143,17 +141,24 @@ def _saw(run: TableRun) -> str | None:
     return run.record["config"].get("dataset", {}).get("images")
 
 
-def _answers(table: pa.Table, split: str, prefix: str) -> Answers:
-    """Those that have a score and begin with `prefix`."""
+def _asked(record: dict) -> list[Metric]:
+    """What the runs of an experiment were asked: the primary metric, or those that it is the mean of."""
+    metrics = declared(record)
+    first = primary(metrics.values())
+    parts = [metrics[name] for name in first.mean_of] or [first] if first else []
+    return [metric for metric in parts if metric.by_example and metric.unit == PERCENT]
+
+
+def _answers(table: pa.Table, split: str, metric: Metric) -> Answers | None:
+    """The rows of this metric that have a score; None where they cannot be told."""
     from pyarrow import compute as pc
 
-    wanted = pc.and_(pc.equal(table["split"], split), pc.is_valid(table["score"]))
-    wanted = pc.and_(wanted, pc.starts_with(table["prediction"], prefix))
-    wanted = pc.and_(wanted, pc.invert(pc.match_substring(table["prediction"], FOLD)))
-    table = table.filter(pc.fill_null(wanted, False)).sort_by("id").combine_chunks()
-    said = table["prediction"].combine_chunks().dictionary_encode()
+    if (rows := Scored(table, split, {}).behind(metric)) is None:
+        return None
+    rows = rows.filter(pc.is_valid(rows["score"])).sort_by("id").combine_chunks()
+    said = rows["prediction"].combine_chunks().dictionary_encode()
     return Answers(
-        table["id"].to_numpy(), said.indices.to_numpy(), said.dictionary.to_pylist(), table["score"].to_numpy()
+        rows["id"].to_numpy(), said.indices.to_numpy(), said.dictionary.to_pylist(), rows["score"].to_numpy()
     )
 
 

@@ -128,16 +128,20 @@ def _cell(column: Column, cell: Cell, extremes: tuple[float, float] | None) -> s
     return f"<td{sort}{told}{f' class={kind!r}' if kind else ''}>{''.join(parts)}</td>"
 
 
+def _end(column: Column) -> str:
+    return "lowest" if column.less else "highest"
+
+
 def _tests(column: Column, cell: Cell) -> Iterator[str]:
     """What stands behind the marks of a cell."""
     if cell.interval:
         low, high = (render.number(column, end) for end in cell.interval)
         yield f"95 % interval of the mean {low} to {high}"
     if cell.best:
-        yield "highest of the column"
+        yield f"{_end(column)} of the column"
     for what, p in (("examples", cell.p_examples), ("seeds too", cell.p_seeds)):
         if p is not None:
-            yield f"against the highest, over {what}: p = {p:.2g}"
+            yield f"against the {_end(column)}, over {what}: p = {p:.2g}"
 
 
 def _extremes(table: Table, key: str) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ from textwrap import shorten
 
 from vltune.catalogue import families
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric, declared
 from vltune.records import external, store
 from vltune.records.files import is_folder, is_there
 from vltune.records.folders import Verified
@@ -92,6 +93,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     within = Path(root) / group.get("folder", "")
     told = _Told(within)
     loaded, records = _records(backbone, columns, at_least, Path(root), told)
+    columns = declared_in(columns, records)
     numbers, source = published.of(name, columns, root)
     finished, not_finished = _apart(records, lambda record: record["status"] == "finished")
     aside = {
@@ -156,6 +158,27 @@ def _records(
         for record in loaded
         if is_of_table(record, store.is_cost(record)) and _names_its_row(record, at_least, told)
     ]
+
+
+def declared_in(columns: tuple[Column, ...], records: list[dict]) -> tuple[Column, ...]:
+    """The columns with the metrics that these records declare; a mean has that of its first part.
+
+    Raises UserError where a metric is declared in two units or directions, and where a mean's parts are."""
+    found: dict[str, Column] = {}
+    for column in columns:
+        parts = column.mean_of or filter(None, [column.ppt])
+        if metrics := [found[part].metric for part in parts if found[part].metric] or _metrics(column, records):
+            if len({(metric.unit, metric.better) for metric in metrics}) > 1:
+                raise UserError(f"column {column.title!r}: its scores are in several units, or of several directions")
+            column = replace(column, metric=metrics[0])
+        found[column.key] = column
+    return tuple(found.values())
+
+
+def _metrics(column: Column, records: list[dict]) -> list[Metric]:
+    name = column.value.rpartition(".")[2]
+    own = [record for record in records if column.is_measured and store.experiment(record) == column.experiment]
+    return [metric for record in own if (metric := declared(record).get(name))]
 
 
 def _apart(records: list[dict], condition: Callable[[dict], bool]) -> tuple[list[dict], list[dict]]:

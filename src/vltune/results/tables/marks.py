@@ -51,7 +51,7 @@ def marked(
         parts = [part for part in columns if part.key in column.mean_of] or [column]
         for part in parts:
             _load(loaded, part, variants, entered, root)
-        best = max(entered, key=lambda place: rows[place].cells[column.key].mean)
+        best = _best(column, entered, rows)
         others = [place for place in entered if place != best]
         tests, reasons = _tests(parts, variants, loaded, best, others)
         if reasons:
@@ -62,6 +62,12 @@ def marked(
                 found[place][column.key] = cell
     notes = [f"Rows not tested against their column's best: {'; '.join(untested)}."] if untested else []
     return [replace(row, cells=own) for row, own in zip(rows, found, strict=True)], notes
+
+
+def _best(column: Column, entered: list[int], rows: list[TableRow]) -> int:
+    """The first of those with the best mean."""
+    sign = -1 if column.less else 1
+    return max(entered, key=lambda place: sign * rows[place].cells[column.key].mean)
 
 
 def _judged(
@@ -99,7 +105,7 @@ def _tests(
             reasons[place] = str(error)
     if not pairs:
         return {}, reasons
-    signs = len(parts) == 1 and parts[0].value.endswith(".accuracy")
+    signs = len(parts) == 1 and bool(parts[0].metric and parts[0].metric.signs)
     by_examples = paired.by_examples(pairs, signs)
     among = significance.spread([_means(parts, variants[place]) for place in (best, *others)])
     tests = {place: _test(paired.strata(pairs[place]), p, among) for place, p in by_examples.items()}
@@ -113,9 +119,12 @@ def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None)
 
 
 def _means(parts: list[Column], variant: MethodVariant) -> dict[int, float]:
-    """{seed that all parts have: their mean, from 0 to 1}"""
+    """{seed that all parts have: their mean, as that of the scores of predictions}"""
     found = [cells.scores(part, variant.method, variant.records) for part in parts]
-    return {seed: mean(part[seed] for part in found) / 100 for seed in sorted(set.intersection(*map(set, found)))}
+    return {
+        seed: mean(part[seed] for part in found) / parts[0].factor
+        for seed in sorted(set.intersection(*map(set, found)))
+    }
 
 
 def _load(loaded: Loaded, column: Column, variants: list[MethodVariant], places: Iterable[int], root: Path) -> None:
@@ -154,4 +163,7 @@ def _paired(parts: list[Column], loaded: Loaded, best: int, other: int, label: s
     seeds = sorted(set.intersection(*(set(found) for of in runs for found in of)))
     if not seeds:
         raise UserError(f"{label}: no seed that the best has too")
-    return [paired.pair(part.experiment, part.unit, *of, seeds, label) for part, of in zip(parts, runs, strict=True)]
+    return [
+        paired.pair(part.experiment, part.cluster, *of[:: -1 if part.less else 1], seeds, label)
+        for part, of in zip(parts, runs, strict=True)
+    ]
