@@ -17,6 +17,7 @@ import pytest
 from browser import CHROMIUM, browser
 from fabricated import Root
 from PIL import Image
+from predicted import row_of
 from presented import report
 from typer.testing import CliRunner
 
@@ -29,6 +30,7 @@ from vltune.results import PAGE
 from vltune.results.html import curves, page
 from vltune.results.html.disagreement import PER_SIDE
 from vltune.results.html.pictures import SIDE, Pictures
+from vltune.tasks.retrieval import Retrieval
 
 HOSTILE = """\u2028</script ><!--<script>hacked = 1</script><img src=x onerror="hacked = 1">&'"{{$}}"""
 ENGINE = {"lr": 1e-3, "note": HOSTILE, "epochs": 10, "warmup": 0.1, "clip": None, "betas": [0.9, 0.98]}
@@ -80,8 +82,8 @@ class World:
 
 def predict(file, record, rows, split="test"):
     """rows: (id, prediction, score)"""
-    found = [dict(zip(("id", "prediction", "score"), row, strict=True)) for row in rows]
-    write_predictions(file.with_suffix(".parquet"), {split: found}, json.loads(record))
+    found = [row_of(split, *row) for row in rows]
+    write_predictions(file.with_suffix(".parquet"), {split: found}, json.loads(record), Retrieval.columns)
 
 
 def answered(wrong):

@@ -255,9 +255,9 @@ class Training:
         except Interrupted:
             self.save()
             raise
-        state.validated = state.step
-        self.log({"step": state.step, f"val/{self.model.task.metric}": metric})
-        if state.best is None or metric > state.best["metric"]:
+        state.validated, primary = state.step, self.model.task.primary
+        self.log({"step": state.step, f"val/{primary.name}": metric})
+        if state.best is None or primary.beats(metric, state.best["metric"]):
             tuned = {name: tensor.cpu().clone() for name, tensor in self.model.tuned_state().items()}
             state.best = {"metric": metric, "step": state.step, "state": tuned}
         self.model.train()

@@ -21,6 +21,7 @@ from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
 from vltune.experiment.setup import keep_features, make_fabric, new_record, prepare
 from vltune.experiment.summary import missing_scores, scores
+from vltune.metrics.metric import of_examples
 from vltune.records import record as records
 from vltune.runs.clock import Clock
 from vltune.runs.identity import identity as identify
@@ -106,16 +107,18 @@ def fill(record: dict, session: Session) -> None:
     session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory()
-    trained = train_loop(session, validate=lambda: task.metrics(predictions(session, "val"))[task.metric])
+    trained = train_loop(session, validate=lambda: task.figures(predictions(session, "val"))[task.primary.name])
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
     clock.begin("cost")
     if not session.fabric.is_global_zero:
         return
+    record |= task.declaration()
     for split, rows in predicted.items():
-        record["metrics"][split] = (task.metrics(rows) or None) if rows else None
-    session.logger.table(predicted, partial(examples, config))
+        record["metrics"][split] = (task.figures(rows) or None) if rows else None
+    sampled = {split: of_examples(task.metrics, rows or ()) for split, rows in predicted.items()}
+    session.logger.table(sampled, partial(examples, config))
     record |= outcome(session, trained)
     session.stop.may_write()
     saved = write_beside(record, session, predicted)
@@ -156,7 +159,7 @@ def write_beside(record: dict, session: Session, predicted: dict[str, list[dict]
     tensors = session.file.with_suffix(".safetensors")
     if record["config"]["mode"] == "pretrain":
         return artifacts.write_backbone(tensors, session.model)
-    artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record)
+    artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record, session.model.task.columns)
     return artifacts.write_tuned(tensors, session.model)
 
 
