@@ -28,7 +28,7 @@ LAYERS = [
     {"runs"},
     {"nn", "tuning"},
     {"sites", "metrics"},
-    {"images", "streamed"},
+    {"images", "streamed", "settings"},
     {"atomic", "canonical", "catalogue", "signatures", "terminal", "values"},
     {"errors", "__init__"},
 ]

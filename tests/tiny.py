@@ -7,9 +7,9 @@ import torch
 from vltune.backbones.meter import Meter
 from vltune.backbones.vilt import Vilt
 from vltune.engine.session import Session
-from vltune.engine.settings import Settings
 from vltune.engine.source import BadExamples, Data
 from vltune.loggers.none import NoLogger
+from vltune.settings.engine import Settings
 from vltune.sites import sites
 
 WIDTH, ANSWERS, VOCABULARY, TEXT = 32, ["yes", "no", "red", "2"], 120, 12

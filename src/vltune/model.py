@@ -19,7 +19,9 @@ class Model(nn.Module):
         self.tuning = method.attach(backbone)
         self.head_parameters = list(task.parameters())
         if method.always_trained not in ALWAYS_TRAINED:
-            raise UserError(f"method.always_trained={method.always_trained}: must be one of {', '.join(ALWAYS_TRAINED)}")
+            raise UserError(
+                f"method.always_trained={method.always_trained}: must be one of {', '.join(ALWAYS_TRAINED)}"
+            )
         self.shared_parameters = backbone.shared_parameters() if method.always_trained == "paper" else []
         shared = {id(parameter) for parameter in self.shared_parameters}
         of_method = backbone.parameters() if method.tunes_backbone else self.tuning.trained

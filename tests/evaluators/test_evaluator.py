@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from test_all_pairs import COLLATE
 
 from vltune import evaluators
-from vltune.engine.settings import Settings
+from vltune.settings.engine import Settings
 from vltune.errors import UserError
 from vltune.evaluators.evaluate import check_splits, find, predictions
 from vltune.evaluators.evaluator import Evaluator

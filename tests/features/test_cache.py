@@ -22,7 +22,6 @@ from vltune.data.shapes.vocabulary import VOCABULARY
 from vltune.data.tokenizer import Tokenizer
 from vltune.data.transforms import SquareResize
 from vltune.data.vqav2.reader import SCHEMA, VQAv2
-from vltune.engine.settings import Settings
 from vltune.engine.source import TrainingData
 from vltune.engine.train import train
 from vltune.errors import UserError
@@ -34,6 +33,7 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.signals import Interrupted, StopRequest
+from vltune.settings.engine import Settings
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.vqa import VQA

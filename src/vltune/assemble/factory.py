@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vltune.catalogue import KEYS
-from vltune.configuration import SPEC, check, find, present
+from vltune.configuration import check, find
 from vltune.errors import UserError
-from vltune.values import checked, instead
-
-if TYPE_CHECKING:
-    from vltune.engine.settings import Settings
+from vltune.settings.check import checked, declared, present
+from vltune.settings.engine import Settings
+from vltune.settings.kinds import Spec
+from vltune.settings.method import MethodSettings
 
 OF_ALL = ("sites_in", "always_trained")
 """Settings that every method has."""
@@ -27,9 +25,9 @@ def build(spec: dict, **more: Any) -> Any:
 
 
 def build_method(spec: dict):
-    """A method takes every key of its configuration, so that a misspelt one is told; `sites_in` and `always_trained` are
-    every method's, and how it is presented is none of its affair."""
-    aside = ("_target_", "name", *OF_ALL, *KEYS)
+    """A method takes every key of its configuration, so that a misspelt one is told, but for those that any method may
+    have: `sites_in` and `always_trained`, and how it is presented, which is none of its affair."""
+    aside = {"_target_", *declared(MethodSettings)}
     make, given = find(spec["_target_"]), {key: value for key, value in spec.items() if key not in aside}
     known = inspect.signature(make).parameters
     for key in given:
@@ -53,19 +51,12 @@ def of_stack(specs: dict[str, dict]) -> Iterator[dict]:
 
 def build_settings(config: dict) -> Settings:
     """Raises UserError for a value that no run can have."""
-    from vltune.engine.settings import Settings
-
-    known, given = [field.name for field in fields(Settings)], config["engine"]
-    if unknown := [name for name in given if name not in known]:
-        raise UserError(f"engine.{unknown[0]}: there is no such setting; {instead(unknown[0], known)}")
-    if lacking := [name for name in known if name not in given]:
-        raise UserError(f"engine.{lacking[0]}: is missing; a run needs it")
-    return Settings(**given)
+    return Settings(**checked("engine", present(config, "engine"), Settings))
 
 
 def check_values(config: dict) -> None:
     """Raises UserError for a value that no run can have, before anything is read or made; fills in `~` in place."""
-    config["engine"] = checked("engine", present(config, "engine"), SPEC)
+    config["engine"] = checked("engine", present(config, "engine"), Spec)
     build_settings(config)
     check(config)
 

@@ -20,11 +20,11 @@ from vltune.engine.meeting import Meetings
 from vltune.engine.optimiser import adamw, linear_schedule, parameter_groups
 from vltune.engine.order import accumulation_steps
 from vltune.engine.session import Session
-from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.runs.progress import Progress
 from vltune.runs.signals import Interrupted
+from vltune.settings.engine import Settings
 
 HISTORY_POINTS = 50
 CHECKPOINT = "last.pt"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints, weight_files
-from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.records.provenance import provenance
 from vltune.runs.lock import job
+from vltune.settings.engine import Settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

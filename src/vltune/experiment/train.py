@@ -16,7 +16,6 @@ from vltune.assemble.model import build_model, protocol
 from vltune.atomic import reserve
 from vltune.command_line import FAILED
 from vltune.engine.session import Session
-from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
 from vltune.experiment.setup import keep_features, make_fabric, new_record, prepare
@@ -27,6 +26,7 @@ from vltune.runs.clock import Clock
 from vltune.runs.identity import identity as identify
 from vltune.runs.lock import Lock
 from vltune.runs.signals import Interrupted, OwnedElsewhere, StopRequest
+from vltune.settings.engine import Settings
 
 if TYPE_CHECKING:
     from vltune.engine.train import TrainingState
