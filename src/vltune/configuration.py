@@ -103,6 +103,7 @@ GROUPS = {
         "transform": SPEC,
         "pixels": Maybe(Each(Any)),
         "sizes": Maybe(Each(Size)),
+        "place": Maybe(str),
         "protocol": {"text_len": Size, "image": tuple[Pixels, Pixels]},
         "text_tower": Maybe(TOWER),
         "image_towers": Maybe(Each(TOWER)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vltune.backbones.backbone import Backbone
 from vltune.errors import UserError
 from vltune.tasks.task import Task
 from vltune.tuning import ALWAYS_TRAINED, Method
@@ -13,13 +14,15 @@ class Model(nn.Module):
     """Attaches `method` and leaves trainable exactly: what the method trains, what the task made, and the parts that the
     paper trains with every method, unless the method leaves those out.  They are chosen by identity, never by name."""
 
-    def __init__(self, backbone: nn.Module, task: Task, method: Method):
+    def __init__(self, backbone: Backbone, task: Task, method: Method):
         super().__init__()
         self.backbone, self.task = backbone, task
         self.tuning = method.attach(backbone)
         self.head_parameters = list(task.parameters())
         if method.always_trained not in ALWAYS_TRAINED:
-            raise UserError(f"method.always_trained={method.always_trained}: must be one of {', '.join(ALWAYS_TRAINED)}")
+            raise UserError(
+                f"method.always_trained={method.always_trained}: must be one of {', '.join(ALWAYS_TRAINED)}"
+            )
         self.shared_parameters = backbone.shared_parameters() if method.always_trained == "paper" else []
         shared = {id(parameter) for parameter in self.shared_parameters}
         of_method = backbone.parameters() if method.tunes_backbone else self.tuning.trained

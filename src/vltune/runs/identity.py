@@ -31,7 +31,7 @@ NOT_DECISIVE = {
         "cache_features",
         "features_dir",
     ),
-    "backbone": ("weights", "weights_from", "tower_weights", "tokenizer", "sizes", "pixels"),
+    "backbone": ("weights", "weights_from", "tower_weights", "tokenizer", "sizes", "pixels", "place"),
     "task": ("reader", "layout", "splits"),
 }
 
