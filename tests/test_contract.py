@@ -371,7 +371,7 @@ def test_the_head_alone_may_be_trained_beside_the_method(backbone):
 def test_what_is_always_trained_is_one_of_two():
     method = ClassifierOnly()
     method.always_trained = "head"
-    with pytest.raises(UserError, match="method.always_trained=head: must be one of paper, head_only"):
+    with pytest.raises(UserError, match=r"method\.always_trained=head: must be one of paper, head_only"):
         model(method)
 
 

@@ -138,7 +138,7 @@ def test_swin_has_the_sites_of_a_block_of_ours(method, roles):
             tiny.vilt,
             DeepPrompt(roles=["query"]),
             "fusion",
-            "cannot act at query, which is a layer; it can at memory",
+            "cannot act at query, which is a layer; it can at sequence, memory",
         ),
         (tiny.vilt, ShallowPrompt(roles=["memory"]), "fusion", "cannot act at memory, which is a layer's own memory"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vltune.backbones.backbone import Backbone
 from vltune.errors import UserError
 from vltune.tasks.task import Task
 from vltune.tuning import ALWAYS_TRAINED, Method
@@ -13,7 +14,7 @@ class Model(nn.Module):
     """Attaches `method` and leaves trainable exactly: what the method trains, what the task made, and the parts that the
     paper trains with every method, unless the method leaves those out.  They are chosen by identity, never by name."""
 
-    def __init__(self, backbone: nn.Module, task: Task, method: Method):
+    def __init__(self, backbone: Backbone, task: Task, method: Method):
         super().__init__()
         self.backbone, self.task = backbone, task
         self.tuning = method.attach(backbone)
