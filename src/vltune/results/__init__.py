@@ -25,7 +25,7 @@ def report(
 
     Writes `out/tables/<table>.{md,tex,csv}`, `out/figures/<table>.{png,svg}` and `out/html/<name>.html`, one page of all of
     the tables, `out` being `root` unless given.  look: opens the examples that the page shows
-    (`vltune.assemble.data.examples`).
+    (`vltune.assemble.data.examples_of`).
     Raises UserError for an unknown table or format and for a folder that cannot be written.
     """
     from vltune.records.record import save
