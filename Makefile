@@ -7,9 +7,9 @@ DEMO := outputs/demo
 
 # Tests of numbers that are rounded (costs are counted), and kernels that do so otherwise than those that a processor chooses
 # for itself.
-NUMBERS := tests/test_combinations.py tests/test_roles.py tests/test_shared_parameters.py tests/test_experiment.py \
-	tests/test_committed.py tests/backbones tests/engine tests/metrics tests/tasks tests/weights \
-	tests/results/test_statistics.py tests/results/test_significance.py tests/results/test_tables.py tests/results/test_compare.py
+NUMBERS := tests/test_combinations.py tests/test_roles.py tests/test_shared_parameters.py tests/test_committed.py \
+	tests/backbones tests/engine tests/evaluators tests/experiment/test_experiment.py tests/features tests/metrics tests/stats \
+	tests/tasks tests/weights tests/results/test_differences.py tests/results/test_tables.py tests/results/test_compare.py
 OLDEST := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Prescott
 AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 DNNL_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell
 

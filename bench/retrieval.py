@@ -28,11 +28,11 @@ from vltune.backbones.backbone import Encoded
 from vltune.costs import macs
 from vltune.engine.precision import settle
 from vltune.engine.session import Session
-from vltune.engine.settings import Settings
 from vltune.engine.source import BadExamples, Data
 from vltune.evaluators.all_pairs import AllPairs
 from vltune.model import Model
 from vltune.runs.signals import StopRequest
+from vltune.settings.engine import Settings
 
 IMAGES, CAPTIONS, LENGTH = 1000, 5000, 12  # of Flickr30K's test; tokens a caption whose MACs are counted
 LENGTHS = (9, 12, 15)

@@ -1,9 +1,12 @@
 """Every configuration composes, and builds."""
 
 import dataclasses
+import importlib
 import inspect
 import itertools
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,12 @@ from vltune.assemble.factory import build, build_method, build_settings
 from vltune.assemble.model import build_model
 from vltune.configuration import find
 from vltune.engine.precision import settle
-from vltune.engine.settings import Settings
 from vltune.errors import UserError
-from vltune.runs.identity import SINCE, identity, of_cost
+from vltune.runs.identity import GROUPS, identity, of_cost
+from vltune.settings.check import marks
+from vltune.settings.engine import Settings
+from vltune.settings.groups import declarations
+from vltune.settings.kinds import Before
 
 CONF = Path(__file__).parents[1] / "conf"
 FACTS = {"answers": ["yes", "no"]}
@@ -229,11 +235,45 @@ def test_no_default_that_decides_a_result_stands_in_the_code_alone():
     assert {field.name for field in dataclasses.fields(Settings)} <= composed()["engine"].keys()
 
 
-@pytest.mark.parametrize("group", SINCE)
-def test_a_setting_that_came_later_leaves_the_hash_of_earlier_records(group):
+LATER = {
+    (group, key): mark.value
+    for group in GROUPS
+    for key, kind in declarations(group).items()
+    for mark in marks(kind, Before)
+}
+
+
+def test_what_came_after_the_first_records_is_known():
+    assert {("dataset", "decode"), ("engine", "eval_examples"), ("method", "always_trained")} <= LATER.keys()
+
+
+@pytest.mark.parametrize(("group", "key"), LATER)
+def test_a_setting_that_came_later_leaves_the_hash_of_earlier_records(group, key):
     config = composed()
-    earlier = config | {group: {key: value for key, value in config[group].items() if key not in SINCE[group]}}
-    assert identity(earlier, FINGERPRINTS)["hash"] == of()
+    settings = config[group] | {key: LATER[group, key]}
+    earlier = {name: value for name, value in settings.items() if name != key}
+    assert identity(config | {group: settings}, FINGERPRINTS)["hash"] == of()
+    assert identity(config | {group: earlier}, FINGERPRINTS)["hash"] == of()
+    assert identity(config | {group: settings | {key: "another"}}, FINGERPRINTS)["hash"] != of()
+
+
+def test_a_module_may_be_moved_and_no_hash_changes(monkeypatch):
+    """The modules of a method, a transform and of the identity itself, under other names and without their old ones."""
+    config = composed("method=lora", "backbone=vilt")
+    before = identity(config, FINGERPRINTS)["hash"]
+    for old, new in (
+        ("vltune.methods.lora", "vltune.methods.low_rank"),
+        ("vltune.data.transforms", "vltune.data.resize"),
+        ("vltune.runs.identity", "vltune.runs.names"),
+    ):
+        monkeypatch.setitem(sys.modules, new, importlib.import_module(old))
+        monkeypatch.setattr(sys.modules[old], "__name__", new)
+        monkeypatch.setitem(sys.modules, old, None)  # to import it is an error
+        config = json.loads(json.dumps(config).replace(old, new))
+    assert find("vltune.methods.low_rank.LoRA").__name__ == "LoRA"
+    with pytest.raises(UserError, match="no such thing in vltune"):
+        find("vltune.methods.lora.LoRA")
+    assert sys.modules["vltune.runs.names"].identity(config, FINGERPRINTS)["hash"] == before
 
 
 def test_the_precision_is_settled_before_the_hash():

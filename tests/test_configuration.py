@@ -99,7 +99,7 @@ def test_every_setting_with_every_value_is_accepted_or_told_by_its_name(settings
     assert {("engine.max_steps", "None"), ("engine.workers", "0"), ("weights", "None"), ("weights", "'x'")} <= accepted
     assert {("dataset.val", "[]"), ("method.dropout", "0"), ("engine.evaluate", "[]")} <= accepted
     free = ("backbone.pixels.", "backbone.image_towers.")  # of towers that are not chosen
-    assert len([each for each in accepted if not each[0].startswith(free)]) < 200
+    assert len([each for each in accepted if not each[0].startswith(free)]) < 240
 
 
 WRONG = [
@@ -140,7 +140,7 @@ WRONG = [
     ("~logger", "logger: is missing; a run needs it"),
     (
         "+method.rnk=3",
-        "method.rnk: there is no such setting; did you mean rank? there are name, sites_in, prompts, rank",
+        "method.rnk: there is no such setting; did you mean rank? there are prompts, rank",
     ),
     ("+dataset.imags=x", "dataset.imags: there is no such setting; did you mean images?"),
     ("+backbone.dropot=0", "backbone.dropot: there is no such setting; did you mean dropout?"),
@@ -150,7 +150,7 @@ WRONG = [
     ("+sed=3", "+sed=3: there is no such setting; did you mean seed?"),
     ("+method@referense=lora", "+method@referense=lora: there is no such setting"),
     ("method._target_=os.system", "method._target_=os.system: a configuration may only name what is in vltune"),
-    ("task.reader=vltune.values.SHOWN", "task.reader=vltune.values.SHOWN: builds nothing"),
+    ("task.reader=vltune.values.SHOWN", "task.reader=vltune.values.SHOWN: no data set; there are"),
     ("from=x", "from=x: only mode=eval reads a record"),
     ("task=pretraining", "task=pretraining: reads no data (task.reader)"),
     ("mode=pretrain task=vqa", "task=vqa: mode=pretrain trains on generated pairs"),

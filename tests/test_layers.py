@@ -2,7 +2,12 @@
 
 import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "vltune"
 # From the top down; packages of one layer are siblings.  `weights` and `tasks` name `backbones` only through arguments.
@@ -15,15 +20,16 @@ LAYERS = [
     {"evaluators", "features"},
     {"engine"},
     {"costs", "results", "loggers"},
-    {"records", "stats"},
+    {"records"},
+    {"stats"},
     {"model"},
     {"tasks", "weights"},
     {"backbones", "methods", "data"},
     {"runs"},
     {"nn", "tuning"},
     {"sites", "metrics"},
-    {"images", "streamed"},
-    {"atomic", "canonical", "signatures", "terminal", "values"},
+    {"images", "streamed", "settings"},
+    {"atomic", "canonical", "catalogue", "signatures", "terminal", "values"},
     {"errors", "__init__"},
 ]
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
@@ -58,20 +64,21 @@ def test_imports_point_downward():
     assert not wrong
 
 
-def test_methods_import_only_sites():
+def test_methods_import_only_the_contract():
     for file in (SOURCE / "methods").glob("*.py"):
-        assert imports(file) <= {"sites", "errors"}, file
+        assert imports(file) <= {"sites", "tuning", "errors"}, file
 
 
-def test_results_import_nothing_of_the_rest():
+def test_results_import_records_and_statistics_alone():
     for file in (SOURCE / "results").rglob("*.py"):
-        assert imports(file) <= {"results", "errors", "atomic", "canonical", "signatures", "images", "streamed"}, file
+        below = {"records", "stats", "errors", "atomic", "canonical", "catalogue", "signatures", "images", "streamed"}
+        assert imports(file) <= {"results"} | below, file
 
 
-def test_only_run_py_its_overrides_and_the_grid_of_a_sweep_know_hydra():
+def test_only_run_py_its_overrides_and_what_composes_a_sweep_know_hydra():
     knowing = re.compile(r"^\s*(import|from) hydra\b", re.MULTILINE)
     found = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if knowing.search(file.read_text())}
-    assert found == {"overrides.py", "sweep/grid.py"}
+    assert found == {"overrides.py", "sweep/compose.py", "sweep/grid.py"}
 
 
 def test_no_branch_on_the_name_of_a_method_or_backbone():
@@ -87,3 +94,69 @@ def test_no_branch_on_the_name_of_a_method_or_backbone():
                 }
                 names = backbones if package(file) == "methods" else methods | backbones
                 assert not constants & names, f"{file}:{node.lineno}"
+
+
+def modules() -> dict[str, Path]:
+    """{dotted name: file}"""
+    names = {file: ["vltune", *file.relative_to(SOURCE).with_suffix("").parts] for file in SOURCE.rglob("*.py")}
+    return {".".join(parts).removesuffix(".__init__"): file for file, parts in names.items()}
+
+
+def imported(tree: ast.AST, known: set[str]) -> set[str]:
+    """Modules of vltune that a module needs in order to run, lazily or not: not those that only its annotations name."""
+    found = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inside & known) or ({node.module} & known)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & known
+        found |= imported(node, known)
+    return found
+
+
+def test_no_imports_go_in_a_circle():
+    files = modules()
+    needed = {name: imported(ast.parse(file.read_text()), {*files}) - {name} for name, file in files.items()}
+    try:
+        TopologicalSorter(needed).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_class_has_the_name_of_another():
+    counts = Counter(
+        node.name
+        for file in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert not [name for name, count in counts.items() if count > 1]
+
+
+def test_no_module_is_long():
+    assert not [file for file in SOURCE.rglob("*.py") if len(file.read_text().splitlines()) > 400]
+
+
+def functions(*packages: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for file in (file for each in packages for file in (SOURCE / each).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{file.relative_to(SOURCE)}: {node.name}", node
+
+
+def test_no_function_of_a_run_takes_more_than_six_arguments():
+    many = [
+        name
+        for name, node in functions("engine", "evaluators", "experiment", "features", "runs")
+        if len({arg.arg for arg in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]} - {"self", "cls"})
+        > 6
+    ]
+    assert not many
+
+
+def test_no_function_is_longer_than_sixty_lines():
+    packages = [each.name for each in SOURCE.iterdir() if each.is_dir()]
+    assert not [name for name, node in functions(*packages) if node.end_lineno - node.lineno >= 60]

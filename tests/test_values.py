@@ -1,79 +1,11 @@
-"""What a setting takes, and the line that tells what it does not."""
+"""Values as they are typed: shown on one line, and what can be no path."""
 
-import math
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import pytest
 
 from vltune.errors import UserError
-from vltune.values import Count, Each, Folder, Maybe, Name, Range, Share, Words, checked, instead, place, shown
-
-
-def told(kind, value, name="s"):
-    with pytest.raises(UserError) as error:
-        checked(name, value, kind)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "right", "wrong", "words"),
-    [
-        (int, [0, -3], [1.0, True, None, "1", [1], 2**60], "a whole number"),
-        (float, [0, 0.5, -1e30], [math.nan, math.inf, True, "0.5", None, 10**60, 1e39], "a number"),
-        (bool, [True, False], [0, 1, "true", None], "true or false"),
-        (str, ["", "a"], [1, None, ["a"]], "a word"),
-        (int | None, [None, 2], ["x"], "a whole number, or null"),
-        (Count, [1], [0, -1, 1.5], "a whole number of at least 1"),
-        (Share, [0, 0.5, 0.999], [-0.1, 1, 1.0], "a number from 0 to below 1"),
-        (Annotated[float, Range(above=0, most=1)], [1, 1e-9], [0, 1.1], "a number above 0, at most 1"),
-        (Annotated[int, Range(0, 2**32 - 1)], [0, 2**32 - 1], [-1, 2**32], "a whole number from 0 to 4294967295"),
-        (Literal["true", "shuffled"], ["true"], [True, "false"], 'one of "true", shuffled'),
-        (Literal[-1] | Count, [-1, 3], [0, -2], "-1 or a whole number of at least 1"),
-        (Sequence[str], [[], ["a"]], ["a", [1], None, {"a": 1}], "a list, each a word"),
-        (tuple[float, float], [[0.9, 1]], [[0.9], [1, 2, 3], "ab", None], "a list of 2, each a number"),
-        (Mapping[str, int], [{}, {"a": 1}], [{"a": "b"}, [], None], "{name: value, ...}"),
-        (
-            Words(("val", "test")),
-            [["val"]],
-            [[], ["val", "val"], ["x"], "val"],
-            "a list of val, test, none twice, at least",
-        ),
-        (Words(empty=True, twice=True), [[], ["a", "a"]], [[1], [""], None], "a list of words, or [] for none"),
-        (Name, ["vilt_mini", "a.b-c"], ["", "a/b", "../a", ".a", "é", "a b", None, 3, "x" * 101], "a name of letters"),
-        (Any, [None, {}], [], ""),
-    ],
-)
-def test_a_value_is_of_the_type_or_is_told(kind, right, wrong, words):
-    for value in right:
-        assert checked("s", value, kind) == value
-    for value in wrong:
-        assert told(kind, value).startswith(f"s={shown(value)}: must be {words}")
-
-
-def test_what_null_means_and_what_is_too_large_are_told():
-    with pytest.raises(UserError, match="s=x: must be a whole number, or null for all"):
-        checked("s", "x", int | None, hint=" for all")
-    assert told(Count, 10**30).endswith("must be a whole number of at least 1, at most 9007199254740992")
-    assert told(float, math.inf).endswith("s=inf: must be a number, at most 3.4e+38")
-
-
-TABLE = {"seed": Count, "images": Maybe({"train": Count}, null=True), "sizes": Maybe(Each(Count))}
-
-
-def test_a_table_names_the_setting_in_it():
-    assert checked("d", {"seed": 1, "images": None}, TABLE) == {"seed": 1, "images": None}
-    assert told(TABLE, {"seed": 1, "images": {"train": 0}}, "d").startswith("d.images.train=0: must be")
-    assert told(TABLE, {"seed": 1, "sizes": {"rank": 0}}, "d").startswith("d.sizes.rank=0: must be")
-    assert told(TABLE, {"images": None}, "d") == "d.seed: is missing; a run needs it"
-    assert told(TABLE, {"sed": 1}, "d") == (
-        "d.sed: there is no such setting; did you mean seed? there are seed, images, sizes"
-    )
-    assert told(TABLE, None, "d") == "d=null: must be {seed: ..., images: ..., sizes: ...}"
-    assert told(TABLE, {"seed": 1, "sizes": [1]}, "d") == "d.sizes=[1]: must be {name: ..., ...}"
+from vltune.values import instead, place, shown
 
 
 @pytest.fixture
@@ -122,9 +54,9 @@ def test_what_can_be_no_path_is_told_with_the_name_of_the_setting(places, value,
 def test_a_path_may_be_there_or_not_and_its_home_is_filled_in(places, monkeypatch):
     for name in ("folder", "file", "absent", "absent/below"):
         assert place("s", str(places / name)) == str(places / name)
-    assert checked("s", None, Path | None) is None
-    assert checked("s", str(places / "folder"), Folder) == str(places / "folder")
-    assert told(Folder, str(places / "file")).endswith("file: is a file, not a folder; give another path")
+    assert place("s", str(places / "folder"), folder=True) == str(places / "folder")
+    with pytest.raises(UserError, match="file: is a file, not a folder; give another path"):
+        place("s", str(places / "file"), folder=True)
     monkeypatch.setenv("HOME", "/home/someone")
     assert place("s", "~/x") == "/home/someone/x"
     assert place("s", "a~/x") == "a~/x"

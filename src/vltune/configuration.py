@@ -1,128 +1,26 @@
-"""What a run's configuration may hold: declared here, or by the constructor that takes it; checked before all else."""
+"""Whether a run can have its configuration: every value of its type, all that is needed, nothing else; before all else.
+
+`vltune.settings` declares what a run's settings are; constructors declare the arguments that they take."""
 
 from __future__ import annotations
 
 import inspect
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from typing_extensions import NotRequired, TypedDict
+
+from vltune.data.dataset import reader_of
 from vltune.errors import UserError
-from vltune.values import Count, Each, Folder, Maybe, Name, Positive, Range, Share, Words, checked, instead, place, said
+from vltune.settings.arguments import ARGUMENTS
+from vltune.settings.check import bare, checked, declared, present
+from vltune.settings.groups import BUILT, GROUPS
+from vltune.settings.run import RunSettings
+from vltune.values import place, said
 
-LARGEST, DEEPEST, PIXELS = 1_000_000, 1000, 4096  # beyond which no memory reaches, or no patience
-Size = Annotated[int, Range(1, LARGEST)]
-Layers = Annotated[int, Range(1, DEEPEST)]
-Pixels = Annotated[int, Range(1, PIXELS)]
-Names = Annotated[Sequence[str], Words()]
-AnyNames = Annotated[Sequence[str], Words(empty=True)]
-SPEC = Each(Any)  # of an object, whose constructor says what it takes
-
-RUN = {
-    "seed": Annotated[int, Range(0, 2**32 - 1)],
-    "weights": Path | None,
-    "results_dir": Folder,
-    "force": bool,
-    "busy": Literal["wait", "leave"],
-    "sweep": Name | None,
-    "from": Path | None,
-    "mode": Literal["train", "pretrain", "eval", "cost"],
-}
-DATASET = {
-    "name": Name,
-    "data_dir": Folder,
-    "subfolder": str,
-    "train": AnyNames,
-    "val": AnyNames,
-    "test": AnyNames,
-    "images": Literal["true", "shuffled"],
-    "randaugment": str | None,
-    "max_bad_examples": Annotated[int, Range(0)],
-    # Records from before there was a choice lack these.
-    "train_fraction": Maybe(Annotated[float, Range(above=0, most=1)]),
-    "train_fraction_seed": Maybe(Annotated[int, Range(0)]),
-    "decode": Maybe(Literal["exact", "fast"]),
-    # Not every data set has these.
-    "answers": Maybe(Size),
-    "folds": Maybe(Count),
-    "make": Maybe(str),
-    "generate": Maybe(
-        {
-            "layout": Maybe(Name),
-            "seed": Maybe(Annotated[int, Range(0)]),
-            "questions_per_image": Maybe(Count),
-            "images": Maybe(
-                {split: Annotated[int, Range(1, LARGEST)] for split in ("train", "val", "test")}, null=True
-            ),
-        }
-    ),
-}
-MATCH = {
-    "by": Literal["params", "macs"],
-    "budget": Positive | None,
-    "reference": SPEC,
-    "reached": Maybe(Count),
-}
-TOWER = {
-    "kind": Maybe(str),
-    "model": Maybe(str),
-    "layers": Maybe(Layers),
-    "first_position": Maybe(Annotated[int, Range(0)]),
-    "activation": Maybe(str),
-    "dropout": Maybe(Share),
-    "eps": Maybe(Positive),
-} | dict.fromkeys(
-    ("width", "heads", "hidden", "vocabulary_size", "positions", "segments", "patch_size", "image_size"), Maybe(Size)
-)
-GROUPS = {
-    "method": {"name": Name, "sites_in": Maybe(str)},
-    "backbone": {
-        "name": Name,
-        "image_size": Maybe(Size),
-        "patch_size": Maybe(Size),
-        "vocabulary_size": Size,
-        "max_text_len": Annotated[int, Range(3, LARGEST)],
-        "weights": Path | None,
-        "weights_from": Maybe(str | None),
-        "tower_weights": Maybe({"text": Maybe(Path | None), "image": Maybe(Path | None)}, null=True),
-        "tokenizer": SPEC,
-        "transform": SPEC,
-        "pixels": Maybe(Each(Any)),
-        "sizes": Maybe(Each(Size)),
-        "protocol": {"text_len": Size, "image": tuple[Pixels, Pixels]},
-        "text_tower": Maybe(TOWER),
-        "image_towers": Maybe(Each(TOWER)),
-    },
-    "task": {
-        "name": Name,
-        "reader": Maybe(str | None),
-        "token_types": Size,
-        "layout": Maybe(Name),
-        "splits": Maybe(dict.fromkeys(("train", "val", "test"), AnyNames)),
-        "caption_tokens": Maybe(Annotated[int, Range(3, 1000)]),
-    },
-    "logger": {},
-}
-# Of constructors' parameters, by name: the range of a number, or a type that is narrower than the declared one.
-LIMITS: dict[str, Any] = {
-    **dict.fromkeys(("width", "heads", "hidden", "patch_size", "image_size", "vocabulary_size"), Range(1, LARGEST)),
-    **dict.fromkeys(("shorter", "longer", "multiple", "size"), Range(1, PIXELS)),
-    **dict.fromkeys(("token_types", "false_captions"), Range(1, LARGEST)),
-    **dict.fromkeys(("init_std", "prompt_std", "map_std", "init_bound", "bag_weight"), Range(0)),
-    **dict.fromkeys(("examples", "largest_artifact_mb"), Range(0)),
-    **dict.fromkeys(("start_timeout", "finish_timeout"), Range(0, 86_400)),
-    "mean": tuple[float, float, float],
-    "std": tuple[Positive, Positive, Positive],
-    "layers": Range(1, DEEPEST),
-    "max_text_len": Range(3, LARGEST),
-    "max_image_len": Literal[-1] | Size,
-    "folds": Range(1),
-    "dropout": Range(0, below=1),
-    "mask_rate": Range(0, 1),
-}
 # What constructors are given by the run, not by the configuration.
 READ = {
     "data_dir",
@@ -147,18 +45,15 @@ def check(config: dict) -> None:
     """Raises UserError for a value that no run can have, before anything is read or made; fills in `~` in place.
 
     What constructors declare is not looked at, which means importing them: see `check_constructors`."""
-    dataset = config["dataset"] = checked("dataset", present(config, "dataset"), DATASET)
+    dataset = config["dataset"] = checked("dataset", present(config, "dataset"), GROUPS["dataset"])
     if below := dataset["subfolder"]:  # a path too, from data_dir on
         dataset["subfolder"] = place("dataset.subfolder", below)
         place("dataset.subfolder", str(Path(dataset["data_dir"], dataset["subfolder"])), folder=True)
     if config.get("match") is not None:
-        config["match"] = checked("match", config["match"], MATCH)
-    for group, table in GROUPS.items():
-        spec = config[group] = checked(group, present(config, group), SPEC)
-        for name, kind in table.items():
-            if name in spec or not isinstance(kind, Maybe):
-                spec[name] = checked(f"{group}.{name}", present(spec, name, f"{group}."), kind)
-    for name, kind in RUN.items():  # last: `weights` follows from the backbone's
+        config["match"] = checked("match", config["match"], GROUPS["match"])
+    for group in BUILT:
+        config[group] = checked(group, present(config, group), GROUPS[group])
+    for name, kind in declared(RunSettings).items():  # last: `weights` follows from the backbone's
         config[name] = checked(name, present(config, name), kind)
     check_together(config)
 
@@ -183,66 +78,60 @@ def check_together(config: dict) -> None:
         raise UserError("engine.select=best: there is no validation split; name some in dataset.val")
 
 
-def present(settings: dict, name: str, where: str = "") -> Any:
-    if name not in settings:
-        raise UserError(f"{where}{name}: is missing; a run needs it")
-    return settings[name]
-
-
 def check_constructors(config: dict) -> None:
     """`check` of what the constructors of method, backbone, task, tokenizer, transform and logger declare."""
-    for group, table in GROUPS.items():
-        check_spec(group, config[group], table)
-    for part in ("tokenizer", "transform"):
-        check_spec(f"backbone.{part}", config["backbone"][part], {})
+    for group in BUILT:
+        check_spec(group, config[group], group)
+    for part in ("backbone.tokenizer", "backbone.transform"):
+        check_spec(part, config["backbone"][part.partition(".")[2]], part)
     if config.get("match") is not None:
-        reference = config["match"]["reference"]
-        for name in GROUPS["method"].keys() & reference.keys():
-            reference[name] = checked(f"match.reference.{name}", reference[name], GROUPS["method"][name])
-        check_spec("match.reference", reference, GROUPS["method"])
+        check_spec("match.reference", config["match"]["reference"], "method")
 
 
-def check_spec(where: str, spec: dict, table: Mapping[str, Any]) -> None:
-    """The settings of one object against its constructor, and its data's reader where it names one.
-
-    table: what is not the constructor's affair."""
-    taken, given = {}, GIVEN.get(where, set())
+def check_spec(where: str, spec: dict, group: str) -> None:
+    """The settings of one object against its constructor, and its data's reader where it names one."""
+    targets = []
     for key in ("reader", "_target_"):
         if spec.get(key) is not None or key == "_target_":
             target = checked(f"{where}.{key}", present(spec, key, f"{where}."), str)
             try:
-                taken |= declared(target)
+                target = reader_of(target) if key == "reader" else target
+                parameters(target)
             except UserError as error:
                 raise UserError(f"{where}.{key}={error}") from None
-    for name, value in spec.items():
-        if name in table or name in ("_target_", "reader"):
-            continue
-        if name not in taken or name in given:
-            known = [*(each for each in table if each != "reader"), *(each for each in taken if each not in given)]
-            raise UserError(f"{where}.{name}: there is no such setting; {instead(name, dict.fromkeys(known))}")
-        spec[name] = checked(f"{where}.{name}", value, narrowed(name, taken[name]))
-    if lacking := [name for name in taken if name not in spec and name not in given]:
-        raise UserError(f"{where}.{lacking[0]}: is missing; {where} needs it")
+            targets.append(target)
+    table = accepted(group, *targets)
+    spec |= checked(where, {key: value for key, value in spec.items() if key not in ("_target_", "reader")}, table)
+    for name in declared(table):
+        if name not in spec and name not in declared(GROUPS.get(group)):
+            raise UserError(f"{where}.{name}: is missing; {where} needs it")
     if "heads" in spec and spec["width"] % spec["heads"]:
         raise UserError(f"{where}.heads={spec['heads']}: must divide {where}.width={spec['width']}")
 
 
 @cache
-def declared(target: str) -> dict[str, Any]:
+def accepted(group: str, *targets: str) -> Any:
+    """A class of the settings that a group, or a part of one, may have beside what dotted names build of them."""
+    own, given = declared(GROUPS.get(group)), GIVEN.get(group, set())
+    taken = {name: kind for target in targets for name, kind in parameters(target).items() if name not in given}
+    arguments = {name: NotRequired[argument(group, name, kind)] for name, kind in taken.items() if name not in own}
+    return TypedDict("Accepted", arguments | {name: kind for name, kind in own.items() if name != "reader"})
+
+
+@cache
+def parameters(target: str) -> dict[str, Any]:
     """{parameter: its type} of what a dotted name builds; Any where none is told."""
     make = find(target)
     hints = get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
-    parameters = inspect.signature(make).parameters.values()
-    named = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    signature = inspect.signature(make).parameters.values()
+    named = [each.name for each in signature if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     return {name: hints.get(name, Any) for name in named}
 
 
-def narrowed(name: str, kind: Any) -> Any:
-    """The type with the limits of its name."""
-    if not isinstance(limit := LIMITS.get(name), Range):
-        return limit or kind
-    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    return Union[tuple(Annotated[each, limit] if each in (int, float) else each for each in members)]  # noqa: UP007
+def argument(group: str, name: str, kind: Any) -> Any:
+    """The type of a constructor's argument: what it says in `Annotated`, or what is declared of this name, or its own."""
+    known = declared(ARGUMENTS.get(group)).get(name, Any)
+    return kind if bare(known)[0] is Any or bare(kind)[1] else known
 
 
 def find(target: str) -> Callable:

@@ -1,210 +1,17 @@
-"""What a setting takes, as a type that its consumer declares, and the line that a person gets where a value is not that.
-
-Types: int, float (finite), bool, str, None, Path, Literal, unions, Sequence, tuple, Mapping, `Annotated` with a `Range`,
-and tables {key: type} of nested settings.  A value is what YAML and a command line can say.
-"""
+"""Values as a person typed them: how they are shown, what was perhaps meant, and what can be a path."""
 
 from __future__ import annotations
 
 import difflib
 import errno
 import stat
-import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from vltune.errors import UserError
 
 SHOWN = 80  # characters of a value, at most
-LONGEST = 100  # characters of a name, which a file's holds beside others
-LARGEST_WHOLE = 2**53  # which JSON holds exactly
-LARGEST = 3.4e38  # of float32
-
-
-@dataclass(frozen=True)
-class Range:
-    """Of a number: from `least` to `most`, or only to `below`; of what it may exceed but not be, `above`."""
-
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
-
-    def __contains__(self, value: float) -> bool:
-        return (
-            (self.least is None or value >= self.least)
-            and (self.most is None or value <= self.most)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
-
-    def __str__(self) -> str:
-        if self.above is not None:
-            return f" above {self.above:g}" + (f", at most {self.most:g}" if self.most is not None else "")
-        if (self.most, self.below) == (None, None):
-            return f" of at least {self.least:g}"
-        return f" from {self.least:g} to " + (f"{self.most}" if self.most is not None else f"below {self.below:g}")
-
-
-@dataclass(frozen=True)
-class Maybe:
-    """In a table: a setting that may be left out; with `null`, one that may be null too."""
-
-    kind: Any
-    null: bool = False
-
-
-@dataclass(frozen=True)
-class Each:
-    """Settings whose names are free, each of this type."""
-
-    kind: Any
-
-
-@dataclass(frozen=True)
-class Words:
-    """A list of words: of `known` ones, where those are given; not empty, unless `empty`; none twice, unless `twice`."""
-
-    known: tuple[str, ...] = ()
-    empty: bool = False
-    twice: bool = False
-
-
-class Name:
-    """A word that files and folders are named by."""
-
-
-Folder = Annotated[Path, "a folder"]
-Count = Annotated[int, Range(1)]
-Share = Annotated[float, Range(0, below=1)]
-Nonnegative = Annotated[float, Range(0)]
-Positive = Annotated[float, Range(above=0)]
-
-
-def checked(name: str, value: Any, kind: Any, hint: str = "") -> Any:
-    """The value, with `~` filled in where it is a path.  UserError that names the setting where it is not of this type.
-
-    hint: what null means, after `or null`."""
-    if isinstance(kind, Maybe):
-        return None if kind.null and value is None else checked(name, value, kind.kind)
-    if isinstance(kind, dict):
-        return _table(name, value, kind)
-    if isinstance(kind, Each):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{said(name, value)}: must be {{name: ..., ...}}")
-        return {key: checked(f"{name}.{key}", each, kind.kind) for key, each in value.items()}
-    kinds = _members(kind)
-    if value is None and type(None) in kinds:
-        return None
-    if any(each in (Path, Folder) for each in kinds):
-        return place(name, value, type(None) in kinds, Folder in kinds)
-    if not any(_fits(value, each) for each in kinds):
-        raise UserError(f"{said(name, value)}: must be {described(kind, hint)}{_too_large(value)}")
-    return value
-
-
-def _too_large(value: Any) -> str:
-    if not isinstance(value, int | float) or abs(value) <= LARGEST_WHOLE:
-        return ""
-    return f", at most {LARGEST_WHOLE}" if isinstance(value, int) else f", at most {LARGEST:g}"
-
-
-def _table(name: str, value: Any, table: Mapping[str, Any]) -> dict:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{said(name, value)}: must be {{{', '.join(f'{key}: ...' for key in table)}}}")
-    for key in value:
-        if key not in table:
-            raise UserError(f"{name}.{key}: there is no such setting; {instead(key, table)}")
-    result = dict(value)
-    for key, kind in table.items():
-        if key in value:
-            result[key] = checked(f"{name}.{key}", value[key], kind)
-        elif not isinstance(kind, Maybe):
-            raise UserError(f"{name}.{key}: is missing; a run needs it")
-    return result
-
-
-def _members(kind: Any) -> tuple:
-    """Of a union its members; else the type alone."""
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return True
-    if kind in (None, type(None)):
-        return value is None
-    if isinstance(kind, Words):
-        return (
-            _is_list(value)
-            and all(isinstance(each, str) and each and each in (kind.known or [each]) for each in value)
-            and (kind.twice or len({*value}) == len(value))
-            and (kind.empty or len(value) > 0)
-        )
-    if kind is Name:
-        plain = isinstance(value, str) and value.isascii() and value[:1].isalnum() and len(value) <= LONGEST
-        return plain and all(letter.isalnum() or letter in "._-" for letter in value)
-    if origin is Annotated:
-        return _fits(value, inner[0]) and all(_keeps(value, limit) for limit in inner[1:])
-    if origin is Literal:
-        return any(type(value) is type(known) and value == known for known in inner)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, each) for each in inner)
-    if origin is tuple and inner[-1] is not Ellipsis:
-        return _is_list(value) and len(value) == len(inner) and all(map(_fits, value, inner))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(isinstance(k, str) and _fits(v, inner[1]) for k, v in value.items())
-    if isinstance(origin, type) and issubclass(origin, Iterable):
-        return _is_list(value) and all(_fits(each, inner[0]) for each in value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE
-    if kind is float:  # NaN is not at most anything
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
-    if kind is Path:
-        return isinstance(value, str) and bool(value.strip())
-    return isinstance(value, kind)
-
-
-def _keeps(value: Any, limit: Any) -> bool:
-    return _fits(value, limit) if isinstance(limit, Words) else value in limit
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def described(kind: Any, hint: str = "") -> str:
-    """What a type is called, after `must be`."""
-    kinds = _members(kind)
-    named = " or ".join(_described(each) for each in kinds if each not in (None, type(None)))
-    return named + (f", or null{hint}" if type(None) in kinds or None in kinds else "")
-
-
-def _described(kind: Any) -> str:
-    origin, inner = get_origin(kind), get_args(kind)
-    if isinstance(kind, Words):
-        what = f"of {', '.join(kind.known)}" if kind.known else "of words"
-        twice = "" if kind.twice else ", none twice"
-        return f"a list {what}{twice}" + (", or [] for none" if kind.empty else ", at least one")
-    if kind is Name:
-        return f"a name of letters, digits, '.', '_' and '-', {LONGEST} at most"
-    if origin is Annotated:
-        words = next((_described(limit) for limit in inner[1:] if isinstance(limit, Words)), _described(inner[0]))
-        return words + "".join(str(limit) for limit in inner[1:] if isinstance(limit, Range))
-    if origin is Literal:
-        options = [f'"{each}"' if each in ("true", "false", "null") else str(each) for each in inner]
-        return f"one of {', '.join(options)}" if len(options) > 1 else options[0]
-    if origin is tuple and inner[-1] is not Ellipsis:
-        return f"a list of {len(inner)}, each {_described(inner[0])}"
-    if isinstance(kind, dict | Each) or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        return "{name: value, ...}"
-    if isinstance(origin, type) and issubclass(origin, Iterable):
-        return f"a list, each {described(inner[0])}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", Path: "a path"}
-    return names.get(kind, "{name: value, ...}" if kind is dict else "something else")
 
 
 def place(name: str, value: Any, null: bool = False, folder: bool = False) -> str:
@@ -260,7 +67,7 @@ def _shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_shown(each)}" for key, each in value.items()) + "}"
-    if _is_list(value):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(_shown, value))}]"
     return str(value)
 

@@ -12,13 +12,13 @@ from torch import nn
 
 from vltune.engine.optimiser import linear_schedule, parameter_groups
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
-from vltune.engine.settings import Settings
 from vltune.engine.source import BadExamples, TrainingData
 from vltune.engine.train import Training, train
 from vltune.errors import BadExampleError, UserError
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.signals import Interrupted, StopRequest
+from vltune.settings.engine import Settings
 from vltune.tasks.vqa import VQA
 
 

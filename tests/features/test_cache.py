@@ -22,7 +22,6 @@ from vltune.data.shapes.vocabulary import VOCABULARY
 from vltune.data.tokenizer import Tokenizer
 from vltune.data.transforms import SquareResize
 from vltune.data.vqav2.reader import SCHEMA, VQAv2
-from vltune.engine.settings import Settings
 from vltune.engine.source import TrainingData
 from vltune.engine.train import train
 from vltune.errors import UserError
@@ -34,6 +33,7 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.signals import Interrupted, StopRequest
+from vltune.settings.engine import Settings
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.vqa import VQA
@@ -42,7 +42,7 @@ PROBE = {"image": 4, "text": 1}  # examples of one
 TOKENIZER = Tokenizer(VOCABULARY, 20)
 WORLDS = {  # task -> (reader, its splits, layout, head)
     "vqa": (VQAv2, ("vqav2_train", "vqav2_val"), "vqav2", lambda answers: VQA(2 * tiny.WIDTH, tiny.WIDTH, answers)),
-    "nlvr2": (nlvr2.NLVR2, ("nlvr2_train", "nlvr2_dev"), "nlvr2", lambda _: NLVR2(2 * tiny.WIDTH, tiny.WIDTH)),
+    "nlvr2": (nlvr2.NLVR2Reader, ("nlvr2_train", "nlvr2_dev"), "nlvr2", lambda _: NLVR2(2 * tiny.WIDTH, tiny.WIDTH)),
     "retrieval": (
         Karpathy,
         ("f30k_caption_karpathy_train", "f30k_caption_karpathy_val"),

@@ -6,13 +6,12 @@ import io
 import pytest
 import yaml
 from fabricated import Root
+from presented import build, report
 from rich.console import Console
 
 from vltune.errors import UserError
-from vltune.results import report
 from vltune.results.render import figures
 from vltune.results.render import text as render
-from vltune.results.tables import build
 
 SOURCE = "EvalAI submission 12345, 2026-11-20"
 FOLDER = "records/vilt/vqa-vqav2"
@@ -56,7 +55,7 @@ def test_a_typed_score_is_marked_everywhere(root):
         [entry(run=f"{FOLDER}/lora-0a1b2c3d-seed1.json", value=71), entry(run="lora-0a1b2c3d-seed2", value=72.0)],
         "more",
     )
-    table = build.build("vilt", root.folder)
+    table = build("vilt", root.folder)
     cell = lora(table).cells["vqa_test_dev"]
     assert (cell.mean, cell.n, cell.typed) == (pytest.approx(71.3133333), 3, 3)
     assert (
@@ -82,14 +81,14 @@ def test_a_mean_over_a_typed_score_is_marked(root):
     scores = {"nlvr2": {"accuracy": 76.0}, "retrieval": {"ir_r1": 64.0, "tr_r1": 83.0}}
     for task, dataset in (("nlvr2", "nlvr2"), ("retrieval", "f30k")):
         root.add(backbone="vilt", task=task, dataset=dataset, metrics={"val": None, "test": scores[task]})
-    cells = lora(build.build("vilt", root.folder)).cells
+    cells = lora(build("vilt", root.folder)).cells
     assert (cells["avg"].mean, cells["avg"].n, cells["avg"].typed) == (73.5, 1, 1)
     assert cells["nlvr2_test_p"].typed == cells["vqa_val"].typed == 0
 
 
 def test_without_typed_scores_nothing_differs(root):
     for form in (render.markdown, render.latex, render.comma_separated):
-        text = form(build.build("vilt", root.folder))
+        text = form(build("vilt", root.folder))
         assert "typed" not in text
         assert "dagger" not in text
 
@@ -121,10 +120,10 @@ def test_a_wrong_entry_is_named(root, fields, said):
 def test_a_wrong_file_is_named(root):
     missing = write(root, {key: value for key, value in entry().items() if key != "source"})
     with pytest.raises(UserError, match=f"scores.yaml: {FORM} by, metric, run, value$"):
-        build.build("vilt", root.folder)
+        build("vilt", root.folder)
     missing.write_text("70.94")
     with pytest.raises(UserError, match=f"scores.yaml: {FORM} 70.94$"):
-        build.build("vilt", root.folder)
+        build("vilt", root.folder)
 
 
 ENTRY = """
@@ -160,7 +159,7 @@ def test_a_file_that_is_no_yaml_is_named(root, content, said):
     file = write(root, ENTRY)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as error:
-        build.build("vilt", root.folder)
+        build("vilt", root.folder)
     assert str(error.value).removeprefix(f"{file}: ").startswith(said)
 
 
@@ -171,7 +170,7 @@ def test_numbers_are_those_of_yaml_1_2(root, written, value):
     """070 is 56 to YAML 1.1, 7e1 a text; a day is a source as it stands."""
     file = write(root, ENTRY.replace("70.94", written))
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    table = build.build("vilt", root.folder)
+    table = build("vilt", root.folder)
     assert lora(table).cells["vqa_test_dev"].mean == value
     assert any(f"{value:.2f} (2026-11-20; by A. N. Other)" in note for note in table.notes)
 
@@ -182,7 +181,7 @@ def test_whatever_lies_there_is_read_or_named(root):
     for name in ("notes.txt", "scores.yaml.bak", "scores.json", ".hidden"):
         file.with_name(name).write_text(ENTRY)
     file.with_name("2026").mkdir()
-    table = build.build("vilt", root.folder)
+    table = build("vilt", root.folder)
     assert lora(table).cells["vqa_test_dev"].mean == 70.94
     assert table.broken == tuple(
         f"external/{name}: not read, for its name does not end in .yaml: rename it, or move it away"
@@ -190,21 +189,21 @@ def test_whatever_lies_there_is_read_or_named(root):
     )
     file.with_name("folder.yml").mkdir()
     with pytest.raises(UserError, match=r"folder.yml: is a folder, no YAML: move it away"):
-        build.build("vilt", root.folder)
+        build("vilt", root.folder)
 
 
 @pytest.mark.parametrize("spoilt", ["a file", "a link to nothing"])
 def test_a_folder_of_them_that_is_none_is_named(root, spoilt):
     folder = root.folder / "external"
     folder.write_text("") if spoilt == "a file" else folder.symlink_to("nowhere")
-    (told,) = build.build("vilt", root.folder).broken
+    (told,) = build("vilt", root.folder).broken
     assert told.startswith("external: cannot be listed (")
 
 
 def test_a_score_is_typed_once(root):
     first = write(root, [entry(), entry(run=f"{FOLDER}/lora-0a1b2c3d-seed0.json")])
     with pytest.raises(UserError) as error:
-        build.build("vilt", root.folder)
+        build("vilt", root.folder)
     assert str(error.value) == (
         f"{first} entry 2: vqa_test_dev of {FOLDER}/lora-0a1b2c3d-seed0.json was typed before, in {first} entry 1: keep one"
     )
@@ -215,7 +214,7 @@ def test_a_run_that_takes_no_typed_score(root):
 
     def refused():
         with pytest.raises(UserError) as error:
-            build.build("vilt", root.folder)
+            build("vilt", root.folder)
         return str(error.value).removeprefix(f"{file}: ")
 
     root.fail(backbone="vilt", dataset="vqav2", method="apt")

@@ -4,13 +4,12 @@ import os
 
 import pytest
 from fabricated import Root
+from presented import build, report
 
 from vltune.records import folders, store
 from vltune.records.merge import merge
 from vltune.records.walk import json_files
-from vltune.results import report
 from vltune.results.compare.match import compare
-from vltune.results.tables import build
 
 PLACE = "records/vilt_mini/vqa-shapes/lora-0a1b2c3d-seed0.json"
 
@@ -48,7 +47,7 @@ def test_all_commands_see_what_lies_on_another_disk(root, tmp_path, place):
     assert row.scores["test.vqa_score"].a == 61.0
     (file,) = merge([root.folder], tmp_path / "into")[root.folder]
     assert (file.outcome, file.what) == ("added", PLACE)
-    assert next(row for row in build.build("vilt_mini", root.folder).rows if row.method == "lora").cells["vqa"].n == 1
+    assert next(row for row in build("vilt_mini", root.folder).rows if row.method == "lora").cells["vqa"].n == 1
     assert report("vilt_mini", root.folder, tmp_path / "out", ("md",))
 
 

@@ -1,10 +1,10 @@
+import presented as build
 import pytest
 from fabricated import Root
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vltune.results.render import figures
-from vltune.results.tables import build
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def drawn(monkeypatch):
 
 
 def fill(root):
-    for index, method in enumerate(build.METHODS):
+    for index, method in enumerate(build.PAPER):
         for seed in range(2):
             costs = {
                 "method_params": 1000 * max(0, index - 1),
@@ -47,11 +47,11 @@ def test_figure_names_every_method_without_overlap(root, drawn):
     renderer = drawn[0].canvas.get_renderer()
     for axes in drawn[0].axes:
         texts = [text for text in axes.texts if text.get_text()]
-        assert {text.get_text() for text in texts} == {*build.METHODS, "question_only"}
+        assert {text.get_text() for text in texts} == {*build.PAPER, "question_only"}
         assert axes.get_xscale() == "symlog", "a method that costs nothing has its place"
         boxes = [Text.get_window_extent(text, renderer) for text in texts]
         assert not any(box.count_overlaps(boxes[index + 1 :]) for index, box in enumerate(boxes))
-        assert len(axes.containers) == len(build.METHODS), "error bars"
+        assert len(axes.containers) == len(build.PAPER), "error bars"
 
 
 def test_figure_shows_the_mean_once_there_is_one(root):

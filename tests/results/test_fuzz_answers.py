@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_values import fuzzed, hostile, leaves, mutated, ways
 from predicted import predicted
+from presented import report
 from typer.testing import CliRunner
 
 from vltune.cli import app
 from vltune.errors import UserError
-from vltune.results import report
 
 TYPED = """\
 - run: lora-0a1b2c3d-seed0

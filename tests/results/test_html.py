@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 
 import numpy as np
+import presented as tables
 import pytest
 from browser import CHROMIUM, browser
 from fabricated import Root
 from PIL import Image
+from predicted import row_of
+from presented import report
 from typer.testing import CliRunner
 
 from vltune.assemble.data import examples_of
@@ -23,11 +26,11 @@ from vltune.cli import app
 from vltune.data.shapes import ensure
 from vltune.engine.artifacts import write_predictions
 from vltune.errors import UserError
-from vltune.results import PAGE, report
+from vltune.results import PAGE
 from vltune.results.html import curves, page
 from vltune.results.html.disagreement import PER_SIDE
 from vltune.results.html.pictures import SIDE, Pictures
-from vltune.results.tables import build as tables
+from vltune.tasks.retrieval import Retrieval
 
 HOSTILE = """\u2028</script ><!--<script>hacked = 1</script><img src=x onerror="hacked = 1">&'"{{$}}"""
 ENGINE = {"lr": 1e-3, "note": HOSTILE, "epochs": 10, "warmup": 0.1, "clip": None, "betas": [0.9, 0.98]}
@@ -79,8 +82,8 @@ class World:
 
 def predict(file, record, rows, split="test"):
     """rows: (id, prediction, score)"""
-    found = [dict(zip(("id", "prediction", "score"), row, strict=True)) for row in rows]
-    write_predictions(file.with_suffix(".parquet"), {split: found}, json.loads(record))
+    found = [row_of(split, *row) for row in rows]
+    write_predictions(file.with_suffix(".parquet"), {split: found}, json.loads(record), Retrieval.columns)
 
 
 def answered(wrong):
@@ -509,7 +512,7 @@ def test_a_screenshot_shows_every_part(seen, tab, width, dark):
         left, top, right, bottom = box(tab, f"{chart} svg")
         shown = pixels[top:bottom, left:right]
         for method in METHODS:
-            wanted = colour(tab, f"--c{tables.METHODS.index(method)}")
+            wanted = colour(tab, f"--c{tables.PAPER.index(method)}")
             assert (np.abs(shown - wanted).max(2) < 12).sum() > 20, f"{chart} lacks {method}"
 
 

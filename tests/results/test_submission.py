@@ -161,7 +161,7 @@ def test_a_question_twice_is_refused(root):
 
 def test_records_without_answers_are_refused(root):
     nlvr2 = predicted(root, task="nlvr2", test=[(0, "True")])
-    assert refused("submission", nlvr2) == f"{nlvr2}: a record of nlvr2: only vqa answers questions"
+    assert refused("submission", nlvr2) == f"{nlvr2}: a record of nlvr2, which answers no questions"
     failed = root.fail(seed=1)
     assert refused("submission", failed) == f"{failed}: the run is failed: only a finished one has predictions"
     bare = root.add(seed=2)

@@ -7,6 +7,7 @@ import yaml
 from fabricated import Root
 from predicted import predicted
 
+from vltune.catalogue import methods
 from vltune.errors import UserError
 from vltune.sweep import choose
 
@@ -26,7 +27,7 @@ def tried(root, method, rate, *scores, name="vqa_score", **more):
 
 
 def test_the_committed_choice_is_made_of_the_committed_runs(tmp_path):
-    made = choose.write(ROOT / "results" / "learning_rates", tmp_path)
+    made = choose.write(ROOT / "results" / "learning_rates", tmp_path, methods(ROOT / "conf"))
     assert {file.name for file in made} == {file.name for file in (ROOT / "conf" / "rates").iterdir()}
     for file in made:
         assert file.read_text() == (ROOT / "conf" / "rates" / file.name).read_text()
@@ -109,7 +110,7 @@ def contradicted(root):
         ),
         (
             lambda root: root.add(metrics={"val": None, "test": None}),
-            "has none of vqa_score, accuracy, r1 on validation",
+            "has no primary metric on validation",
         ),
         (lambda root: (root.folder / "records").mkdir(parents=True), "holds no runs: start python run.py -m +sweep="),
         (no_rate, "field 'config.engine.lr' is null: the record says no learning rate to choose"),

@@ -16,9 +16,9 @@ from vltune.assemble.model import build_model
 from vltune.backbones.clip import ClipTower
 from vltune.cli import app
 from vltune.errors import UserError
-from vltune.weights import meter, towers, vilt
 from vltune.weights.backbones import load_backbone
 from vltune.weights.describe import Checkpoint, fits, heads
+from vltune.weights.maps import clip, meter, roberta, vilt
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -98,14 +98,14 @@ def test_the_nearest_is_told_with_what_differs(choices):
 
 def test_a_tower_is_told_with_the_key_that_takes_it(choices):
     with torch.device("meta"):
-        clip = ClipTower(768, 12, 12, 3072, patch_size=16, image_size=224)
+        tower = ClipTower(768, 12, 12, 3072, patch_size=16, image_size=224)
     changed = "image size 224 -> 384, positions are interpolated"
     expected = f"backbone.tower_weights.image of backbone=meter weights=null; {changed}"
-    for family in (towers.OPENAI_CLIP, towers.TRANSFORMERS_CLIP):
-        assert told(choices, written(clip, family), family, "image") == [("fits", expected)]
+    for family in (clip.OPENAI, clip.TRANSFORMERS):
+        assert told(choices, written(tower, family), family, "image") == [("fits", expected)]
     text = built(choices, "backbone=meter").text
     expected = "backbone.tower_weights.text of backbone=meter weights=null"
-    assert told(choices, written(text, towers.ROBERTA), towers.ROBERTA, "text") == [("fits", expected)]
+    assert told(choices, written(text, roberta.TRANSFORMERS), roberta.TRANSFORMERS, "text") == [("fits", expected)]
 
 
 def test_heads_are_named():
@@ -158,7 +158,7 @@ def test_the_command_tells_a_foreign_file(tmp_path):
     save_file({"conv.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
     result = weights(tmp_path / "other.safetensors")
     assert result.exit_code == 0
-    assert "layout   none of the authors' ViLT, transformers' ViLT, the authors' METER, vltune, " in result.stdout
+    assert "layout   none of the authors' METER, the authors' ViLT, transformers' ViLT, vltune, " in result.stdout
     assert "the first keys are conv.weight" in " ".join(result.stdout.split())
 
 
@@ -190,7 +190,7 @@ def test_a_configuration_that_needs_more_than_its_group_is_told(tmp_path):
 
 
 def test_a_tower_is_no_backbone(tmp_path):
-    save_file(written(tiny.meter().text, towers.ROBERTA), tmp_path / "roberta.safetensors")
+    save_file(written(tiny.meter().text, roberta.TRANSFORMERS), tmp_path / "roberta.safetensors")
     fix = "the text tower of a backbone and no whole one: give it as backbone.tower_weights.text, with weights=null"
     with pytest.raises(UserError, match=rf"roberta\.safetensors: transformers' RoBERTa, {fix}"):
         load_backbone(tiny.meter(), tmp_path / "roberta.safetensors", cls_id=0)

@@ -14,11 +14,11 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.tasks.vqa import VQA
-from vltune.weights import meter, vilt
 from vltune.weights.backbones import FAMILIES, OURS, TUNED, load_backbone
 from vltune.weights.files import read
 from vltune.weights.keys import MisfitError, recognised
-from vltune.weights.towers import OPENAI_CLIP, load_image_tower
+from vltune.weights.maps import clip, meter, vilt
+from vltune.weights.towers import load_tower
 
 
 def tiny_meter(image_size=64, **more):
@@ -303,18 +303,18 @@ def test_what_is_not_exactly_the_backbone_is_refused_and_changes_nothing(odd, fa
 @pytest.mark.parametrize(("layers", "fits"), [(2, True), (3, True), (4, False)])
 def test_a_tower_leaves_out_the_last_block_alone(layers, fits, tmp_path):
     file, model = tmp_path / "clip.pt", ClipTower(32, 2, 4, 64, patch_size=16, image_size=64)
-    torch.save(written(ClipTower(32, layers, 4, 64, patch_size=16, image_size=64), OPENAI_CLIP), file)
+    torch.save(written(ClipTower(32, layers, 4, 64, patch_size=16, image_size=64), clip.OPENAI), file)
     if fits:
-        load_image_tower(model, file)
+        load_tower(model, file, "image")
         return
     with pytest.raises(MisfitError, match="layers 4 in the file, 2 in this backbone's image tower"):
-        load_image_tower(model, file)
+        load_tower(model, file, "image")
 
 
 @pytest.mark.parametrize("beside", ["ema.conv1.weight", "momentum.visual.class_embedding"])
 def test_a_second_copy_of_a_tower_is_told(beside, tmp_path):
     tower = ClipTower(32, 2, 4, 64, patch_size=16, image_size=64)
-    state = {f"visual.{name}": tensor for name, tensor in written(tower, OPENAI_CLIP).items()}
+    state = {f"visual.{name}": tensor for name, tensor in written(tower, clip.OPENAI).items()}
     torch.save(state | {beside: torch.ones(3, 3)}, tmp_path / "clip.pt")
     with pytest.raises(MisfitError, match=rf"unknown in the file: {beside}"):
-        load_image_tower(tower, tmp_path / "clip.pt")
+        load_tower(tower, tmp_path / "clip.pt", "image")

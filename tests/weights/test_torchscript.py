@@ -13,7 +13,7 @@ from vltune.backbones.clip import ClipTower
 from vltune.errors import UserError
 from vltune.weights.files import read
 from vltune.weights.forms import TORCHSCRIPT, form
-from vltune.weights.towers import load_image_tower
+from vltune.weights.towers import load_tower
 
 
 class Inner(nn.Module):
@@ -208,11 +208,11 @@ class OpenAIClip(nn.Module):
 def test_openais_clip_loads_from_its_archive(tmp_path):
     clip = OpenAIClip().half()
     tower = ClipTower(CLIP_WIDTH, LAYERS - 1, heads=2, hidden=32, patch_size=16, image_size=32)
-    load_image_tower(tower, saved(clip, tmp_path / "ViT-B-16.pt"))
+    load_tower(tower, saved(clip, tmp_path / "ViT-B-16.pt"), "image")
     theirs = {name: tensor.float() for name, tensor in clip.visual.state_dict().items()}
     torch.save(theirs, tmp_path / "state.pt")
     expected = ClipTower(CLIP_WIDTH, LAYERS - 1, heads=2, hidden=32, patch_size=16, image_size=32)
-    load_image_tower(expected, tmp_path / "state.pt")
+    load_tower(expected, tmp_path / "state.pt", "image")
     for name, tensor in tower.state_dict().items():
         assert torch.equal(tensor, expected.state_dict()[name]), name
     assert torch.equal(

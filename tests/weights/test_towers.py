@@ -13,7 +13,7 @@ from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.errors import UserError
 from vltune.weights.finding import find
-from vltune.weights.towers import load_image_tower, load_text_tower
+from vltune.weights.towers import load_tower
 
 transformers = pytest.importorskip("transformers", reason="transformers, an oracle of the tests, is not installed")
 LAYERS, WIDTH, HIDDEN, HEADS = 3, 32, 64, 4
@@ -59,7 +59,7 @@ def left_out(model, image):
 def test_clip_tower_is_transformers_without_the_last_block(clip):
     model, folder = clip
     tower, image = clip_tower(), torch.randn(2, 3, 64, 64)
-    load_image_tower(tower, find(str(folder)))
+    load_tower(tower, find(str(folder)), "image")
     with torch.no_grad():
         torch.testing.assert_close(tower(image), left_out(model, image), atol=1e-4, rtol=0)
 
@@ -98,7 +98,7 @@ def test_openais_layout_gives_the_same(clip, tmp_path):
     model, _ = clip
     torch.save(openai_layout(model), tmp_path / "ViT.pt")
     tower, image = clip_tower(), torch.randn(2, 3, 64, 64)
-    load_image_tower(tower, tmp_path / "ViT.pt")
+    load_tower(tower, tmp_path / "ViT.pt", "image")
     with torch.no_grad():
         torch.testing.assert_close(tower(image), left_out(model, image), atol=1e-4, rtol=0)
 
@@ -107,7 +107,7 @@ def test_positions_are_interpolated_to_another_resolution(clip):
     """As transformers interpolates them: bicubic over the grid, the class token's kept."""
     model, folder = clip
     tower, image = clip_tower(image_size=96), torch.randn(2, 3, 96, 96)
-    load_image_tower(tower, find(str(folder)))
+    load_tower(tower, find(str(folder)), "image")
     with torch.no_grad():
         theirs = model(image, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states[LAYERS - 1]
         norm = next(module for name, module in model.named_modules() if name.endswith("post_layernorm"))
@@ -128,7 +128,7 @@ def test_roberta_tower_is_transformers(tmp_path):
     model = roughen(transformers.RobertaModel(config))
     model.save_pretrained(tmp_path)
     tower = RobertaTower(WIDTH, LAYERS, HEADS, HIDDEN, vocabulary_size=120, positions=20).eval()
-    load_text_tower(tower, find(str(tmp_path)))
+    load_tower(tower, find(str(tmp_path)), "text")
     mask = torch.arange(12) < torch.tensor([12, 5])[:, None]
     ids = torch.randint(3, 120, (2, 12)).masked_fill(~mask, 1)
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_a_tower_of_another_size_is_told(clip):
     _, folder = clip
     tower = ClipTower(WIDTH, LAYERS + 1, HEADS, HIDDEN, patch_size=16, image_size=64)
     with pytest.raises(UserError, match=r"does not fit this backbone's image tower: layers 3 in the file, 4 in"):
-        load_image_tower(tower, find(str(folder)))
+        load_tower(tower, find(str(folder)), "image")
 
 
 def test_a_configuration_names_the_weights_of_single_towers(clip):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from vltune.configuration import SPEC, check, find, present
+from vltune.configuration import check, find
 from vltune.errors import UserError
-from vltune.values import checked, instead
+from vltune.settings.check import checked, declared, present
+from vltune.settings.engine import Settings
+from vltune.settings.kinds import Spec
+from vltune.settings.method import MethodSettings
 
-if TYPE_CHECKING:
-    from vltune.engine.settings import Settings
+OF_ALL = ("sites_in", "always_trained")
+"""Settings that every method has."""
 
 
 def build(spec: dict, **more: Any) -> Any:
@@ -22,32 +25,38 @@ def build(spec: dict, **more: Any) -> Any:
 
 
 def build_method(spec: dict):
-    """A method takes every key of its configuration, so that a misspelt one is told; `sites_in` is every method's."""
-    make, given = find(spec["_target_"]), {k: v for k, v in spec.items() if k not in ("_target_", "name", "sites_in")}
+    """A method takes every key of its configuration, so that a misspelt one is told, but for those that any method may
+    have: `sites_in` and `always_trained`, and how it is presented, which is none of its affair."""
+    aside = {"_target_", *declared(MethodSettings)}
+    make, given = find(spec["_target_"]), {key: value for key, value in spec.items() if key not in aside}
     known = inspect.signature(make).parameters
     for key in given:
         if key not in known:
             raise UserError(f"method.{key}: {spec['name']} has no such setting; it has {', '.join(known) or 'none'}")
+    if "methods" in given:
+        given["methods"] = [build_method(each) for each in of_stack(given["methods"])]
     method = make(**given)
-    method.sites_in = spec.get("sites_in", method.sites_in)
+    for key in OF_ALL:
+        setattr(method, key, spec.get(key, getattr(method, key)))
     return method
+
+
+def of_stack(specs: dict[str, dict]) -> Iterator[dict]:
+    """The specifications of a stack's methods, each by its name; what is trained beside them is the stack's to say."""
+    for name, spec in specs.items():
+        if spec.get("always_trained", "paper") != "paper":
+            raise UserError(f"method.methods.{name}.always_trained: is of the whole stack; set method.always_trained")
+        yield {"name": name, **spec}
 
 
 def build_settings(config: dict) -> Settings:
     """Raises UserError for a value that no run can have."""
-    from vltune.engine.settings import Settings
-
-    known, given = [field.name for field in fields(Settings)], config["engine"]
-    if unknown := [name for name in given if name not in known]:
-        raise UserError(f"engine.{unknown[0]}: there is no such setting; {instead(unknown[0], known)}")
-    if lacking := [name for name in known if name not in given]:
-        raise UserError(f"engine.{lacking[0]}: is missing; a run needs it")
-    return Settings(**given)
+    return Settings(**checked("engine", present(config, "engine"), Settings))
 
 
 def check_values(config: dict) -> None:
     """Raises UserError for a value that no run can have, before anything is read or made; fills in `~` in place."""
-    config["engine"] = checked("engine", present(config, "engine"), SPEC)
+    config["engine"] = checked("engine", present(config, "engine"), Spec)
     build_settings(config)
     check(config)
 

@@ -50,14 +50,14 @@ def load(config: dict, backbone, task) -> None:
     from vltune.weights.backbones import load_backbone
     from vltune.weights.heads import start_from_matching
     from vltune.weights.keys import MisfitError
-    from vltune.weights.towers import load_image_tower, load_text_tower
+    from vltune.weights.towers import load_tower
 
     if not (files := weight_files(config)):
         return
     cls_id = tokenizer(config).cls_id
-    for part, load_tower in (("text", load_text_tower), ("image", load_image_tower)):
+    for part in ("text", "image"):
         if part in files:
-            load_tower(getattr(backbone, part), files[part])
+            load_tower(getattr(backbone, part), files[part], part)
     if "backbone" in files:
         try:
             load_backbone(backbone, files["backbone"], cls_id, f"backbone={config['backbone']['name']}")

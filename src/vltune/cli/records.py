@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from vltune.catalogue import Presentation, methods
 from vltune.errors import UserError
+
+_Conf = Annotated[Path, typer.Option(help="Folder of configurations, whose methods the rows are.")]
 
 
 def report(
@@ -19,6 +22,7 @@ def report(
     format: Annotated[
         str, typer.Option(help="What to write, separated by commas; html is one page of all tables, for a browser.")
     ] = "md,tex,csv,png,svg",
+    conf: _Conf = Path("conf"),
 ) -> None:
     """Print tables of the records, and write each with its figure.
 
@@ -36,7 +40,7 @@ def report(
     from vltune.results.render import text
 
     formats = [name.strip() for name in format.split(",")]
-    for built in write_report(table, results_dir, out, formats, examples_of):
+    for built in write_report(table, results_dir, out, formats, examples_of, _methods(conf)):
         Console(highlight=False).print(text.terminal(built))
     if PAGE in formats:
         typer.echo(page_file(table, out or results_dir))
@@ -61,6 +65,7 @@ def compare(
         ),
     ] = False,
     brief: Annotated[bool, typer.Option("--brief", help="Only say how far apart they are, in two lines.")] = False,
+    conf: _Conf = Path("conf"),
 ) -> None:
     """Set two folders of records side by side: scores, predictions, costs, and where the runs come from.
 
@@ -85,7 +90,7 @@ def compare(
         raise UserError(f"format {format!r} is not known: use one of {', '.join(compare_text.TEXT)}")
     if out is not None:
         check_out(out)
-    found = comparing.compare(a, b, settings)
+    found = comparing.compare(a, b, settings, methods(conf))
     if out is None and format is not None:
         typer.echo(compare_text.TEXT[format](found), nl=False)
     elif brief:
@@ -98,6 +103,12 @@ def compare(
         for line in failed:
             typer.echo(f"differs: {line}", err=True)
         raise typer.Exit(1)
+
+
+def _methods(conf: Path) -> dict[str, Presentation]:
+    if not (found := methods(conf)):
+        typer.echo(f"{conf}/method is not there: rows are those with records, presented as these say", err=True)
+    return found
 
 
 def merge(

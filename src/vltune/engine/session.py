@@ -12,11 +12,11 @@ from vltune.runs.clock import Clock
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from vltune.engine.settings import Settings
     from vltune.engine.source import BadExamples, Data
     from vltune.loggers.logger import Logger
     from vltune.model import Model
     from vltune.runs.signals import StopRequest
+    from vltune.settings.engine import Settings
 
 
 @dataclass

@@ -114,7 +114,7 @@ class Claim:
         if not self.force or (unfinished and before["config"].get("force")):
             return max(before["provenance"]["seconds"] or 0.0, self.lock.replaced.get("seconds", 0.0))
         self.clear()
-        kept = folders.put_aside(folders.Run(self.file, "records", before), self.root)
+        kept = folders.put_aside(folders.RecordFile(self.file, "records", before), self.root)
         print(f"the {before['status']} run that was here is kept in {kept}", file=sys.stderr)
         return 0.0
 

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from vltune.assemble.factory import build_settings, check_values
 from vltune.assemble.model import build_model
-from vltune.configuration import RUN, SPEC, check_constructors, present
-from vltune.engine.settings import Settings
+from vltune.configuration import check_constructors
 from vltune.errors import UserError
 from vltune.experiment.setup import keep_features, make_fabric, prepare
 from vltune.records import record as records
 from vltune.runs.identity import identity as identify
 from vltune.runs.signals import Interrupted, StopRequest
-from vltune.values import checked, shown
+from vltune.settings.check import checked, declared, present
+from vltune.settings.engine import Settings
+from vltune.settings.kinds import Spec
+from vltune.settings.run import RunSettings
+from vltune.values import shown
 
 if TYPE_CHECKING:
     from vltune.engine.source import Data
@@ -90,10 +93,10 @@ def whole(recorded: dict, composed: dict, file: Path) -> dict:
     """A record's configuration, with the settings that are younger than it at the values that they had until then.
 
     composed: gives what is of a run, and not of its result."""
-    config = {name: composed[name] for name in RUN} | deepcopy(recorded) | {"from": None}
+    config = {name: composed[name] for name in declared(RunSettings)} | deepcopy(recorded) | {"from": None}
     since = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
     try:
-        config["engine"] = since | checked("engine", present(config, "engine"), SPEC)
+        config["engine"] = since | checked("engine", present(config, "engine"), Spec)
         check_values(config)
         check_constructors(config)
     except UserError as error:
@@ -136,7 +139,7 @@ def rescore(config: dict, record: dict, file: Path, data: Data) -> None:
             for split in settings.evaluate:
                 rows = predictions(session, split)
                 if fabric.is_global_zero:
-                    compare(record, split, model.task.metrics(rows) if rows else {})
+                    compare(record, split, model.task.figures(rows) if rows else {})
         except Interrupted as stopped:
             stopped.outcome = "nothing was written"
             raise

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 from vltune.assemble.factory import build, check_values
 from vltune.assemble.match import sized
 from vltune.command_line import resolve
-from vltune.configuration import GROUPS, RUN, check_constructors, find
+from vltune.configuration import check_constructors, find
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment.rehearsal import blame, rehearse
+from vltune.settings.check import declared
+from vltune.settings.groups import GROUPS
+from vltune.settings.run import RunSettings
 from vltune.values import instead, said, shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-KNOWN = [*RUN, *GROUPS, "dataset", "engine", "match", "rates", "hydra"]
+KNOWN = [*declared(RunSettings), *GROUPS, "rates", "hydra"]
 
 
 def ready(composed: DictConfig, overrides: Sequence[str]) -> dict:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints, weight_files
-from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.records import record as records
+from vltune.records.provenance import provenance
 from vltune.runs.lock import job
+from vltune.settings.engine import Settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -39,7 +40,7 @@ def new_record(config: dict, identity: dict, name: str, fingerprints: dict | Non
         "fingerprints": fingerprints,
         "metrics": {"val": None, "test": None},
         "cost": dict.fromkeys(records.COST),
-        "provenance": records.provenance() | {"precision": config["engine"]["precision"], "job": job()},
+        "provenance": provenance() | {"precision": config["engine"]["precision"], "job": job()},
         "error": None,
         "sweep": config["sweep"],
     }

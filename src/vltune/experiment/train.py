@@ -16,16 +16,17 @@ from vltune.assemble.model import build_model, protocol
 from vltune.atomic import reserve
 from vltune.command_line import FAILED
 from vltune.engine.session import Session
-from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
 from vltune.experiment.setup import keep_features, make_fabric, new_record, prepare
 from vltune.experiment.summary import missing_scores, scores
+from vltune.metrics.metric import of_examples
 from vltune.records import record as records
 from vltune.runs.clock import Clock
 from vltune.runs.identity import identity as identify
 from vltune.runs.lock import Lock
 from vltune.runs.signals import Interrupted, OwnedElsewhere, StopRequest
+from vltune.settings.engine import Settings
 
 if TYPE_CHECKING:
     from vltune.engine.train import TrainingState
@@ -106,16 +107,18 @@ def fill(record: dict, session: Session) -> None:
     session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory()
-    trained = train_loop(session, validate=lambda: task.metrics(predictions(session, "val"))[task.metric])
+    trained = train_loop(session, validate=lambda: task.figures(predictions(session, "val"))[task.primary.name])
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
     clock.begin("cost")
     if not session.fabric.is_global_zero:
         return
+    record |= task.declaration()
     for split, rows in predicted.items():
-        record["metrics"][split] = (task.metrics(rows) or None) if rows else None
-    session.logger.table(predicted, partial(examples_of, config))
+        record["metrics"][split] = (task.figures(rows) or None) if rows else None
+    sampled = {split: of_examples(task.metrics, rows or ()) for split, rows in predicted.items()}
+    session.logger.table(sampled, partial(examples_of, config))
     record |= outcome(session, trained)
     session.stop.may_write()
     saved = write_beside(record, session, predicted)
@@ -156,7 +159,7 @@ def write_beside(record: dict, session: Session, predicted: dict[str, list[dict]
     tensors = session.file.with_suffix(".safetensors")
     if record["config"]["mode"] == "pretrain":
         return artifacts.write_backbone(tensors, session.model)
-    artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record)
+    artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record, session.model.task.columns)
     return artifacts.write_tuned(tensors, session.model)
 
 

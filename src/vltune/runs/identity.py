@@ -1,7 +1,8 @@
 """Which run this is: what decides its numbers, and nothing else.
 
 Names and settings count, never where code or files lie: a module may move.  What files hold counts by fingerprints, which a
-record holds too, so that its hash follows from the record alone.
+record holds too, so that its hash follows from the record alone.  Which settings count is declared with each, in
+`vltune.settings`.
 """
 
 from __future__ import annotations
@@ -11,37 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from vltune.canonical import canonical, text
+from vltune.settings.check import marks
+from vltune.settings.groups import declarations
+from vltune.settings.kinds import AnyOrder, Before, NotDecisive
 
 GROUPS = ("method", "backbone", "task", "dataset", "engine")
-
-# Where things lie, how they come there, what they run on, what other settings follow from: another value gives the same.
-NOT_DECISIVE = {
-    "dataset": ("data_dir", "subfolder", "make", "generate", "max_bad_examples"),
-    "engine": (
-        "accelerator",
-        "devices",
-        "nodes",
-        "workers",
-        "threads",
-        "micro_batch_size",
-        "eval_batch_size",
-        "checkpoint_seconds",
-        "cache_features",
-        "features_dir",
-    ),
-    "backbone": ("weights", "weights_from", "tower_weights", "tokenizer", "sizes", "pixels"),
-    "task": ("reader", "layout", "splits"),
-}
-
-# Lists whose order and repetitions mean nothing.
-SETS = {"engine": ("evaluate",), "method": ("roles",)}
-
-# Settings that came after the first records.  At the value that was the only one until then a setting is left out of the
-# hash, so that those records stay what they are.
-SINCE = {
-    "dataset": {"decode": "exact", "train_fraction": 1.0, "train_fraction_seed": 0},
-    "engine": {"eval_examples": None, "group_by_length": False},
-}
 
 
 def identity(config: dict, fingerprints: Mapping[str, Any]) -> dict:
@@ -71,16 +46,20 @@ def settings(config: dict) -> dict:
 
 
 def decisive(group: str, settings: dict) -> dict:
-    left_out, added = NOT_DECISIVE.get(group, ()), SINCE.get(group, {})
-    kept = {
-        key: value
-        for key, value in settings.items()
-        if key not in left_out and not (key in added and value == added[key])
-    }
-    for key in SETS.get(group, ()):
-        if isinstance(kept.get(key), list | tuple):
-            kept[key] = sorted({*map(str, kept[key])})
+    """What the settings' declarations leave in, canonical."""
+    known = declarations(group)
+    kept = {key: value for key, value in settings.items() if is_decisive(known.get(key), value)}
+    for key, value in kept.items():
+        if isinstance(value, list | tuple) and marks(known.get(key), AnyOrder):
+            kept[key] = sorted({*map(str, value)})
+    if group == "method" and isinstance(kept.get("methods"), dict):  # of a stack, whose order counts
+        kept["methods"] = [decisive(group, each) for each in kept["methods"].values()]
     return canonical(_names(_chosen(kept)))
+
+
+def is_decisive(kind: Any, value: Any) -> bool:
+    """Whether a setting counts at a value, by what its declaration says of it; one without a declaration does."""
+    return not marks(kind, NotDecisive) and all(value != each.value for each in marks(kind, Before))
 
 
 def _chosen(settings: dict) -> dict:

@@ -9,22 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from statistics import NormalDist, mean, stdev
+from statistics import mean, stdev
 
 import numpy as np
-
-from vltune.errors import UserError
-from vltune.records.files import is_there
-from vltune.stats.outcomes import Outcomes, Split
 
 LEVEL = 0.05
 RESAMPLES = 10_000
 
 _COUNTS = 4_000_000  # held at once, in blocks of resamples: 32 MB
-_NODES = 100
-_NEARLY_NORMAL = 1000  # degrees of freedom
 _NOTHING = 1e-25  # a probability that is dropped
 
 
@@ -35,22 +27,6 @@ class Spread:
     variance: float
     """Of one method's score at one seed; scores from 0 to 1."""
     freedom: int
-
-
-def outcomes(file: Path, metric: str, record: dict | None = None) -> Outcomes:
-    """The examples behind a `metric` of a record (`test.ir_r1`), from the predictions in `file`.
-
-    record: whose they must be.  Raises UserError where there is no such file, split or truth, where examples cannot be told
-    apart, and for a metric that is no mean over examples."""
-    from vltune.records import predictions
-
-    if not is_there(file):
-        raise UserError(f"{file}: no predictions there")
-    split, _, name = metric.partition(".")
-    try:
-        return Split(predictions.read(file, record), split).outcomes(name)
-    except ValueError as error:
-        raise UserError(f"{file}: {error}") from None
 
 
 def mcnemar(differences: np.ndarray) -> float:
@@ -140,15 +116,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def t_chance(t: float, freedom: float) -> float:
-    """How often Student's t is as far from zero, on either side.  With t = sqrt(freedom) tan(a), the density of a is
-    proportional to cos(a) ** (freedom - 1)."""
-    if freedom > _NEARLY_NORMAL:
-        return 2 * NormalDist().cdf(-abs(t))
-    angle = math.atan(abs(t) / math.sqrt(freedom))
-    half = (math.pi / 2 - angle) / 2
-    places, weights = _gauss()
-    tail = half * float(weights @ np.cos(angle + half * (1 + places)) ** (freedom - 1))
-    return tail * 2 / math.sqrt(math.pi) * math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+    """How often Student's t is as far from zero, on either side."""
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -abs(t)))
 
 
 def _t_test(difference: float, between_units: float, seeds: int, among: Spread) -> float:
@@ -184,26 +155,18 @@ def _resampled(stratum: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return means
 
 
-@cache
 def _t_quantile(freedom: int) -> float:
     """The t that `LEVEL` of all exceed on either side."""
-    low, high = 0.0, 1.0
-    while t_chance(high, freedom) > LEVEL:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_chance(middle, freedom) > LEVEL else (low, middle)
-    return high
+    from scipy.special import stdtrit
 
-
-@cache
-def _gauss() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(_NODES)
+    return float(stdtrit(freedom, 1 - LEVEL / 2))
 
 
 def _binomial(count: int) -> tuple[int, np.ndarray]:
     """Probabilities of heads among `count` fair coins, from the first number that has any; far tails are dropped."""
-    steps = np.log(np.arange(count, 0, -1)) - np.log(np.arange(1, count + 1))
-    chances = np.exp(np.concatenate([[0.0], np.cumsum(steps)]) - count * math.log(2))
+    from scipy.special import betaln
+
+    heads = np.arange(count + 1)
+    chances = np.exp(-betaln(heads + 1, count - heads + 1) - math.log(count + 1) - count * math.log(2))
     kept = np.flatnonzero(chances > _NOTHING)
     return int(kept[0]), chances[kept[0] : kept[-1] + 1]

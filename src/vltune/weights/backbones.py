@@ -7,16 +7,15 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vltune.errors import UserError
-from vltune.weights import meter, vilt
+from vltune.weights import maps
 from vltune.weights.files import read
 from vltune.weights.keys import Family, load, recognise, recognised, within
-from vltune.weights.towers import TOWERS
 
 # Our own files use the model's own names; what stands under `task.` are pretraining's heads.
 MARKS = ("class_token", "token_type.weight")
 OURS = Family(name="vltune", marks=MARKS, rules=(), unused=("task.",))
 TUNED = Family(name="what a run of vltune tuned", marks=MARKS, rules=(), prepare=within("backbone.", MARKS))
-FAMILIES = (vilt.AUTHORS, vilt.TRANSFORMERS, meter.AUTHORS, OURS, TUNED)
+FAMILIES = (*maps.FAMILIES, OURS, TUNED)
 
 # What pretrained checkpoints lack; the class token then starts as the embedding of the text's first token.
 MAY_LACK = ("class_token",)
@@ -36,7 +35,7 @@ def load_backbone(backbone: nn.Module, path: Path, cls_id: int, name: str = "thi
 
 
 def refuse_tower(state: dict[str, Tensor], path: Path) -> None:
-    for part, families in TOWERS.items():
+    for part, families in maps.TOWERS.items():
         if family := recognised(state, families):
             fix = f"give it as backbone.tower_weights.{part}, with weights=null"
             raise UserError(f"{path}: {family.name}, the {part} tower of a backbone and no whole one: {fix}")

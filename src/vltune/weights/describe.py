@@ -15,8 +15,8 @@ from vltune.weights.files import form, read
 from vltune.weights.finding import parts
 from vltune.weights.heads import HEADS
 from vltune.weights.keys import Family, Match, holds, is_foreign, match, recognised, shorten, translate, within_names
+from vltune.weights.maps import TOWERS
 from vltune.weights.sizes import sizes
-from vltune.weights.towers import TOWERS
 
 # The part of a backbone that a file may hold, None for a whole one -> its layouts.
 LAYOUTS = {None: FAMILIES, **TOWERS}

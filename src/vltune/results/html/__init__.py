@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from vltune.results.html import curves, disagreement, markup, runs
 from vltune.results.html.pictures import Pictures
 from vltune.results.render import text as render
-from vltune.results.tables.build import CONTROLS, METHODS
 
 if TYPE_CHECKING:
     from vltune.results.html.disagreement import Look
@@ -78,8 +77,8 @@ def _described(table: Table) -> dict[str, Any]:
         "rows": [
             {
                 "label": row.label,
-                "colour": METHODS.index(row.method) if row.method in METHODS else None,
-                "control": row.method in CONTROLS,
+                "colour": row.presentation.colour,
+                "control": row.presentation.is_control,
                 "cells": {key: _numbers(cell) for key, cell in row.cells.items()},
             }
             for row in table.rows

@@ -7,7 +7,7 @@ import math
 from itertools import product
 from typing import TYPE_CHECKING
 
-from vltune.results.tables.build import CONTROLS, METHODS, TYPED, Table
+from vltune.results.tables.build import TYPED, Table, TableRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
             aside = 0.02 * (number - len(table.rows) / 2)
             places, means = [place + aside for place, _ in cells], [cell.mean for _, cell in cells]
             spread = [cell.std or 0.0 for _, cell in cells]
-            axes.errorbar(places, means, spread, fmt="o-", color=_color(row.method), capsize=3, label=row.label)
+            axes.errorbar(places, means, spread, fmt="o-", color=_color(row), capsize=3, label=row.label)
     if axes.lines:
         axes.legend(loc="upper left")
 
@@ -81,7 +81,7 @@ def _rows(axes: Axes, table: Table) -> None:
     axes.invert_yaxis()
     for place, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
         if cell.mean is not None:
-            axes.errorbar(cell.mean, place, xerr=cell.std, fmt="o", color=_color(row.method), capsize=3)
+            axes.errorbar(cell.mean, place, xerr=cell.std, fmt="o", color=_color(row), capsize=3)
     if cells[0].mean is not None:
         axes.axvline(cells[0].mean, color="0.7", linestyle="--", linewidth=1)
     axes.set_xlabel(column.title)
@@ -91,7 +91,7 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
     score = table.figure["score"]
     points, markers = {}, []
     for row in table.rows:
-        color = _color(row.method)
+        color = _color(row)
         x, y = row.cells[key], row.cells[score]
         if None not in (x.published, y.published):
             axes.plot(x.published, y.published, "o", color=color, markerfacecolor="none")
@@ -100,7 +100,7 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
         if y.mean is None:
             continue
         label = f"{row.label}{TYPED}" if y.typed else row.label
-        if x.mean is not None and row.method not in CONTROLS:
+        if x.mean is not None and not row.presentation.is_control:
             axes.errorbar(x.mean, y.mean, y.std, fmt="o", color=color, capsize=3)
             points[label] = x.mean, y.mean, color
             markers.append((x.mean, y.mean, y.std or 0.0))
@@ -113,9 +113,9 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
     _annotate(axes, points, markers)
 
 
-def _color(method: str) -> str:
-    """One colour per method in every figure; grey for what is no method of the canonical list."""
-    return f"C{METHODS.index(method)}" if method in METHODS else "0.4"
+def _color(row: TableRow) -> str:
+    """One colour per method in every figure; grey where it says none."""
+    return "0.4" if row.presentation.colour is None else f"C{row.presentation.colour}"
 
 
 def _scale(axes: Axes, values: list[float]) -> None:

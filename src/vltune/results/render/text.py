@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vltune.results.tables.build import ALIKE, METHODS, SAME, TYPED, UNTESTED, Cell, Column, Table
+from vltune.results.tables.build import ALIKE, SAME, TYPED, UNTESTED, Cell, Column, Table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -104,7 +104,7 @@ def terminal(table: Table) -> Group:
     compares = _compares(table)
     grid = Grid(title=table.title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     # A fixed width: rich would take the room for a long label from the numbers.
-    room = max(map(len, METHODS)) if compares else 30
+    room = max(len(row.presentation.label) for row in table.rows) if compares else 30
     grid.add_column("method", overflow="fold", width=min(room, max(len(row.label) for row in table.rows)))
     if compares:
         grid.add_column("", no_wrap=True)
@@ -169,7 +169,7 @@ def legend(table: Table) -> str:
             " (Student's t); it is of one run, whose own spread is not known."
         )
     if any(cell.best for cell in cells):
-        said.append("Bold: the highest of a column.")
+        said.append(f"Bold: the {'best' if any(column.less for column in table.columns) else 'highest'} of a column.")
     if SAME in marks:
         said.append(
             f"{SAME}: not distinguishable from it by the examples (McNemar for accuracies, paired bootstrap for others)."

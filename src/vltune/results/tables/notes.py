@@ -22,16 +22,19 @@ def written(notes: Iterable[str | dict], cells: Cells, columns: tuple[Column, ..
         if isinstance(note, str):
             yield note
             continue
-        if "differs" in note:
-            method, column = note["differs"]
-            if not round(cells[method][column].difference or 0.0, digits[column]):
-                continue
-        savings = {
-            name: _saving(*(_number(cells, path) for path in pair)) for name, pair in note.get("saving", {}).items()
-        }
         try:
+            if "differs" in note:
+                method, column = note["differs"]
+                if not round(cells[method][column].difference or 0.0, digits[column]):
+                    continue
+            savings = {
+                name: _saving(*(_number(cells, path) for path in pair)) for name, pair in note.get("saving", {}).items()
+            }
             text = note["text"].format(**cells, **savings)
-        except TypeError:  # what was not measured is None, which has no decimals
+        except (
+            TypeError,
+            KeyError,
+        ):  # what was not measured is None, which has no decimals; what is no row has no cells
             continue
         yield text
 

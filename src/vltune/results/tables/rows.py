@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vltune import canonical
+from vltune.catalogue import GROUP, Presentation, without
 from vltune.records import store
 from vltune.records.record import flatten
 from vltune.results.tables.cells import value
-from vltune.results.tables.model import CONTROLS, Rows
+from vltune.results.tables.model import ListedRows
+from vltune.results.tables.presentations import Methods
 
 _SETTINGS = ("method", "backbone", "task", "dataset", "engine")
 """Groups of a configuration that say what a run is; the rest says how it was started."""
@@ -20,12 +22,13 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Variant:
+class MethodVariant:
     """One configuration of one method, as far as tasks share it."""
 
     name: str
-    """The value of `Rows.field` that its records have."""
+    """The value of `ListedRows.field` that its records have."""
     method: str
+    presentation: Presentation
     label: str
     records: list[dict]
     settings: dict[str, Any] | None
@@ -40,14 +43,27 @@ class Variant:
         return [record for record in self.records if not store.is_cost(record)]
 
 
-def variants(records: list[dict], rows: Rows) -> Iterator[Variant]:
-    """In the order of a table's rows; a value of `rows` without records has one without any."""
+def variants(records: list[dict], rows: ListedRows, methods: Methods) -> Iterator[MethodVariant]:
+    """In the order of a table's rows; a value of `rows` without records has one without any.
+
+    methods: the presentation of each.  Rows of methods stand in their order, those of other values as the table lists them
+    and by name; controls are last."""
     by_name = defaultdict(list)
     for record in records:
         by_name[value(record, rows.field)].append(record)
-    others = sorted(by_name.keys() - {*rows.values, *CONTROLS, None})
-    for name in (*rows.values, *others, *(control for control in CONTROLS if control in by_name)):
-        yield from _named(name, rows.method or name, _variants(by_name[name]))
+    listed = {name: number for number, name in enumerate(rows.values)}
+
+    def shown(name: str) -> Presentation:
+        return methods.get(rows.method or name) or Presentation(name, name)
+
+    def place(name: str) -> tuple:
+        if rows.method is not None:
+            return listed.get(name, len(listed)), name
+        return shown(name).is_control, *shown(name).place
+
+    for name in sorted(by_name.keys() - {None} | listed.keys(), key=place):
+        label = shown(name).label if rows.method is None else name
+        yield from _named(name, label, rows.method or name, shown(name), _variants(by_name[name]))
 
 
 def hashes(records: Iterable[dict]) -> tuple[str, ...]:
@@ -86,7 +102,13 @@ def _is_cost_of(cost: dict, variant: list[dict]) -> bool:
 
 
 def _settings(record: dict, *groups: str) -> str:
-    return canonical.text([record["config"].get(group) for group in groups])
+    return canonical.text([_group(record, group) for group in groups])
+
+
+def _group(record: dict, group: str) -> Any:
+    """Of a configuration, less what says how a method is presented: that may change without a run."""
+    settings = record["config"].get(group)
+    return without(settings) if group == GROUP else settings
 
 
 def _configurations(records: list[dict], *groups: str) -> list[list[dict]]:
@@ -108,16 +130,18 @@ def _configurations(records: list[dict], *groups: str) -> list[list[dict]]:
     return found
 
 
-def _named(name: str, method: str, found: list[list[dict]]) -> Iterator[Variant]:
-    """Labelled by the name, and where it has several rows by the settings in which they differ from the first."""
+def _named(
+    name: str, label: str, method: str, presentation: Presentation, found: list[list[dict]]
+) -> Iterator[MethodVariant]:
+    """Labelled by `label`, and where it has several rows by the settings in which they differ from the first."""
     if len(found) == 1:
-        yield Variant(name, method, name, found[0], {})
+        yield MethodVariant(name, method, presentation, label, found[0], {})
         return
-    configs = [flatten({group: records[0]["config"].get(group) for group in _SETTINGS}) for records in found]
+    configs = [flatten({group: _group(records[0], group) for group in _SETTINGS}) for records in found]
     first = configs[0]
     changed = [{key for key in first.keys() | config.keys() if first.get(key) != config.get(key)} for config in configs]
     changed[0] = set().union(*changed)
     for records, config, keys in zip(found, configs, changed, strict=True):
         settings = {key: config.get(key) for key in sorted(keys)} if 0 < len(keys) <= _NAMED else None
         told = ", ".join(f"{key}={value}" for key, value in settings.items()) if settings else "+".join(hashes(records))
-        yield Variant(name, method, f"{name} ({told})", records, settings)
+        yield MethodVariant(name, method, presentation, f"{label} ({told})", records, settings)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vltune.weights.heads import HEADS
 from vltune.weights.keys import Family, both, is_stack, transpose
-from vltune.weights.towers import OPENAI_CLIP_RULES, ROBERTA_RULES
+from vltune.weights.maps import clip, roberta
 
 
 def inside(theirs: str, ours: str, rules: list[tuple]) -> list[tuple]:
@@ -89,8 +89,8 @@ AUTHORS = Family(
     rules=[
         ("token4classifier", "class_token", None),
         ("token_type_embeddings.weight", "token_type.weight", None),
-        *inside("text_transformer.", "text.", ROBERTA_RULES),
-        *inside("vit_model.visual.", "image.", OPENAI_CLIP_RULES),
+        *inside("text_transformer.", "text.", roberta.RULES),
+        *inside("vit_model.visual.", "image.", clip.OPENAI_RULES),
         *stream("text"),
         *stream("image"),
     ],
@@ -102,3 +102,5 @@ AUTHORS = Family(
     ),
     prepare=tidy,
 )
+
+FAMILIES = (AUTHORS,)

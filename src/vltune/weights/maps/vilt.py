@@ -102,3 +102,5 @@ TRANSFORMERS = Family(
     unused=("embeddings.text_embeddings.position_ids", *HEADS),
     prepare=within("vilt."),  # models with a head hold the backbone there
 )
+
+FAMILIES = (AUTHORS, TRANSFORMERS)

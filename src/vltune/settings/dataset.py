@@ -1,0 +1,67 @@
+"""`dataset`: which examples a run trains on and is scored by."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+from typing_extensions import NotRequired, TypedDict
+
+from vltune.settings.kinds import Before, Count, FolderPath, Name, NotDecisive, Number, Size, Words
+
+
+class SplitSizes(TypedDict):
+    train: Size
+    """Images to train on."""
+    val: Size
+    """Images of validation."""
+    test: Size
+    """Images of the test."""
+
+
+class Generation(TypedDict):
+    """How the toy world is drawn."""
+
+    layout: NotRequired[Name]
+    """The official data set whose raw layout it is written in."""
+    seed: NotRequired[Number]
+    """Of its scenes and sentences."""
+    questions_per_image: NotRequired[Count]
+    """In VQAv2's layout: how many questions are asked of an image."""
+    images: NotRequired[SplitSizes | None]
+    """How many images each split has (in NLVR2's layout: pairs), or null for the toy world's own numbers."""
+
+
+class DatasetSettings(TypedDict):
+    name: Name
+    """What records and tables call it."""
+    data_dir: Annotated[FolderPath, NotDecisive()]
+    """The folder that its files lie in."""
+    subfolder: Annotated[str, NotDecisive()]
+    """A folder in `data_dir` that they lie in, or an empty text."""
+    train: Words
+    """Splits to train on."""
+    val: Words
+    """Splits that validation reads."""
+    test: Words
+    """Splits that the test reads."""
+    images: Literal["true", "shuffled"]
+    """Each example's own images, or another's in their place, for a control that cannot see."""
+    randaugment: str | None
+    """timm's name of the augmentation of training images, or null for none."""
+    max_bad_examples: Annotated[Number, NotDecisive()]
+    """So many examples that cannot be read are left out; one more ends the run."""
+    train_fraction: NotRequired[Annotated[float, Interval(gt=0, le=1), Before(1.0)]]
+    """Share of the training images that is trained on, with all their texts."""
+    train_fraction_seed: NotRequired[Annotated[Number, Before(0)]]
+    """Which images that share holds; those of a smaller share are among those of a larger one."""
+    decode: NotRequired[Annotated[Literal["exact", "fast"], Before("exact")]]
+    """How JPEG files are read: as Pillow does, as released, or about twice as fast with nearly the same pixels."""
+    answers: NotRequired[Size]
+    """How many answers the vocabulary has, for mode=cost, which reads no data."""
+    folds: NotRequired[Count]
+    """Retrieval's recall is also the mean over so many parts of the test images."""
+    make: NotRequired[Annotated[str, NotDecisive()]]
+    """The command that makes its files, shown where they are missing."""
+    generate: NotRequired[Annotated[Generation, NotDecisive()]]
+    """How its files are generated on first use; of the toy world alone."""

@@ -1,0 +1,36 @@
+"""`task`: what a task's configuration holds beside the arguments of its constructor and of its data's reader."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Interval
+from typing_extensions import NotRequired, TypedDict
+
+from vltune.settings.kinds import OPEN, Name, NotDecisive, Size, Words
+
+
+class TaskSplits(TypedDict):
+    train: NotRequired[Words]
+    """Splits of the toy world to train on."""
+    val: NotRequired[Words]
+    """Splits of the toy world that validation reads."""
+    test: NotRequired[Words]
+    """Splits of the toy world that the test reads."""
+
+
+class TaskSettings(TypedDict):
+    __pydantic_config__ = OPEN
+
+    name: Name
+    """What records and tables call it."""
+    reader: NotRequired[Annotated[str | None, NotDecisive()]]
+    """What reads its data."""
+    token_types: Size
+    """Rows of the table of token types: the text's, and one for each image."""
+    layout: NotRequired[Annotated[Name, NotDecisive()]]
+    """The raw layout that the toy world is written in for this task."""
+    splits: NotRequired[Annotated[TaskSplits, NotDecisive()]]
+    """The splits of the toy world in that layout."""
+    caption_tokens: NotRequired[Annotated[int, Interval(ge=3, le=1000)]]
+    """Tokens of a generated caption at most: of short ones matching is learned sooner."""
