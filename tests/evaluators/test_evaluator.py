@@ -11,13 +11,13 @@ from lightning_fabric import Fabric
 from test_all_pairs import COLLATE
 
 from vltune import evaluators
-from vltune.settings.engine import Settings
 from vltune.errors import UserError
 from vltune.evaluators.evaluate import check_splits, find, predictions
 from vltune.evaluators.evaluator import Evaluator
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.signals import Interrupted, StopRequest
+from vltune.settings.engine import Settings
 from vltune.tasks.vqa import VQA
 
 NAMES = {path.stem for path in Path(evaluators.__file__).parent.glob("*.py")} - {"__init__", "evaluator", "evaluate"}

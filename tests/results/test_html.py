@@ -21,7 +21,7 @@ from predicted import row_of
 from presented import report
 from typer.testing import CliRunner
 
-from vltune.assemble.data import examples
+from vltune.assemble.data import examples_of
 from vltune.cli import app
 from vltune.data.shapes import ensure
 from vltune.engine.artifacts import write_predictions
@@ -338,13 +338,13 @@ def test_where_the_data_of_a_record_lies(tmp_path):
     dataset = {"data_dir": str(tmp_path), "subfolder": "vqav2", "test": ["vqav2_test"], "val": None, "generate": {}}
     config = {"dataset": dataset, "task": {"name": "vqa"}}
     with pytest.raises(UserError, match="any run on it makes it"):
-        examples(config, "test")
+        examples_of(config, "test")
     with pytest.raises(UserError, match="names no data for val"):
-        examples(config, "val")
+        examples_of(config, "val")
     with pytest.raises(UserError, match="names no data for test"):
-        examples({}, "test")
+        examples_of({}, "test")
     ensure(tmp_path, "vqav2", images={"train": 4, "val": 2, "test": 2})
-    assert len(examples(config, "test").ids) == 8
+    assert len(examples_of(config, "test").ids) == 8
 
 
 def test_long_curves_are_thinned_to_means(root):

@@ -24,7 +24,7 @@ def data_folder(config: dict) -> Path:
     return Path(config["dataset"]["data_dir"]) / config["dataset"]["subfolder"]
 
 
-def examples(config: dict, split: str) -> Examples:
+def examples_of(config: dict, split: str) -> Examples:
     """What a run's predictions of `val` or `test` are about.  UserError where its data is not on this machine."""
     from vltune.data.dataset import open_examples
 

@@ -46,7 +46,7 @@ class TrainingState:
 def train(session: Session, validate: Callable[[], float]) -> TrainingState:
     """Trains the session's model in place, from the checkpoint in its folder on where there is one.
 
-    validate: the metric on the validation split, larger is better.  UserError where a loss is not a number, or memory does
+    validate: the task's primary metric on the validation split.  UserError where a loss is not a number, or memory does
     not hold one example; Interrupted, with a checkpoint, where the session is asked to stop."""
     training = Training(session, validate)
     with closing(training.progress):

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.assemble.data import examples
+from vltune.assemble.data import examples_of
 from vltune.assemble.factory import build, build_settings
 from vltune.assemble.model import build_model, protocol
 from vltune.atomic import reserve
@@ -88,7 +88,7 @@ def state(clock: Clock) -> dict:
 
 
 def report_finished(record: dict, file: Path, folder: Path, config: dict) -> Path:
-    build(config["logger"]).again(record, file, folder, partial(examples, config))
+    build(config["logger"]).again(record, file, folder, partial(examples_of, config))
     print(f"finished before; force=true runs it again\n{scores(record)}{missing_scores(record, file)}")
     return file
 
@@ -118,7 +118,7 @@ def fill(record: dict, session: Session) -> None:
     for split, rows in predicted.items():
         record["metrics"][split] = (task.figures(rows) or None) if rows else None
     sampled = {split: of_examples(task.metrics, rows or ()) for split, rows in predicted.items()}
-    session.logger.table(sampled, partial(examples, config))
+    session.logger.table(sampled, partial(examples_of, config))
     record |= outcome(session, trained)
     session.stop.may_write()
     saved = write_beside(record, session, predicted)
