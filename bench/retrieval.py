@@ -27,8 +27,10 @@ from vltune.assemble.model import build_model
 from vltune.backbones.backbone import Encoded
 from vltune.costs import macs
 from vltune.engine.precision import settle
-from vltune.engine.source import BadExamples
-from vltune.evaluators.all_pairs import score_pairs
+from vltune.engine.session import Session
+from vltune.engine.settings import Settings
+from vltune.engine.source import BadExamples, Data
+from vltune.evaluators.all_pairs import AllPairs
 from vltune.model import Model
 from vltune.runs.signals import StopRequest
 
@@ -96,7 +98,7 @@ def report_macs(model: Model, config: dict) -> None:
 
 
 class Split:
-    """Random images and captions; `collate` makes batches of one caption length, as `score_pairs` asks for them."""
+    """Random images and captions; `collate` makes batches of one caption length, as `AllPairs` asks for them."""
 
     def __init__(self, images: int, captions: int, size: tuple[int, int], vocabulary: int):
         generator = torch.Generator().manual_seed(0)
@@ -135,11 +137,14 @@ def pair_by_pair(fabric: Fabric, model: Model, split: Split) -> Tensor:
     return torch.cat(scores).float().cpu().view(len(split.images), -1)
 
 
+@torch.no_grad()
 def all_pairs(fabric: Fabric, model: Model, split: Split, batch: int) -> Tensor:
-    with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
-        return score_pairs(
-            fabric, model, split, split.collate, batch, 0, stop, BadExamples(0), "bench", Path(folder, "scores")
-        )
+    data = Data(lambda: None, lambda name: split, split.collate, {}, "bench", eval_batch_size=batch)
+    settings = Settings(lr=0.0, workers=0)
+    with tempfile.TemporaryDirectory() as own, StopRequest() as stop:
+        folder = Path(own)
+        session = Session(fabric, model, data, settings, folder / "record.json", folder, stop, BadExamples(0), "bench")
+        return AllPairs(session).matrix("test", split)
 
 
 def report_time(model: Model, config: dict, options: argparse.Namespace) -> None:

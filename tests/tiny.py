@@ -1,9 +1,16 @@
 """Tiny backbones with random weights, and a batch for them."""
 
+from pathlib import Path
+
 import torch
 
 from vltune.backbones.meter import Meter
 from vltune.backbones.vilt import Vilt
+from vltune.engine.session import Session
+from vltune.engine.settings import Settings
+from vltune.engine.source import BadExamples, Data
+from vltune.loggers.none import NoLogger
+from vltune.sites import sites
 
 WIDTH, ANSWERS, VOCABULARY, TEXT = 32, ["yes", "no", "red", "2"], 120, 12
 
@@ -88,3 +95,28 @@ def alone(batch, row, text_length, image_length):
         made[name] = batch[name][row : row + 1, :, :height, :width]
         made[f"{name}_size"] = batch[f"{name}_size"][row : row + 1]
     return made
+
+
+def tuned_sites(module):
+    """Where a method acts."""
+    return [site for site in sites(module) if site.delta is not None]
+
+
+class Log(NoLogger):
+    """Calls a function with each point of a learning curve."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def log(self, values, step):
+        self.call(values, step)
+
+
+def session(fabric, model, folder, stop, **more):
+    """A run without files.  more: what of it is not as usual; `training`, `split`, `collate` and `eval_batch_size` of its
+    data, `allowed`, how many examples may be bad, `settings`, and whatever else a Session has."""
+    data = {"training": None, "split": lambda name: None, "collate": None, "eval_batch_size": 2}
+    data = Data(**{name: more.pop(name, usual) for name, usual in data.items()}, facts={}, fingerprint="test")
+    settings = more.pop("settings", None) or Settings(lr=1e-2, accelerator="cpu", workers=0)
+    bad, folder = BadExamples(more.pop("allowed", 0)), Path(folder)
+    return Session(fabric, model, data, settings, folder / "record.json", folder, stop, bad, **more)

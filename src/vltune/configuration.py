@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vltune.catalogue import COLOURS
+from vltune.data.dataset import reader_of
 from vltune.errors import UserError
 from vltune.values import Count, Each, Folder, Maybe, Name, Positive, Range, Share, Words, checked, instead, place, said
 
@@ -82,6 +83,7 @@ GROUPS = {
     "method": {
         "name": Name,
         "sites_in": Maybe(str),
+        "always_trained": Maybe(Literal["paper", "head_only"]),
         # catalogue.KEYS
         "label": Maybe(str),
         "order": Maybe(int | None),
@@ -221,7 +223,7 @@ def check_spec(where: str, spec: dict, table: Mapping[str, Any]) -> None:
         if spec.get(key) is not None or key == "_target_":
             target = checked(f"{where}.{key}", present(spec, key, f"{where}."), str)
             try:
-                taken |= declared(target)
+                taken |= declared(reader_of(target) if key == "reader" else target)
             except UserError as error:
                 raise UserError(f"{where}.{key}={error}") from None
     for name, value in spec.items():

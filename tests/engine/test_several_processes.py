@@ -3,13 +3,14 @@
 import signal
 
 import pytest
+import tiny
 import torch
 from several import processes
 from test_training import Examples, collate, make_model, settings
 
-from vltune.engine.source import BadExamples, TrainingData
+from vltune.engine.source import TrainingData
 from vltune.engine.train import train
-from vltune.evaluators.per_example import predict
+from vltune.evaluators.evaluate import predictions
 from vltune.runs.signals import Interrupted, StopRequest
 
 ONE = 1  # of two, which alone gets the signal
@@ -40,13 +41,13 @@ def trained(path, stop_at=None):
         torch.manual_seed(fabric.global_rank)  # texts of other lengths draw other numbers in each process
         at = 4 * (stop_at - 1) + 1 if stop_at and fabric.global_rank == ONE else None
         data = TrainingData(Signalled(48, at), collate, chosen.batch_size, seed=0, workers=0)
-        more = BadExamples(0), lambda: 0.0, lambda values, step: None, "test"
         with StopRequest() as stop:
+            session = tiny.session(fabric, model, path, stop, training=lambda: data, settings=chosen)
             try:
-                done = train(fabric, model, data, chosen, path / "last.pt", stop, *more)
+                done = train(session, lambda: 0.0)
             except Interrupted as stopped:
                 fabric.barrier()
-                return stopped.exit_code, torch.load(path / "last.pt")["progressed"]["step"]
+                return stopped.exit_code, torch.load(path / "last.pt")["training"]["step"]
         return done.step, {name: tensor.tolist() for name, tensor in model.tuned_state().items()}
 
     return processes(work)
@@ -63,12 +64,13 @@ def test_one_that_is_asked_stops_all_and_they_resume_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize("examples", [5, 6, 9])  # in batches of 2: one batch more for the first process, or as many
 @pytest.mark.parametrize("asked", [True, False])
-def test_one_that_is_asked_while_they_predict_stops_all(examples, asked):
+def test_one_that_is_asked_while_they_predict_stops_all(tmp_path, examples, asked):
     def work(fabric):
         fabric.launch()
         data = Signalled(examples, 1 if asked and fabric.global_rank == ONE else None)
         with StopRequest() as stop:
-            rows = predict(fabric, make_model(), data, collate, 2, 0, stop, BadExamples(0), "test")
+            session = tiny.session(fabric, make_model(), tmp_path, stop, split=lambda name: data, collate=collate)
+            rows = predictions(session, "test")
         return [row["id"] for row in rows]
 
     assert processes(work) == [Interrupted if asked else list(range(examples))] * 2

@@ -63,9 +63,8 @@ def run(path, stop_at=None, model=None, validate=None, **more):
 
         lengths = np.arange(48) % 7 if chosen.group_by_length else None
         data = TrainingData(Examples(), collate, chosen.batch_size, seed=0, workers=0, lengths=lengths)
-        trained = train(
-            fabric, model, data, chosen, path / "last.pt", stop, BadExamples(0), validate or (lambda: 0.0), log, "test"
-        )
+        more = {"training": lambda: data, "settings": chosen, "logger": tiny.Log(log), "label": "test"}
+        trained = train(tiny.session(fabric, model, path, stop, **more), validate or (lambda: 0.0))
     return model, trained
 
 

@@ -10,10 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from vltune.data.collate import Collate
-from vltune.engine.source import BadExamples
 from vltune.errors import BadExampleError, UserError
 from vltune.evaluators import all_pairs
-from vltune.evaluators.all_pairs import score_pairs
+from vltune.evaluators.all_pairs import AllPairs
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
@@ -89,6 +88,7 @@ def make_model(backbone="vilt", method="lora", seed=0):
     return model.eval()
 
 
+@torch.no_grad()
 def run(path, model, split, stop_at=None, allowed=0, precision="32-true", fabric=None):
     """stop_at: raises the flag of a signal once an image's number is read."""
     fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=precision)
@@ -99,7 +99,8 @@ def run(path, model, split, stop_at=None, allowed=0, precision="32-true", fabric
                 signal.raise_signal(signal.SIGTERM)
             return COLLATE(examples)
 
-        return score_pairs(fabric, model, split, stopping, 3, 0, stop, BadExamples(allowed), "test", path / "scores")
+        more = {"collate": stopping, "eval_batch_size": 3, "allowed": allowed}
+        return AllPairs(tiny.session(fabric, model, path, stop, **more)).matrix("test", split)
 
 
 @torch.no_grad()
@@ -202,7 +203,7 @@ def of_something_else(file):
 def test_a_wrong_file_is_started_over(tmp_path, wrong):
     model, split = make_model(), Split("vilt")
     expected = run(tmp_path, model, split)
-    wrong(tmp_path / "scores")
+    wrong(tmp_path / "test.scores")
     split.images.read.clear()
     assert torch.equal(run(tmp_path, model, split), expected)
     assert split.images.read == [0, 1, 2, 3, 4]
@@ -211,7 +212,7 @@ def test_a_wrong_file_is_started_over(tmp_path, wrong):
 def test_a_damaged_row_is_computed_again(tmp_path):
     model, split = make_model(), Split("vilt")
     expected = run(tmp_path, model, split)
-    file = tmp_path / "scores"
+    file = tmp_path / "test.scores"
     content = np.fromfile(file, np.uint8)
     content[len(content) * 3 // 5 + 2] ^= 1  # in the scores of image 3
     content.tofile(file)

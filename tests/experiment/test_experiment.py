@@ -24,7 +24,7 @@ from vltune.runs import lock
 # What a run imports on its way is imported once, for all of them.
 IMPORTED = [
     import_module(f"vltune.{name}")
-    for name in ("costs.macs", "costs.usage", "engine.artifacts", "engine.evaluate", "engine.train", "tasks.vqa")
+    for name in ("costs.macs", "costs.usage", "engine.artifacts", "engine.train", "evaluators.per_example", "tasks.vqa")
 ]
 
 fork = multiprocessing.get_context("fork")

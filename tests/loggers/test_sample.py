@@ -2,7 +2,7 @@
 
 import pytest
 
-from vltune.data.examples import open_examples
+from vltune.data.dataset import open_examples
 from vltune.data.shapes import ensure
 from vltune.errors import UserError
 from vltune.loggers.sample import sample, saved, split_shown, table
@@ -13,6 +13,7 @@ SPLITS = {
     "retrieval": "f30k_caption_karpathy_test",
     "snli_ve": "snli_test",
 }
+READERS = {"vqa": "vqav2", "nlvr2": "nlvr2", "retrieval": "karpathy", "snli_ve": "snli_ve"}
 LAYOUTS = {"vqa": "vqav2", "nlvr2": "nlvr2", "retrieval": "f30k", "snli_ve": "snli_ve"}
 
 
@@ -26,7 +27,7 @@ def shown(tmp_path):
 
     def of(task, predictions):
         ensure(tmp_path, LAYOUTS[task], seed=1, images={"train": 8, "val": 4, "test": 8})
-        examples = open_examples(task, tmp_path / LAYOUTS[task], [SPLITS[task]])
+        examples = open_examples(READERS[task], tmp_path / LAYOUTS[task], [SPLITS[task]])
         if task == "vqa":
             predictions = [row | {"id": int(id)} for row, id in zip(predictions, examples.ids, strict=False)]
         columns, rows = table(predictions, 64, lambda: examples)

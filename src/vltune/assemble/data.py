@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from vltune.data.examples import Examples
-    from vltune.engine.source import GeneratedData, TrainingData
+    from vltune.engine.source import Data
 
 HELD_OUT_SEED, HELD_OUT_BATCHES = 2**31 - 1, 32
 
@@ -28,15 +26,15 @@ def data_folder(config: dict) -> Path:
 
 def examples(config: dict, split: str) -> Examples:
     """What a run's predictions of `val` or `test` are about.  UserError where its data is not on this machine."""
-    from vltune.data.examples import open_examples
+    from vltune.data.dataset import open_examples
 
-    dataset = config.get("dataset", {})
-    if not {"data_dir", "subfolder"} <= dataset.keys() or not dataset.get(split):
+    dataset, reader = config.get("dataset", {}), config["task"].get("reader")
+    if reader is None or not {"data_dir", "subfolder"} <= dataset.keys() or not dataset.get(split):
         raise UserError(f"the record's configuration names no data for {split}")
     folder = data_folder(config)
     if "generate" in dataset and not folder.exists():
         raise UserError(f"{folder} is not there; any run on it makes it, and the next report shows them")
-    return open_examples(config["task"]["name"], folder, dataset[split])
+    return open_examples(reader, folder, dataset[split])
 
 
 def make_data(config: dict) -> None:
@@ -74,18 +72,6 @@ def tokenizer_files(config: dict) -> dict[str, Path]:
     return {key: locate(value) for key, value in config["backbone"]["tokenizer"].items() if key != "_target_"}
 
 
-@dataclass
-class Data:
-    """facts: what a task is built from.  split(name): a dataset to score, or None where there is none of that name."""
-
-    training: Callable[[], TrainingData | GeneratedData]
-    split: Callable[[str], Dataset | None]
-    collate: Callable
-    facts: dict
-    fingerprint: str
-    eval_batch_size: int
-
-
 def open_data(config: dict) -> Data:
     """Raises UserError where a file is missing, before any work."""
     return open_files(config) if config["task"].get("reader") else open_generated(config)
@@ -95,7 +81,8 @@ def open_files(config: dict) -> Data:
     from PIL import Image
 
     from vltune.data.collate import Collate
-    from vltune.engine.source import TrainingData
+    from vltune.data.dataset import reader_of
+    from vltune.engine.source import Data, TrainingData
 
     dataset, settings, folder = config["dataset"], config["engine"], data_folder(config)
     words = tokenizer(config)
@@ -103,7 +90,7 @@ def open_files(config: dict) -> Data:
     transform = build(config["backbone"]["transform"], randaugment=dataset["randaugment"], decode=decode)
     if transform.randaugment is not None:
         transform(Image.new("RGB", (32, 32)), seed=0)  # a policy that there is not is told before any work
-    reader = config["task"] | {"_target_": config["task"]["reader"], "images": dataset["images"]}
+    reader = config["task"] | {"_target_": reader_of(config["task"]["reader"]), "images": dataset["images"]}
     part = training_part(dataset)
     given = {"data_dir": folder, "tokenizer": words, "transform": transform}
 
@@ -149,7 +136,7 @@ def facts(config: dict) -> dict:
 
 def open_generated(config: dict) -> Data:
     from vltune.data.shapes.pretraining import PretrainingBatches
-    from vltune.engine.source import GeneratedData
+    from vltune.engine.source import Data, GeneratedData
 
     words, size = tokenizer(config), config["engine"]["batch_size"]
     stream = partial(

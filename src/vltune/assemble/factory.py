@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from vltune.values import checked, instead
 if TYPE_CHECKING:
     from vltune.engine.settings import Settings
 
+OF_ALL = ("sites_in", "always_trained")
+"""Settings that every method has."""
+
 
 def build(spec: dict, **more: Any) -> Any:
     """Calls `_target_` with those of the other keys and of `more` that it takes."""
@@ -23,17 +27,28 @@ def build(spec: dict, **more: Any) -> Any:
 
 
 def build_method(spec: dict):
-    """A method takes every key of its configuration, so that a misspelt one is told; `sites_in` is every method's, and
-    how it is presented is none of its affair."""
-    aside = ("_target_", "name", "sites_in", *KEYS)
+    """A method takes every key of its configuration, so that a misspelt one is told; `sites_in` and `always_trained` are
+    every method's, and how it is presented is none of its affair."""
+    aside = ("_target_", "name", *OF_ALL, *KEYS)
     make, given = find(spec["_target_"]), {key: value for key, value in spec.items() if key not in aside}
     known = inspect.signature(make).parameters
     for key in given:
         if key not in known:
             raise UserError(f"method.{key}: {spec['name']} has no such setting; it has {', '.join(known) or 'none'}")
+    if "methods" in given:
+        given["methods"] = [build_method(each) for each in of_stack(given["methods"])]
     method = make(**given)
-    method.sites_in = spec.get("sites_in", method.sites_in)
+    for key in OF_ALL:
+        setattr(method, key, spec.get(key, getattr(method, key)))
     return method
+
+
+def of_stack(specs: dict[str, dict]) -> Iterator[dict]:
+    """The specifications of a stack's methods, each by its name; what is trained beside them is the stack's to say."""
+    for name, spec in specs.items():
+        if spec.get("always_trained", "paper") != "paper":
+            raise UserError(f"method.methods.{name}.always_trained: is of the whole stack; set method.always_trained")
+        yield {"name": name, **spec}
 
 
 def build_settings(config: dict) -> Settings:

@@ -77,7 +77,7 @@ class Meter(nn.Module):
     def fusion(self) -> list[nn.Module]:
         return [self.text_layers, self.image_layers, self.text_pooler, self.image_pooler]
 
-    def always_trained(self) -> list[nn.Parameter]:
+    def shared_parameters(self) -> list[nn.Parameter]:
         """What the paper trains with every method: poolers, token types and class token."""
         poolers = [*self.text_pooler.parameters(), *self.image_pooler.parameters()]
         return [*poolers, *self.token_type.parameters(), self.class_token]

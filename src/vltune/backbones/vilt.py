@@ -56,7 +56,7 @@ class Vilt(nn.Module):
         self.pooler = Pooler(width)
         self.apply(bert_init)
 
-    def always_trained(self) -> list[nn.Parameter]:
+    def shared_parameters(self) -> list[nn.Parameter]:
         """What the paper trains with every method: pooler, token types and class token."""
         return [*self.pooler.parameters(), *self.token_type.parameters(), self.class_token]
 

@@ -25,7 +25,7 @@ def read_tuned(path: Path, model: Model) -> None:
         raise UserError(f"{path}: the tuned parameters of this record are not here; run its command again to make them")
     try:
         model.load_tuned(read_safetensors(path))
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: does not fit the model of its record: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -53,6 +54,19 @@ class GeneratedData(Dataset):
     def batches(self, start: int, end: int, accumulation: int, rank: int, world: int) -> Iterator[dict]:
         numbers = range(start * accumulation * world + rank, end * accumulation * world, world)
         return iter(loader(self, None, self.workers, batch_size=None, sampler=numbers))
+
+
+@dataclass
+class Data:
+    """A run's data.  facts: what a task is built from.  split(name): a dataset to score, or None where there is none of
+    that name."""
+
+    training: Callable[[], TrainingData | GeneratedData]
+    split: Callable[[str], Dataset | None]
+    collate: Callable
+    facts: dict
+    fingerprint: str
+    eval_batch_size: int
 
 
 def loader(

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop: what an optimiser step does, and what happens between two of them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
+from torch import Tensor
 
 from vltune.engine import checkpoint, memory
+from vltune.engine.lap import Laps
+from vltune.engine.meeting import Meetings
 from vltune.engine.optimiser import adamw, linear_schedule, parameter_groups
 from vltune.engine.order import accumulation_steps
+from vltune.engine.session import Session
 from vltune.engine.settings import Settings
-from vltune.engine.source import BadExamples, GeneratedData, TrainingData
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.runs.progress import Progress
-from vltune.runs.signals import Interrupted, StopRequest
+from vltune.runs.signals import Interrupted
 
 HISTORY_POINTS = 50
+CHECKPOINT = "last.pt"
 
 
 @dataclass
-class Progressed:
+class TrainingState:
     """What training carries from step to step beside the parameters; saved in every checkpoint."""
 
     step: int = 0
@@ -39,177 +43,266 @@ class Progressed:
     halved: list[dict] = field(default_factory=list)  # {"step", "micro_batch"} of each time that it did
 
 
-def train(
-    fabric: Fabric,
-    model: Model,
-    data: TrainingData | GeneratedData,
-    settings: Settings,
-    file: Path,
-    stop: StopRequest,
-    bad: BadExamples,
-    validate: Callable[[], float],
-    log: Callable[[dict, int], None],
-    label: str,
-) -> Progressed:
-    """Trains `model` in place, from the checkpoint `file` on where there is one.
+def train(session: Session, validate: Callable[[], float]) -> TrainingState:
+    """Trains the session's model in place, from the checkpoint in its folder on where there is one.
 
-    validate: the metric on the validation split, larger is better.  log: takes (values, optimiser step).
-    """
-    total = settings.total_steps(data.steps_per_epoch)
-    fusion = settings.lr * settings.fusion_lr_multiplier
-    rates_of = [(settings.rate_of_head, model.head_parameters), (fusion, model.fusion_parameters), (settings.lr, [])]
-    groups = parameter_groups(model, rates_of, settings.weight_decay)
-    rates = [group["lr"] for group in groups]
-    factor = linear_schedule(settings.warmup, total)
-    wrapped, optimiser = fabric.setup(model, adamw(groups, settings.betas, settings.eps))
-    seed = torch.initial_seed()
-    at = resume(file, model, optimiser)
-    for point in at.history:  # a logger may lack what an interrupted process logged
-        log(point, point["step"])
-    share = settings.batch_size // fabric.world_size
-    micro = min(size for size in (at.micro_batch, settings.micro_batch_size, share) if size is not None)
-    accumulation = accumulation_steps(settings.batch_size, micro, fabric.world_size)
-    progress = Progress(label, total, at.step, show=fabric.is_global_zero)
-    saved, every = time.monotonic(), max(1, total // HISTORY_POINTS)
-    model.train()
+    validate: the metric on the validation split, larger is better.  UserError where a loss is not a number, or memory does
+    not hold one example; Interrupted, with a checkpoint, where the session is asked to stop."""
+    training = Training(session, validate)
+    with closing(training.progress):
+        training.start()
+        while training.state.step < training.total:
+            training.choose()
+            if training.step():
+                training.meet()
+        training.choose()
+        training.save()
+    return training.end()
 
-    def save() -> None:
-        if fabric.is_global_zero:
-            stop.may_write()
-            checkpoint.save(file, state_of(at, model, optimiser))
 
-    def choose() -> None:
-        """Keeps the best on validation.  A stop in the middle saves first, and the resumed run validates again."""
-        due = at.step % (settings.val_every * data.steps_per_epoch) == 0 or at.step == total
-        if settings.select != "best" or not due or at.validated == at.step:
-            return
+@dataclass
+class Step:
+    """A step whose figures are still on the device.  loss: of the examples `ids` of this process; norm: of the gradients
+    before they were clipped, None where they are not."""
+
+    loss: Tensor
+    ids: list
+    laps: Laps
+    norm: Tensor | None = None
+
+
+class Training:
+    """The optimiser steps of one run.
+
+    The host runs ahead of the device: what steps cost and how long they took is read where the processes meet.  That is at
+    the points of the log, where one may be asked to stop, and before anything is validated or saved; so a loss that is not
+    a number, which ends the run there, leaves nothing behind."""
+
+    def __init__(self, session: Session, validate: Callable[[], float]):
+        self.session, self.validate = session, validate
+        self.fabric, self.model, self.settings = session.fabric, session.model, session.settings
+        self.data = session.data.training()
+        self.total = self.settings.total_steps(self.data.steps_per_epoch)
+        self.every = max(1, self.total // HISTORY_POINTS)  # steps between two points of the log
+        groups = parameter_groups(self.model, rates(self.model, self.settings), self.settings.weight_decay)
+        self.rates, self.factor = [group["lr"] for group in groups], linear_schedule(self.settings.warmup, self.total)
+        optimiser = adamw(groups, self.settings.betas, self.settings.eps)
+        self.wrapped, self.optimiser = self.fabric.setup(self.model, optimiser)
+        self.seed = torch.initial_seed()
+        self.file = session.folder / CHECKPOINT
+        self.state = resume(self.file, self.model, self.optimiser)
+        self.share = self.settings.batch_size // self.fabric.world_size  # examples of a step in this process
+        sizes = self.state.micro_batch, self.settings.micro_batch_size, self.share
+        micro_batch = min(size for size in sizes if size is not None)
+        self.accumulation = accumulation_steps(self.settings.batch_size, micro_batch, self.fabric.world_size)
+        self.stream: Iterator[dict] | None = None
+        self.unread: list[Step] = []
+        self.saved, self.meetings = time.monotonic(), Meetings(self.fabric, self.state.step)
+        self.progress = Progress(session.label, self.total, self.state.step, show=self.fabric.is_global_zero)
+
+    def start(self) -> None:
+        """Before the first step of this process; the method may look at data before the first of the run."""
+        for point in self.state.history:  # a logger may lack what an interrupted process logged
+            self.session.logger.log(point, point["step"])
+        self.model.train()
+        if self.state.step == 0:
+            self.model.tuning.start(self.model, self.first_batches)
+
+    def first_batches(self, steps: int) -> Iterator[dict]:
+        """What the first steps will see, the same in every process, in parts as large as a step's."""
+        parts = self.accumulation * self.fabric.world_size
+        batches = islice(self.data.batches(0, self.total, parts, 0, 1), steps * parts)
+        return (self.fabric.to_device(batch) for batch in batches if batch["ids"])
+
+    def batches(self, step: int) -> Iterator[dict]:
+        """Micro-batches of this process from a step on."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        return self.data.batches(step, self.total, self.accumulation, rank, world)
+
+    def step(self) -> bool:
+        """Whether a step was taken; where memory ran out, the same one is still to be taken, in smaller parts."""
+        at = self.state.step
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.factor(at)
+        if self.stream is None:
+            self.stream = self.batches(at)
+        self.model.tuning.at(at, self.total)
+        if self.fabric.world_size > 1:  # a checkpoint holds the random state of one process
+            torch.manual_seed((self.seed * self.total + at) * self.fabric.world_size + self.fabric.global_rank)
+        step = self.gradients()
+        if step is None:  # not where the error is caught: until there it holds the step's tensors
+            self.halve()
+            return False
+        with step.laps.piece():
+            if self.settings.clip is not None:
+                step.norm = self.fabric.clip_gradients(
+                    self.wrapped, self.optimiser, max_norm=self.settings.clip, error_if_nonfinite=False
+                )
+            self.optimiser.step()
+            self.optimiser.zero_grad()
+        self.unread.append(step)
+        self.state.step += 1
+        self.progress.step()
+        return True
+
+    def gradients(self) -> Step | None:
+        """None where memory has run out."""
         try:
-            metric = validate()
-        except Interrupted:
-            save()
-            raise
-        at.validated = at.step
-        at.history.append({"step": at.step, f"val/{model.task.metric}": metric})
-        log(at.history[-1], at.step)
-        if at.best is None or metric > at.best["metric"]:
-            state = {name: tensor.cpu().clone() for name, tensor in model.tuned_state().items()}
-            at.best = {"metric": metric, "step": at.step, "state": state}
-        model.train()
+            return self.forward_and_backward()
+        except RuntimeError as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            return None
 
-    def forward_and_backward() -> tuple[float, list, float]:
-        """One step's gradients: its loss over all devices, its examples here, and the seconds that it took."""
-        loss, ids, seconds = torch.zeros((), device=fabric.device), [], 0.0
-        for i in range(accumulation):
-            batch = next(stream)
-            bad.note(batch)
+    def forward_and_backward(self) -> Step:
+        step = Step(torch.zeros((), device=self.fabric.device), [], Laps(self.fabric.device))
+        for i in range(self.accumulation):
+            batch = next(self.stream)
+            self.session.bad.note(batch)
             if not batch["ids"]:
                 continue
-            ids += batch["ids"]
-            began = time.perf_counter()
-            batch = fabric.to_device(batch)
-            with fabric.no_backward_sync(wrapped, enabled=i + 1 < accumulation):
-                part = model.task.loss(wrapped(batch), batch)
-                penalty = model.tuning.penalty()
-                part = (part if penalty is None else part + penalty) / accumulation
-                fabric.backward(part)
-            loss += part.detach()
-            seconds += time.perf_counter() - began
-        return float(fabric.all_reduce(loss)), ids, seconds
+            step.ids += batch["ids"]
+            with step.laps.piece():
+                batch = self.fabric.to_device(batch)
+                with self.fabric.no_backward_sync(self.wrapped, enabled=i + 1 < self.accumulation):
+                    loss = self.loss(batch) / self.accumulation
+                    self.fabric.backward(loss)
+                step.loss += loss.detach()
+        return step
 
-    def halve() -> None:
+    def loss(self, batch: dict) -> Tensor:
+        """The task's, and what the method adds to it."""
+        loss, penalty = self.model.task.loss(self.wrapped(batch), batch), self.model.tuning.penalty()
+        return loss if penalty is None else loss + penalty
+
+    def halve(self) -> None:
         """Memory has run out: the step is taken anew in smaller parts, the same examples in all."""
-        at.micro_batch = memory.smaller(share // accumulation, share)
-        if at.micro_batch is None or fabric.world_size > 1 or not data.divisible:
+        state, size = self.state, self.share // self.accumulation
+        self.stream = None
+        state.micro_batch = memory.smaller(size, self.share)
+        if state.micro_batch is None or self.fabric.world_size > 1 or not self.data.divisible:
             raise UserError(
-                f"out of memory at step {at.step + 1} with {share // accumulation} examples at a time: lower "
+                f"out of memory at step {state.step + 1} with {size} examples at a time: lower "
                 "engine.micro_batch_size (the effective batch stays the same; dropout draws anew)"
             )
-        at.halved.append({"step": at.step + 1, "micro_batch": at.micro_batch})
-        print(f"{label}: out of memory, going on with {at.micro_batch} examples at a time", file=sys.stderr)
-        optimiser.zero_grad()
+        state.halved.append({"step": state.step + 1, "micro_batch": state.micro_batch})
+        fits = f"going on with {state.micro_batch} examples at a time"
+        print(f"{self.session.label}: out of memory, {fits}", file=sys.stderr)
+        self.accumulation = self.share // state.micro_batch
+        self.optimiser.zero_grad()
         torch.cuda.empty_cache()
 
-    def first(count: int) -> Iterator[dict]:
-        """Batches that a method looks at before it begins."""
-        batches = data.batches(0, total, accumulation, fabric.global_rank, fabric.world_size)
-        return map(fabric.to_device, islice(batches, count))
+    def meet(self) -> None:
+        """After a step: logs, and saves and leaves where a process is asked to, all processes after the same step.
 
-    stream = None
-    try:
-        if at.step == 0:
-            model.tuning.start(model, first)
-        while at.step < total:
-            choose()
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * factor(at.step)
-            if stream is None:
-                stream = data.batches(at.step, total, accumulation, fabric.global_rank, fabric.world_size)
-            model.tuning.at(at.step, total)
-            if fabric.world_size > 1:  # a checkpoint holds the random state of one process
-                torch.manual_seed((seed * total + at.step) * fabric.world_size + fabric.global_rank)
-            try:
-                loss, ids, seconds = forward_and_backward()
-            except RuntimeError as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-                stream = None
-            if stream is None:  # not where the error is caught: until there it holds the step's tensors
-                halve()
-                accumulation = share // at.micro_batch
-                continue
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"the loss is {loss} at step {at.step + 1} with the rate {settings.lr * factor(at.step):g} "
-                    f"(engine.lr={settings.lr}), in a batch of the examples {', '.join(map(str, ids[:8]))}"
-                    f"{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}: lower engine.lr, or set engine.clip"
-                )
-            began = time.perf_counter()
-            if settings.clip is not None:
-                fabric.clip_gradients(wrapped, optimiser, max_norm=settings.clip)
-            optimiser.step()
-            optimiser.zero_grad()
-            if fabric.device.type == "cuda":
-                torch.cuda.synchronize()
-            at.step_ms.append(1000 * (seconds + time.perf_counter() - began))
-            at.step += 1
-            progress.step()
-            if at.step % every == 0 or at.step == total:
-                at.history.append({"step": at.step, "train/loss": loss, "train/lr": settings.lr * factor(at.step - 1)})
-                log(at.history[-1], at.step)
-                progress.step(0, loss=loss)
-            asked = stop.share(fabric)
-            if asked or time.monotonic() - saved > settings.checkpoint_seconds:
-                save()
-                saved = time.monotonic()
-            if asked:
-                stop.leave()
-        choose()
-        save()
-    finally:
-        progress.close()
-    if at.best is not None:
-        model.load_tuned(at.best["state"])
-    model.eval()
-    return at
+        A lone process meets itself as soon as it is asked to stop or has to save; several read their clocks apart."""
+        stop, at = self.session.stop, self.state.step
+        logs, alone = at % self.every == 0 or at == self.total, self.fabric.world_size == 1
+        if not (logs or self.meetings.due(at) or (alone and (stop.asked or self.is_late()))):
+            return
+        loss = self.read()
+        if logs:
+            self.log({"step": at, "train/loss": loss, "train/lr": self.settings.lr * self.factor(at - 1)})
+            self.progress.step(0, loss=loss)
+        asked = stop.share(self.fabric)
+        if asked or self.is_late():
+            self.save()
+        if asked:
+            stop.leave()
+        self.meetings.plan(at)
+
+    def is_late(self) -> bool:
+        """Whether the last checkpoint is older than it may become."""
+        return time.monotonic() - self.saved > self.settings.checkpoint_seconds
+
+    def log(self, point: dict) -> None:
+        self.state.history.append(point)
+        self.session.logger.log(point, point["step"])
+
+    def read(self) -> float | None:
+        """Waits for the device.  The last step's loss over all devices, None where it was read before; UserError for the
+        first one since then that is not a number."""
+        if not (unread := self.unread):
+            return None
+        self.unread, first = [], self.state.step - len(unread)
+        figures = torch.stack(
+            [torch.stack([step.loss, *([] if step.norm is None else [step.norm])]) for step in unread]
+        )
+        figures = self.fabric.all_reduce(figures).tolist()
+        for number, (step, figure) in enumerate(zip(unread, figures, strict=True), first):
+            for what, value in zip(("loss", "gradients' norm"), figure, strict=False):
+                if not math.isfinite(value):
+                    raise UserError(self.divergence(f"the {what} is {value}", number, step.ids))
+        self.state.step_ms += [step.laps.milliseconds() for step in unread]
+        return figures[-1][0]
+
+    def divergence(self, what: str, number: int, ids: list) -> str:
+        return (
+            f"{what} at step {number + 1} with the rate {self.settings.lr * self.factor(number):g} "
+            f"(engine.lr={self.settings.lr}), in a batch of the examples {', '.join(map(str, ids[:8]))}"
+            f"{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}: lower engine.lr, or set engine.clip"
+        )
+
+    def choose(self) -> None:
+        """Keeps the best on validation.  A stop in the middle saves first, and the resumed run validates again."""
+        state, settings = self.state, self.settings
+        due = state.step % (settings.val_every * self.data.steps_per_epoch) == 0 or state.step == self.total
+        if settings.select != "best" or not due or state.validated == state.step:
+            return
+        self.read()
+        try:
+            metric = self.validate()
+        except Interrupted:
+            self.save()
+            raise
+        state.validated = state.step
+        self.log({"step": state.step, f"val/{self.model.task.metric}": metric})
+        if state.best is None or metric > state.best["metric"]:
+            tuned = {name: tensor.cpu().clone() for name, tensor in self.model.tuned_state().items()}
+            state.best = {"metric": metric, "step": state.step, "state": tuned}
+        self.model.train()
+
+    def save(self) -> None:
+        self.read()
+        self.saved = time.monotonic()
+        if self.fabric.is_global_zero:
+            self.session.stop.may_write()
+            checkpoint.save(self.file, content(self.state, self.model, self.optimiser))
+
+    def end(self) -> TrainingState:
+        """Leaves the model as it is to be scored: the last, or the best on validation."""
+        if self.state.best is not None:
+            self.model.load_tuned(self.state.best["state"])
+        self.model.eval()
+        return self.state
 
 
-def state_of(at: Progressed, model: Model, optimiser: torch.optim.Optimizer) -> dict:
+def rates(model: Model, settings: Settings) -> list[tuple[float, list]]:
+    """Each with its parameters, as `parameter_groups` takes them."""
+    fusion = settings.lr * settings.fusion_lr_multiplier
+    return [(settings.rate_of_head, model.head_parameters), (fusion, model.fusion_parameters), (settings.lr, [])]
+
+
+def content(state: TrainingState, model: Model, optimiser: torch.optim.Optimizer) -> dict:
+    """Of a checkpoint."""
     return {
-        "progressed": vars(at),
+        "training": vars(state),
         "model": model.tuned_state(),
         "optimiser": optimiser.state_dict(),
         "random": checkpoint.random_state(),
     }
 
 
-def resume(file: Path, model: Model, optimiser: torch.optim.Optimizer) -> Progressed:
-    state = checkpoint.load(file)
-    if state is None:
-        return Progressed()
+def resume(file: Path, model: Model, optimiser: torch.optim.Optimizer) -> TrainingState:
+    """What a checkpoint holds; where there is none, the state of a run that begins."""
+    found = checkpoint.load(file)
+    if found is None:
+        return TrainingState()
     try:
-        model.load_tuned(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-    except (KeyError, ValueError, RuntimeError) as error:
+        model.load_tuned(found["model"])
+        optimiser.load_state_dict(found["optimiser"])
+        state = TrainingState(**found["training"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{file}: is of another run ({error}); delete it to start over") from None
-    checkpoint.set_random_state(state["random"])
-    return Progressed(**state["progressed"])
+    checkpoint.set_random_state(found["random"])
+    return state

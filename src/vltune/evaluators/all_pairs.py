@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -23,11 +23,11 @@ from torch.utils.data import Dataset
 
 from vltune.atomic import replacing
 from vltune.backbones.backbone import Encoded
-from vltune.engine.source import BadExamples, loader
+from vltune.engine.source import loader
 from vltune.errors import UserError
+from vltune.evaluators.evaluator import Evaluator
 from vltune.model import Model
 from vltune.runs.progress import Progress
-from vltune.runs.signals import StopRequest
 
 # What a stopped run loses at most, and what is computed together whatever of it is there: in other company, kernels may
 # round otherwise.
@@ -37,82 +37,91 @@ IMAGES_PER_BLOCK = 8
 class Pairs(Protocol):
     images: Dataset  # of dicts with `id`, its number, and `image`
     captions: Dataset  # of dicts with `id`, its number, and `text_ids`
+    owner: np.ndarray  # (captions,) int64, the number of each caption's image
 
     def token_ids(self, caption: int) -> list[int]: ...
 
 
-@torch.no_grad()
-def score_pairs(
-    fabric: Fabric,
-    model: Model,
-    dataset: Pairs,
-    collate: Callable,
-    pairs_per_batch: int,
-    workers: int,
-    stop: StopRequest,
-    bad: BadExamples,
-    label: str,
-    file: Path,
-) -> Tensor:
-    """-> (images, captions) float32 on the CPU, the same in every process; -inf for an image that cannot be read.
+class AllPairs(Evaluator):
+    """Ranks by the task's `score` of every pair; the task's `rows` are made of the whole matrix."""
 
-    file: where finished rows are kept, from which a stopped run goes on; 4 bytes a pair.  The caller removes it.
-    The captions' encodings stay in the device's memory, 8 bytes a token and channel where the backbone has two streams:
-    2 GB for 25,000 captions at METER's size, and 16 times as much with 200 prompts in each.
-    """
-    model.eval()
-    texts = [dataset.token_ids(i) for i in range(len(dataset.captions))]
-    rows = open_rows(fabric, file, len(dataset.images), len(texts), belonging(fabric, model, texts))
-    every = np.arange(len(dataset.images))
-    missing = np.unique(every[~rows.finished()] // IMAGES_PER_BLOCK)
-    fabric.barrier()  # every process shares out the same blocks, before any row is written
-    blocks = [every[every // IMAGES_PER_BLOCK == number].tolist() for number in missing]
-    done = (len(every) - sum(map(len, blocks))) * len(texts)
-    most = math.ceil(len(blocks) / fabric.world_size)
-    blocks = blocks[fabric.global_rank :: fabric.world_size]
-    total = done + sum(map(len, blocks)) * len(texts)
-    with closing(Progress(label, total, done, "pair", fabric.is_global_zero)) as progress, model.tuning.folded():
-        captions = encode_captions(fabric, model, dataset.captions, texts, collate, pairs_per_batch, workers, stop)
-        for batch in loader(dataset.images, collate, workers, IMAGES_PER_BLOCK, batch_sampler=blocks):
-            bad.note(batch)
-            if batch["ids"]:
-                block = torch.empty(len(batch["ids"]), len(texts), device=fabric.device)
-                with fabric.autocast():
-                    images = model.backbone.encode_image(fabric.to_device(batch))
-                    for scored in fill(block, model, images, captions, pairs_per_batch):
-                        progress.step(scored)
-                        if fabric.world_size == 1:
-                            stop.check()
-                if not block.isfinite().all():
-                    raise UserError(f"{label}: a score is not a number: the training diverged, lower engine.lr")
-                rows.keep(batch["ids"], block.cpu().numpy())
-            stop.check(fabric)
-        for _ in range(most - len(blocks)):  # a process with a block fewer is asked as often
-            stop.check(fabric)
-    fabric.barrier()
-    return rows.matrix()
+    whole_splits = True
 
+    def predict(self, split: str, dataset: Pairs) -> list[dict]:
+        scores = self.matrix(split, dataset)
+        return self.session.model.task.rows(
+            scores, dataset.owner, range(len(dataset.images)), range(len(dataset.captions))
+        )
 
-def encode_captions(
-    fabric: Fabric,
-    model: Model,
-    dataset: Dataset,
-    texts: Sequence[Sequence[int]],
-    collate: Callable,
-    batch_size: int,
-    workers: int,
-    stop: StopRequest,
-) -> list[tuple[Tensor, Encoded]]:
-    """Captions in batches of equal length: their numbers, and what follows from them alone.
+    def matrix(self, split: str, dataset: Pairs) -> Tensor:
+        """-> (images, captions) float32 on the CPU, the same in every process; -inf for an image that cannot be read.
 
-    Every process encodes all of them: that is little beside its pairs, and nothing has to be sent."""
-    encoded = []
-    for batch in loader(dataset, collate, workers, batch_size, equal_lengths(texts, batch_size)):
+        Finished rows are kept in the session's folder, 4 bytes a pair, and a stopped run goes on from them.
+        The captions' encodings stay in the device's memory, 8 bytes a token and channel where the backbone has two
+        streams: 2 GB for 25,000 captions at METER's size, and 16 times as much with 200 prompts in each.
+        """
+        session, fabric, model = self.session, self.session.fabric, self.session.model
+        model.eval()
+        texts = [dataset.token_ids(i) for i in range(len(dataset.captions))]
+        images, belongs = len(dataset.images), belonging(fabric, model, texts)
+        matrix = open_matrix(fabric, session.folder / f"{split}.scores", (images, len(texts)), belongs)
+        missing = unfinished(matrix.finished())
+        fabric.barrier()  # every process shares out the same blocks, before any row is written
+        blocks = missing[fabric.global_rank :: fabric.world_size]
+        done = (images - sum(map(len, missing))) * len(texts)
+        total = done + sum(map(len, blocks)) * len(texts)
+        progress = Progress(self.label(split), total, done, "pair", fabric.is_global_zero)
+        with closing(progress), model.tuning.folded():
+            captions = self.encoded(dataset.captions, texts)
+            for batch in loader(
+                dataset.images, session.data.collate, session.settings.workers, IMAGES_PER_BLOCK, batch_sampler=blocks
+            ):
+                session.bad.note(batch)
+                if batch["ids"]:
+                    scores = self.scored(batch, captions, progress)
+                    if not scores.isfinite().all():
+                        diverged = "a score is not a number: the training diverged, lower engine.lr"
+                        raise UserError(f"{self.label(split)}: {diverged}")
+                    matrix.keep(batch["ids"], scores.cpu().numpy())
+                session.stop.check(fabric)
+            most = math.ceil(len(missing) / fabric.world_size)
+            for _ in range(most - len(blocks)):  # a process with a block fewer is asked as often
+                session.stop.check(fabric)
+        fabric.barrier()
+        return matrix.whole()
+
+    def encoded(self, captions: Dataset, texts: Sequence[Sequence[int]]) -> list[tuple[Tensor, Encoded]]:
+        """Captions in batches of equal length: their numbers, and what follows from them alone.
+
+        Every process encodes all of them: that is little beside its pairs, and nothing has to be sent."""
+        session, encoded = self.session, []
+        fabric, size = session.fabric, session.data.eval_batch_size
+        batches = equal_lengths(texts, size)
+        for batch in loader(captions, session.data.collate, session.settings.workers, size, batch_sampler=batches):
+            with fabric.autocast():
+                ((_, tokens),) = without_padding(session.model.backbone.encode_text(fabric.to_device(batch)))
+            encoded.append((torch.tensor(batch["ids"], device=fabric.device), tokens))
+            session.stop.check(fabric)
+        return encoded
+
+    def scored(self, batch: dict, captions: list[tuple[Tensor, Encoded]], progress: Progress) -> Tensor:
+        """-> (images of the batch, captions)"""
+        fabric, model = self.session.fabric, self.session.model
+        block = torch.empty(len(batch["ids"]), sum(len(numbers) for numbers, _ in captions), device=fabric.device)
         with fabric.autocast():
-            ((_, tokens),) = without_padding(model.backbone.encode_text(fabric.to_device(batch)))
-        encoded.append((torch.tensor(batch["ids"], device=fabric.device), tokens))
-        stop.check(fabric)
-    return encoded
+            images = model.backbone.encode_image(fabric.to_device(batch))
+            for count in fill(block, model, images, captions, self.session.data.eval_batch_size):
+                progress.step(count)
+                if fabric.world_size == 1:
+                    self.session.stop.check()
+        return block
+
+
+def unfinished(finished: np.ndarray) -> list[list[int]]:
+    """The numbers of images in blocks, of which one at least has a row that is missing.  finished: (images,) bool"""
+    every = np.arange(len(finished))
+    missing = np.unique(every[~finished] // IMAGES_PER_BLOCK)
+    return [every[every // IMAGES_PER_BLOCK == number].tolist() for number in missing]
 
 
 def fill(
@@ -154,14 +163,15 @@ def equal_lengths(texts: Sequence[Sequence[int]], size: int) -> list[list[int]]:
     return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
-class Rows:
+class ScoreMatrix:
     """Rows of scores in a file that the processes of a run share.
 
     With each goes a digest of its scores, its number and what it belongs to: one of another model or of other data, one
     half written or damaged counts as missing.
     """
 
-    def __init__(self, file: Path, images: int, captions: int, belongs: bytes):
+    def __init__(self, file: Path, shape: tuple[int, int], belongs: bytes):
+        images, captions = shape
         self.rows, self.belongs = np.memmap(file, row_type(captions), "r+", shape=(images,)), belongs
 
     def digest(self, number: int, scores: np.ndarray) -> np.ndarray:
@@ -177,7 +187,7 @@ class Rows:
             self.rows[number] = row, self.digest(number, row)
         self.rows.flush()
 
-    def matrix(self) -> Tensor:
+    def whole(self) -> Tensor:
         return torch.from_numpy(np.where(self.finished()[:, None], self.rows["scores"], np.float32(-np.inf)))
 
 
@@ -185,15 +195,16 @@ def row_type(captions: int) -> np.dtype:
     return np.dtype([("scores", np.float32, (captions,)), ("digest", np.uint8, (16,))])
 
 
-def open_rows(fabric: Fabric, file: Path, images: int, captions: int, belongs: bytes) -> Rows:
-    """The rows in `file`, which is made anew where there is none of this size."""
+def open_matrix(fabric: Fabric, file: Path, shape: tuple[int, int], belongs: bytes) -> ScoreMatrix:
+    """The rows in `file`, which is made anew where there is none of this size.  shape: (images, captions)"""
+    images, captions = shape
     size = images * row_type(captions).itemsize
     if fabric.is_global_zero and not (file.is_file() and file.stat().st_size == size):
         # Written out, so that it is now that a full disk is told.
         with replacing(file) as temporary:
             np.zeros(images, row_type(captions)).tofile(temporary)
     fabric.barrier()
-    return Rows(file, images, captions, belongs)
+    return ScoreMatrix(file, shape, belongs)
 
 
 def belonging(fabric: Fabric, model: Model, texts: Sequence[Sequence[int]]) -> bytes:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from vltune.assemble.data import facts
 from vltune.assemble.model import build_model, protocol
-from vltune.experiment.clock import Clock
 from vltune.experiment.setup import begun
 from vltune.records import record as records
 from vltune.runs import identity as identities
+from vltune.runs.clock import Clock
 
 
 def cost(config: dict, overrides: list[str]) -> Path:

@@ -7,19 +7,21 @@ from copy import deepcopy
 from dataclasses import MISSING, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from vltune.assemble.data import Data
 from vltune.assemble.factory import build_settings, check_values
 from vltune.assemble.model import build_model
 from vltune.configuration import RUN, SPEC, check_constructors, present
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
-from vltune.experiment.scoring import keep_features, score
-from vltune.experiment.setup import make_fabric, prepare
+from vltune.experiment.setup import keep_features, make_fabric, prepare
 from vltune.records import record as records
 from vltune.runs.identity import identity as identify
 from vltune.runs.signals import Interrupted, StopRequest
 from vltune.values import checked, shown
+
+if TYPE_CHECKING:
+    from vltune.engine.source import Data
 
 # What may be given beside from=RECORD: which splits, where things lie, how it is computed.  All else the record says.
 HONOURED = (
@@ -111,8 +113,11 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
 
 
 def rescore(config: dict, record: dict, file: Path, data: Data) -> None:
+    """Prints each figure of the splits, and what the record has of it."""
     from vltune.engine import artifacts
+    from vltune.engine.session import Session
     from vltune.engine.source import BadExamples
+    from vltune.evaluators.evaluate import predictions
 
     settings = build_settings(config)
     fabric = make_fabric(settings)
@@ -124,17 +129,22 @@ def rescore(config: dict, record: dict, file: Path, data: Data) -> None:
     bad = BadExamples(config["dataset"]["max_bad_examples"])
     with StopRequest() as stop, TemporaryDirectory() as own:
         folder = Path(fabric.broadcast(own))
+        session = Session(fabric, model, data, settings, folder / file.name, folder, stop, bad)
         try:
             if settings.cache_features:
-                keep_features(fabric, model, data, set(settings.evaluate), settings, stop)
+                keep_features(session, set(settings.evaluate))
             for split in settings.evaluate:
-                rows = score(fabric, model, data, split, settings, stop, bad, split, folder)
-                figures = model.task.metrics(rows) if rows and fabric.is_global_zero else {}
-                for name, value in figures.items():
-                    recorded = (record["metrics"].get(split) or {}).get(name)
-                    before = "not recorded" if recorded is None else f"{recorded:.2f} recorded"
-                    print(f"{split} {name}: {value:.2f} now, {before}")
+                rows = predictions(session, split)
+                if fabric.is_global_zero:
+                    compare(record, split, model.task.metrics(rows) if rows else {})
         except Interrupted as stopped:
             stopped.outcome = "nothing was written"
             raise
         fabric.barrier()  # the folder is the first process's
+
+
+def compare(record: dict, split: str, figures: dict[str, float]) -> None:
+    for name, value in figures.items():
+        recorded = (record["metrics"].get(split) or {}).get(name)
+        before = "not recorded" if recorded is None else f"{recorded:.2f} recorded"
+        print(f"{split} {name}: {value:.2f} now, {before}")

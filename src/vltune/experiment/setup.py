@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from vltune.assemble.data import Data, make_data, open_data
+from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints, weight_files
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
@@ -14,6 +14,9 @@ from vltune.runs.lock import job
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from vltune.engine.session import Session
+    from vltune.engine.source import Data
 
 
 def prepare(config: dict) -> tuple[Data, dict]:
@@ -69,3 +72,10 @@ def make_fabric(settings: Settings) -> Fabric:
     if settings.nodes > 1 and not (environment and environment.creates_processes_externally):
         raise UserError(f"engine.nodes={settings.nodes}: SLURM starts the processes of several machines; here is one")
     return fabric
+
+
+def keep_features(session: Session, splits: set[str]) -> None:
+    """Has what frozen towers make of the splits' images and texts read from files, written first where there are none."""
+    from vltune.features.cache import attach
+
+    attach(session, [reader for split in sorted(splits) if (reader := session.data.split(split)) is not None])

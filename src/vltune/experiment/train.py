@@ -10,26 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.assemble.data import Data, examples
+from vltune.assemble.data import examples
 from vltune.assemble.factory import build, build_settings
 from vltune.assemble.model import build_model, protocol
 from vltune.atomic import reserve
 from vltune.command_line import FAILED
+from vltune.engine.session import Session
 from vltune.engine.settings import Settings
 from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
-from vltune.experiment.clock import Clock
-from vltune.experiment.scoring import keep_features, score
-from vltune.experiment.setup import begun, make_fabric, prepare
+from vltune.experiment.setup import begun, keep_features, make_fabric, prepare
 from vltune.experiment.summary import scores, unscored
 from vltune.records import record as records
+from vltune.runs.clock import Clock
 from vltune.runs.identity import identity as identify
 from vltune.runs.lock import Lock
 from vltune.runs.signals import Interrupted, OwnedElsewhere, StopRequest
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
+    from vltune.engine.train import TrainingState
     from vltune.model import Model
 
 ROOM = "room.tmp"  # on the disk, to say that it is full
@@ -38,6 +37,8 @@ NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 
 def train(config: dict, overrides: list[str]) -> Path:
     """Trains, evaluates and measures, unless a finished record of this very run is there, or another process makes it."""
+    from vltune.engine.source import BadExamples
+
     clock, root = Clock(), Path(config["results_dir"])
     settings = build_settings(config)
     data, fingerprints = prepare(config)
@@ -45,31 +46,30 @@ def train(config: dict, overrides: list[str]) -> Path:
     clock.end()
     file = records.path(root, identity)
     folder = records.run_folder(root, file.relative_to(root))
-    with (
-        StopRequest() as stop,
-        Lock(folder, tell=lambda: told_of(clock), lost=stop.lose) as lock,
-    ):
+    with StopRequest() as stop, Lock(folder, state=partial(state, clock), lost=stop.lose) as lock:
         stop.may_write = lock.assure
-        turn = Claim(root, file, folder, config["force"], config["busy"], lock, stop)
+        claim = Claim(root, file, folder, config["force"], config["busy"], lock, stop)
         alone = settings.devices * settings.nodes == 1
-        if alone and turn.is_done(turn.found):  # of several processes rank zero decides
-            return report_finished(turn.found, file, folder, config)
+        if alone and claim.is_done(claim.found):  # of several processes rank zero decides
+            return report_finished(claim.found, file, folder, config)
         fabric = make_fabric(settings)
-        if not turn.take(fabric):
+        if not claim.take(fabric):
             return report_finished(records.read(file), file, folder, config) if fabric.is_global_zero else file
         clock.begin("build")
         fabric.seed_everything(config["seed"], verbose=False)
         record = begun(config, identity, file.stem, fingerprints)
         logger = build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
         if fabric.is_global_zero:
-            clock.before = turn.begin()
+            clock.before = claim.begin()
             records.write(record, root)
         fabric.barrier()  # what was before may be in the way of the others
         room = reserve(folder / ROOM) if fabric.is_global_zero else nullcontext()
         try:
             with ending(record, root, logger, clock, stop, fabric.is_global_zero), room:
                 logger.start(record, folder)
-                fill(record, config, settings, data, fabric, file, folder, logger, clock, stop)
+                model, bad = build_model(config, data.facts), BadExamples(config["dataset"]["max_bad_examples"])
+                label, kept = f"{identity['method']} seed {config['seed']}", folder / "checkpoints"
+                fill(record, Session(fabric, model, data, settings, file, kept, stop, bad, label, logger, clock))
         except (Interrupted, OwnedElsewhere) as stopped:
             leave_together(fabric, stop, stopped)
             raise
@@ -79,11 +79,11 @@ def train(config: dict, overrides: list[str]) -> Path:
     return file
 
 
-def told_of(clock: Clock) -> dict:
-    """What the lock says of a run in work; of a killed one that is all that tells how long it took."""
+def state(clock: Clock) -> dict:
+    """What the lock holds of a run in work; of a killed one that is all that says how long it took."""
     from vltune.runs import progress
 
-    return {"phase": clock.phase or "start", "seconds": clock.total(), **progress.told()}
+    return {"phase": clock.phase or "start", "seconds": clock.total(), **progress.state()}
 
 
 def report_finished(record: dict, file: Path, folder: Path, config: dict) -> Path:
@@ -92,82 +92,72 @@ def report_finished(record: dict, file: Path, folder: Path, config: dict) -> Pat
     return file
 
 
-def fill(
-    record: dict,
-    config: dict,
-    settings: Settings,
-    data: Data,
-    fabric: Fabric,
-    file: Path,
-    folder: Path,
-    logger,
-    clock: Clock,
-    stop: StopRequest,
-) -> None:
+def fill(record: dict, session: Session) -> None:
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
-    from vltune.engine import artifacts
-    from vltune.engine.source import BadExamples
     from vltune.engine.train import train as train_loop
+    from vltune.evaluators.evaluate import check_splits, predictions
 
-    label = f"{record['identity']['method']} seed {config['seed']}"
-    model = build_model(config, data.facts)
-    if model.task.pairs and settings.eval_examples is not None:
-        raise UserError(f"engine.eval_examples={settings.eval_examples}: retrieval ranks whole splits; set it to null")
-    bad = BadExamples(config["dataset"]["max_bad_examples"])
+    config, clock, settings, task = record["config"], session.clock, session.settings, session.model.task
+    check_splits(session, record["identity"]["task"])
     if settings.cache_features and config["task"].get("reader"):
-        scored = {*settings.evaluate} | ({"val"} if settings.select == "best" else set())
-        splits = {"train"} | (scored if settings.eval_examples is None else set())
         clock.begin("features")
-        keep_features(fabric, model, data, splits, settings, stop)
-    stop.check(fabric)
-
-    def rows(split: str) -> list[dict]:
-        return score(fabric, model, data, split, settings, stop, bad, f"{label}, {split}", folder / "checkpoints")
-
+        keep_features(session, read_splits(settings))
+    session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory()
-    trained = train_loop(
-        fabric,
-        model,
-        data.training(),
-        settings,
-        folder / "checkpoints" / "last.pt",
-        stop,
-        bad,
-        validate=lambda: model.task.metrics(rows("val"))[model.task.metric],
-        log=logger.log,
-        label=label,
-    )
+    trained = train_loop(session, validate=lambda: task.metrics(predictions(session, "val"))[task.metric])
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
-    predictions = {split: rows(split) for split in settings.evaluate}
+    predicted = {split: predictions(session, split) for split in settings.evaluate}
     clock.begin("cost")
-    if not fabric.is_global_zero:
+    if not session.fabric.is_global_zero:
         return
-    for split, of_split in predictions.items():
-        record["metrics"][split] = (model.task.metrics(of_split) or None) if of_split else None
-    logger.table(predictions, partial(examples, config))
-    record["bad_examples"] = list(bad.seen)
-    record["history"] = trained.history
-    record["out_of_memory"] = trained.halved
-    record["selected"] = {"step": trained.best["step"] if trained.best else trained.step, "by": settings.select}
-    stop.may_write()
-    if config["mode"] == "train":
-        artifacts.write_predictions(file.with_suffix(".parquet"), predictions, record)
-        saved = artifacts.write_tuned(file.with_suffix(".safetensors"), model)
-    else:
-        saved = artifacts.write_backbone(file.with_suffix(".safetensors"), model)
+    for split, rows in predicted.items():
+        record["metrics"][split] = (task.metrics(rows) or None) if rows else None
+    session.logger.table(predicted, partial(examples, config))
+    record |= outcome(session, trained)
+    session.stop.may_write()
+    saved = write_beside(record, session, predicted)
     record["cost"] |= {
         "train_step_ms": usage.spread(trained.step_ms),
         "peak_memory_bytes": peak,
         "adapter_bytes": saved,
-        **macs.parameters(model),
+        **macs.parameters(session.model),
     }
     if config["mode"] == "train":
-        batch = protocol(config, model)
-        record["cost"] |= inference(model, batch, settings.eval_batch_size, stop) | macs.macs(model.cpu(), batch)
-    stop.check()
+        batch = protocol(config, session.model)
+        record["cost"] |= inference(session.model, batch, settings.eval_batch_size, session.stop)
+        record["cost"] |= macs.macs(session.model.cpu(), batch)
+    session.stop.check()
+
+
+def read_splits(settings: Settings) -> set[str]:
+    """Those of which so much is read that stored features pay."""
+    if settings.eval_examples is not None:
+        return {"train"}
+    return {"train", *settings.evaluate} | ({"val"} if settings.select == "best" else set())
+
+
+def outcome(session: Session, trained: TrainingState) -> dict:
+    """What a record says of its training."""
+    return {
+        "bad_examples": list(session.bad.seen),
+        "history": trained.history,
+        "out_of_memory": trained.halved,
+        "selected": {"step": trained.best["step"] if trained.best else trained.step, "by": session.settings.select},
+    }
+
+
+def write_beside(record: dict, session: Session, predicted: dict[str, list[dict]]) -> int:
+    """Writes the predictions and what was tuned, or the pretrained backbone; the bytes of the latter."""
+    from vltune.engine import artifacts
+
+    tensors = session.file.with_suffix(".safetensors")
+    if record["config"]["mode"] == "pretrain":
+        return artifacts.write_backbone(tensors, session.model)
+    artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record)
+    return artifacts.write_tuned(tensors, session.model)
 
 
 def inference(model: Model, batch: dict, batch_size: int, stop: StopRequest) -> dict:

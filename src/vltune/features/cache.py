@@ -6,7 +6,7 @@ hashing its images and reading through what is kept, about a second a gigabyte.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
 from itertools import accumulate, pairwise
@@ -15,17 +15,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vltune.data.reader import Reader
+from vltune.engine.session import Session
 from vltune.engine.source import loader
 from vltune.features.store import Store, raw
 from vltune.images import UnreadableImageError
-from vltune.model import Model
 from vltune.runs.progress import Progress
-from vltune.runs.signals import StopRequest
 
 FILE_BYTES = 2**32  # of one file: what a stopped build, or damage, loses at most
 # Images or texts that a tower takes at a time, always the same ones of a reader together, whatever of them is there: in
@@ -48,23 +46,15 @@ class TwoTowers(Protocol):
 
 
 @torch.no_grad()
-def attach(
-    fabric: Fabric,
-    model: Model,
-    readers: Sequence[Reader],
-    collate: Callable,
-    folder: Path,
-    workers: int,
-    stop: StopRequest,
-) -> list[str]:
+def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     """Gives the readers stored features of each modality whose tower neither trains nor holds a tuned site, of images only
     where none is augmented; computes what is not there.  Returns the modalities.
 
     readers: all of one transform.  The backbone moves to fabric's device and precision, as `fabric.setup` moves it.
-    Of processes that start together one computes and the others wait.  Raises Interrupted when `stop` is asked for, after
-    which finished files stay; UserError where the disk has no room.
+    Of processes that start together one computes and the others wait.  Raises Interrupted where the session is asked to
+    stop, after which finished files stay; UserError where the disk has no room.
     """
-    backbone = model.backbone
+    fabric, model, backbone = session.fabric, session.model, session.model.backbone
     if not readers or not isinstance(backbone, TwoTowers):
         return []
     towers = {name: parts for name, parts in backbone.towers().items() if not any(map(model.trains, parts))}
@@ -76,12 +66,12 @@ def attach(
     precision.convert_module(backbone).to(fabric.device).eval()
     inputs, stores = {}, {}
     for name, parts in towers.items():
-        asked = inputs[name] = INPUTS[name](readers, collate, workers, stop)
+        asked = inputs[name] = INPUTS[name](session, readers)
         with fabric.autocast():
             probe = torch.stack(asked.features(backbone, fabric.to_device(asked.probe()))).cpu()
         about = {"modality": name, "tower": digest(parts), "precision": precision.precision, **asked.about()}
-        stores[name] = Store(Path(folder), about, probe)
-        fill(stores[name], asked, fabric, backbone, stop)
+        stores[name] = Store(Path(session.settings.features_dir), about, probe)
+        fill(stores[name], asked, session)
     backbone.train(training)
     for number, reader in enumerate(readers):
         keys = inputs["image"].keys[number] if "image" in inputs else None
@@ -111,11 +101,11 @@ class Stored:
         return None if self.texts is None else self.texts.get(text_key(ids))
 
 
-def fill(store: Store, inputs: Images | Texts, fabric: Fabric, backbone: nn.Module, stop: StopRequest) -> None:
+def fill(store: Store, inputs: ImageInputs | TextInputs, session: Session) -> None:
     """Makes the store hold all of `inputs` that can be read."""
     if not store.load() and store.row.keys() >= inputs.where.keys():
         return
-    with store.locked(stop.check):
+    with store.locked(session.stop.check):
         store.clean()
         blocks: dict[tuple[bytes, ...], set[bytes]] = {}  # each with those of it that are wanted
         wanted = inputs.where.keys() - store.row.keys()
@@ -131,21 +121,20 @@ def fill(store: Store, inputs: Images | Texts, fabric: Fabric, backbone: nn.Modu
         with closing(Progress(f"{inputs.name} features", count, unit=inputs.name)) as progress:
             for number in np.unique(file):
                 of_file = dict(each for each, place in zip(blocks.items(), file, strict=True) if place == number)
-                store.write(computed(inputs, of_file, fabric, backbone, stop, progress))
+                store.write(computed(inputs, of_file, session, progress))
         store.load()
 
 
 def computed(
-    inputs: Images | Texts,
+    inputs: ImageInputs | TextInputs,
     blocks: dict[tuple[bytes, ...], set[bytes]],
-    fabric: Fabric,
-    backbone: nn.Module,
-    stop: StopRequest,
+    session: Session,
     progress: Progress,
 ) -> Iterator[tuple[list[bytes], list[Tensor]]]:
     """The wanted ones of each block."""
+    fabric, backbone = session.fabric, session.model.backbone
     for (block, wanted), batch in zip(blocks.items(), inputs.batches(list(blocks)), strict=True):
-        stop.check()
+        session.stop.check()
         if batch["ids"]:
             with fabric.autocast():
                 features = inputs.features(backbone, fabric.to_device(batch))
@@ -160,19 +149,20 @@ def in_blocks(keys: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
     return (tuple(distinct[start : start + BLOCK]) for start in range(0, len(distinct), BLOCK))
 
 
-class Images:
+class ImageInputs:
     """The distinct images of some readers.  keys: of each reader, (pictures, images of each, 32) uint8."""
 
     name = "image"
 
-    def __init__(self, readers: Sequence[Reader], collate: Callable, workers: int, stop: StopRequest):
-        self.transform, self.collate, self.workers = readers[0].transform, collate, workers
+    def __init__(self, session: Session, readers: Sequence[Reader]):
+        self.transform, self.collate = readers[0].transform, session.data.collate
+        self.workers = session.settings.workers
         self.keys: list[np.ndarray] = []
         self.where: dict[bytes, tuple[Reader, int, int]] = {}
         for reader in readers:
             keys = np.empty((reader.pictures(), len(reader.image_columns), 32), np.uint8)
             for picture, which in np.ndindex(keys.shape[:2]):
-                stop.check()
+                session.stop.check()
                 key = sha256(reader.content(picture, which)).digest()
                 keys[picture, which] = np.frombuffer(key, np.uint8)
                 self.where.setdefault(key, (reader, picture, which))
@@ -227,19 +217,19 @@ class Pixels(Dataset):
             return {"bad": str(error)}
 
 
-class Texts:
+class TextInputs:
     """The distinct texts of some readers."""
 
     name = "text"
 
-    def __init__(self, readers: Sequence[Reader], collate: Callable, workers: int, stop: StopRequest):
-        self.collate = collate
+    def __init__(self, session: Session, readers: Sequence[Reader]):
+        self.collate = session.data.collate
         self.where: dict[bytes, list[int]] = {}
         self.keys: list[list[bytes]] = []
         for reader in readers:
             self.keys.append([])
             for ids in reader.texts():
-                stop.check()
+                session.stop.check()
                 self.keys[-1].append(key := text_key(ids))
                 self.where.setdefault(key, ids)
 
@@ -267,7 +257,7 @@ class Texts:
         return [each[:length] for each, length in zip(features, batch["text_mask"].sum(1).tolist(), strict=True)]
 
 
-INPUTS = {"image": Images, "text": Texts}
+INPUTS = {"image": ImageInputs, "text": TextInputs}
 
 
 def text_key(ids: Sequence[int]) -> bytes:

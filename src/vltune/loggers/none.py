@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from vltune.loggers.logger import Logger
 from vltune.loggers.sample import Look
 
 
-class NoLogger:
+class NoLogger(Logger):
     """Accepts everything and keeps nothing."""
 
     def start(self, record: dict, folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vltune.errors import UserError
 from vltune.loggers import environment, sample, sent, summary
 from vltune.loggers.environment import OFF
+from vltune.loggers.logger import Logger
 from vltune.loggers.sample import Look
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ REACH = 10  # seconds
 LOST = "not be synced"  # in what W&B says when it gives up an upload; `finish` raises nothing then
 
 
-class WandbLogger:
+class WandbLogger(Logger):
     """One W&B run per `start` ... `finish`; the same logger can serve several runs, one after another.
 
     What fails inside W&B never reaches the caller: one warning, then no more logging for this run; `finish` still tries
@@ -208,12 +209,7 @@ class WandbLogger:
             return
         with self._guard("start"):
             if self.mode == "offline":
-                # Without this, wandb's service sends its own telemetry from offline runs too (seen with 0.31).
-                os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-                # W&B cannot resume offline runs: `wandb sync` would put the parts one after the other, with other steps.
-                # The new files hold all steps, since a run that goes on logs those before its checkpoint again.
-                for part in (*scratch.glob(f"wandb/offline-run-*-{id}"), scratch / "wandb" / "artifacts"):
-                    shutil.rmtree(part, ignore_errors=True)
+                _clear(scratch, id)
             # Images of tables would lie in the home folder, which may be another one where the run is uploaded from.
             os.environ["WANDB_DATA_DIR"] = str(scratch.resolve() / "wandb")
             wandb, _ = self._setup()
@@ -235,26 +231,30 @@ class WandbLogger:
                 config=settings,
                 resume="allow" if self.mode == "online" else None,
                 reinit="create_new",  # a run left open by a failure must not swallow the next one
-                settings=wandb.Settings(
-                    console="off",
-                    silent=True,
-                    # The record holds commit and versions already; listing packages costs 0.1 s a run.
-                    disable_git=True,
-                    disable_code=True,
-                    x_save_requirements=False,
-                    x_disable_stats=not live,
-                    x_disable_machine_info=not live,
-                    stop_on_fatal_error=False,  # whatever the user's own settings say
-                    init_timeout=self.start_timeout,
-                    # By default `finish` waits for ever where the network is gone.
-                    finish_timeout=self.finish_timeout,
-                    finish_timeout_raises=True,
-                    # By default an artifact on its way is tried for ever so long, whatever finish_timeout says (0.31).
-                    x_graphql_retry_max=4,
-                    x_graphql_retry_wait_max_seconds=8,
-                    x_graphql_timeout_seconds=10,
-                ),
+                settings=self._settings(wandb, live),
             )
+
+    def _settings(self, wandb: Any, live: bool) -> wandb.Settings:
+        """Of W&B, for one run of ours."""
+        return wandb.Settings(
+            console="off",
+            silent=True,
+            # The record holds commit and versions already; listing packages costs 0.1 s a run.
+            disable_git=True,
+            disable_code=True,
+            x_save_requirements=False,
+            x_disable_stats=not live,
+            x_disable_machine_info=not live,
+            stop_on_fatal_error=False,  # whatever the user's own settings say
+            init_timeout=self.start_timeout,
+            # By default `finish` waits for ever where the network is gone.
+            finish_timeout=self.finish_timeout,
+            finish_timeout_raises=True,
+            # By default an artifact on its way is tried for ever so long, whatever finish_timeout says (0.31).
+            x_graphql_retry_max=4,
+            x_graphql_retry_wait_max_seconds=8,
+            x_graphql_timeout_seconds=10,
+        )
 
     def _keep(self, run: wandb.Run, record: dict, file: Path) -> dict[str, str]:
         """The record with its predictions, and what was tuned, as artifacts; what is too large is named in the summary."""
@@ -290,6 +290,16 @@ class WandbLogger:
                 self.trouble = f"could not {action}: {_reason(error)}"
                 if self.warns:
                     _log.warning("W&B %s: off for this run; vltune wandb-sync sends its record", self.trouble)
+
+
+def _clear(scratch: Path, id: str) -> None:
+    """Before a run is opened offline: of an earlier process, what would double it."""
+    # Without this, wandb's service sends its own telemetry from offline runs too (seen with 0.31).
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # W&B cannot resume offline runs: `wandb sync` would put the parts one after the other, with other steps.
+    # The new files hold all steps, since a run that goes on logs those before its checkpoint again.
+    for part in (*scratch.glob(f"wandb/offline-run-*-{id}"), scratch / "wandb" / "artifacts"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def run_id(identity: dict) -> str:

@@ -41,6 +41,7 @@ SETS = {"engine": ("evaluate",), "method": ("roles",)}
 # Settings that came after the first records.  At the value that was the only one until then a setting is left out of the
 # hash, so that those records stay what they are.
 SINCE = {
+    "method": {"always_trained": "paper"},
     "dataset": {"decode": "exact", "train_fraction": 1.0, "train_fraction_seed": 0},
     "engine": {"eval_examples": None, "group_by_length": False},
 }
@@ -82,6 +83,8 @@ def decisive(group: str, settings: dict) -> dict:
     for key in SETS.get(group, ()):
         if isinstance(kept.get(key), list | tuple):
             kept[key] = sorted({*map(str, kept[key])})
+    if group == "method" and isinstance(kept.get("methods"), dict):  # of a stack, whose order counts
+        kept["methods"] = [decisive(group, each) for each in kept["methods"].values()]
     return canonical(_names(_chosen(kept)))
 
 

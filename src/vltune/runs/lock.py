@@ -31,7 +31,7 @@ from vltune.errors import UserError
 from vltune.runs.signals import OwnedElsewhere
 
 NAME = "running.json"
-SAID = {"host", "job", "user", "pid", "started", "phase"}  # by every lock, of its owner
+OWNER = {"host", "job", "user", "pid", "started", "phase"}  # of its owner, in every lock
 BEAT, STALE = 5.0, 60.0  # seconds
 PATIENCE = 5.0  # seconds, with a lock that is neither there nor not there: a file system may say so for good
 SURE = 2 * BEAT + 2  # a file server whose clock is set makes all locks old at once, until their next beat
@@ -49,22 +49,22 @@ class Holder:
     @property
     def dead(self) -> bool:
         """Whether its process was one of this machine and has ended."""
-        said = self.content
-        here = boot() is not None and said.get("boot") == boot()
-        return here and "began" in said and has_ended(said["pid"], said["began"])
+        content = self.content
+        here = boot() is not None and content.get("boot") == boot()
+        return here and "began" in content and has_ended(content["pid"], content["began"])
 
     @property
     def stale(self) -> bool:
         return self.dead or abs(self.age) > STALE  # below zero: the file server's clock was set back
 
     def __str__(self) -> str:
-        said = self.content
-        if not said.keys() >= SAID:
+        content = self.content
+        if not content.keys() >= OWNER:
             return "another process"
-        name = f"SLURM job {said['job']}" if said["job"] else f"process {said['pid']}"
-        counts = all(isinstance(said.get(key), int) for key in ("step", "total"))
-        step = f" at {said.get('unit')} {said['step']:,} of {said['total']:,}" if counts else ""
-        return f"{said['user']} on {said['host']}, {name}, since {said['started']} ({said['phase']}{step})"
+        name = f"SLURM job {content['job']}" if content["job"] else f"process {content['pid']}"
+        counts = all(isinstance(content.get(key), int) for key in ("step", "total"))
+        step = f" at {content.get('unit')} {content['step']:,} of {content['total']:,}" if counts else ""
+        return f"{content['user']} on {content['host']}, {name}, since {content['started']} ({content['phase']}{step})"
 
 
 def holder(folder: Path, now: float | None = None) -> Holder | None:
@@ -91,25 +91,26 @@ def _content(raw: bytes) -> dict[str, Any]:
 
     Where there are no hard links it is being written, or its writer was killed; or it is no lock at all."""
     try:
-        said = json.loads(raw)
-        whole = isinstance(said["pid"], int) and 0 < said["pid"] < 2**31
-        timed = isinstance(said.get("seconds", 0.0), int | float)
+        content = json.loads(raw)
+        whole = isinstance(content["pid"], int) and 0 < content["pid"] < 2**31
+        timed = isinstance(content.get("seconds", 0.0), int | float)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    return said if whole and timed else {}
+    return content if whole and timed else {}
 
 
 class Lock:
     """A run's lock: claimed when asked for, released at the end of the `with`.
 
-    tell: gives what stands beside the owner's name, such as how far it is; called in another thread.  lost: called there,
+    state: gives what stands beside the owner's name, such as how far it is; called in another thread.  lost: called there,
     with a line for a person, once another process has taken this one's place."""
 
-    def __init__(self, folder: Path, tell: Callable[[], dict[str, Any]], lost: Callable[[str], object]):
-        self.folder, self.file, self.tell, self.lost = folder, folder / NAME, tell, lost
+    def __init__(self, folder: Path, state: Callable[[], dict[str, Any]], lost: Callable[[str], object]):
+        self.folder, self.file, self.state, self.lost = folder, folder / NAME, state, lost
         self.owner = _this_process() | {"token": uuid.uuid4().hex}
-        self.held, self.told = False, ""
-        self.replaced: dict[str, Any] = {}  # what the owner whose place this took had told last
+        self.held = False
+        self.reason = ""  # why this process has lost the lock, once it has
+        self.replaced: dict[str, Any] = {}  # the last state of the owner whose place this took
         self._renewed = 0.0
         self._suspected: tuple[bytes, float] | None = None
         self._one_at_a_time, self._over = threading.Lock(), threading.Event()
@@ -157,8 +158,8 @@ class Lock:
         place."""
         if self.held and _elapsed() - self._renewed > 3 * BEAT:  # this process stood still
             self._beat()
-        if self.told:
-            raise OwnedElsewhere(self.told)
+        if self.reason:
+            raise OwnedElsewhere(self.reason)
 
     def release(self) -> None:
         self._over.set()
@@ -198,12 +199,12 @@ class Lock:
                     file.unlink()
 
     def _beat_on(self) -> None:
-        while not self._over.wait(BEAT) and not self.told:
+        while not self._over.wait(BEAT) and not self.reason:
             self._beat()
 
     def _beat(self) -> None:
         with self._one_at_a_time:
-            if not self.held or self.told:
+            if not self.held or self.reason:
                 return
             try:
                 if _elapsed() - self._renewed < STALE / 2:
@@ -214,11 +215,11 @@ class Lock:
                 if not kept:
                     other = holder(self.folder)
                     who = f"taken over by {other}" if other else "taken over, and finished"
-                    self.told = f"{self.folder.name}: {who}, while this process stood still; it wrote nothing since"
+                    self.reason = f"{self.folder.name}: {who}, while this process stood still; it wrote nothing since"
             except (OSError, UserError):
                 return  # a network that may be back at the next beat
-        if self.told:
-            self.lost(self.told)
+        if self.reason:
+            self.lost(self.reason)
 
     def _renew(self) -> bool:
         """Whether the lock is still this process's."""
@@ -247,7 +248,7 @@ class Lock:
         self.folder.mkdir(parents=True, exist_ok=True)
         file = _temporary(self.folder)
         try:
-            file.write_text(json.dumps(self.owner | {"beat": _utc()} | self.tell()))
+            file.write_text(json.dumps(self.owner | {"beat": _utc()} | self.state()))
             yield file, file.stat().st_mtime
         finally:
             file.unlink(missing_ok=True)

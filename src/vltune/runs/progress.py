@@ -15,10 +15,9 @@ RECENT = 20  # samples, at least a second apart, that the rate is taken over
 _innermost: Progress | None = None
 
 
-def told() -> dict[str, Any]:
-    """What this process counts now, as `Progress.told`; empty where it counts nothing."""
-    at = _innermost
-    return at.told() if at else {}
+def state() -> dict[str, Any]:
+    """What this process counts now, as `Progress.state`; empty where it counts nothing."""
+    return _innermost.state() if _innermost else {}
 
 
 class Progress:
@@ -45,14 +44,14 @@ class Progress:
             self.samples.append((now, self.done))
         if self.lines and now - self.last > SECONDS_BETWEEN_LINES:
             self.last = now
-            at = self.told()
+            at = self.state()
             shown = "".join(f", {name} {value:.3g}" for name, value in values.items())
             left = "" if at["left_s"] is None else f", {at['left_s']:.0f} s left"
             units = f"{self.unit}es" if self.unit.endswith("ch") else f"{self.unit}s"
-            told = f"{self.done}/{self.total} {units}{shown}, {at['rate']:.1f} {units}/s{left}"
-            print(f"{self.label}: {told}", file=sys.stderr)
+            counts = f"{self.done}/{self.total} {units}{shown}, {at['rate']:.1f} {units}/s{left}"
+            print(f"{self.label}: {counts}", file=sys.stderr)
 
-    def told(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """step, total, unit; rate: recent steps a second; left_s: seconds left at that rate, None where it is 0."""
         since, before = self.samples[0]
         rate = (self.done - before) / max(time.monotonic() - since, 1e-9)

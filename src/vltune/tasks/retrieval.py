@@ -29,7 +29,7 @@ class Retrieval(Task):
     consecutive parts of the images, each with its own captions, 5 for COCO's 1K test."""
 
     metric = "r1"
-    pairs = True
+    evaluator = "all_pairs"
 
     def __init__(self, in_width: int, start: str = "matching", folds: int = 1):
         super().__init__()

@@ -10,12 +10,13 @@ class Task(nn.Module):
 
     metric: the name of the figure that checkpoints are selected by and tables show; larger is better.
     images: the batch's keys of an example's images.
-    pairs: whether evaluation scores every image with every text of a split, in place of one example after the other.
+    evaluator: how predictions are made: a module of vltune.evaluators, such as `per_example`, or `all_pairs`, which scores
+    every image with every text of a split.
     """
 
     metric: str
     images: tuple[str, ...] = ("image",)
-    pairs = False
+    evaluator = "per_example"
 
     def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
         """The head's output for a batch, (B, ...)."""

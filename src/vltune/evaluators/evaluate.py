@@ -1,0 +1,51 @@
+"""Predictions of a split, by the evaluator that the task names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch.utils.data import Subset
+
+from vltune.engine.memory import is_out_of_memory
+from vltune.engine.session import Session
+from vltune.errors import UserError
+from vltune.evaluators.evaluator import Evaluator
+
+
+def find(name: str) -> type[Evaluator]:
+    """The evaluator that stands in the module `vltune.evaluators.NAME`."""
+    module = import_module(f"vltune.evaluators.{name}")
+    (found,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Evaluator) and each.__module__ == module.__name__
+    )
+    return found
+
+
+def check_splits(session: Session, task: str) -> None:
+    """UserError where a part of each split is asked for that the task's evaluator has no use for."""
+    if (count := session.settings.eval_examples) is not None and find(session.model.task.evaluator).whole_splits:
+        raise UserError(f"engine.eval_examples={count}: {task} ranks whole splits; set it to null")
+
+
+@torch.no_grad()
+def predictions(session: Session, split: str) -> list[dict]:
+    """Prediction rows of a split, none where there is no such split."""
+    dataset, settings = session.data.split(split), session.settings
+    if dataset is None:
+        return []
+    if settings.eval_examples is not None:
+        dataset = Subset(dataset, range(min(settings.eval_examples, len(dataset))))
+    evaluator = find(session.model.task.evaluator)(session)
+    session.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return evaluator.predict(split, dataset)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{evaluator.label(split)}: out of memory with engine.eval_batch_size={session.data.eval_batch_size}: lower "
+            "it and give the command again; it goes on from what is trained"
+        ) from None
