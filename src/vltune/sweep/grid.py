@@ -93,7 +93,7 @@ def is_family(override: Override, sets: Families) -> bool:
 def members(override: Override, sets: Families) -> list[str | None]:
     """`values_of` it, with the methods of a family, or all, in its place; `paper,lora` names LoRA once."""
     values = values_of(override)
-    if override.key_or_group != GROUP:
+    if override.key_or_group != GROUP or sets.keys().isdisjoint(values):
         return values
     return list(dict.fromkeys(name for value in values for name in sets.get(value, (value,))))
 
