@@ -15,7 +15,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"sweep"},
     {"experiment", "overrides"},
-    {"assemble", "command_line"},
+    {"assemble", "command_line", "explain"},
     {"configuration"},
     {"evaluators", "features"},
     {"engine"},

@@ -107,5 +107,6 @@ def test_paths_are_looked_at_and_their_home_is_filled_in(tmp_path, monkeypatch):
 
 
 def test_pydantic_is_imported_once_a_value_is_checked():
-    code = "import sys, vltune.runs.identity, vltune.settings.groups, vltune.configuration; sys.exit('pydantic' in sys.modules)"
+    modules = "vltune.runs.identity, vltune.settings.groups, vltune.configuration"
+    code = f"import sys, {modules}; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from vltune import __version__
-from vltune.cli import answers, checkpoints, data, mirror, records
+from vltune.cli import answers, checkpoints, data, mirror, records, settings
 from vltune.cli.places import with_places
 from vltune.command_line import is_users, leave
 from vltune.errors import UserError
@@ -69,6 +69,10 @@ def main(
       vltune weights weights/vilt_200k_mlm_itm.ckpt
 
     \b
+    What a setting is and takes:
+      vltune explain engine.lr
+
+    \b
     Records to a table and a figure, printed and in results/:
       vltune report mini
       vltune report vilt --out /tmp/paper --format tex,svg
@@ -91,6 +95,7 @@ for command in (
     answers.score,
     mirror.wandb_sync,
     checkpoints.weights,
+    settings.explain,
 ):
     app.command()(command)
 app.add_typer(sweep.app, name="sweep")

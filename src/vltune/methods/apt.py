@@ -30,6 +30,10 @@ SCALES = ("max", "learned", "gated")
 
 
 class APT(Method):
+    """activation: psi, relu or softmax.  map: from the prompts to what is added to them in K, low_rank, full or none.
+    scale: a, the largest weight (max), learned, or gated.
+    """
+
     size = "prompts"
 
     def __init__(

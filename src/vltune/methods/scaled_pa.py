@@ -16,6 +16,8 @@ from vltune.tuning import Method, check_size
 
 
 class ScaledParallelAdapter(Method):
+    """scale: of what the adapter adds."""
+
     size = "bottleneck"
 
     def __init__(

@@ -1,0 +1,119 @@
+"""`vltune explain`: every setting that a run has is declared, and has its line."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from typer.testing import CliRunner
+
+from vltune.cli import app
+from vltune.command_line import resolve
+from vltune.errors import UserError
+from vltune.explain import documented, explanation, settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return resolve(compose("run", list(overrides)))
+
+
+def choices(group):
+    return sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def paths(tree, above=""):
+    for key, value in tree.items():
+        yield f"{above}{key}"
+        if isinstance(value, dict):
+            yield from paths(value, f"{above}{key}.")
+
+
+ALL = [
+    *([f"method={name}"] for name in choices("method")),
+    *([f"backbone={name}"] for name in choices("backbone")),
+    *([f"task={name}"] for name in choices("task")),
+    *([f"dataset={name}"] for name in choices("dataset")),
+    *([f"logger={name}"] for name in choices("logger")),
+    *([f"+match={name}"] for name in choices("match")),
+]
+
+
+@pytest.mark.parametrize("overrides", ALL, ids="".join)
+def test_every_setting_is_declared_and_has_its_line(overrides):
+    config = composed(*overrides)
+    known = settings(config)
+    assert not [key for key, each in known.items() if len(each.line) < 8 or not each.line.endswith(".")]
+    # Names that are free, and what says which object it is.
+    free = ("rates", "method.rates.", "match.reference.rates.", "backbone.pixels.", "backbone.sizes.")
+    groups = {"method", "backbone", "task", "dataset", "engine", "logger", "match"}
+    undeclared = {key for key in paths(config) if not key.startswith(free) and not key.endswith("_target_")}
+    assert undeclared - known.keys() - groups == {
+        key for key in undeclared if re.fullmatch(r"backbone\.image_towers\.\w+", key)
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "overrides", "words"),
+    [
+        ("engine.clip", [], ["Largest norm", "takes    a number above 0, or null for no clipping", "here     null"]),
+        ("engine.workers", [], ["another value gives the same run"]),
+        ("engine.evaluate", [], ["decides which run it is, but not its order"]),
+        ("dataset.decode", [], ["one of exact, fast", "every run before there was a choice had exact"]),
+        ("method.rank", ["method=lora"], ["low-rank", "a whole number", "here     4", "decides which run it is"]),
+        ("method.always_trained", [], ["one of paper, head_only", "here     not set"]),
+        ("method.scale", ["method=scaled_pa"], ["Of what the adapter adds."]),
+        ("backbone.protocol", [], ["What costs are counted on.", "backbone.protocol.text_len: Tokens"]),
+        ("backbone.tokenizer.vocabulary", [], ["another value gives the same run"]),
+        ("task.false_captions", ["task=retrieval"], ["a whole number from 1 to 1000000"]),
+        ("logger.tags", ["logger=wandb"], ["a list, each a word", "another value gives the same run"]),
+    ],
+)
+def test_a_setting_is_explained(key, overrides, words):
+    text = explanation(key, composed(*overrides))
+    assert not [each for each in words if each not in text], text
+
+
+def test_a_group_shows_a_line_of_each_of_its_settings():
+    lines = explanation("engine", composed()).splitlines()
+    assert len(lines) == len(composed()["engine"])
+    assert lines[0].startswith("engine.lr: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("engine.lrr", "engine.lrr: there is no such setting; did you mean engine.lr "),
+        ("rank", "rank: there is no such setting; did you mean method.rank?"),
+        ("nonsense", "nonsense: there is no such setting; `python run.py --cfg job` shows those that there are"),
+    ],
+)
+def test_an_unknown_setting_is_one_line(key, message):
+    with pytest.raises(UserError) as error:
+        explanation(key, composed())
+    assert str(error.value).startswith(message)
+    assert str(error.value).isprintable()
+
+
+def test_a_docstring_says_what_an_argument_is():
+    class Made:
+        """Makes things of (N, width).
+
+        width: of a token, 8 or more.  More on it.  rank, depth: of both maps; the
+        rest: nothing."""
+
+    assert documented(Made, ("width", "rank", "depth")) == {
+        "width": "Of a token, 8 or more.",
+        "rank": "Of both maps; the rest: nothing.",
+        "depth": "Of both maps; the rest: nothing.",
+    }
+
+
+def test_the_command_explains_and_refuses(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    shown = CliRunner().invoke(app, ["explain", "method.rank", "method=lora"])
+    assert shown.exit_code == 0
+    assert shown.output.startswith("method.rank: ")
+    assert CliRunner().invoke(app, ["explain", "method.rnk"]).exit_code == 2
