@@ -71,7 +71,18 @@ def test_methods_import_only_the_contract():
 
 def test_results_import_records_and_statistics_alone():
     for file in (SOURCE / "results").rglob("*.py"):
-        below = {"records", "stats", "metrics", "errors", "atomic", "canonical", "catalogue", "signatures", "images", "streamed"}
+        below = {
+            "records",
+            "stats",
+            "metrics",
+            "errors",
+            "atomic",
+            "canonical",
+            "catalogue",
+            "signatures",
+            "images",
+            "streamed",
+        }
         assert imports(file) <= {"results"} | below, file
 
 

@@ -35,6 +35,8 @@ class Generation(TypedDict):
 class DatasetSettings(TypedDict):
     name: Name
     """What records and tables call it."""
+    reader: NotRequired[str]
+    """The folder of src/vltune/data that reads it, where that is not the task's own."""
     data_dir: Annotated[FolderPath, NotDecisive()]
     """The folder that its files lie in."""
     subfolder: Annotated[str, NotDecisive()]

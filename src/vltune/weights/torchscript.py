@@ -58,7 +58,7 @@ def read(path: Path) -> dict[str, Tensor]:
     of `state_dict()`, and tensors that are neither parameters nor buffers, which the archive does not tell apart."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{root(archive)}/data.pkl") as file:
-            tensors = dict(named(Reader(file, archive).load()))
+            tensors = dict(named(StateReader(file, archive).load()))
     except RefusedError as error:
         raise UserError(f"{path}: refused, nothing in it was run: {error}") from None
     except Exception as error:  # each damage to a pickle makes Python fail in another way
@@ -77,7 +77,7 @@ def named(value: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from named(attribute, f"{prefix}.{name}" if prefix else name)
 
 
-class Reader(pickle.Unpickler):
+class StateReader(pickle.Unpickler):
     """What `find_class` gives is all that a pickle can call."""
 
     def __init__(self, file: IO[bytes], archive: zipfile.ZipFile):

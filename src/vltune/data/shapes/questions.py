@@ -17,7 +17,7 @@ _FIRST = {name: ANSWERS.index(name[0]) for name in (_NUMBERS, SIZES, COLOURS, SH
 _NO = ANSWERS.index("no")
 
 
-class Question(NamedTuple):
+class PosedQuestion(NamedTuple):
     text: str
     question_type: str  # how it begins, as the official annotations tell
     answer_type: str  # "number", "yes/no" or "other"
@@ -97,7 +97,7 @@ def _choose(rng: np.random.Generator, candidates: _Candidates) -> np.ndarray:
     return chosen
 
 
-def ask(rng: np.random.Generator, scenes: Scenes, per_image: int) -> list[list[Question]]:
+def ask(rng: np.random.Generator, scenes: Scenes, per_image: int) -> list[list[PosedQuestion]]:
     """`per_image` (1 to 4) questions about each scene, each of another kind."""
     if not 1 <= per_image <= MAX_PER_IMAGE:
         raise UserError(f"questions_per_image={per_image}: 1 to {MAX_PER_IMAGE} kinds of question fit every scene")
@@ -117,7 +117,9 @@ def ask(rng: np.random.Generator, scenes: Scenes, per_image: int) -> list[list[Q
             relation, description = divmod(pick, len(_SAID))
             nouns = {"noun": noun(*_SAID[description]), "nouns": noun(*_SAID[description], plural=True)}
             rest = kind.rest.format(**nouns, relation=RELATIONS[relation])
-            questions[row].append(Question(f"{kind.begins} {rest}", kind.begins, kind.answer_type, ANSWERS[answer]))
+            questions[row].append(
+                PosedQuestion(f"{kind.begins} {rest}", kind.begins, kind.answer_type, ANSWERS[answer])
+            )
     return questions
 
 

@@ -6,5 +6,5 @@ DATA_SET = DataSet(
     reader="reader.VQAv2",
     prepare={"vqav2": "prepare.prepare"},
     kinds={"vqav2": "prepare.KIND"},
-    examples="examples.Questions",
+    examples="examples.QuestionExamples",
 )

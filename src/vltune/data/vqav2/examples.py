@@ -12,7 +12,7 @@ from vltune.data.examples import Examples
 from vltune.errors import UserError
 
 
-class Questions(Examples):
+class QuestionExamples(Examples):
     """An id is a question's own."""
 
     text_column = "questions"
