@@ -1,0 +1,95 @@
+"""Adding a backbone and a task costs what docs/ says: the files of its pages in a copy of the tree, and their commands."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = """
+import sys
+sys.path.append(sys.argv[1])
+import torch
+from layouts import written
+from vltune.backbones.joint import Joint
+from vltune.weights.maps.joint import AUTHORS
+torch.manual_seed(0)
+torch.save(written(Joint(), AUTHORS), "joint.pt")
+"""
+
+
+def files(page):
+    """{path: content} of a page: blocks of code below a line that names their file."""
+    text = (ROOT / "docs" / page).read_text()
+    return dict(re.findall(r"^\*\*\d\. `([^`]+)`\*\*\n\n```\w+\n(.*?)```", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def commands(page):
+    (block,) = re.findall(r"^```sh\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A copy of the repository with all files of both pages."""
+    copy = tmp_path_factory.mktemp("copy")
+    for part in ("conf", "sweeps", "src"):
+        shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run.py", copy)
+    for page in ("adding-a-backbone.md", "adding-a-task.md"):
+        for path, content in files(page).items():
+            assert not (copy / path).exists()
+            (copy / path).write_text(content)
+    return copy
+
+
+def run(tree, *arguments):
+    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, *arguments], cwd=tree, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def record(shown):
+    return json.loads(Path(shown.splitlines()[-1].removeprefix("record: ")).read_text())
+
+
+def test_a_page_names_as_many_files_as_it_says():
+    assert [*files("adding-a-backbone.md")] == [
+        "src/vltune/backbones/joint.py",
+        "conf/backbone/joint.yaml",
+        "src/vltune/weights/maps/joint.py",
+    ]
+    assert [*files("adding-a-task.md")] == ["src/vltune/tasks/agreement.py", "conf/task/agreement.yaml"]
+
+
+def test_a_backbone_is_loaded_trained_and_counted(tree):
+    weights, train, cost = commands("adding-a-backbone.md")
+    run(tree, "-c", CHECKPOINT, str(ROOT / "tests" / "weights"))
+    told = run(tree, "-m", *weights)
+    assert "the authors' Joint" in told
+    assert "backbone=joint with task=" in told
+    found = record(run(tree, *train[1:], f"results_dir={tree / 'results'}"))
+    assert found["status"] == "finished"
+    assert 0 <= found["metrics"]["test"]["vqa_score"] <= 100
+    assert found["fingerprints"]["weights"]
+    counted = record(run(tree, *cost[1:], f"results_dir={tree / 'results'}"))["cost"]
+    tokens, width, prompts, layers = 16 + 16, 64, 16, 2
+    in_sums = 2 * 2 * prompts * width * (tokens + tokens + prompts) / 2  # of scores and of values, each token with each
+    linear = layers * 12 * prompts * width**2
+    assert counted["additional_macs"] == pytest.approx(linear + layers * in_sums, rel=0.05)
+
+
+def test_a_task_is_trained_and_its_scores_are_its_own(tree):
+    train, cost = commands("adding-a-task.md")
+    found = record(run(tree, *train[1:], f"results_dir={tree / 'results'}"))
+    assert found["metrics"]["test"].keys() == {"absolute_error"}
+    assert 0 < found["metrics"]["test"]["absolute_error"] < 1
+    assert found["scores"][0]["better"] == "less"
+    assert record(run(tree, *cost[1:], f"results_dir={tree / 'results'}"))["cost"]["task_params"] > 0
