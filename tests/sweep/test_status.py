@@ -83,7 +83,7 @@ def test_interrupted_and_killed_runs(root):
 def test_a_locked_run_is_running_and_tells_how_far_it_is(root):
     root.fail(None, "running")
     folder = root.folder / "runs" / "vilt_mini" / "vqa-shapes" / "lora-0a1b2c3d-seed0"
-    with lock.Lock(folder, tell=lambda: {"phase": "train", "step": 3, "total": 9}, lost=lambda told: None) as mine:
+    with lock.Lock(folder, state=lambda: {"phase": "train", "step": 3, "total": 9}, lost=lambda reason: None) as mine:
         assert mine.claim() is None
         found = stands(root)
         assert (found.state, found.progress["step"], found.progress["pid"]) == ("running", 3, os.getpid())
