@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
 
     overrides = of_sweep(arguments)
     with command(GRACE if overrides is None else LONGER):
-        check_choices(HERE / "conf", arguments)
+        check_choices(HERE / "conf", arguments, many=overrides is not None)
         if overrides is None:
             one(arguments)
         else:

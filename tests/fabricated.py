@@ -1,5 +1,6 @@
 """Fabricated records.  They exist in tests alone."""
 
+from functools import cache
 from pathlib import Path
 
 from vltune.records import record as records
@@ -27,9 +28,32 @@ def fabricate(**fields) -> dict:
         },
         "error": None,
     }
+    record["scores"] = declared(fields.get("metrics", record["metrics"]))
     for key, value in fields.items():
         (identity if key in identity else cost if key in cost else record)[key] = value
-    return record | {"identity": identity, "cost": cost}
+    submission = {"submission": "answers"} if identity["task"] == "vqa" else {}
+    return submission | record | {"identity": identity, "cost": cost}
+
+
+def declared(metrics: dict) -> list[dict]:
+    """What the tasks that have these metrics say of them."""
+    names = {name for of_split in metrics.values() for name in of_split or ()}
+    found = {}
+    for task in tasks():
+        if names & {metric.name for metric in task}:
+            found |= {metric.name: metric.declaration() for metric in task if metric.name not in found}
+    return [*found.values()]
+
+
+@cache
+def tasks() -> list:
+    """The metrics of each task."""
+    from vltune.tasks.nlvr2 import NLVR2
+    from vltune.tasks.pretraining import Pretraining
+    from vltune.tasks.retrieval import Retrieval
+    from vltune.tasks.vqa import VQA
+
+    return [NLVR2.metrics, VQA.metrics, Retrieval(4, folds=2).metrics, Pretraining.metrics]
 
 
 class Root:

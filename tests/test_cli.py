@@ -20,8 +20,8 @@ def vqav2(monkeypatch):
     module = ModuleType("vltune.data.vqav2.prepare")
     module.calls, module.raises = [], None
 
-    def prepare(raw, out, **options):
-        module.calls.append((raw.name, out.name, options))
+    def prepare(raw, out, min_answer_count=9, **options):
+        module.calls.append((raw.name, out.name, min_answer_count, options))
         if module.raises:
             raise module.raises
         return {"train images": 3, "answers": 2}
@@ -59,10 +59,10 @@ def test_version():
 def test_prepare_prints_the_counts(vqav2):
     result = invoke("prepare", "vqav2", "--raw", "r", "--out", "o", "--min-answer-count", 3, "--max-bad", 1)
     assert result.exit_code == 0
-    assert vqav2.calls == [("r", "o", {"min_answer_count": 3, "max_bad": 1, "readers": None})]
+    assert vqav2.calls == [("r", "o", 3, {"max_bad": 1, "readers": None})]
     assert result.stdout.splitlines() == ["train images: 3", "answers: 2"]
     invoke("prepare", "vqav2", "--raw", "r", "--out", "o")
-    assert vqav2.calls[1] == ("r", "o", {"max_bad": 0, "readers": None})
+    assert vqav2.calls[1] == ("r", "o", 9, {"max_bad": 0, "readers": None})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_an_option_of_another_data_set_is_refused():
 def test_unknown_names_list_the_right_ones(tmp_path):
     result = invoke("prepare", "gqa", "--raw", "r", "--out", "o")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "error: data set 'gqa' is not known: use one of vqav2, nlvr2, f30k, coco, snli_ve\n"
+    assert result.stderr == "error: data set 'gqa' is not known: use one of f30k, coco, nlvr2, snli_ve, vqav2\n"
     result = invoke("report", "maxi", "--results-dir", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: table 'maxi' is not known: use one of ")

@@ -8,6 +8,7 @@ import tiny
 import torch
 from torch.nn.functional import one_hot
 
+from vltune.costs.macs import parameters
 from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
@@ -18,7 +19,7 @@ from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
-from vltune.sites import merge, sites, tuned_sites, unmerge
+from vltune.sites import sites
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.snli_ve import SNLIVE
@@ -54,10 +55,10 @@ OF_FEED_FORWARD = ("feed_forward_up", "feed_forward_down", "feed_forward_output"
 SITES = {
     "vilt": dict.fromkeys(OF_ATTENTION, 2)
     | dict.fromkeys(OF_FEED_FORWARD, 2)
-    | {"norm": 4, "memory": 2, "sequence": 1},
+    | {"norm": 4, "memory": 2, "sequence": 1, "block": 2},
     "meter": dict.fromkeys(OF_ATTENTION, 8)
     | dict.fromkeys(OF_FEED_FORWARD, 4)
-    | {"norm": 12, "memory": 4, "cross_memory": 4, "sequence": 2},
+    | {"norm": 12, "memory": 4, "cross_memory": 4, "sequence": 2, "block": 4},
 }
 APT_VARIANTS = {
     "softmax": {"activation": "softmax"},
@@ -69,23 +70,6 @@ APT_VARIANTS = {
 }
 
 
-@pytest.fixture(params=BACKBONES)
-def backbone(request):
-    made = BACKBONES[request.param][0]()
-    made.name = request.param
-    return made
-
-
-@pytest.fixture
-def batch(backbone):
-    return tiny.batch(BACKBONES[backbone.name][1])
-
-
-@pytest.fixture(params=TASKS)
-def make_task(request):
-    return lambda backbone: TASKS[request.param](backbone.pooled_width, backbone.width)
-
-
 def disturb(model, scale=0.1):
     """Moves every trained parameter off its start, where half a method may be zero."""
     generator = torch.Generator().manual_seed(1)
@@ -95,10 +79,28 @@ def disturb(model, scale=0.1):
                 parameter += scale * torch.randn(parameter.shape, generator=generator)
 
 
-@pytest.mark.parametrize("method", METHODS)
-class TestMethod:
+class OnEveryBackboneAndTask:
+    """What is asked of every method.  methods: a table as `METHODS`."""
+
+    methods: dict
+    on_own: tuple = ()  # those that train parameters of the backbone's
+
+    @pytest.fixture(params=BACKBONES)
+    def backbone(self, request):
+        made = BACKBONES[request.param][0]()
+        made.name = request.param
+        return made
+
+    @pytest.fixture
+    def batch(self, backbone):
+        return tiny.batch(BACKBONES[backbone.name][1])
+
+    @pytest.fixture(params=TASKS)
+    def make_task(self, request):
+        return lambda backbone: TASKS[request.param](backbone.pooled_width, backbone.width)
+
     def test_starts_as_promised(self, method, backbone, make_task, batch):
-        make, _, identity = METHODS[method]
+        make, _, identity = self.methods[method]
         untouched = copy.deepcopy(backbone)
         torch.manual_seed(0)
         task = make_task(backbone).eval()
@@ -111,28 +113,25 @@ class TestMethod:
             assert not torch.equal(ours, before)
 
     def test_trains_exactly_its_set(self, method, backbone, make_task):
-        make, size, _ = METHODS[method]
+        make, size, _ = self.methods[method]
         own = {id(p) for p in backbone.parameters()}
-        always = {id(p) for p in backbone.always_trained()}
+        always = {id(p) for p in backbone.shared_parameters()}
         task = make_task(backbone)
-        of_method = make()
-        model = Model(backbone, task, of_method)
+        model = Model(backbone, task, make())
         trained = {id(p) for p in model.parameters() if p.requires_grad}
-        assert trained >= always | {id(p) for p in task.parameters()}
-        made = [
-            p for p in model.parameters() if p.requires_grad and id(p) not in own | {id(p) for p in task.parameters()}
-        ]
+        of_method = {id(p) for p in model.method_parameters}
+        assert trained == always | {id(p) for p in task.parameters()} | of_method
+        assert not always & of_method
         if size is None:
             assert trained == {id(p) for p in model.parameters()}
-        else:
-            assert trained & own == always
-            expected = sum(map(size, tuned_sites(backbone)))
-            assert sum(p.numel() for p in made) == sum(p.numel() for p in model.method_parameters) == expected
-            counts = SITES[backbone.name]
-            assert len(tuned_sites(backbone)) == sum(counts.get(role, 0) for role in getattr(of_method, "roles", ()))
+            return
+        expected = sum(map(size, model.tuning.sites))
+        assert sum(p.numel() for p in model.method_parameters) == parameters(model)["method_params"] == expected
+        if method not in self.on_own:
+            assert not of_method & own
 
     def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task, batch):
-        model = Model(backbone, make_task(backbone), METHODS[method][0]())
+        model = Model(backbone, make_task(backbone), self.methods[method][0]())
         disturb(model)
         model.train()
         model.task.loss(model(batch), batch).backward()
@@ -145,22 +144,21 @@ class TestMethod:
 
     def test_backbone_keys_are_unchanged(self, method, backbone, make_task):
         before = set(backbone.state_dict())
-        Model(backbone, make_task(backbone), METHODS[method][0]())
+        Model(backbone, make_task(backbone), self.methods[method][0]())
         added = set(backbone.state_dict()) - before
         assert before <= set(backbone.state_dict())
         assert all(".delta." in key for key in added)
 
-    def test_merging_changes_nothing(self, method, backbone, make_task, batch):
-        model = Model(backbone, make_task(backbone), METHODS[method][0]()).eval()
+    def test_folding_changes_nothing(self, method, backbone, make_task, batch):
+        model = Model(backbone, make_task(backbone), self.methods[method][0]()).eval()
         disturb(model)
         keys = set(model.state_dict())
         saved = {key: tensor.clone() for key, tensor in model.state_dict().items()}
         with torch.no_grad():
             plain = model(batch)
-            merge(model.backbone)
-            folded = model(batch)
-            assert set(model.state_dict()) == keys
-            unmerge(model.backbone)
+            with model.tuning.folded():
+                folded = model(batch)
+                assert set(model.state_dict()) == keys
             again = model(batch)
         torch.testing.assert_close(folded, plain, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(again, plain, atol=0, rtol=0)
@@ -168,7 +166,7 @@ class TestMethod:
             assert torch.equal(tensor, saved[key]), key
 
     def test_the_last_layer_for_the_class_token_alone_gives_the_same(self, method, backbone, make_task, batch):
-        model = Model(backbone, make_task(backbone), METHODS[method][0]()).eval()
+        model = Model(backbone, make_task(backbone), self.methods[method][0]()).eval()
         disturb(model)
         with torch.no_grad():
             one = model(batch)
@@ -178,19 +176,32 @@ class TestMethod:
 
     def test_padding_is_masked(self, method, backbone, make_task, batch):
         """An example alone and the same beside longer texts and larger images."""
-        model = Model(backbone, make_task(backbone), METHODS[method][0]()).eval()
+        model = Model(backbone, make_task(backbone), self.methods[method][0]()).eval()
         disturb(model)
         alone = tiny.alone(batch, 1, 7, batch["image_size"][1].tolist())
         with torch.no_grad():
             torch.testing.assert_close(model(alone)[0, :1], model(batch)[1, :1], atol=1e-5, rtol=1e-4)
 
     def test_saves_and_loads(self, method, backbone, make_task, batch):
-        model = Model(copy.deepcopy(backbone), make_task(backbone), METHODS[method][0]()).eval()
-        other = Model(copy.deepcopy(backbone), make_task(backbone), METHODS[method][0]()).eval()
+        model = Model(copy.deepcopy(backbone), make_task(backbone), self.methods[method][0]()).eval()
+        other = Model(copy.deepcopy(backbone), make_task(backbone), self.methods[method][0]()).eval()
         disturb(model)
         other.load_tuned(model.tuned_state())
         with torch.no_grad():
             assert torch.equal(model(batch), other(batch))
+
+
+@pytest.mark.parametrize("method", METHODS)
+class TestMethod(OnEveryBackboneAndTask):
+    methods = METHODS
+
+
+@pytest.mark.parametrize("backbone", SITES)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_acts_at_every_site_of_its_roles(method, backbone):
+    made = METHODS[method][0]()
+    tuning, counts = made.attach(BACKBONES[backbone][0]()), SITES[backbone]
+    assert len(tuning.sites) == sum(counts.get(role, 0) for role in getattr(made, "roles", ()))
 
 
 @pytest.mark.parametrize("backbone", SITES)
@@ -207,7 +218,7 @@ def test_a_method_acts_where_it_is_told(where, text, image, fusion):
     backbone, method = tiny.meter(), APT(prompts=5, rank=2)
     method.sites_in = where
     model = Model(backbone, VQA(2 * tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method)
-    counts = [len(tuned_sites(part)) for part in (backbone.text, backbone.image, backbone)]
+    counts = [len(tiny.tuned_sites(part)) for part in (backbone.text, backbone.image, backbone)]
     assert counts == [text, image, text + image + fusion]
     batch = tiny.batch(tiny.SQUARE)
     model.task.loss(model.train()(batch), batch).backward()
@@ -256,7 +267,7 @@ def test_apt_variants_train_and_fold(variant):
         with model.tuning.folded():
             torch.testing.assert_close(model(batch), plain, atol=1e-5, rtol=1e-5)
     place = APT_VARIANTS[variant].get("roles", ["attention_output"])
-    assert {site.role for site in tuned_sites(backbone)} == set(place)
+    assert {site.role for site in model.tuning.sites} == set(place)
 
 
 def test_apt_is_its_equation():

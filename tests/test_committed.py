@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from presented import report
+from presented import CONTROLS, PAPER, report
 
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints
@@ -22,8 +22,8 @@ from vltune.sweep import launch, plan
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 SWEEP = yaml.safe_load((ROOT / "sweeps" / "mini.yaml").read_text())["hydra"]["sweeper"]["params"]
-GRID = list(product(*(SWEEP[key].split(",") for key in ("backbone", "task", "method"))))
-CONTROL = [(backbone, "vqa", "question_only") for backbone in SWEEP["backbone"].split(",")]
+GRID = list(product(*(SWEEP[key].split(",") for key in ("backbone", "task")), PAPER))
+CONTROL = [(backbone, "vqa", control) for backbone in SWEEP["backbone"].split(",") for control in CONTROLS]
 FIGURES = {"vqa": "vqa_score", "nlvr2": "accuracy", "retrieval": "r1", "snli_ve": "accuracy"}
 
 

@@ -150,7 +150,7 @@ WRONG = [
     ("+sed=3", "+sed=3: there is no such setting; did you mean seed?"),
     ("+method@referense=lora", "+method@referense=lora: there is no such setting"),
     ("method._target_=os.system", "method._target_=os.system: a configuration may only name what is in vltune"),
-    ("task.reader=vltune.values.SHOWN", "task.reader=vltune.values.SHOWN: builds nothing"),
+    ("task.reader=vltune.values.SHOWN", "task.reader=vltune.values.SHOWN: no data set; there are"),
     ("from=x", "from=x: only mode=eval reads a record"),
     ("task=pretraining", "task=pretraining: reads no data (task.reader)"),
     ("mode=pretrain task=vqa", "task=vqa: mode=pretrain trains on generated pairs"),

@@ -9,8 +9,8 @@ import tiny
 import torch
 import yaml
 
+from vltune import catalogue
 from vltune.model import Model
-from vltune.sites import tuned_sites
 from vltune.tasks.vqa import VQA
 
 ROOT = Path(__file__).parents[1]
@@ -29,10 +29,10 @@ def test_the_example_of_adding_a_method():
     backbone = tiny.vilt()
     model = Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), names["IA3"](spec["roles"]))
     assert sum(p.numel() for p in model.method_parameters) == 2 * 3 * 32
-    assert {site.role for site in tuned_sites(backbone)} == set(spec["roles"])
+    assert {site.role for site in model.tuning.sites} == set(spec["roles"])
     with torch.no_grad():
         before = model.eval()(tiny.batch())
-        for site in tuned_sites(backbone):
+        for site in model.tuning.sites:
             site.delta.scale.mul_(2)
         assert not torch.equal(model(tiny.batch()), before)
 
@@ -53,6 +53,9 @@ def test_run_commands_compose(command):
 
     arguments = [a for a in shlex.split(command)[2:] if a not in ("-m", "--help") and not a.startswith("from=")]
     single = [a.partition("=")[0] + "=" + a.partition("=")[2].split(",")[0] for a in arguments]
+    families = catalogue.families(catalogue.methods(ROOT / "conf"))
+    of_family = {f"method={family}": f"method={members[0]}" for family, members in families.items()}
+    single = [of_family.get(argument, argument) for argument in single]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         assert compose("run", single).method
 

@@ -67,7 +67,7 @@ def test_every_setting_is_declared_and_has_its_line(overrides):
         ("engine.evaluate", [], ["decides which run it is, but not its order"]),
         ("dataset.decode", [], ["one of exact, fast", "every run before there was a choice had exact"]),
         ("method.rank", ["method=lora"], ["low-rank", "a whole number", "here     4", "decides which run it is"]),
-        ("method.always_trained", [], ["one of paper, head_only", "here     not set"]),
+        ("method.always_trained", [], ["one of paper, head_only", "here     paper"]),
         ("method.scale", ["method=scaled_pa"], ["Of what the adapter adds."]),
         ("backbone.protocol", [], ["What costs are counted on.", "backbone.protocol.text_len: Tokens"]),
         ("backbone.tokenizer.vocabulary", [], ["another value gives the same run"]),

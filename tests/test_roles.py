@@ -1,4 +1,4 @@
-"""Every method at every role, in every place: it does the same merged and unmerged, or says in one line that it cannot."""
+"""Every method at every role, in every place: it does the same folded and unfolded, or says in one line that it cannot."""
 
 import pytest
 import tiny
@@ -15,7 +15,7 @@ from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
 from vltune.sites import PLACES as SITES_IN
-from vltune.sites import ROLES, merge, sites, tuned_sites, unmerge
+from vltune.sites import ROLES, sites
 from vltune.tasks.vqa import VQA
 
 BACKBONES = {
@@ -50,22 +50,15 @@ def tuned(backbone, method, where):
     return model
 
 
-def check_merging(model, batch):
-    """And that the method does something: an inert one would merge as well."""
+def check_folding(model, batch):
+    """And that the method does something: an inert one would fold as well."""
     with torch.no_grad():
         plain = model(batch)
-        try:
-            merge(model.backbone)
+        with model.tuning.folded():
             folded = model(batch)
-        finally:
-            unmerge(model.backbone)
         again = model(batch)
-        before = [(site, site.delta) for site in tuned_sites(model.backbone)]
-        for site, _ in before:
-            site.delta = None
-        without = model(batch)
-        for site, delta in before:
-            site.delta = delta
+        with model.tuning.off():
+            without = model(batch)
     torch.testing.assert_close(folded, plain, atol=1e-5 * plain.abs().max().item(), rtol=0)
     assert torch.equal(again, plain)
     assert (without - plain).abs().max() > 1e-3
@@ -74,7 +67,7 @@ def check_merging(model, batch):
 @pytest.mark.parametrize(("backbone", "where"), PLACES)
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", TAKES)
-def test_a_role_merges_to_the_same_function_or_is_refused(name, role, backbone, where):
+def test_a_role_folds_to_the_same_function_or_is_refused(name, role, backbone, where):
     make, sizes, _ = BACKBONES[backbone]
     made, method = make(), METHODS[name][0]()
     method.roles = [role]
@@ -84,24 +77,24 @@ def test_a_role_merges_to_the_same_function_or_is_refused(name, role, backbone, 
     except UserError as error:
         assert str(error).startswith(f"method.roles=['{role}']: ")
         assert "\n" not in str(error)
-        assert not tuned_sites(made)
+        assert not tiny.tuned_sites(made)
         places = {site.place for site in sites(made)} & {*SITES_IN[where]}
         assert role not in TAKES[name] or places - offered, "a role that it takes, and that is there"
         return
     assert role in TAKES[name]
-    assert {site.role for site in tuned_sites(made)} == {role}
+    assert {site.role for site in model.tuning.sites} == {role}
     batch = tiny.batch(sizes)
     model.task.loss(model(batch), batch).backward()
     assert all(parameter.grad is not None for parameter in model.method_parameters)
-    check_merging(model, batch)
+    check_folding(model, batch)
 
 
 @pytest.mark.parametrize(("backbone", "where"), PLACES)
 def test_lora_on_all_linear_layers(backbone, where):
     make, sizes, _ = BACKBONES[backbone]
     model = tuned(make(), LoRA(rank=2, roles=sorted(LINEARS)), where)
-    assert {site.role for site in tuned_sites(model.backbone)} == LINEARS
-    check_merging(model, tiny.batch(sizes))
+    assert {site.role for site in model.tuning.sites} == LINEARS
+    check_folding(model, tiny.batch(sizes))
 
 
 @pytest.mark.parametrize(("backbone", "where"), PLACES)
@@ -124,9 +117,9 @@ def test_swin_has_the_sites_of_a_block_of_ours(method, roles):
     backbone = meter_with_swin()
     names = backbone.state_dict().keys()
     model = tuned(backbone, method, "image")
-    found = [site.role for site in tuned_sites(backbone.image)]
+    found = [site.role for site in tiny.tuned_sites(backbone.image)]
     assert {role: found.count(role) for role in found} == dict.fromkeys(roles, 6)
-    check_merging(model, tiny.batch(tiny.SQUARE))
+    check_folding(model, tiny.batch(tiny.SQUARE))
     assert {key for key in backbone.state_dict() if ".delta." not in key} == names
 
 
@@ -145,7 +138,7 @@ def test_swin_has_the_sites_of_a_block_of_ours(method, roles):
             tiny.vilt,
             DeepPrompt(roles=["query"]),
             "fusion",
-            "cannot act at query, which is a layer, no sequence; it can",
+            "cannot act at query, which is a layer; it can at sequence, memory",
         ),
         (tiny.vilt, ShallowPrompt(roles=["memory"]), "fusion", "cannot act at memory, which is a layer's own memory"),
         (

@@ -10,8 +10,9 @@ from vltune.costs import macs, matching
 from vltune.engine.artifacts import read_tuned, write_tuned
 from vltune.engine.optimiser import adamw, parameter_groups
 from vltune.model import Model
-from vltune.sites import Delta, Method, tuned_sites
+from vltune.sites import Delta
 from vltune.tasks.vqa import VQA
+from vltune.tuning import Method
 
 
 class Shared(Method):
@@ -57,7 +58,7 @@ def model(backbone, method):
 
 
 def expected(of_model):
-    sites = tuned_sites(of_model.backbone)
+    sites = of_model.tuning.sites
     return {"shared": len(sites) + tiny.WIDTH + 2, "own": sum(site.width for site in sites)}
 
 
@@ -128,5 +129,5 @@ def test_what_is_trained_with_every_method_is_not_the_methods_too():
 
     backbone = tiny.vilt()
     made = model(backbone, Types())
-    assert {id(p) for p in made.method_parameters}.isdisjoint(map(id, backbone.always_trained()))
+    assert {id(p) for p in made.method_parameters}.isdisjoint(map(id, backbone.shared_parameters()))
     assert macs.parameters(made)["method_params"] == 2 * tiny.WIDTH

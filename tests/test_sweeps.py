@@ -1,22 +1,22 @@
 """Every sweep composes for its first and last run, says how many runs it has, and varies what it says."""
 
 import re
-from itertools import product
 from pathlib import Path
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from presented import METHODS
 
 from vltune.assemble.factory import build_method, build_settings
 from vltune.assemble.model import build_shapes
 from vltune.engine.precision import settle
 from vltune.runs.identity import identity, settings
-from vltune.sites import tuned_sites
+from vltune.sweep.grid import expand
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
+SWEEP_OF_RATES = ROOT / "sweeps" / "learning_rates.yaml"
 
 
 def composed(*overrides):
@@ -24,11 +24,9 @@ def composed(*overrides):
         return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
 
 
-def grid(file):
+def grid(file, *overrides):
     """The overrides of each run."""
-    params = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
-    values = [[f"{key}={value}" for value in str(choices).split(",")] for key, choices in params.items()]
-    return [[f"+sweep={file.stem}", *run] for run in product(*values)]
+    return expand(ROOT, [f"+sweep={file.stem}", *overrides]).jobs
 
 
 def differing(config, other):
@@ -42,7 +40,8 @@ def test_the_header_says_command_and_runs_and_the_ends_of_the_grid_build(file):
     header = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
     assert f"python run.py -m +sweep={file.stem}" in header
     runs = grid(file)
-    assert int(re.search(r"([\d,]+) runs", header)[1].replace(",", "")) == len(runs)
+    count, of_each = re.search(r"([\d,]+) runs( a method)?", header).groups()
+    assert int(count.replace(",", "")) * (len(METHODS) if of_each else 1) == len(runs)
     for run in (runs[0], runs[-1]):
         config = composed(*run)
         assert config["sweep"] == file.stem
@@ -55,13 +54,20 @@ def test_what_chooses_does_not_read_the_test_split(name):
     assert composed(f"+sweep={name}")["engine"]["evaluate"] == ["val"]
 
 
-def test_every_method_has_as_many_rates():
-    params = yaml.safe_load((ROOT / "sweeps" / "learning_rates.yaml").read_text())["hydra"]["sweeper"]["params"]
-    methods, trials = params["method"].split(","), params["trial"].split(",")
-    tried = composed("+sweep=learning_rates")["tried"]
-    assert tried.keys() == set(methods)
-    assert all(len({rates[trial] for trial in trials}) == len(trials) == 3 for rates in tried.values())
-    assert composed("+sweep=learning_rates", "method=lora", "trial=high")["engine"]["lr"] == tried["lora"]["high"]
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_as_many_rates(method):
+    runs = [composed(*run) for run in grid(SWEEP_OF_RATES, f"method={method}", "backbone=vilt_mini")]
+    rates = runs[0]["method"]["rates"]
+    assert [run["engine"]["lr"] for run in runs] == [rates[trial] for trial in ("low", "middle", "high")]
+    assert rates["low"] < rates["middle"] < rates["high"]
+
+
+@pytest.mark.parametrize("backbone", ["vilt_mini", "meter_mini"])
+def test_a_method_that_no_sweep_chose_a_rate_for_has_its_usual_one(backbone):
+    chosen = composed(f"backbone={backbone}", "method=apt")
+    assert chosen["engine"]["lr"] == chosen["rates"]["apt"]
+    other = composed(f"backbone={backbone}", "method=apt", "~rates.apt", "method.rates.middle=0.007")
+    assert other["engine"]["lr"] == 0.007
 
 
 @pytest.mark.parametrize(
@@ -86,8 +92,8 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
 def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
     config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
     backbone = build_shapes(config).backbone
-    build_method(config["method"]).attach(backbone)
-    assert {site.place for site in tuned_sites(backbone)} == places
+    tuning = build_method(config["method"]).attach(backbone)
+    assert {site.place for site in tuning.sites} == places
     assert differing(composed("+sweep=ablation_apt", "backbone=meter_mini"), config) == {"method.sites_in"}
 
 

@@ -10,6 +10,7 @@ from vltune.engine.session import Session
 from vltune.engine.source import BadExamples, Data
 from vltune.loggers.none import NoLogger
 from vltune.settings.engine import Settings
+from vltune.sites import sites
 
 WIDTH, ANSWERS, VOCABULARY, TEXT = 32, ["yes", "no", "red", "2"], 120, 12
 
@@ -94,6 +95,11 @@ def alone(batch, row, text_length, image_length):
         made[name] = batch[name][row : row + 1, :, :height, :width]
         made[f"{name}_size"] = batch[f"{name}_size"][row : row + 1]
     return made
+
+
+def tuned_sites(module):
+    """Where a method acts."""
+    return [site for site in sites(module) if site.delta is not None]
 
 
 class Log(NoLogger):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from vltune.catalogue import GROUP, families, methods
 from vltune.errors import BadExampleError, UserError
 from vltune.runs.signals import GRACE, heard, heed_signals
 from vltune.terminal import open_streams, what_was_lost
@@ -147,14 +148,23 @@ def check_options(overrides: Sequence[str]) -> None:
         raise UserError(f"{options[0]}: a sweep takes no such option; it takes group=choice and key=value")
 
 
-def check_choices(conf: Path, arguments: Sequence[str]) -> None:
-    """`group=choice` arguments against the files that there are; Hydra's own message takes a screen."""
+def check_choices(conf: Path, arguments: Sequence[str], many: bool = False) -> None:
+    """`group=choice` arguments against the files that there are; Hydra's own message takes a screen.
+
+    many: whether they are of many runs, which may name a family of methods (`vltune.catalogue`) in the place of each."""
     for argument in arguments:
         group, equals, choices = argument.lstrip("+").partition("=")
         folder = conf / (name := group.partition("@")[0])
         if not equals or not name or not folder.is_dir() or "(" in choices:  # choice(...): parsed elsewhere
             continue
         known = sorted(file.stem for file in folder.glob("*.yaml"))
-        for choice in filter(None, choices.split(",")):
-            if choice.strip(" \"'") not in known:
-                raise UserError(f"{shown(argument)}: no such {name}; {instead(choice, known)}")
+        for choice in (each.strip(" \"'") for each in choices.split(",") if each):
+            if choice in known:
+                continue
+            of = families(methods(conf)) if name == GROUP else {}
+            if choice not in of:
+                raise UserError(
+                    f"{shown(argument)}: no such {name}; {instead(choice, [*known, *(of if many else ())])}"
+                )
+            if not many:
+                raise UserError(f"{shown(argument)}: stands for several ({', '.join(of[choice])}), which need -m")

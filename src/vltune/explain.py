@@ -13,7 +13,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, get_args
 
-from vltune.configuration import GIVEN, argument, find, parameters
+from vltune.configuration import GIVEN, argument, find, parameters, targets
 from vltune.errors import UserError
 from vltune.runs import identity
 from vltune.settings.arguments import ARGUMENTS
@@ -98,7 +98,7 @@ def _arguments(where: str, group: str, spec: Mapping[str, Any], decides: str | N
         own = GROUPS.get(group)
         for name, kind in declared(own).items():
             yield Setting(f"{where}.{name}", lines(own)[name], kind, decides or _decides(kind))
-    for target in filter(None, (spec["_target_"], spec.get("reader"))):
+    for target in targets(where, spec):
         for name, kind in parameters(target).items():
             if name not in GIVEN.get(group, ()):
                 line = documented(find(target), tuple(parameters(target))).get(name) or known.get(name, "")

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vltune.backbones.backbone import Backbone
+from vltune.errors import UserError
 from vltune.tasks.task import Task
-from vltune.tuning import Method
+from vltune.tuning import ALWAYS_TRAINED, Method
 
 
 class Model(nn.Module):
     """Attaches `method` and leaves trainable exactly: what the method trains, what the task made, and the parts that the
     paper trains with every method, unless the method leaves those out.  They are chosen by identity, never by name."""
 
-    def __init__(self, backbone: nn.Module, task: Task, method: Method):
+    def __init__(self, backbone: Backbone, task: Task, method: Method):
         super().__init__()
         self.backbone, self.task = backbone, task
         self.tuning = method.attach(backbone)
         self.head_parameters = list(task.parameters())
-        self.shared_parameters = backbone.always_trained() if method.always_trained == "paper" else []
+        if method.always_trained not in ALWAYS_TRAINED:
+            raise UserError(
+                f"method.always_trained={method.always_trained}: must be one of {', '.join(ALWAYS_TRAINED)}"
+            )
+        self.shared_parameters = backbone.shared_parameters() if method.always_trained == "paper" else []
         shared = {id(parameter) for parameter in self.shared_parameters}
         of_method = backbone.parameters() if method.tunes_backbone else self.tuning.trained
         self.method_parameters = [parameter for parameter in of_method if id(parameter) not in shared]
@@ -34,14 +40,16 @@ class Model(nn.Module):
         return self.tuning.acts_in(part) or any(parameter.requires_grad for parameter in part.parameters())
 
     def tuned_state(self) -> dict[str, Tensor]:
-        """By name what was trained, and what the method decided otherwise: what a run saves."""
+        """By name what was trained, and what the method holds beside that: what a run saves."""
         return {name: tensor.detach() for name, tensor in self._tuned().items()}
 
     def load_tuned(self, state: dict[str, Tensor]) -> None:
-        """Takes what `tuned_state` gave; raises KeyError on any leftover on either side."""
+        """Takes what `tuned_state` gave; raises KeyError on any leftover on either side, ValueError on another shape."""
         own = self._tuned()
         if own.keys() != state.keys():
             raise KeyError(", ".join(sorted(own.keys() ^ state.keys())[:3]))
+        if other := [name for name, tensor in own.items() if tensor.shape != state[name].shape]:
+            raise ValueError(f"{other[0]} is {tuple(state[other[0]].shape)}, not {tuple(own[other[0]].shape)}")
         for name, tensor in own.items():
             tensor.data.copy_(state[name])
 

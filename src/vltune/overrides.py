@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.command_line import walk
+from vltune.command_line import one_line, walk
 from vltune.errors import UserError
 from vltune.values import instead, shown
 
@@ -35,6 +35,17 @@ def explained(project: Path, arguments: Sequence[str]) -> Iterator[None]:
         if (told := what_is_wrong(project, typed)) is None:  # nothing is wrong with these
             raise
         raise UserError(told) from error
+
+
+@contextmanager
+def of_libraries() -> Iterator[None]:
+    """Within it, what Hydra, and what it is built on, has against what a person wrote is a UserError of one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(one_line(error) or type(error).__name__) from error
 
 
 def what_is_wrong(project: Path, typed: Sequence[str]) -> str | None:

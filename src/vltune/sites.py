@@ -37,7 +37,7 @@ PLACES = {"fusion": ("fusion",), "text": ("text",), "image": ("image",), "towers
 PLACES |= {"all": ("fusion", "text", "image")}
 
 
-class Part(Protocol):
+class Layer(Protocol):
     """A linear layer, weight (width, in_width), or a norm, weight (width,)."""
 
     weight: Tensor
@@ -72,9 +72,9 @@ class Delta(nn.Module):
         output to 1e-5.  None: nothing is saved."""
         return None
 
-    def fold(self, part: Part) -> Callable[[Tensor], Tensor] | None:
+    def fold(self, part: Layer) -> Callable[[Tensor], Tensor] | None:
         """The same at a `PartSite`, in the place of `around(part, x)`, called with x.  A part that takes all of it in is a
-        `Part` again, into which others can fold."""
+        `Layer` again, into which others can fold."""
         act = self.folded()
         return None if act is None else lambda x: act(part(x), x)
 
@@ -111,7 +111,7 @@ class Chain(Delta):
 
         return one_after_the_other
 
-    def fold(self, part: Part) -> Callable[[Tensor], Tensor]:
+    def fold(self, part: Layer) -> Callable[[Tensor], Tensor]:
         for delta in self.deltas:
             folded = delta.fold(part) if hasattr(part, "weight") else None
             part = folded or partial(delta.around, part)
@@ -184,12 +184,12 @@ class PartSite(Site):
 
     what = "a layer"
 
-    def __init__(self, role: str, part: Part):
+    def __init__(self, role: str, part: Layer):
         super().__init__(role, part.weight.shape[0], part.weight.shape[-1])
         self._part = (part,)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> Layer:
         return self._part[0]
 
     @property

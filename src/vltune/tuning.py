@@ -1,23 +1,20 @@
 """What a tuning method is, and what attaching one to a backbone gave.
 
-A method is light and holds settings alone; what it does at a site, parameters among it, is a delta.  Everything else (training,
-costs, caches, checkpoints) asks the `Tuning` that attaching returned.
+A method is light and holds settings alone; what it does at a site, parameters among it, is a delta.  Everything else
+(training, costs, caches, checkpoints) asks the `Tuning` that attaching returned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vltune.errors import UserError
 from vltune.sites import PLACES, ROLES, Delta, OutputSite, PartSite, Site, sites
-
-if TYPE_CHECKING:
-    from vltune.model import Model
 
 ALWAYS_TRAINED = ("paper", "head_only")
 
@@ -29,8 +26,8 @@ class Method:
     share something.
     kinds: of sites, where it can act; `misfit` tells what else must hold.  optional: roles that a backbone need not have.
     sites_in: one of PLACES.  always_trained: `paper`, what the paper trains with every method (token types, class token,
-    pooler), or `head_only`, the task's head alone.  size: the argument that says how large it is, which `+match=...` chooses;
-    None where there is none.
+    pooler), or `head_only`, the task's head alone.  size: the argument that says how large it is, which `+match=...`
+    chooses; None where there is none.
     """
 
     roles: Sequence[str]
@@ -52,9 +49,11 @@ class Method:
         """Why it cannot act at a site of its kinds; None where it can."""
         return None
 
-    def start(self, deltas: Sequence[Delta], model: Model, batches: Callable[[int], Iterable[dict]]) -> None:
-        """Before the first step, with the model on its device: what has to see data.  batches(n): the first n of training,
-        on that device.  What it decides must be in the deltas' parameters or persistent buffers, which are saved."""
+    def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
+        """Before the first step, with the model on its device: what has to see data.
+
+        batches(n): what the first n steps will see, on that device; the same in every process, in parts whose sizes mean
+        nothing.  What it decides must be in the deltas' parameters or persistent buffers, which are saved."""
 
     def at(self, deltas: Sequence[Delta], step: int, total: int) -> None:
         """Before each optimiser step, counted from 0: a schedule."""
@@ -120,7 +119,9 @@ class Method:
 
 
 class Stack(Method):
-    """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives."""
+    """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives.
+
+    Each has its own roles, places and sizes; `always_trained` is the stack's."""
 
     def __init__(self, methods: Sequence[Method]):
         self.methods = list(methods)
@@ -148,7 +149,7 @@ class Tuning:
         }
         return list(found.values())
 
-    def start(self, model: Model, batches: Callable[[int], Iterable[dict]]) -> None:
+    def start(self, model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
         for method, _, deltas in self.parts:
             method.start(deltas, model, batches)
 
@@ -179,7 +180,7 @@ class Tuning:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The backbone without its method."""
+        """The backbone without its method, as pretrained where no parameter of its own was trained."""
         before = [(site, site.delta) for site in self.sites]
         self.detach()
         try:
@@ -193,14 +194,18 @@ class Tuning:
             site.delta = None
 
     def decided(self) -> dict[str, Tensor]:
-        """By their names in the backbone, what deltas decided and no optimiser trains."""
-        names = {module: name for name, module in self.backbone.named_modules() if module in self.sites}
-        return {
-            f"{names[site]}.delta.{name}": tensor
-            for site in self.sites
-            for name, tensor in site.delta.state_dict(keep_vars=True).items()
-            if not isinstance(tensor, nn.Parameter)
+        """By their names in the backbone, what deltas hold and no optimiser trains: buffers, and parameters that stay.
+
+        A tensor that several deltas hold has the first one's name.  Left out are buffers that are not persistent."""
+        tuned = {*self.sites}
+        names = {module: name for name, module in self.backbone.named_modules() if module in tuned}
+        held = {
+            id(tensor): (f"{names[site]}.delta.{name}", tensor)
+            for site in reversed(self.sites)
+            for name, tensor in reversed(site.delta.state_dict(keep_vars=True).items())
+            if not tensor.requires_grad
         }
+        return dict(held.values())
 
     def macs_as_published(self, tokens: Mapping[Site, int]) -> int | None:
         """The sum of the published closed forms.  tokens: of the sequence that each site sees; those that a forward pass

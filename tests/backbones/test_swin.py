@@ -12,7 +12,6 @@ from vltune.backbones.meter import Meter
 from vltune.backbones.swin import SwinTower
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
-from vltune.sites import tuned_sites
 from vltune.weights.backbones import load_backbone
 from vltune.weights.maps.meter import AUTHORS
 
@@ -36,11 +35,11 @@ def meter(image_size=64, seed=0, **more):
 def tuned(method):
     """A backbone with the method in its towers, away from where its deltas start."""
     backbone, method.sites_in = meter(), "towers"
-    made = method.attach(backbone)
+    tuning = method.attach(backbone)
     with torch.no_grad():
-        for parameter in made:
+        for parameter in tuning.trained:
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return backbone, made
+    return backbone, tuning
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +86,19 @@ def test_sites_leave_timms_output_as_it_is(batch):
 
 @pytest.mark.parametrize(("method", "a_block"), [(Adapter(bottleneck=4), 2), (APT(prompts=5, rank=2), 1)])
 def test_every_delta_in_the_tower_trains(method, a_block, batch):
-    backbone, made = tuned(method)
-    inside = tuned_sites(backbone.image)
+    backbone, tuning = tuned(method)
+    inside = tiny.tuned_sites(backbone.image)
     assert len(inside) == a_block * sum(SIZES["depths"])
     assert {site.width for site in inside} == {8, 16, 32}
     backbone.train()(batch).pooled.square().sum().backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in made)
+    assert all(parameter.grad.abs().sum() > 0 for parameter in tuning.trained)
 
 
 @torch.no_grad()
 def test_folding_for_inference_changes_nothing(batch):
-    backbone, _ = tuned(APT(prompts=5, rank=2))
+    backbone, tuning = tuned(APT(prompts=5, rank=2))
     expected = backbone(batch).pooled
-    with model.tuning.folded():
+    with tuning.folded():
         torch.testing.assert_close(backbone(batch).pooled, expected, atol=1e-5, rtol=0)
 
 
@@ -108,7 +107,7 @@ def test_a_copy_passes_its_own_sites(batch):
     backbone, _ = tuned(APT(prompts=5, rank=2))
     before, twin = backbone(batch).pooled, copy.deepcopy(backbone)
     assert torch.equal(twin(batch).pooled, before)
-    for site in tuned_sites(twin):
+    for site in tiny.tuned_sites(twin):
         site.delta.log_scale.add_(1)
     assert not torch.allclose(twin(batch).pooled, before)
     assert torch.equal(backbone(batch).pooled, before)

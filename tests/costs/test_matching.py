@@ -22,8 +22,8 @@ from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
 from vltune.runs.identity import identity
-from vltune.sites import Method
 from vltune.tasks.vqa import VQA
+from vltune.tuning import Method
 
 CONF = Path(__file__).parents[2] / "conf"
 METHODS = [ShallowPrompt, DeepPrompt, LoRA, Adapter, ScaledParallelAdapter, APT]

@@ -343,7 +343,9 @@ def test_meter_writes_coco_without_the_column_split(captions, tmp_path):
 def test_nothing_to_check(tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no such file or folder; make it with `vltune prepare`"):
         looked_at(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"nothing to check; expected a folder of `vltune prepare`, or one of vqav2_\*"):
+    with pytest.raises(
+        UserError, match=r"nothing to check; expected a folder of `vltune prepare`, or one of f30k_caption_karpathy_\*"
+    ):
         looked_at(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json: not valid JSON .*; delete it and run `vltune prepare` again"):

@@ -2,13 +2,13 @@
 
 import pytest
 
-from vltune.data.examples import open_examples
+from vltune.data.dataset import open_examples
 from vltune.data.karpathy.reader import Karpathy
 from vltune.data.nlvr2.prepare import ANSWERS
-from vltune.data.nlvr2.reader import NLVR2
+from vltune.data.nlvr2.reader import NLVR2Reader
 from vltune.data.shapes import ensure
 from vltune.data.snli_ve.prepare import LABELS
-from vltune.data.snli_ve.reader import SNLIVE
+from vltune.data.snli_ve.reader import SNLIVEReader
 from vltune.data.vqav2.reader import VQAv2
 from vltune.errors import UserError
 
@@ -23,8 +23,8 @@ def worlds(tmp_path_factory):
     return folder
 
 
-def opened(task, folder, split, reader, tokenizer, transform):
-    return open_examples(task, folder, [split]), reader(folder, [split], tokenizer, transform)
+def opened(data_set, folder, split, reader, tokenizer, transform):
+    return open_examples(data_set, folder, [split]), reader(folder, [split], tokenizer, transform)
 
 
 def stored(reader, text):
@@ -34,7 +34,7 @@ def stored(reader, text):
 
 
 def test_questions(worlds, tokenizer, transform):
-    examples, reader = opened("vqa", worlds / "vqav2", "vqav2_test", VQAv2, tokenizer, transform)
+    examples, reader = opened("vqav2", worlds / "vqav2", "vqav2_test", VQAv2, tokenizer, transform)
     assert len(reader) == 32
     for text in range(len(reader)):
         example = reader[text]
@@ -46,14 +46,14 @@ def test_questions(worlds, tokenizer, transform):
 
 
 @pytest.mark.parametrize(
-    ("task", "layout", "split", "reader", "names"),
+    ("data_set", "layout", "split", "reader", "names"),
     [
-        ("nlvr2", "nlvr2", "nlvr2_test1", NLVR2, ANSWERS),
-        ("snli_ve", "snli_ve", "snli_dev", SNLIVE, LABELS),
+        ("nlvr2", "nlvr2", "nlvr2_test1", NLVR2Reader, ANSWERS),
+        ("snli_ve", "snli_ve", "snli_dev", SNLIVEReader, LABELS),
     ],
 )
-def test_classified_texts(task, layout, split, reader, names, worlds, tokenizer, transform):
-    examples, reader = opened(task, worlds / layout, split, reader, tokenizer, transform)
+def test_classified_texts(data_set, layout, split, reader, names, worlds, tokenizer, transform):
+    examples, reader = opened(data_set, worlds / layout, split, reader, tokenizer, transform)
     for text in range(len(reader)):
         example = reader[text]
         asked = examples.asked(example["id"], names[0])
@@ -64,9 +64,7 @@ def test_classified_texts(task, layout, split, reader, names, worlds, tokenizer,
 
 
 def test_captions_and_images_find_each_other(worlds, tokenizer, transform):
-    examples, reader = opened(
-        "retrieval", worlds / "f30k", "f30k_caption_karpathy_test", Karpathy, tokenizer, transform
-    )
+    examples, reader = opened("karpathy", worlds / "f30k", "f30k_caption_karpathy_test", Karpathy, tokenizer, transform)
     for caption, owner in enumerate(reader.owner.tolist()):
         asked = examples.asked(caption, "image 0")
         assert asked.answers == {f"image {owner}": 1.0}
@@ -79,21 +77,21 @@ def test_captions_and_images_find_each_other(worlds, tokenizer, transform):
 
 
 @pytest.mark.parametrize(
-    ("task", "layout", "split", "beyond"),
+    ("data_set", "layout", "split", "beyond"),
     [
-        ("vqa", "vqav2", "vqav2_val", 7),
+        ("vqav2", "vqav2", "vqav2_val", 7),
         ("nlvr2", "nlvr2", "nlvr2_dev", 16),
-        ("retrieval", "f30k", "f30k_caption_karpathy_val", 4),
+        ("karpathy", "f30k", "f30k_caption_karpathy_val", 4),
     ],
 )
-def test_what_is_not_there(task, layout, split, beyond, worlds):
-    examples = open_examples(task, worlds / layout, [split])
+def test_what_is_not_there(data_set, layout, split, beyond, worlds):
+    examples = open_examples(data_set, worlds / layout, [split])
     with pytest.raises(KeyError):
         examples.asked(beyond, "caption 0")
     with pytest.raises(UserError, match="nowhere"):
-        open_examples(task, worlds / "nowhere", [split])
+        open_examples(data_set, worlds / "nowhere", [split])
 
 
-def test_a_task_without_data():
+def test_no_data_set():
     with pytest.raises(UserError, match="pretraining"):
         open_examples("pretraining", ".", [])

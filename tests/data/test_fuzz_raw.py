@@ -32,9 +32,9 @@ from vltune.data.karpathy.prepare import prepare_coco, prepare_f30k
 from vltune.data.karpathy.reader import Karpathy
 from vltune.data.nlvr2.prepare import ANSWERS
 from vltune.data.nlvr2.prepare import prepare as prepare_nlvr2
-from vltune.data.nlvr2.reader import NLVR2
+from vltune.data.nlvr2.reader import NLVR2Reader
 from vltune.data.snli_ve.prepare import prepare as prepare_snli_ve
-from vltune.data.snli_ve.reader import SNLIVE
+from vltune.data.snli_ve.reader import SNLIVEReader
 from vltune.data.transforms import MinMaxResize
 from vltune.data.vqav2.prepare import prepare as prepare_vqav2
 from vltune.data.vqav2.reader import VQAv2
@@ -187,7 +187,7 @@ def test_vqav2(raw, files):
 PAIRS = Kind(
     "nlvr2",
     prepare_nlvr2,
-    NLVR2,
+    NLVR2Reader,
     lambda row: [*zip(row["questions"], row["answers"], [row["identifier"]] * len(row["answers"]), strict=True)],
     lambda reader, about: (ANSWERS[about["label"]], about["pair"]),
 )
@@ -233,7 +233,7 @@ def test_coco(raw, files):
 SENTENCES = Kind(
     "snli",
     prepare_snli_ve,
-    SNLIVE,
+    SNLIVEReader,
     lambda row: [(pair[1].strip(), label) for pair, label in zip(row["sentences"], row["labels"], strict=True)],
     lambda reader, about: (about["label"],),
 )

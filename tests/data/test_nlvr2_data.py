@@ -11,9 +11,9 @@ from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
-from vltune.data.examples import open_examples
+from vltune.data.dataset import open_examples
 from vltune.data.nlvr2.prepare import SCHEMA, prepare
-from vltune.data.nlvr2.reader import NLVR2
+from vltune.data.nlvr2.reader import NLVR2Reader
 from vltune.errors import BadExampleError, UserError
 
 # split -> (pair, statements and their labels)
@@ -203,8 +203,8 @@ def subsets(raw_copy, tmp_path):
 
 class TestSubsets:
     def test_texts_and_images_are_those_of_the_subset_alone(self, subsets, raw, tokenizer, transform):
-        dev = NLVR2(subsets, ["nlvr2_dev"], tokenizer, transform)
-        balanced = NLVR2(subsets, ["nlvr2_balanced_dev"], tokenizer, transform)
+        dev = NLVR2Reader(subsets, ["nlvr2_dev"], tokenizer, transform)
+        balanced = NLVR2Reader(subsets, ["nlvr2_balanced_dev"], tokenizer, transform)
         assert (len(balanced), balanced.pictures()) == (1, 1)
         assert (balanced[0]["pair"], balanced[0]["label"]) == ("dev-0-2", 1)
         assert balanced[0].keys() == dev[1].keys()
@@ -216,15 +216,15 @@ class TestSubsets:
         assert pickle.loads(pickle.dumps(balanced))[0]["pair"] == "dev-0-2"
 
     def test_people_look_at_the_same_texts(self, subsets, raw, tokenizer, transform):
-        [example] = NLVR2(subsets, ["nlvr2_balanced_dev"], tokenizer, transform)
+        [example] = NLVR2Reader(subsets, ["nlvr2_balanced_dev"], tokenizer, transform)
         asked = open_examples("nlvr2", subsets, ["nlvr2_balanced_dev"]).asked(example["id"], "True")
         assert asked.answers == {"True": 1.0}
         assert asked.shown.images == tuple((raw / "dev" / f"dev-0-2-img{side}.png").read_bytes() for side in range(2))
 
     def test_subsets_are_read_beside_whole_splits(self, subsets, tokenizer, transform):
         splits = ["nlvr2_unbalanced_dev", "nlvr2_train", "nlvr2_test1"]
-        dataset = NLVR2(subsets, splits, tokenizer, transform)
-        parts = [NLVR2(subsets, [split], tokenizer, transform) for split in splits]
+        dataset = NLVR2Reader(subsets, splits, tokenizer, transform)
+        parts = [NLVR2Reader(subsets, [split], tokenizer, transform) for split in splits]
         assert [len(part) for part in parts] == [2, 5, 1]
         pairs = [part[i]["pair"] for part in parts for i in range(len(part))]
         assert [dataset[i]["pair"] for i in range(len(dataset))] == pairs
@@ -236,20 +236,20 @@ class TestSubsets:
     def test_statements_of_two_subsets_are_not_read_twice(self, subsets, tokenizer, transform):
         for both in (["nlvr2_unbalanced_dev", "nlvr2_balanced_dev"], ["nlvr2_dev", "nlvr2_balanced_dev"]):
             with pytest.raises(UserError, match=rf"{both[0]} and {both[1]} share texts"):
-                NLVR2(subsets, both, tokenizer, transform)
+                NLVR2Reader(subsets, both, tokenizer, transform)
 
     def test_shuffled_images_are_others_of_the_subset(self, subsets, tokenizer, transform):
-        both = NLVR2(subsets, ["nlvr2_unbalanced_dev"], tokenizer, transform)
-        shuffled = NLVR2(subsets, ["nlvr2_unbalanced_dev"], tokenizer, transform, images="shuffled")
+        both = NLVR2Reader(subsets, ["nlvr2_unbalanced_dev"], tokenizer, transform)
+        shuffled = NLVR2Reader(subsets, ["nlvr2_unbalanced_dev"], tokenizer, transform, images="shuffled")
         assert torch.equal(shuffled[0]["image_0"], both[1]["image_0"])
         with pytest.raises(UserError, match="images=shuffled needs two images or more; there are 1"):
-            NLVR2(subsets, ["nlvr2_balanced_dev"], tokenizer, transform, images="shuffled")
+            NLVR2Reader(subsets, ["nlvr2_balanced_dev"], tokenizer, transform, images="shuffled")
 
     def test_a_name_that_is_neither_a_split_nor_a_subset(self, subsets, tokenizer, transform):
         listed = "nlvr2_train, nlvr2_dev, nlvr2_test1, nlvr2_balanced_dev, nlvr2_unbalanced_dev"
         message = rf"subsets: has no split nlvr2_balanced_test1; manifest\.json lists {listed}: choose of these with"
         with pytest.raises(UserError, match=message):
-            NLVR2(subsets, ["nlvr2_balanced_test1"], tokenizer, transform)
+            NLVR2Reader(subsets, ["nlvr2_balanced_test1"], tokenizer, transform)
 
     @pytest.mark.parametrize("texts", [[1, 2], [-1, 0]])
     def test_texts_that_the_split_lacks(self, subsets, tokenizer, transform, texts):
@@ -260,12 +260,12 @@ class TestSubsets:
             UserError,
             match=r"manifest\.json gives nlvr2_balanced_dev texts that its files lack; delete it and run `vlt",
         ):
-            NLVR2(subsets, ["nlvr2_train", "nlvr2_balanced_dev"], tokenizer, transform)
+            NLVR2Reader(subsets, ["nlvr2_train", "nlvr2_balanced_dev"], tokenizer, transform)
 
 
 class TestReading:
     def test_raw_to_batch(self, raw, prepared, tokenizer, transform):
-        dataset = NLVR2(prepared, ["nlvr2_train", "nlvr2_dev"], tokenizer, transform)
+        dataset = NLVR2Reader(prepared, ["nlvr2_train", "nlvr2_dev"], tokenizer, transform)
         assert dataset.pictures() == 5
         assert dataset.facts == {}
         expected = {
@@ -286,7 +286,7 @@ class TestReading:
         assert batch["image_1_size"].tolist() == [list(e["image_1"].shape[1:]) for e in examples]
 
     def test_a_sentence_of_a_set_is_one_over_its_pairs(self, prepared, tokenizer, transform):
-        dataset = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform)
+        dataset = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform)
         same = {}
         for i in range(len(dataset)):
             e = dataset[i]
@@ -301,8 +301,8 @@ class TestReading:
         )
 
     def test_shuffled_images_are_another_pair_s(self, prepared, tokenizer, transform):
-        true = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform)
-        shuffled = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform, images="shuffled")
+        true = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform)
+        shuffled = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform, images="shuffled")
         pair_of = {true[i][f"image_{s}"].numpy().tobytes(): (true[i]["pair"], s) for i in range(5) for s in range(2)}
         for i in range(5):
             e = shuffled[i]
@@ -314,7 +314,7 @@ class TestReading:
         rows = open_table(prepared / "nlvr2_train-00000-of-00001.arrow", SCHEMA.names).to_pylist()
         rows[1]["image_1"] = rows[1]["image_1"][:300]
         write_table(tmp_path / "nlvr2_train.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])
-        dataset = NLVR2(tmp_path, ["nlvr2_train"], tokenizer, transform)
+        dataset = NLVR2Reader(tmp_path, ["nlvr2_train"], tokenizer, transform)
         bad = [dataset[i]["bad"] for i in range(5) if "bad" in dataset[i]]
         assert len(bad) == 2
         where = f"{tmp_path / 'nlvr2_train.arrow'} row 1 identifier {rows[1]['identifier']} image_1: "
@@ -325,11 +325,11 @@ class TestReading:
         rows[0]["answers"] = ["maybe"]
         write_table(tmp_path / "nlvr2_dev.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])
         with pytest.raises(UserError, match=r"nlvr2_dev.* lack an answer True or False"):
-            NLVR2(tmp_path, ["nlvr2_dev"], tokenizer, transform)
+            NLVR2Reader(tmp_path, ["nlvr2_dev"], tokenizer, transform)
 
     def test_pickles_for_workers(self, prepared, tokenizer, transform):
         transform.randaugment = "rand-m9-n2"
-        dataset = NLVR2(prepared, ["nlvr2_train"], tokenizer, transform)
+        dataset = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform)
         copy = pickle.loads(pickle.dumps(dataset))
         assert copy._opened == []
         one, other = dataset[3, 17], copy[3, 17]

@@ -15,11 +15,11 @@ from vltune.data import reader as reading
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
 from vltune.data.karpathy.reader import Karpathy
-from vltune.data.nlvr2.reader import NLVR2
+from vltune.data.nlvr2.reader import NLVR2Reader
 from vltune.data.reader import Reader
 from vltune.data.shapes import ensure
 from vltune.data.shapes.vocabulary import VOCABULARY
-from vltune.data.snli_ve.reader import SNLIVE
+from vltune.data.snli_ve.reader import SNLIVEReader
 from vltune.data.vqav2.reader import SCHEMA, VQAv2
 from vltune.errors import BadExampleError, UserError
 
@@ -112,9 +112,9 @@ def test_facts(prepared, tmp_path, tokenizer, transform, dataset):
 
 READERS = {
     "vqav2": (VQAv2, "vqav2_val"),
-    "nlvr2": (NLVR2, "nlvr2_dev"),
+    "nlvr2": (NLVR2Reader, "nlvr2_dev"),
     "f30k": (Karpathy, "f30k_caption_karpathy_val"),
-    "snli_ve": (SNLIVE, "snli_dev"),
+    "snli_ve": (SNLIVEReader, "snli_dev"),
 }
 
 
@@ -279,11 +279,13 @@ def test_what_does_not_belong_together_is_told(prepared, tmp_path, tokenizer, tr
 
 def test_an_item_of_one_sentence_where_there_are_two(world, tmp_path, tokenizer, transform):
     [path] = (world / "snli_ve").glob("snli_dev*.arrow")
-    rows = open_table(path, SNLIVE.schema.names).to_pylist()
+    rows = open_table(path, SNLIVEReader.schema.names).to_pylist()
     rows[3]["sentences"][1] = ["alone"]
-    write_table(tmp_path / "snli_dev.arrow", SNLIVE.schema, [pa.RecordBatch.from_pylist(rows, SNLIVE.schema)])
+    write_table(
+        tmp_path / "snli_dev.arrow", SNLIVEReader.schema, [pa.RecordBatch.from_pylist(rows, SNLIVEReader.schema)]
+    )
     with pytest.raises(UserError, match=r"\['snli_dev'\] lack a caption and a hypothesis in every item of sentences"):
-        SNLIVE(tmp_path, ["snli_dev"], tokenizer, transform)
+        SNLIVEReader(tmp_path, ["snli_dev"], tokenizer, transform)
 
 
 def test_examples_that_are_decoded_once_need_no_workers(prepared, tokenizer, transform):

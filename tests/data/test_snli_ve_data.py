@@ -9,7 +9,7 @@ from PIL import Image
 
 from vltune.data.arrow import open_table, write_table
 from vltune.data.snli_ve.prepare import LABELS, SCHEMA, prepare
-from vltune.data.snli_ve.reader import SNLIVE
+from vltune.data.snli_ve.reader import SNLIVEReader
 from vltune.errors import BadExampleError, UserError
 
 # split -> (image, hypothesis, label)
@@ -125,7 +125,7 @@ class TestPrepare:
 
 class TestReading:
     def test_raw_to_examples(self, raw, prepared, tokenizer, transform):
-        dataset = SNLIVE(prepared, ["snli_dev", "snli_train"], tokenizer, transform)
+        dataset = SNLIVEReader(prepared, ["snli_dev", "snli_train"], tokenizer, transform)
         given = [(image, text.strip(), label) for split in ("dev", "train") for image, text, label in LINES[split]]
         found = [dataset[i] for i in range(len(dataset))]
         assert [e["id"] for e in found] == list(range(6))
@@ -137,7 +137,8 @@ class TestReading:
 
     def test_shuffled_images(self, prepared, tokenizer, transform):
         true, shuffled = (
-            SNLIVE(prepared, ["snli_train"], tokenizer, transform, images=images) for images in ("true", "shuffled")
+            SNLIVEReader(prepared, ["snli_train"], tokenizer, transform, images=images)
+            for images in ("true", "shuffled")
         )
         for i in range(4):
             assert shuffled[i]["label"] == true[i]["label"]
@@ -149,10 +150,10 @@ class TestReading:
             rows[0]["labels"] = labels
             write_table(tmp_path / "snli_dev.arrow", SCHEMA, [pa.RecordBatch.from_pylist(rows, SCHEMA)])
             with pytest.raises(UserError, match=r"snli_dev.* lack a label 0, 1 or 2 for every sentence"):
-                SNLIVE(tmp_path, ["snli_dev"], tokenizer, transform)
+                SNLIVEReader(tmp_path, ["snli_dev"], tokenizer, transform)
 
     def test_pickles_for_workers(self, prepared, tokenizer, transform):
-        dataset = SNLIVE(prepared, ["snli_train"], tokenizer, transform)
+        dataset = SNLIVEReader(prepared, ["snli_train"], tokenizer, transform)
         dataset[0]
         copy = pickle.loads(pickle.dumps(dataset))
         assert copy._opened == []

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -12,22 +13,22 @@ from omegaconf import OmegaConf
 from vltune.assemble.data import open_data
 from vltune.assemble.factory import check_values
 from vltune.data.karpathy.reader import Karpathy
-from vltune.data.nlvr2.reader import NLVR2
+from vltune.data.nlvr2.reader import NLVR2Reader
 from vltune.data.shapes import ensure
-from vltune.data.snli_ve.reader import SNLIVE
+from vltune.data.snli_ve.reader import SNLIVEReader
 from vltune.data.vqav2.reader import VQAv2
 from vltune.engine.source import TrainingData
 from vltune.errors import UserError
-from vltune.features.cache import Images
+from vltune.features.cache import ImageInputs
 from vltune.runs.signals import StopRequest
 
 CONF = Path(__file__).parents[2] / "conf"
 IMAGES = {"train": 40, "val": 8, "test": 4}
 READERS = {  # layout -> (reader, its splits, texts of a picture)
     "vqav2": (VQAv2, ["vqav2_train", "vqav2_val"], 4),
-    "nlvr2": (NLVR2, ["nlvr2_train", "nlvr2_dev"], 4),
+    "nlvr2": (NLVR2Reader, ["nlvr2_train", "nlvr2_dev"], 4),
     "f30k": (Karpathy, ["f30k_caption_karpathy_train", "f30k_caption_karpathy_val"], 5),
-    "snli_ve": (SNLIVE, ["snli_train", "snli_dev"], 3),
+    "snli_ve": (SNLIVEReader, ["snli_train", "snli_dev"], 3),
 }
 
 
@@ -112,9 +113,10 @@ def test_a_worker_reads_the_same_part(read):
     assert [part[i]["id"] for i in range(len(part))] == [copy[i]["id"] for i in range(len(copy))]
 
 
-def test_towers_are_asked_for_the_part_alone(read):
+def test_towers_are_asked_for_the_part_alone(read, tmp_path):
     whole, part = (read(fraction=fraction) for fraction in (1.0, 0.3))
-    images = [Images([reader], None, 0, StopRequest()) for reader in (whole, part)]
+    session = tiny.session(None, None, tmp_path, StopRequest())
+    images = [ImageInputs(session, [reader]) for reader in (whole, part)]
     assert images[1].where.keys() < images[0].where.keys()
     assert len(images[1].where) <= part.pictures() * len(part.image_columns)
 

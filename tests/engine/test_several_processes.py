@@ -32,12 +32,12 @@ class Signalled(Examples):
         return super().__getitem__(key if isinstance(key, tuple) else (key, 0))
 
 
-def trained(path, stop_at=None):
+def trained(path, stop_at=None, **more):
     """Each process's last step and tuned parameters; of a stopped run its exit status and the step of its checkpoint."""
 
     def work(fabric):
         fabric.launch()
-        model, chosen = make_model(), settings()
+        model, chosen = make_model(), settings(**more)
         torch.manual_seed(fabric.global_rank)  # texts of other lengths draw other numbers in each process
         at = 4 * (stop_at - 1) + 1 if stop_at and fabric.global_rank == ONE else None
         data = TrainingData(Signalled(48, at), collate, chosen.batch_size, seed=0, workers=0)
@@ -60,6 +60,14 @@ def test_one_that_is_asked_stops_all_and_they_resume_bit_for_bit(tmp_path):
     first, second = trained(tmp_path / "stopped")
     assert first == second == straight
     assert straight[0] == 12
+
+
+def test_between_two_points_of_the_log_all_stop_after_the_same_step(tmp_path):
+    """They meet twice a second, and this run's 400 steps take longer than that."""
+    (first, at), second = trained(tmp_path, stop_at=2, max_steps=10_000)
+    assert (first, at) == second
+    assert first == 128 + signal.SIGUSR1
+    assert 2 <= at < 200, "well before the first point of the log"
 
 
 @pytest.mark.parametrize("examples", [5, 6, 9])  # in batches of 2: one batch more for the first process, or as many

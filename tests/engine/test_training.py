@@ -13,7 +13,7 @@ from torch import nn
 from vltune.engine.optimiser import linear_schedule, parameter_groups
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
 from vltune.engine.source import BadExamples, TrainingData
-from vltune.engine.train import train
+from vltune.engine.train import Training, train
 from vltune.errors import BadExampleError, UserError
 from vltune.methods.lora import LoRA
 from vltune.model import Model
@@ -315,6 +315,86 @@ def test_wrong_settings_are_told_in_one_line(tmp_path, change, message):
         run(tmp_path, **change)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+LONG = {"max_steps": 400}  # eight steps between two points of the log
+
+
+def reads(monkeypatch):
+    """After which steps figures are read from the device."""
+    found, read = [], Training.read
+
+    def counted(self):
+        if self.unread:
+            found.append(self.state.step)
+        return read(self)
+
+    monkeypatch.setattr(Training, "read", counted)
+    return found
+
+
+def test_figures_are_read_at_the_points_of_the_log_alone(tmp_path, monkeypatch):
+    found = reads(monkeypatch)
+    _, trained = run(tmp_path, max_steps=100)
+    assert found == [*range(2, 101, 2)] == [point["step"] for point in trained.history]
+    assert len(trained.step_ms) == 100
+
+
+def test_figures_are_read_before_anything_is_saved(tmp_path, monkeypatch):
+    found = reads(monkeypatch)
+    run(tmp_path, max_steps=100, checkpoint_seconds=0.0)
+    assert found == [*range(1, 101)]
+
+
+def test_a_stop_between_two_points_of_the_log_is_answered_after_the_step(tmp_path, monkeypatch):
+    straight, expected = run(tmp_path / "straight", max_steps=100)
+    step, taken = Training.step, itertools.count(1)
+
+    def step_and_signal(self):
+        if next(taken) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", step_and_signal)
+        with pytest.raises(Interrupted):
+            run(tmp_path / "stopped", max_steps=100)
+    assert torch.load(tmp_path / "stopped" / "last.pt")["training"]["step"] == 5
+    resumed, trained = run(tmp_path / "stopped", max_steps=100)
+    assert trained.history == expected.history
+    for (name, a), b in zip(resumed.tuned_state().items(), straight.tuned_state().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def never():
+    raise AssertionError("validates what is no number any more")
+
+
+def test_a_loss_that_is_no_number_is_told_of_its_own_step_and_nothing_is_saved(tmp_path):
+    """It is read later, here before validation: the step, the rate and the examples are those of the loss."""
+    (ids,) = ([number for number, _ in step] for step in Order(48, 8, seed=0).steps(2, 3))
+    message = (
+        rf"the loss is nan at step 3 with the rate 5e\+28 .*in a batch of the examples {', '.join(map(str, ids))}:"
+    )
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, lr=1e30, select="best", validate=never, **LONG)
+    assert not list(tmp_path.iterdir())
+
+
+class Steep(Model):
+    """Its loss is a number, and the slope of that is none."""
+
+    def forward(self, batch):
+        output = super().forward(batch)
+        return output + (self.head_parameters[0].sum() * 0).sqrt()
+
+
+def test_gradients_that_cannot_be_clipped_are_told(tmp_path):
+    model = make_model()
+    model.__class__ = Steep
+    with pytest.raises(UserError, match="the gradients' norm is nan at step 1 with the rate 0 "):
+        run(tmp_path, model=model, clip=1.0, **LONG)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_micro_batch_larger_than_the_batch_is_the_batch():

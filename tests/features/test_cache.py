@@ -42,7 +42,7 @@ PROBE = {"image": 4, "text": 1}  # examples of one
 TOKENIZER = Tokenizer(VOCABULARY, 20)
 WORLDS = {  # task -> (reader, its splits, layout, head)
     "vqa": (VQAv2, ("vqav2_train", "vqav2_val"), "vqav2", lambda answers: VQA(2 * tiny.WIDTH, tiny.WIDTH, answers)),
-    "nlvr2": (nlvr2.NLVR2, ("nlvr2_train", "nlvr2_dev"), "nlvr2", lambda _: NLVR2(2 * tiny.WIDTH, tiny.WIDTH)),
+    "nlvr2": (nlvr2.NLVR2Reader, ("nlvr2_train", "nlvr2_dev"), "nlvr2", lambda _: NLVR2(2 * tiny.WIDTH, tiny.WIDTH)),
     "retrieval": (
         Karpathy,
         ("f30k_caption_karpathy_train", "f30k_caption_karpathy_val"),

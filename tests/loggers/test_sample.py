@@ -1,11 +1,13 @@
 """The sample of predictions that a logging service shows, on the toy world."""
 
 import pytest
+from fabricated import fabricate
 
-from vltune.data.examples import open_examples
+from vltune.data.dataset import open_examples
 from vltune.data.shapes import ensure
 from vltune.errors import UserError
 from vltune.loggers.sample import sample, saved, split_shown, table
+from vltune.tasks.retrieval import Retrieval
 
 SPLITS = {
     "vqa": "vqav2_test",
@@ -13,6 +15,7 @@ SPLITS = {
     "retrieval": "f30k_caption_karpathy_test",
     "snli_ve": "snli_test",
 }
+READERS = {"vqa": "vqav2", "nlvr2": "nlvr2", "retrieval": "karpathy", "snli_ve": "snli_ve"}
 LAYOUTS = {"vqa": "vqav2", "nlvr2": "nlvr2", "retrieval": "f30k", "snli_ve": "snli_ve"}
 
 
@@ -26,7 +29,7 @@ def shown(tmp_path):
 
     def of(task, predictions):
         ensure(tmp_path, LAYOUTS[task], seed=1, images={"train": 8, "val": 4, "test": 8})
-        examples = open_examples(task, tmp_path / LAYOUTS[task], [SPLITS[task]])
+        examples = open_examples(READERS[task], tmp_path / LAYOUTS[task], [SPLITS[task]])
         if task == "vqa":
             predictions = [row | {"id": int(id)} for row, id in zip(predictions, examples.ids, strict=False)]
         columns, rows = table(predictions, 64, lambda: examples)
@@ -55,9 +58,9 @@ def test_a_small_split_is_shown_whole():
     assert sample(predicted(3, 1, 2), 64) == predicted(3, 1, 2)
 
 
-def test_an_id_that_stands_for_a_caption_and_an_image_is_two_examples_and_folds_are_none():
+def test_an_id_that_stands_for_a_caption_and_an_image_is_two_examples():
     rows = predicted(1, prediction="image 3") + predicted(1, prediction="caption 7")
-    assert sample(rows + predicted(1, prediction="image 3, fold 2"), 64) == rows
+    assert sample(rows, 64) == rows
 
 
 def test_the_test_split_is_shown_where_it_was_scored():
@@ -119,7 +122,9 @@ def test_an_unscored_split_has_no_column_of_scores():
 def test_predictions_beside_a_record_are_read_by_split(tmp_path):
     from vltune.engine.artifacts import write_predictions
 
-    written = {"val": predicted(1), "test": predicted(2, 3)}
-    write_predictions(tmp_path / "run.parquet", written, {"id": "run", "identity": {}})
-    assert saved(tmp_path / "run.parquet") == written
-    assert saved(tmp_path / "none.parquet") == {}
+    record = fabricate(metrics={"val": {"ir_r1": 50.0}, "test": None})
+    rows = [row | {"target": "image", "fold": None} for row in predicted(1, 2, 3, prediction="image 3")]
+    written = {"val": rows[:1], "test": [*rows[1:], rows[1] | {"fold": 2}]}
+    write_predictions(tmp_path / "run.parquet", written, record, Retrieval.columns)
+    assert saved(tmp_path / "run.parquet", record) == {"val": rows[:1], "test": rows[1:]}, "folds repeat others"
+    assert saved(tmp_path / "none.parquet", record) == {}

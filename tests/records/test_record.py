@@ -1,7 +1,5 @@
 import errno
-import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -166,59 +164,3 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
 def test_flatten():
     tree = {"a": {"b": 1, "c": []}, "d": [2, {"e": None}]}
     assert records.flatten(tree) == {"a.b": 1, "a.c": [], "d.0": 2, "d.1.e": None}
-
-
-def test_provenance_makes_a_valid_record(tmp_path):
-    provenance = records.provenance()
-    records.write(fabricate(provenance=provenance), tmp_path)
-    assert {"python", "vltune", "torch", "typer"} <= provenance["packages"].keys()
-    assert "transformers" not in provenance["packages"], "an oracle of the tests made no number"
-    assert provenance["hardware"]["cores"] >= 1
-    assert provenance["hardware"]["memory_bytes"] > 1e8
-    json.dumps(provenance, allow_nan=False)
-
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A git checkout that tracks `code.py`, which stands in for record.py; returns git."""
-
-    def git(*arguments):
-        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
-
-    (tmp_path / "code.py").write_text("1")
-    git("init", "--quiet")
-    git("add", "code.py")
-    git("commit", "--quiet", "--message", "first")
-    monkeypatch.setattr(records, "_HERE", tmp_path)
-    monkeypatch.setattr(records, "__file__", str(tmp_path / "code.py"))
-    return git
-
-
-def test_provenance_in_a_checkout(checkout, tmp_path):
-    assert len(records.provenance()["commit"]) == 40
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "new.json").write_text("a run writes results")
-    assert records.provenance()["dirty"] is False
-    (tmp_path / "code.py").write_text("2")
-    assert records.provenance()["dirty"] is True
-
-
-def test_code_that_a_checkout_does_not_track_has_no_commit(checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "__file__", str(tmp_path / "installed.py"))
-    assert (records.provenance()["commit"], records.provenance()["dirty"]) == (None, None)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert records.provenance()["commit"] is None, "git is not installed"
-
-
-def test_gpus_are_named_only_where_torch_is_loaded(monkeypatch):
-    class Cuda:
-        is_available, device_count = staticmethod(lambda: True), staticmethod(lambda: 2)
-        get_device_name = staticmethod(lambda index: f"GPU {index}")
-
-    class Torch:
-        cuda = Cuda
-
-    monkeypatch.setitem(records.sys.modules, "torch", Torch)
-    assert records.provenance()["hardware"]["gpus"] == ["GPU 0", "GPU 1"]
-    monkeypatch.delitem(records.sys.modules, "torch")
-    assert records.provenance()["hardware"]["gpus"] == []

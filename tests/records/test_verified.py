@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from fabricated import Root
-from predicted import predicted
+from predicted import predicted, row_of
 
 from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.records import store
 from vltune.records.verified import check
-from vltune.tasks.retrieval import recalls
+from vltune.tasks.retrieval import Retrieval
 
 RESULTS = Path(__file__).parents[2] / "results"
 QUESTIONS = [("test", 1000 * i, "red", score) for i, score in enumerate((0.0, 0.3, 0.6, 0.9, 1.0))]
@@ -73,17 +73,16 @@ def test_a_score_that_they_contradict_is_named(root, rows, split, scores, name, 
 
 def test_a_run_s_own_recalls_are_those_of_its_rows(root):
     """Against the task that made them: the folds' means as well."""
-    scores = {row[2].partition(", fold ")[2]: [] for row in CAPTIONS + IMAGES + FOLDS}
-    for _, _, said, score in CAPTIONS + IMAGES + FOLDS:
-        scores[said.partition(", fold ")[2]].append((said.split()[0], score))
-    parts = {
-        fold: {what: [score for kind, score in rows if kind == what] for what in ("image", "caption")}
-        for fold, rows in scores.items()
-    }
-    expected = recalls([parts.pop("")])
-    expected |= {f"{name}_1k": value for name, value in recalls(list(parts.values())).items()}
+    rows = CAPTIONS + IMAGES + FOLDS
+    expected = Retrieval(4, folds=2).figures([row_of(*row) for row in rows])
     assert {name: expected[name] for name in RETRIEVAL | OF_FOLDS} == pytest.approx(RETRIEVAL | OF_FOLDS)
-    assert checked(root, CAPTIONS + IMAGES + FOLDS, val=expected) == ""
+    assert checked(root, rows, val=expected) == ""
+
+
+def test_scores_that_a_record_does_not_declare_are_not_said_to_be_checked(root):
+    file = root.add(56.0, scores=[])
+    predicted(file.with_suffix(".parquet"), QUESTIONS)
+    assert check(records.read(file), file).endswith("not checked, for the record does not say what vqa_score is")
 
 
 @pytest.mark.parametrize(

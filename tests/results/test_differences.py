@@ -11,6 +11,7 @@ from vltune.records import record as records
 from vltune.results.compare.match import compare
 from vltune.results.compare.text import markdown
 from vltune.runs.identity import settings
+from vltune.tasks.retrieval import Retrieval
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_it_is_corrected_for_the_rows_that_differ(roots):
     for root in roots:
         right(root, [1, 0], method="adapter")
     corrected = [chance and chance.examples for chance in chances(roots)]
-    assert corrected == [pytest.approx(4 * 0.5**10), None, pytest.approx(4 * 0.5**10)]
+    assert corrected == [None, pytest.approx(4 * 0.5**10), pytest.approx(4 * 0.5**10)]
 
 
 def test_examples_of_one_image_are_one_unit(roots):
@@ -93,11 +94,11 @@ def found(root, images, captions, seed=0):
     metrics["r1"] = sum(metrics.values()) / 2
     file = root.add(task="retrieval", dataset="own", metrics={"val": None, "test": metrics}, seed=seed)
     rows = [
-        {"id": id, "prediction": f"{what} 0", "score": 1.0 if mark else 0.5}
+        {"id": id, "prediction": f"{what} 0", "target": what, "fold": None, "score": 1.0 if mark else 0.5}
         for what, marks in (("image", images), ("caption", captions))
         for id, mark in enumerate(marks)
     ]
-    write_predictions(file.with_suffix(".parquet"), {"test": rows}, records.read(file))
+    write_predictions(file.with_suffix(".parquet"), {"test": rows}, records.read(file), Retrieval.columns)
 
 
 def test_the_mean_of_both_ways_by_its_seeds(roots):

@@ -17,10 +17,11 @@ import pytest
 from browser import CHROMIUM, browser
 from fabricated import Root
 from PIL import Image
+from predicted import row_of
 from presented import report
 from typer.testing import CliRunner
 
-from vltune.assemble.data import examples
+from vltune.assemble.data import examples_of
 from vltune.cli import app
 from vltune.data.shapes import ensure
 from vltune.engine.artifacts import write_predictions
@@ -29,6 +30,7 @@ from vltune.results import PAGE
 from vltune.results.html import curves, page
 from vltune.results.html.disagreement import PER_SIDE
 from vltune.results.html.pictures import SIDE, Pictures
+from vltune.tasks.retrieval import Retrieval
 
 HOSTILE = """\u2028</script ><!--<script>hacked = 1</script><img src=x onerror="hacked = 1">&'"{{$}}"""
 ENGINE = {"lr": 1e-3, "note": HOSTILE, "epochs": 10, "warmup": 0.1, "clip": None, "betas": [0.9, 0.98]}
@@ -80,8 +82,8 @@ class World:
 
 def predict(file, record, rows, split="test"):
     """rows: (id, prediction, score)"""
-    found = [dict(zip(("id", "prediction", "score"), row, strict=True)) for row in rows]
-    write_predictions(file.with_suffix(".parquet"), {split: found}, json.loads(record))
+    found = [row_of(split, *row) for row in rows]
+    write_predictions(file.with_suffix(".parquet"), {split: found}, json.loads(record), Retrieval.columns)
 
 
 def answered(wrong):
@@ -336,13 +338,13 @@ def test_where_the_data_of_a_record_lies(tmp_path):
     dataset = {"data_dir": str(tmp_path), "subfolder": "vqav2", "test": ["vqav2_test"], "val": None, "generate": {}}
     config = {"dataset": dataset, "task": {"name": "vqa"}}
     with pytest.raises(UserError, match="any run on it makes it"):
-        examples(config, "test")
+        examples_of(config, "test")
     with pytest.raises(UserError, match="names no data for val"):
-        examples(config, "val")
+        examples_of(config, "val")
     with pytest.raises(UserError, match="names no data for test"):
-        examples({}, "test")
+        examples_of({}, "test")
     ensure(tmp_path, "vqav2", images={"train": 4, "val": 2, "test": 2})
-    assert len(examples(config, "test").ids) == 8
+    assert len(examples_of(config, "test").ids) == 8
 
 
 def test_long_curves_are_thinned_to_means(root):

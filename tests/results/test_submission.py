@@ -13,7 +13,7 @@ from vltune import __version__
 from vltune.cli import app
 from vltune.data.shapes.vqav2 import write_raw
 from vltune.engine.artifacts import write_predictions
-from vltune.experiment.summary import unscored
+from vltune.experiment.summary import missing_scores
 from vltune.metrics.vqa import normalise
 from vltune.records import record as records
 
@@ -161,7 +161,7 @@ def test_a_question_twice_is_refused(root):
 
 def test_records_without_answers_are_refused(root):
     nlvr2 = predicted(root, task="nlvr2", test=[(0, "True")])
-    assert refused("submission", nlvr2) == f"{nlvr2}: a record of nlvr2: only vqa answers questions"
+    assert refused("submission", nlvr2) == f"{nlvr2}: a record of nlvr2, which answers no questions"
     failed = root.fail(seed=1)
     assert refused("submission", failed) == f"{failed}: the run is failed: only a finished one has predictions"
     bare = root.add(seed=2)
@@ -348,8 +348,8 @@ def test_a_run_says_which_split_has_no_published_answers(tmp_path):
     config = {"engine": {"evaluate": ["val", "test"]}, "dataset": {"val": ["vqav2_rest_val"], "test": ["vqav2_test"]}}
     record = {"config": config, "metrics": {"val": {"vqa_score": 60.0}, "test": None}}
     file = tmp_path / "apt.json"
-    assert unscored(record, file) == (
+    assert missing_scores(record, file) == (
         f"\ntest has no score: its answers are not published; vltune submission {file} writes what the server scores"
     )
     config["dataset"]["test"] = []
-    assert unscored(record, file) == ""
+    assert missing_scores(record, file) == ""

@@ -4,14 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fabricated import fabricate
 from predicted import predicted
 
 from vltune.errors import UserError
 from vltune.records import store
+from vltune.records.verified import outcomes
 from vltune.stats import significance
 from vltune.stats.significance import Spread
 
 RESULTS = Path(__file__).parents[2] / "results"
+
+
+def both(*names):
+    return {split: dict.fromkeys(names, 50.0) for split in ("val", "test")}
 
 
 def binomial(successes, count):
@@ -22,20 +28,18 @@ def binomial(successes, count):
 
 def test_examples_of_an_accuracy_in_the_order_of_their_ids(tmp_path):
     rows = [("val", 0, "True", 0.0), ("test", 7, "True", 1.0), ("test", 2, "False", 0.0)]
-    found = significance.outcomes(predicted(tmp_path / "a.parquet", rows), "test.accuracy")
+    found = outcomes(predicted(tmp_path / "a.parquet", rows), "test.accuracy", fabricate(metrics=both("accuracy")))
     assert found.ids.tolist() == [2, 7]
     assert found.scores.tolist() == [0.0, 1.0]
-    assert found.percent == 50.0
+    assert found.figure == 50.0
 
 
 def test_recall_is_of_one_way_and_of_the_whole_split(tmp_path):
     rows = [("test", id, "image 3", 1 / place) for id, place in enumerate((1, 5, 6, 10, 11))]
     rows += [("test", id, "caption 3", 1 / place) for id, place in enumerate((1, 2))]
     rows += [("test", 0, "image 3, fold 1", 1.0), ("test", 0, "caption 3, fold 1", 1.0)]
-    file = predicted(tmp_path / "a.parquet", rows)
-    found = {
-        name: significance.outcomes(file, f"test.{name}").percent for name in ("ir_r1", "ir_r5", "ir_r10", "tr_r1")
-    }
+    file, record = predicted(tmp_path / "a.parquet", rows), fabricate(metrics=both("ir_r1"))
+    found = {name: outcomes(file, f"test.{name}", record).figure for name in ("ir_r1", "ir_r5", "ir_r10", "tr_r1")}
     assert found == {"ir_r1": 20.0, "ir_r5": 40.0, "ir_r10": 80.0, "tr_r1": 50.0}
 
 
@@ -47,29 +51,30 @@ def test_committed_predictions_give_the_scores_of_their_records(backbone):
         of_one_run = identity["backbone"] == backbone and identity["method"] == "apt" and identity["seed"] == 1
         for name, score in ((record["metrics"]["test"] or {}) if of_one_run else {}).items():
             try:
-                found = significance.outcomes((RESULTS / record["path"]).with_suffix(".parquet"), f"test.{name}")
+                found = outcomes((RESULTS / record["path"]).with_suffix(".parquet"), f"test.{name}", record)
             except UserError:
                 continue
-            assert found.percent == pytest.approx(score, abs=1e-4), (record["path"], name)
+            assert found.figure == pytest.approx(score, abs=1e-4), (record["path"], name)
             checked.add((identity["task"], name))
     recalls = {("retrieval", f"{way}_r{k}") for way in ("ir", "tr") for k in (1, 5, 10)}
     assert checked == {("vqa", "vqa_score"), ("nlvr2", "accuracy"), ("snli_ve", "accuracy")} | recalls
 
 
 def test_what_has_no_examples_says_so(tmp_path):
+    record = fabricate(metrics=both("vqa_score", "consistency"))
     with pytest.raises(UserError, match=r"none.parquet: no predictions there"):
-        significance.outcomes(tmp_path / "none.parquet", "test.accuracy")
+        outcomes(tmp_path / "none.parquet", "test.accuracy", record)
     file = predicted(
         tmp_path / "a.parquet", [("test", 0, "two", None), ("test", 1, "two", 1.0), ("own", 1, "two", None)]
     )
     with pytest.raises(UserError, match=r"a.parquet: 1 of 2 examples of test have no score"):
-        significance.outcomes(file, "test.vqa_score")
+        outcomes(file, "test.vqa_score", record)
     with pytest.raises(UserError, match=r"a.parquet: no scored example of own"):
-        significance.outcomes(file, "own.vqa_score")
+        outcomes(file, "own.vqa_score", record)
     with pytest.raises(UserError, match=r"a.parquet: no scored example of val"):
-        significance.outcomes(file, "val.vqa_score")
+        outcomes(file, "val.vqa_score", record)
     with pytest.raises(UserError, match=r"a.parquet: consistency is no mean over examples"):
-        significance.outcomes(file, "test.consistency")
+        outcomes(file, "test.consistency", record)
 
 
 @pytest.mark.parametrize(("more", "less"), [(0, 0), (1, 0), (5, 0), (10, 3), (4, 4), (86, 150), (600, 520)])

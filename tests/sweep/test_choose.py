@@ -110,7 +110,7 @@ def contradicted(root):
         ),
         (
             lambda root: root.add(metrics={"val": None, "test": None}),
-            "has none of vqa_score, accuracy, r1 on validation",
+            "has no primary metric on validation",
         ),
         (lambda root: (root.folder / "records").mkdir(parents=True), "holds no runs: start python run.py -m +sweep="),
         (no_rate, "field 'config.engine.lr' is null: the record says no learning rate to choose"),

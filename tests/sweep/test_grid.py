@@ -8,9 +8,11 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from presented import CONTROLS, METHODS, PAPER
 
 from vltune.errors import UserError
 from vltune.sweep import grid
+from vltune.sweep.compose import configurations
 
 ROOT = Path(__file__).parents[2]
 ASKED = [
@@ -27,11 +29,17 @@ def test_jobs_are_those_of_hydras_sweeper(arguments):
     assert sorted(map(sorted, grid.expand(ROOT, arguments).jobs)) == sorted(map(sorted, theirs))
 
 
+SOME = 5
 SWEPT = [
+    *([f"+sweep={file.stem}"] for file in sorted(ROOT.glob("sweeps/*.yaml"))),
     ["+sweep=learning_rates", "method=lora,full,question_only", "trial=low,high"],
     ["+sweep=ablation_apt", "seed=0"],
     ["+sweep=mini", "seed=0", "backbone=meter_mini", "task=nlvr2"],
     ["method=lora,apt", "method.dropout=0.2,0.3"],
+    ["engine.lr=1e-3,2e-3", "engine.head_lr=${engine.lr}"],
+    ["dataset.generate={seed: 5}", "dataset.generate.seed=6,7"],
+    ["seed=0,1", "engine.max_steps=${oc.select:seed,7}"],
+    ["weights=null,x", "seed=1,2"],
     ["+match=params", "method=lora,adapter"],
 ]
 
@@ -39,10 +47,35 @@ SWEPT = [
 @pytest.mark.parametrize("arguments", [*ASKED, *SWEPT], ids=" ".join)
 def test_configurations_are_those_that_hydra_composes(arguments):
     jobs = grid.expand(ROOT, arguments).jobs
-    found = grid.configurations(ROOT, jobs)
+    jobs = jobs[:: max(1, len(jobs) // SOME)]  # Hydra takes its time
+    found = configurations(ROOT, jobs)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for job, config in zip(jobs, found, strict=True):
             assert config == OmegaConf.to_container(compose("run", job), resolve=True)
+
+
+FAMILIES = {
+    "method=paper": PAPER,
+    "method=all": tuple(METHODS),
+    "method=paper,question_only": (*PAPER, "question_only"),
+    "method=question_only,paper,apt": ("question_only", *PAPER),
+    "method=choice(control,lora)": (*CONTROLS, "lora"),
+}
+
+
+@pytest.mark.parametrize("argument", FAMILIES)
+def test_a_family_stands_for_its_methods(argument):
+    jobs = [sorted(job) for job in grid.expand(ROOT, [argument, "seed=3"]).jobs]
+    assert jobs == [[f"method={name}", "seed=3"] for name in FAMILIES[argument]]
+    of_sweep = grid.expand(ROOT, ["+sweep=mini", argument, "backbone=vilt_mini", "task=vqa", "seed=3"]).jobs
+    assert [next(each for each in job if each.startswith("method=")) for job in of_sweep] == [job[0] for job in jobs]
+
+
+def test_a_sweep_of_the_papers_methods_is_what_hydra_makes_of_their_names():
+    theirs = BasicSweeper.split_arguments(
+        OverridesParser.create().parse_overrides([f"method={','.join(PAPER)}", "seed=0,1"]), None
+    )[0]
+    assert sorted(grid.expand(ROOT, ["method=paper", "seed=0,1"]).jobs) == sorted(map(list, theirs))
 
 
 def test_what_is_given_takes_the_place_of_what_a_sweep_varies():
@@ -91,7 +124,7 @@ def test_the_launcher_is_chosen_and_set():
 )
 def test_wrong_arguments_are_one_line(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
-        grid.configurations(ROOT, grid.expand(ROOT, arguments).jobs)
+        configurations(ROOT, grid.expand(ROOT, arguments).jobs)
     assert "\n" not in str(caught.value)
 
 
@@ -129,7 +162,7 @@ def test_a_broken_file_of_a_sweep_is_one_line(tmp_path, text, message):
     shutil.copytree(ROOT / "sweeps", tmp_path / "sweeps")
     (tmp_path / "sweeps" / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=message.replace("sweeps/", "(sweeps|conf/sweep)/")) as caught:
-        grid.configurations(tmp_path, grid.expand(tmp_path, ["+sweep=x"]).jobs)
+        configurations(tmp_path, grid.expand(tmp_path, ["+sweep=x"]).jobs)
     assert "\n" not in str(caught.value)
 
 

@@ -9,7 +9,9 @@ import time
 import pytest
 
 from vltune.sweep import local
-from vltune.sweep.submission import Job, Submission, is_alive, read_all, scheduled, this_process
+from vltune.sweep.job import Job
+from vltune.sweep.queue import scheduled
+from vltune.sweep.submission import Submission, is_alive, read_all, this_process
 
 STAND_IN = """
 import os, signal, sys, time

@@ -85,7 +85,7 @@ def test_runs_whose_data_is_not_there_are_told_apart_and_their_records_found(ask
     table = ["method=lora,apt", "seed=0,0", "dataset=vqav2", f"dataset.data_dir={tmp_path / 'nowhere'}", asked[-1]]
     found = launch.standings(planned([*table, "backbone=vilt_mini"]))
     assert [each.state for each in found] == ["missing", "missing"]
-    assert "nowhere" in found[0].told
+    assert "nowhere" in found[0].error
 
 
 def test_a_record_is_found_where_its_data_is_not(asked, tmp_path, world):

@@ -32,7 +32,7 @@ def test_nothing_is_there(root):
     assert stands(root).state == "todo"
     assert stands(root, "queued").state == "queued"
     assert stands(root, places=()).state == "todo"
-    assert stands(root, missing="data/vqav2: no such folder").told == "data/vqav2: no such folder"
+    assert stands(root, missing="data/vqav2: no such folder").error == "data/vqav2: no such folder"
 
 
 def test_a_finished_run_is_finished_whatever_a_scheduler_says(root):
@@ -65,7 +65,7 @@ def test_a_failed_run_has_a_cause(root, error, cause, told):
     root.fail(error)
     found = stands(root)
     assert (found.state, found.cause) == ("failed", cause)
-    assert told in found.told
+    assert told in found.error
     assert stands(root, "queued").state == "queued"
 
 

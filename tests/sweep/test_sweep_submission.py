@@ -7,7 +7,9 @@ import pytest
 
 from vltune.errors import UserError
 from vltune.sweep import local, slurm, submission
-from vltune.sweep.submission import Job, Submission, read_all, scheduled, this_process
+from vltune.sweep.job import Job
+from vltune.sweep.queue import scheduled
+from vltune.sweep.submission import Submission, read_all, this_process
 
 WHOLE = {
     "launcher": "local",

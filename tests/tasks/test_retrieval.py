@@ -56,30 +56,30 @@ def scores():
 def test_rows_name_what_came_first_and_where_the_true_match_came():
     rows = Retrieval(4).rows(scores(), OWNER, IMAGES, CAPTIONS)
     assert [row["id"] for row in rows] == [*CAPTIONS, *IMAGES]
-    assert rows[0] == {"id": 20, "prediction": "image 10", "score": 1.0}
-    assert rows[1] == {"id": 21, "prediction": "image 11", "score": 0.5}
-    assert rows[11 + 1] == {"id": 11, "prediction": "caption 21", "score": 0.5}
-    assert rows[11 + 4] == {"id": 14, "prediction": "caption 30", "score": 0.5}
+    assert rows[0] == {"id": 20, "prediction": "image 10", "target": "image", "fold": None, "score": 1.0}
+    assert rows[1] == {"id": 21, "prediction": "image 11", "target": "image", "fold": None, "score": 0.5}
+    assert rows[11 + 1] == {"id": 11, "prediction": "caption 21", "target": "caption", "fold": None, "score": 0.5}
+    assert rows[11 + 4] == {"id": 14, "prediction": "caption 30", "target": "caption", "fold": None, "score": 0.5}
     assert sum(row["score"] == 1 for row in rows) == 14
 
 
 def test_recall_at_1_5_and_10_both_ways():
     task = Retrieval(4)
     places = {"image": [1, 2, 5, 6, 10, 11], "caption": [1, 1, 5, 11]}
-    rows = [{"id": 0, "prediction": f"{what} 7", "score": 1 / place} for what in places for place in places[what]]
+    rows = [{"id": 0, "target": what, "fold": None, "score": 1 / place} for what in places for place in places[what]]
     expected = {"ir_r1": 100 / 6, "ir_r5": 50, "ir_r10": 500 / 6, "tr_r1": 50, "tr_r5": 75, "tr_r10": 75}
-    assert task.metrics(rows) == pytest.approx(expected | {"r1": (100 / 6 + 50) / 2})
+    assert task.figures(rows) == pytest.approx(expected | {"r1": (100 / 6 + 50) / 2})
     rounded = [row | {"score": float(np.float32(row["score"]))} for row in rows]  # as predictions are stored
-    assert task.metrics(rounded) == task.metrics(rows)
+    assert task.figures(rounded) == task.figures(rows)
 
 
 def test_folds_are_consecutive_images_with_their_captions():
     rows = Retrieval(4, folds=3).rows(scores(), OWNER, IMAGES, CAPTIONS)
-    last = [row for row in rows if row["prediction"].endswith(", fold 3")]
+    last = [row for row in rows if row["fold"] == 3]
     assert [row["id"] for row in last] == [28, 29, 30, 14, 15]
-    assert last[3] == {"id": 14, "prediction": "caption 30, fold 3", "score": 0.5}
-    figures = Retrieval(4, folds=3).metrics(rows)
-    assert {name: value for name, value in figures.items() if "_1k" not in name} == Retrieval(4).metrics(rows[:17])
+    assert last[3] == {"id": 14, "prediction": "caption 30", "target": "caption", "fold": 3, "score": 0.5}
+    figures = Retrieval(4, folds=3).figures(rows)
+    assert {name: value for name, value in figures.items() if "_1k" not in name} == Retrieval(4).figures(rows[:17])
     assert figures["ir_r1"] == pytest.approx(100 * 10 / 11)
     assert figures["ir_r1_1k"] == pytest.approx((75 + 100 + 100) / 3)
     assert figures["tr_r1_1k"] == pytest.approx((50 + 100 + 50) / 3)

@@ -18,7 +18,6 @@ from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.lora import LoRA, LowRank
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
-from vltune.sites import merged
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.snli_ve import SNLIVE
@@ -147,7 +146,7 @@ def test_agrees_with_the_authors(path):
     method_name, task_name = rest.rsplit("-", 1)
     backbone = BACKBONES[backbone_name](state, config)
     task = TASKS[task_name](backbone.pooled_width, backbone.width, config).eval()
-    METHODS[method_name](state).attach(backbone)
+    tuning = METHODS[method_name](state).attach(backbone)
     load_backbone(backbone.eval(), path, cls_id=101)
     load_head(task, path)
     batch = {"text_ids": tensors["in.text_ids"], "text_mask": tensors["in.text_masks"].bool()}
@@ -158,8 +157,8 @@ def test_agrees_with_the_authors(path):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
     with torch.no_grad():
-        for variant in (nullcontext, merged):
-            with variant(backbone):
+        for variant in (nullcontext, tuning.folded):
+            with variant():
                 agrees(task(backbone, batch), tensors["out.logits"])
                 if "out.cls_feats" in tensors:
                     features, real = backbone(batch), batch["text_mask"]

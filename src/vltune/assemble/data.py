@@ -24,17 +24,17 @@ def data_folder(config: dict) -> Path:
     return Path(config["dataset"]["data_dir"]) / config["dataset"]["subfolder"]
 
 
-def examples(config: dict, split: str) -> Examples:
+def examples_of(config: dict, split: str) -> Examples:
     """What a run's predictions of `val` or `test` are about.  UserError where its data is not on this machine."""
-    from vltune.data.examples import open_examples
+    from vltune.data.dataset import open_examples
 
-    dataset = config.get("dataset", {})
-    if not {"data_dir", "subfolder"} <= dataset.keys() or not dataset.get(split):
+    dataset, reader = config.get("dataset", {}), config["task"].get("reader")
+    if reader is None or not {"data_dir", "subfolder"} <= dataset.keys() or not dataset.get(split):
         raise UserError(f"the record's configuration names no data for {split}")
     folder = data_folder(config)
     if "generate" in dataset and not folder.exists():
         raise UserError(f"{folder} is not there; any run on it makes it, and the next report shows them")
-    return open_examples(config["task"]["name"], folder, dataset[split])
+    return open_examples(reader, folder, dataset[split])
 
 
 def make_data(config: dict) -> None:
@@ -81,6 +81,7 @@ def open_files(config: dict) -> Data:
     from PIL import Image
 
     from vltune.data.collate import Collate
+    from vltune.data.dataset import reader_of
     from vltune.engine.source import Data, TrainingData
 
     dataset, settings, folder = config["dataset"], config["engine"], data_folder(config)
@@ -89,7 +90,7 @@ def open_files(config: dict) -> Data:
     transform = build(config["backbone"]["transform"], randaugment=dataset["randaugment"], decode=decode)
     if transform.randaugment is not None:
         transform(Image.new("RGB", (32, 32)), seed=0)  # a policy that there is not is told before any work
-    reader = config["task"] | {"_target_": config["task"]["reader"], "images": dataset["images"]}
+    reader = config["task"] | {"_target_": reader_of(config["task"]["reader"]), "images": dataset["images"]}
     part = training_part(dataset)
     given = {"data_dir": folder, "tokenizer": words, "transform": transform}
 

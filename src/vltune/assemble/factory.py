@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from vltune.configuration import check, find
@@ -11,6 +12,9 @@ from vltune.settings.check import checked, declared, present
 from vltune.settings.engine import Settings
 from vltune.settings.kinds import Spec
 from vltune.settings.method import MethodSettings
+
+OF_ALL = ("sites_in", "always_trained")
+"""Settings that every method has."""
 
 
 def build(spec: dict, **more: Any) -> Any:
@@ -29,10 +33,20 @@ def build_method(spec: dict):
     for key in given:
         if key not in known:
             raise UserError(f"method.{key}: {spec['name']} has no such setting; it has {', '.join(known) or 'none'}")
+    if "methods" in given:
+        given["methods"] = [build_method(each) for each in of_stack(given["methods"])]
     method = make(**given)
-    for key in ("sites_in", "always_trained"):
+    for key in OF_ALL:
         setattr(method, key, spec.get(key, getattr(method, key)))
     return method
+
+
+def of_stack(specs: dict[str, dict]) -> Iterator[dict]:
+    """The specifications of a stack's methods, each by its name; what is trained beside them is the stack's to say."""
+    for name, spec in specs.items():
+        if spec.get("always_trained", "paper") != "paper":
+            raise UserError(f"method.methods.{name}.always_trained: is of the whole stack; set method.always_trained")
+        yield {"name": name, **spec}
 
 
 def build_settings(config: dict) -> Settings:

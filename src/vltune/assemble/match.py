@@ -45,7 +45,7 @@ def solved(config: str) -> tuple[int, int, int]:
     return matching.solve(match["by"], count, lambda size: build_method(spec | {name: size}), budget)
 
 
-def told(config: dict) -> str:
+def summary(config: dict) -> str:
     """What was chosen, for people."""
     method, match = config["method"], config["match"]
     name = find(method["_target_"]).size

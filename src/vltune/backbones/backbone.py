@@ -1,13 +1,16 @@
-"""What a backbone makes of a batch: each modality by itself, then both together."""
+"""What a backbone offers: to a task, what it makes of each modality and of both; to a method, sites."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vltune.errors import UserError
+
+LAST_LAYERS = ("class_token", "all")
 
 
 @dataclass
@@ -44,8 +47,80 @@ class Features:
     image: Tensor | None = None
 
 
+class Backbone(nn.Module):
+    """A pretrained model of images, texts, or both.
+
+    It must have `width`, of a token, and `pooled_width`, of what a head reads; and sites (`vltune.sites`), which say where
+    they lie: in `fusion`, as a new one says, or in the tower of one modality (`sites.place`).  A part that a backbone lacks
+    it leaves out, and what needs that part ends in one line: two towers alone have no `fuse`, an image model has no
+    `encode_text`.
+
+    The rest is no code.  Its configuration says `transform`, `tokenizer` and `weights`, `protocol` (the sizes of the
+    example that costs are counted on), `place` (where a method acts unless `method.sites_in` says another place) and
+    `sizes` (of methods); a key map in `vltune.weights.maps` says what its tensors are called in files.
+
+    last_layer: of LAST_LAYERS, whether the last layer is computed for what a task's head reads alone, or for every token,
+    as costs are published.
+    """
+
+    width: int
+    pooled_width: int
+    last_layer: str = "all"
+    parts: ClassVar[tuple[str, ...]] = ("encode_text", "encode_image", "fuse", "text_features", "image_features")
+
+    def offers(self, part: str) -> bool:
+        """Whether it has a part: one of `parts`."""
+        return getattr(type(self), part) is not getattr(Backbone, part)
+
+    def encode_text(self, batch: dict, text: str = "text") -> Encoded:
+        """What follows from texts alone.  batch: `text`_ids (B, T) int, `text`_mask (B, T) bool, True = token; or
+        `text`_features (B, T, width) in the ids' place, where there are towers."""
+        raise self.lack("encode_text")
+
+    def encode_image(self, batch: dict, image: str = "image", token_type: int = 1) -> Encoded:
+        """What follows from images alone.  batch: `image` (B, 3, H, W), zero-padded at the right and bottom, and
+        `image`_size (B, 2), height and width in pixels; or `image`_features (B, N, width) in the pixels' place, where there
+        are towers.  token_type: 1, or 2 for the second image of an example."""
+        raise self.lack("encode_image")
+
+    def fuse(self, text: Encoded, image: Encoded) -> Features:
+        """What text and image are together, example by example."""
+        raise self.lack("fuse")
+
+    def forward(self, batch: dict) -> Features:
+        """A batch of texts with one image each, as `encode_text` and `encode_image` take them."""
+        return self.fuse(self.encode_text(batch), self.encode_image(batch))
+
+    def towers(self) -> dict[str, list[nn.Module]]:
+        """By `text` and `image`, all that `text_features` and `image_features` are computed by; empty without towers whose
+        output can be stored."""
+        return {}
+
+    def text_features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T) and (B, T) -> (B, T, width): what the text tower gives, which `encode_text` starts from."""
+        raise self.lack("text_features")
+
+    def image_features(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, N, width): the same of the image tower."""
+        raise self.lack("image_features")
+
+    def start_class_token(self, cls_id: int) -> None:
+        """Once pretrained weights are in: starts what they do not hold.  cls_id: the vocabulary's first token of a text."""
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """What is trained with every method, unless `method.always_trained` leaves it out."""
+        return []
+
+    def fusion_parameters(self) -> list[nn.Parameter]:
+        """What is trained at `engine.fusion_lr_multiplier` times the rate, methods' parameters there among it."""
+        return []
+
+    def lack(self, part: str) -> UserError:
+        return UserError(f"{type(self).__name__} has no {part}, which this needs; choose another backbone or task")
+
+
 def check_last_layer(value: str) -> str:
     """`backbone.last_layer`: `class_token` computes the last layer for what a task's head reads alone, `all` for all."""
-    if value not in ("class_token", "all"):
+    if value not in LAST_LAYERS:
         raise UserError(f"backbone.last_layer={value}: must be class_token or all")
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vltune.backbones.backbone import Encoded, Features, check_last_layer
+from vltune.backbones.backbone import Backbone, Encoded, Features, check_last_layer
 from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.backbones.swin import SwinTower
@@ -22,7 +22,7 @@ from vltune.sites import TokenSite, place
 IMAGE_TOWERS = {"clip": ClipTower, "swin": SwinTower}
 
 
-class Meter(nn.Module):
+class Meter(Backbone):
     """
     text_tower: sizes of a `RobertaTower`.  image_towers: sizes of the image towers to choose from, each with its `kind`,
         clip or swin; image_tower: the one that is built.
@@ -77,7 +77,7 @@ class Meter(nn.Module):
     def fusion(self) -> list[nn.Module]:
         return [self.text_layers, self.image_layers, self.text_pooler, self.image_pooler]
 
-    def always_trained(self) -> list[nn.Parameter]:
+    def shared_parameters(self) -> list[nn.Parameter]:
         """What the paper trains with every method: poolers, token types and class token."""
         poolers = [*self.text_pooler.parameters(), *self.image_pooler.parameters()]
         return [*poolers, *self.token_type.parameters(), self.class_token]
@@ -152,7 +152,3 @@ class Meter(nn.Module):
         pooled_image = y if self.image.pools_class_token else y.mean(1, keepdim=True)
         pooled = torch.cat([self.text_pooler(x), self.image_pooler(pooled_image)], dim=1)
         return Features(pooled) if class_token_only else Features(pooled, x, y)
-
-    def forward(self, batch: dict) -> Features:
-        """A batch of texts with one image each, as `encode_text` and `encode_image` take them."""
-        return self.fuse(self.encode_text(batch), self.encode_image(batch))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vltune.backbones.backbone import Encoded, Features, check_last_layer
+from vltune.backbones.backbone import Backbone, Encoded, Features, check_last_layer
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
 from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold
@@ -17,7 +17,7 @@ from vltune.nn.heads import Pooler, bert_init
 from vltune.sites import TokenSite
 
 
-class Vilt(nn.Module):
+class Vilt(Backbone):
     """
     image_size: pixels of the square image whose patch grid the position embeddings were trained for.
     max_image_len: at most so many patches an image (-1: all), drawn at random in training, evenly spaced otherwise.
@@ -56,13 +56,9 @@ class Vilt(nn.Module):
         self.pooler = Pooler(width)
         self.apply(bert_init)
 
-    def always_trained(self) -> list[nn.Parameter]:
+    def shared_parameters(self) -> list[nn.Parameter]:
         """What the paper trains with every method: pooler, token types and class token."""
         return [*self.pooler.parameters(), *self.token_type.parameters(), self.class_token]
-
-    def fusion_parameters(self) -> list[nn.Parameter]:
-        """What is trained at `engine.fusion_lr_multiplier` times the rate: nothing, as released."""
-        return []
 
     @torch.no_grad()
     def start_class_token(self, cls_id: int) -> None:
@@ -96,10 +92,6 @@ class Vilt(nn.Module):
         if class_token_only:
             return Features(self.pooler(x))
         return Features(self.pooler(x), x[:, :length], x[:, length:tokens])
-
-    def forward(self, batch: dict) -> Features:
-        """A batch of texts with one image each, as `encode_text` and `encode_image` take them."""
-        return self.fuse(self.encode_text(batch), self.encode_image(batch))
 
 
 class ImageEmbedding(nn.Module):

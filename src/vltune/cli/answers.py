@@ -35,7 +35,6 @@ def submission(
     from vltune.metrics.vqa import question_id
     from vltune.records.record import check_out
     from vltune.results import submission as submissions
-    from vltune.results.official import entries
 
     out = out or Path(f"submission-{record.stem}.json")
     check_out(out, filter(None, (record, questions)))
@@ -43,7 +42,7 @@ def submission(
     if questions is None:
         submissions.check_whole(record)
     else:
-        wanted = entries(questions, "questions", question_id, id_of=lambda id: id)
+        wanted = submissions.entries(questions, "questions", question_id, id_of=lambda id: id)
         answers = submissions.complete(answers, wanted, questions, part)
     file = submissions.write(out, answers)
     told = f"all questions of {questions.name}" if questions else "all questions that the run read"
@@ -66,13 +65,13 @@ def score(
     """
     from vltune.metrics.vqa import Annotation, evaluate
     from vltune.results import submission as submissions
-    from vltune.results.official import entries
 
     if split not in ("val", "test"):
         raise UserError(f"--split {split}: use val or test")
     answers = submissions.answers(record, split)
     result = evaluate(
-        answers, entries(annotations, "annotations", Annotation.of, id_of=lambda annotation: annotation.question_id)
+        answers,
+        submissions.entries(annotations, "annotations", Annotation.of, id_of=lambda annotation: annotation.question_id),
     )
     if result.unknown:
         raise UserError(

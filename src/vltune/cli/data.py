@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vltune.data.dataset import preparation, preparations
 from vltune.data.shapes import layouts
 from vltune.errors import UserError
 
-# Data set -> a module and its function (raw, out, *, max_bad, readers) -> {what: count}; vqav2's has min_answer_count too.
-DATASETS = {
-    "vqav2": ("vltune.data.vqav2.prepare", "prepare"),
-    "nlvr2": ("vltune.data.nlvr2.prepare", "prepare"),
-    "f30k": ("vltune.data.karpathy.prepare", "prepare_f30k"),
-    "coco": ("vltune.data.karpathy.prepare", "prepare_coco"),
-    "snli_ve": ("vltune.data.snli_ve.prepare", "prepare"),
-}
-
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")],
+    dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(preparations())}.")],
     raw: Annotated[Path, typer.Option(help="Folder of the files as downloaded.")],
     out: Annotated[Path, typer.Option(help="Folder to write; runs take it as their data folder.")],
     min_answer_count: Annotated[
-        int | None, typer.Option(help="vqav2 only: keep answers given at least this often.", min=1, show_default="9")
+        int | None,
+        typer.Option(
+            help="Of answers that people typed (vqav2): keep those given at least this often.", min=1, show_default="9"
+        ),
     ] = None,
     max_bad: Annotated[
         int, typer.Option(help="Unreadable images and bad entries to leave out (and count) before failing.", min=0)
@@ -50,15 +45,14 @@ def prepare(
       vltune prepare snli_ve --raw ~/snli_ve --out data/snli_ve
       vltune prepare vqav2 --raw ~/vqa --out data/vqav2 --max-bad 3
     """
-    if dataset not in DATASETS:
-        raise UserError(f"data set {dataset!r} is not known: use one of {', '.join(DATASETS)}")
+    if dataset not in preparations():
+        raise UserError(f"data set {dataset!r} is not known: use one of {', '.join(preparations())}")
     options = {"max_bad": max_bad, "readers": readers}
     if min_answer_count is not None:
-        if dataset != "vqav2":
+        if "min_answer_count" not in inspect.signature(preparation(dataset)).parameters:
             raise UserError(f"--min-answer-count={min_answer_count}: {dataset} has no such option; leave it out")
         options["min_answer_count"] = min_answer_count
-    module, function = DATASETS[dataset]
-    counts = getattr(import_module(module), function)(raw, out, **options)
+    counts = preparation(dataset)(raw, out, **options)
     for name, count in counts.items():
         typer.echo(f"{name}: {count}")
 

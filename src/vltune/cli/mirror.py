@@ -35,7 +35,7 @@ def wandb_sync(
     from rich.console import Console
     from rich.table import Table
 
-    from vltune.assemble.data import examples
+    from vltune.assemble.data import examples_of
     from vltune.loggers.sync import sync
     from vltune.loggers.wandb import WandbLogger
     from vltune.records import store
@@ -58,7 +58,7 @@ def wandb_sync(
         place = Path(record["path"])
         if record["status"] == "finished" and not store.is_cost(record) and not record["trouble"]:
             runs.append((record, results_dir / place, run_folder(results_dir, place)))
-    for file, state, why in sync(runs, logger, examples, dry_run):
+    for file, state, why in sync(runs, logger, examples_of, dry_run):
         tell(str(file.relative_to(results_dir)), state, why)
     if states["not tried"]:
         typer.echo(f"W&B cannot be reached: {states['not tried']} records are not tried")

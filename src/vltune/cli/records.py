@@ -34,13 +34,13 @@ def report(
     """
     from rich.console import Console
 
-    from vltune.assemble.data import examples
+    from vltune.assemble.data import examples_of
     from vltune.results import PAGE, page_file
     from vltune.results import report as write_report
     from vltune.results.render import text
 
     formats = [name.strip() for name in format.split(",")]
-    for built in write_report(table, results_dir, out, formats, examples, _methods(conf)):
+    for built in write_report(table, results_dir, out, formats, examples_of, _methods(conf)):
         Console(highlight=False).print(text.terminal(built))
     if PAGE in formats:
         typer.echo(page_file(table, out or results_dir))

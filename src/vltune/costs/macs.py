@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vltune.backbones.backbone import Backbone
 from vltune.model import Model
 from vltune.sites import Site
 
@@ -80,7 +81,7 @@ def count(model: Model, batch: dict[str, Tensor]) -> int:
 
 
 @contextmanager
-def every_token(backbone: nn.Module):
+def every_token(backbone: Backbone) -> Iterator[None]:
     """The published protocol computes the last layer for every token."""
     before, backbone.last_layer = backbone.last_layer, "all"
     try:

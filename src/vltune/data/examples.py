@@ -15,8 +15,6 @@ import pyarrow.compute as pc
 
 from vltune.data import manifest
 from vltune.data.arrow import open_table
-from vltune.data.snli_ve.prepare import LABELS
-from vltune.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -81,87 +79,3 @@ class Examples:
             raise KeyError(number)
         row = int(np.searchsorted(self.first, number, "right")) - 1
         return row, number - int(self.first[row])
-
-
-class Questions(Examples):
-    """VQA: an id is a question's own."""
-
-    text_column = "questions"
-    other_columns = ("answers", "answer_scores", "question_id")
-
-    def __init__(self, folder: Path, splits: Sequence[str]):
-        super().__init__(folder, splits)
-        ids = pc.list_flatten(self.table["question_id"]).to_numpy()
-        self.order = np.argsort(ids, kind="stable")
-        self.ids = ids[self.order]
-        if len(twice := self.ids[1:][self.ids[1:] == self.ids[:-1]]):
-            of = ", ".join(splits)
-            raise UserError(f"{folder}: question {twice[0]} stands twice in {of}: its predictions cannot be told apart")
-
-    def place(self, id: int) -> tuple[int, int]:
-        at = int(np.searchsorted(self.ids, id))
-        if at == len(self.ids) or self.ids[at] != id:
-            raise KeyError(id)
-        return self._of_text(int(self.order[at]))
-
-    def answers(self, held: dict, item: int) -> dict[str, float]:
-        if not any(held["answers"]):
-            return {}
-        return dict(zip(held["answers"][item], held["answer_scores"][item], strict=True))
-
-
-class Statements(Examples):
-    """NLVR2: an id counts the statements."""
-
-    text_column = "questions"
-    image_columns = ("image_0", "image_1")
-    other_columns = ("answers",)
-
-    def answers(self, held: dict, item: int) -> dict[str, float]:
-        return {held["answers"][item]: 1.0}
-
-
-class Hypotheses(Examples):
-    """SNLI-VE: an id counts the sentences."""
-
-    text_column = "sentences"
-    other_columns = ("labels",)
-
-    def text(self, held: dict, item: int) -> str:
-        return held["sentences"][item][1].strip()
-
-    def answers(self, held: dict, item: int) -> dict[str, float]:
-        return {LABELS[held["labels"][item]]: 1.0}
-
-
-class Captions(Examples):
-    """Retrieval: to a caption, by its number, the answer is `image N`; to an image, by its number, `caption N`."""
-
-    text_column = "caption"
-
-    def asked(self, id: int, prediction: str) -> Asked:
-        if prediction.startswith("image "):
-            return Asked(self.said(f"caption {id}"), {f"image {self._of_text(id)[0]}": 1.0})
-        if not 0 <= id < len(self.table):
-            raise KeyError(id)
-        own = range(int(self.first[id]), int(self.first[id + 1]))
-        return Asked(Shown(images=self.images(id)), {f"caption {number}": 1.0 for number in own})
-
-    def said(self, prediction: str) -> Shown:
-        what, _, number = prediction.partition(" ")
-        if what == "image":
-            return Shown(prediction, self.images(int(number)))
-        row, item = self._of_text(int(number))
-        return Shown(self.text(self.row(row, self.text_column), item))
-
-
-_TASKS = {"vqa": Questions, "nlvr2": Statements, "retrieval": Captions, "snli_ve": Hypotheses}
-
-
-def open_examples(task: str, folder: Path, splits: Sequence[str]) -> Examples:
-    """The examples that runs of `task` scored in these splits of a data folder.
-
-    UserError where the folder does not hold them, and for a task that has no data set."""
-    if task not in _TASKS:
-        raise UserError(f"task {task!r} has no examples to look at: only {', '.join(_TASKS)} do")
-    return _TASKS[task](Path(folder), splits)

@@ -29,7 +29,7 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 RESIDENT_BYTES = 2**26  # of stored images, at most, that count as memory of a process; the system's cache keeps more
 
 
-class Features(Protocol):
+class FeatureSource(Protocol):
     """Stored outputs of towers, for one reader; None where there is none and pixels or token ids are needed."""
 
     def image(self, picture: int, which: int) -> torch.Tensor | None:
@@ -88,7 +88,7 @@ class Reader(torch.utils.data.Dataset):
         self.data_dir, self.splits = Path(data_dir), list(splits)
         self.tokenizer, self.transform = tokenizer, transform
         self.image_cache_bytes = image_cache_bytes
-        self.features: Features | None = None
+        self.features: FeatureSource | None = None
         found = [manifest.find(self.data_dir, self._manifest, split) for split in self.splits]
         self._paths = [path for split in found for path in split.files]
         for one, other in combinations(range(len(found)), 2):
@@ -144,7 +144,7 @@ class Reader(torch.utils.data.Dataset):
         return manifest.fingerprint_of_files(self.data_dir.glob(self.pattern))
 
     def pictures(self) -> int:
-        """How many the texts are about; `content` and `Features.image` count them from 0."""
+        """How many the texts are about; `content` and `FeatureSource.image` count them from 0."""
         return len(self._rows)
 
     def content(self, picture: int, which: int = 0) -> pa.Buffer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +11,9 @@ from vltune import __version__
 from vltune.atomic import replacing
 from vltune.engine.checkpoint import writing
 from vltune.errors import UserError
+from vltune.metrics.metric import Prediction
 from vltune.model import Model
+from vltune.tasks.task import RowColumn
 
 
 def write_tuned(path: Path, model: Model) -> int:
@@ -25,7 +28,7 @@ def read_tuned(path: Path, model: Model) -> None:
         raise UserError(f"{path}: the tuned parameters of this record are not here; run its command again to make them")
     try:
         model.load_tuned(read_safetensors(path))
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: does not fit the model of its record: {error}") from None
 
 
@@ -43,19 +46,23 @@ def write_tensors(path: Path, state: dict[str, Tensor]) -> int:
     return path.stat().st_size
 
 
-def write_predictions(path: Path, predictions: dict[str, list[dict]], record: dict) -> None:
-    """One row an example: split, id, prediction, score (0 to 1, null where the truth is unknown).
+def write_predictions(
+    path: Path, predictions: dict[str, list[Prediction]], record: dict, columns: Sequence[RowColumn] = ()
+) -> None:
+    """One row an example: split, id, prediction, score (null where the truth is unknown), and the task's own columns.
 
     The file's metadata say whose they are: `vltune` (version), `run` (the record's id) and its identity."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    own = {"text": pa.dictionary(pa.int32(), pa.string()), "number": pa.int32()}
     schema = pa.schema(
         {
             "split": pa.dictionary(pa.int8(), pa.string()),
             "id": pa.int64(),
             "prediction": pa.string(),
             "score": pa.float32(),
+            **{column.name: own[column.kind] for column in columns},
         },
         {"vltune": __version__, "run": record["id"]} | {key: str(value) for key, value in record["identity"].items()},
     )

@@ -46,7 +46,7 @@ class TrainingState:
 def train(session: Session, validate: Callable[[], float]) -> TrainingState:
     """Trains the session's model in place, from the checkpoint in its folder on where there is one.
 
-    validate: the metric on the validation split, larger is better.  UserError where a loss is not a number, or memory does
+    validate: the task's primary metric on the validation split.  UserError where a loss is not a number, or memory does
     not hold one example; Interrupted, with a checkpoint, where the session is asked to stop."""
     training = Training(session, validate)
     with closing(training.progress):
@@ -108,8 +108,11 @@ class Training:
         if self.state.step == 0:
             self.model.tuning.start(self.model, self.first_batches)
 
-    def first_batches(self, count: int) -> Iterator[dict]:
-        return map(self.fabric.to_device, islice(self.batches(0), count))
+    def first_batches(self, steps: int) -> Iterator[dict]:
+        """What the first steps will see, the same in every process, in parts as large as a step's."""
+        parts = self.accumulation * self.fabric.world_size
+        batches = islice(self.data.batches(0, self.total, parts, 0, 1), steps * parts)
+        return (self.fabric.to_device(batch) for batch in batches if batch["ids"])
 
     def batches(self, step: int) -> Iterator[dict]:
         """Micro-batches of this process from a step on."""
@@ -252,9 +255,9 @@ class Training:
         except Interrupted:
             self.save()
             raise
-        state.validated = state.step
-        self.log({"step": state.step, f"val/{self.model.task.metric}": metric})
-        if state.best is None or metric > state.best["metric"]:
+        state.validated, primary = state.step, self.model.task.primary
+        self.log({"step": state.step, f"val/{primary.name}": metric})
+        if state.best is None or primary.beats(metric, state.best["metric"]):
             tuned = {name: tensor.cpu().clone() for name, tensor in self.model.tuned_state().items()}
             state.best = {"metric": metric, "step": state.step, "state": tuned}
         self.model.train()

@@ -63,22 +63,22 @@ class AllPairs(Evaluator):
         session, fabric, model = self.session, self.session.fabric, self.session.model
         model.eval()
         texts = [dataset.token_ids(i) for i in range(len(dataset.captions))]
-        images, belongs = len(dataset.images), belonging(fabric, model, texts)
+        images, belongs = len(dataset.images), fingerprint(fabric, model, texts)
         matrix = open_matrix(fabric, session.folder / f"{split}.scores", (images, len(texts)), belongs)
-        missing = unfinished(matrix.finished())
+        missing = missing_blocks(matrix.finished())
         fabric.barrier()  # every process shares out the same blocks, before any row is written
         blocks = missing[fabric.global_rank :: fabric.world_size]
         done = (images - sum(map(len, missing))) * len(texts)
         total = done + sum(map(len, blocks)) * len(texts)
         progress = Progress(self.label(split), total, done, "pair", fabric.is_global_zero)
         with closing(progress), model.tuning.folded():
-            captions = self.encoded(dataset.captions, texts)
+            captions = self.encode_captions(dataset.captions, texts)
             for batch in loader(
                 dataset.images, session.data.collate, session.settings.workers, IMAGES_PER_BLOCK, batch_sampler=blocks
             ):
                 session.bad.note(batch)
                 if batch["ids"]:
-                    scores = self.scored(batch, captions, progress)
+                    scores = self.score_block(batch, captions, progress)
                     if not scores.isfinite().all():
                         diverged = "a score is not a number: the training diverged, lower engine.lr"
                         raise UserError(f"{self.label(split)}: {diverged}")
@@ -90,7 +90,7 @@ class AllPairs(Evaluator):
         fabric.barrier()
         return matrix.whole()
 
-    def encoded(self, captions: Dataset, texts: Sequence[Sequence[int]]) -> list[tuple[Tensor, Encoded]]:
+    def encode_captions(self, captions: Dataset, texts: Sequence[Sequence[int]]) -> list[tuple[Tensor, Encoded]]:
         """Captions in batches of equal length: their numbers, and what follows from them alone.
 
         Every process encodes all of them: that is little beside its pairs, and nothing has to be sent."""
@@ -104,7 +104,7 @@ class AllPairs(Evaluator):
             session.stop.check(fabric)
         return encoded
 
-    def scored(self, batch: dict, captions: list[tuple[Tensor, Encoded]], progress: Progress) -> Tensor:
+    def score_block(self, batch: dict, captions: list[tuple[Tensor, Encoded]], progress: Progress) -> Tensor:
         """-> (images of the batch, captions)"""
         fabric, model = self.session.fabric, self.session.model
         block = torch.empty(len(batch["ids"]), sum(len(numbers) for numbers, _ in captions), device=fabric.device)
@@ -117,7 +117,7 @@ class AllPairs(Evaluator):
         return block
 
 
-def unfinished(finished: np.ndarray) -> list[list[int]]:
+def missing_blocks(finished: np.ndarray) -> list[list[int]]:
     """The numbers of images in blocks, of which one at least has a row that is missing.  finished: (images,) bool"""
     every = np.arange(len(finished))
     missing = np.unique(every[~finished] // IMAGES_PER_BLOCK)
@@ -207,7 +207,7 @@ def open_matrix(fabric: Fabric, file: Path, shape: tuple[int, int], belongs: byt
     return ScoreMatrix(file, shape, belongs)
 
 
-def belonging(fabric: Fabric, model: Model, texts: Sequence[Sequence[int]]) -> bytes:
+def fingerprint(fabric: Fabric, model: Model, texts: Sequence[Sequence[int]]) -> bytes:
     """What scores follow from beside the images, which one file has always the same of: parameters, texts, precision."""
     device = fabric.device.type
     with fabric.autocast():

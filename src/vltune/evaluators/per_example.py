@@ -37,10 +37,10 @@ class PerExample(Evaluator):
             most = math.ceil(math.ceil(len(dataset) / fabric.world_size) / size)
             for _ in range(most - len(batches)):  # a process with a batch fewer is asked as often
                 session.stop.check(fabric)
-        return gathered(fabric, rows)
+        return gather(fabric, rows)
 
 
-def gathered(fabric: Fabric, rows: list[dict]) -> list[dict]:
+def gather(fabric: Fabric, rows: list[dict]) -> list[dict]:
     """The rows of all processes, which take turns."""
     if fabric.world_size == 1:
         return rows

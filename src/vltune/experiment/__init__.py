@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vltune.assemble.match import told
+from vltune.assemble.match import summary
 from vltune.command_line import leave
 from vltune.runs.signals import Interrupted, OwnedElsewhere
 
@@ -22,7 +22,7 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
     try:
         config = ready(composed, overrides)
         if config.get("match"):
-            print(told(config))
+            print(summary(config))
         file = mode_of(config)(config, overrides)
     except (Interrupted, OwnedElsewhere) as stop:
         if stop.exit_code:

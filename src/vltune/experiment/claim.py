@@ -64,28 +64,28 @@ class Claim:
         A process that starts the others asks before it does.  Those that a scheduler started meet first; rank zero asks."""
         try:
             if starts_the_others(fabric):
-                while (told := self.ask()) == WAIT:
+                while (answer := self.ask()) == WAIT:
                     self.stop.check()
                     time.sleep(POLL)
-                if told == GO:
+                if answer == GO:
                     fabric.launch()
                     self.agree(fabric, GO)
             else:
                 fabric.launch()
-                while (told := self.agree(fabric, self.ask() if fabric.is_global_zero else WAIT)) == WAIT:
+                while (answer := self.agree(fabric, self.ask() if fabric.is_global_zero else WAIT)) == WAIT:
                     time.sleep(POLL)
         except Interrupted as stop:
             stop.outcome = "nothing was begun"
             raise
-        if told == LEAVE:
+        if answer == LEAVE:
             raise OwnedElsewhere(f"{self.folder.name}: left to the process that works on it")
         self.stop.processes = getattr(fabric.strategy.launcher, "procs", ())
-        return told == GO
+        return answer == GO
 
-    def agree(self, fabric: Fabric, told: str) -> str:
-        """What rank zero was told."""
+    def agree(self, fabric: Fabric, answer: str) -> str:
+        """The answer that rank zero got."""
         self.stop.check(fabric)
-        return fabric.broadcast(told)
+        return fabric.broadcast(answer)
 
     def ask(self) -> str:
         other = self.lock.claim()
@@ -102,7 +102,7 @@ class Claim:
         return LEAVE if leave else WAIT
 
     def begin(self) -> float:
-        """Seconds that this run has taken before, where it goes on; of a killed process those that its lock had told.
+        """Seconds that this run has taken before, where it goes on; of a killed process those that its lock held.
 
         A record that it replaces goes to `replaced/`."""
         before = self.record()
@@ -114,7 +114,7 @@ class Claim:
         if not self.force or (unfinished and before["config"].get("force")):
             return max(before["provenance"]["seconds"] or 0.0, self.lock.replaced.get("seconds", 0.0))
         self.clear()
-        kept = folders.put_aside(folders.Run(self.file, "records", before), self.root)
+        kept = folders.put_aside(folders.RecordFile(self.file, "records", before), self.root)
         print(f"the {before['status']} run that was here is kept in {kept}", file=sys.stderr)
         return 0.0
 

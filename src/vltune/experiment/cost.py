@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vltune.assemble.data import facts
 from vltune.assemble.model import build_model, protocol
-from vltune.experiment.setup import begun
+from vltune.experiment.setup import new_record
 from vltune.records import record as records
 from vltune.runs import identity as identities
 from vltune.runs.clock import Clock
@@ -20,7 +20,7 @@ def cost(config: dict, overrides: list[str]) -> Path:
     model = build_model(config, facts(config), pretrained=False)
     measured = macs.parameters(model) | macs.macs(model, protocol(config, model))
     identity = identities.of_cost(config)
-    record = begun(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
+    record = new_record(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
     record["cost"] |= measured
     record["provenance"]["seconds"] = clock.total()
     for name, value in record["cost"].items():

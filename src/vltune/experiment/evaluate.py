@@ -139,7 +139,7 @@ def rescore(config: dict, record: dict, file: Path, data: Data) -> None:
             for split in settings.evaluate:
                 rows = predictions(session, split)
                 if fabric.is_global_zero:
-                    compare(record, split, model.task.metrics(rows) if rows else {})
+                    compare(record, split, model.task.figures(rows) if rows else {})
         except Interrupted as stopped:
             stopped.outcome = "nothing was written"
             raise

@@ -14,7 +14,7 @@ from vltune.command_line import resolve
 from vltune.configuration import check_constructors, find
 from vltune.engine.precision import settle
 from vltune.errors import UserError
-from vltune.experiment.rehearsal import blamed, rehearse
+from vltune.experiment.rehearsal import blame, rehearse
 from vltune.settings.check import declared
 from vltune.settings.groups import GROUPS
 from vltune.settings.run import RunSettings
@@ -58,7 +58,7 @@ def built(config: dict, overrides: Sequence[str]) -> dict:
         return config
     check_constructors(config)
     check_mode(config, overrides)
-    with blamed(overrides):
+    with blame(overrides):
         config = sized(config, overrides)
     rehearse(config, overrides)
     return config

@@ -32,7 +32,7 @@ def rehearse(config: dict, overrides: Sequence[str]) -> None:
 
     spec, task = config["backbone"], config["task"]
     known = facts(config) | {"vocabulary_size": spec["vocabulary_size"], "mask_id": 0, "attributes": (1,)}
-    with blamed(overrides), warnings.catch_warnings():
+    with blame(overrides), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a head has no answers yet where the data tells them
         with torch.device("meta"):
             model = build_model(config, known, pretrained=False).eval()
@@ -64,7 +64,7 @@ def sizes(config: dict) -> dict[tuple[int, tuple[int, int]], str]:
 
 
 @contextmanager
-def blamed(overrides: Sequence[str]) -> Iterator[None]:
+def blame(overrides: Sequence[str]) -> Iterator[None]:
     """What fails in here although every setting is right by itself is the affair of those that were typed, if any were."""
     try:
         yield

@@ -9,6 +9,7 @@ from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints, weight_files
 from vltune.errors import UserError
 from vltune.records import record as records
+from vltune.records.provenance import provenance
 from vltune.runs.lock import job
 from vltune.settings.engine import Settings
 
@@ -28,7 +29,7 @@ def prepare(config: dict) -> tuple[Data, dict]:
     return data, fingerprints(config, data.fingerprint)
 
 
-def begun(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
+def new_record(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
     """A record of nothing measured yet.  fingerprints: of what the run reads; None where it reads nothing."""
     return {
         "schema": records.VERSION,
@@ -39,7 +40,7 @@ def begun(config: dict, identity: dict, name: str, fingerprints: dict | None = N
         "fingerprints": fingerprints,
         "metrics": {"val": None, "test": None},
         "cost": dict.fromkeys(records.COST),
-        "provenance": records.provenance() | {"precision": config["engine"]["precision"], "job": job()},
+        "provenance": provenance() | {"precision": config["engine"]["precision"], "job": job()},
         "error": None,
         "sweep": config["sweep"],
     }

@@ -22,7 +22,7 @@ def scores(record: dict) -> str:
     return f"{record['identity']['method']}: " + ", ".join(metrics)
 
 
-def unscored(record: dict, file: Path) -> str:
+def missing_scores(record: dict, file: Path) -> str:
     """A line for each split that was predicted and whose truth is not published."""
     config, metrics = record["config"], record["metrics"]
     return "".join(

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.assemble.data import examples
+from vltune.assemble.data import examples_of
 from vltune.assemble.factory import build, build_settings
 from vltune.assemble.model import build_model, protocol
 from vltune.atomic import reserve
@@ -18,8 +18,9 @@ from vltune.command_line import FAILED
 from vltune.engine.session import Session
 from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
-from vltune.experiment.setup import begun, keep_features, make_fabric, prepare
-from vltune.experiment.summary import scores, unscored
+from vltune.experiment.setup import keep_features, make_fabric, new_record, prepare
+from vltune.experiment.summary import missing_scores, scores
+from vltune.metrics.metric import of_examples
 from vltune.records import record as records
 from vltune.runs.clock import Clock
 from vltune.runs.identity import identity as identify
@@ -57,7 +58,7 @@ def train(config: dict, overrides: list[str]) -> Path:
             return report_finished(records.read(file), file, folder, config) if fabric.is_global_zero else file
         clock.begin("build")
         fabric.seed_everything(config["seed"], verbose=False)
-        record = begun(config, identity, file.stem, fingerprints)
+        record = new_record(config, identity, file.stem, fingerprints)
         logger = build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
         if fabric.is_global_zero:
             clock.before = claim.begin()
@@ -75,7 +76,7 @@ def train(config: dict, overrides: list[str]) -> Path:
             raise
         if fabric.is_global_zero:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            print(f"{scores(record)}{unscored(record, file)}")
+            print(f"{scores(record)}{missing_scores(record, file)}")
     return file
 
 
@@ -87,8 +88,8 @@ def state(clock: Clock) -> dict:
 
 
 def report_finished(record: dict, file: Path, folder: Path, config: dict) -> Path:
-    build(config["logger"]).again(record, file, folder, partial(examples, config))
-    print(f"finished before; force=true runs it again\n{scores(record)}{unscored(record, file)}")
+    build(config["logger"]).again(record, file, folder, partial(examples_of, config))
+    print(f"finished before; force=true runs it again\n{scores(record)}{missing_scores(record, file)}")
     return file
 
 
@@ -106,16 +107,18 @@ def fill(record: dict, session: Session) -> None:
     session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory()
-    trained = train_loop(session, validate=lambda: task.metrics(predictions(session, "val"))[task.metric])
+    trained = train_loop(session, validate=lambda: task.figures(predictions(session, "val"))[task.primary.name])
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
     clock.begin("cost")
     if not session.fabric.is_global_zero:
         return
+    record |= task.declaration()
     for split, rows in predicted.items():
-        record["metrics"][split] = (task.metrics(rows) or None) if rows else None
-    session.logger.table(predicted, partial(examples, config))
+        record["metrics"][split] = (task.figures(rows) or None) if rows else None
+    sampled = {split: of_examples(task.metrics, rows or ()) for split, rows in predicted.items()}
+    session.logger.table(sampled, partial(examples_of, config))
     record |= outcome(session, trained)
     session.stop.may_write()
     saved = write_beside(record, session, predicted)
@@ -156,7 +159,7 @@ def write_beside(record: dict, session: Session, predicted: dict[str, list[dict]
     tensors = session.file.with_suffix(".safetensors")
     if record["config"]["mode"] == "pretrain":
         return artifacts.write_backbone(tensors, session.model)
-    artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record)
+    artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record, session.model.task.columns)
     return artifacts.write_tuned(tensors, session.model)
 
 

@@ -11,13 +11,14 @@ from contextlib import closing
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from vltune.backbones.backbone import Backbone
 from vltune.data.reader import Reader
 from vltune.engine.session import Session
 from vltune.engine.source import loader
@@ -31,20 +32,6 @@ FILE_BYTES = 2**32  # of one file: what a stopped build, or damage, loses at mos
 BLOCK = 32
 
 
-@runtime_checkable
-class TwoTowers(Protocol):
-    """A backbone whose batches may hold `text_features` and `image_features` in the place of token ids and pixels."""
-
-    def towers(self) -> dict[str, list[nn.Module]]:
-        """All that `text` features and `image` features are computed by."""
-
-    def text_features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T) -> (B, T, width)"""
-
-    def image_features(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, N, width)"""
-
-
 @torch.no_grad()
 def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     """Gives the readers stored features of each modality whose tower neither trains nor holds a tuned site, of images only
@@ -55,7 +42,7 @@ def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     stop, after which finished files stay; UserError where the disk has no room.
     """
     fabric, model, backbone = session.fabric, session.model, session.model.backbone
-    if not readers or not isinstance(backbone, TwoTowers):
+    if not readers:
         return []
     towers = {name: parts for name, parts in backbone.towers().items() if not any(map(model.trains, parts))}
     if any(reader.transform.randaugment is not None for reader in readers):
@@ -121,11 +108,11 @@ def fill(store: Store, inputs: ImageInputs | TextInputs, session: Session) -> No
         with closing(Progress(f"{inputs.name} features", count, unit=inputs.name)) as progress:
             for number in np.unique(file):
                 of_file = dict(each for each, place in zip(blocks.items(), file, strict=True) if place == number)
-                store.write(computed(inputs, of_file, session, progress))
+                store.write(compute(inputs, of_file, session, progress))
         store.load()
 
 
-def computed(
+def compute(
     inputs: ImageInputs | TextInputs,
     blocks: dict[tuple[bytes, ...], set[bytes]],
     session: Session,
@@ -191,7 +178,7 @@ class ImageInputs:
         batches = [range(*edges) for edges in pairwise(accumulate(map(len, blocks), initial=0))]
         return iter(loader(pixels, self.collate, self.workers, BLOCK, batch_sampler=batches))
 
-    def features(self, backbone: TwoTowers, batch: dict) -> list[Tensor]:
+    def features(self, backbone: Backbone, batch: dict) -> list[Tensor]:
         return list(backbone.image_features(batch["image"]))
 
 
@@ -252,7 +239,7 @@ class TextInputs:
         for block in blocks:
             yield self.collate([{"id": place, "text_ids": self.where[key]} for place, key in enumerate(block)])
 
-    def features(self, backbone: TwoTowers, batch: dict) -> list[Tensor]:
+    def features(self, backbone: Backbone, batch: dict) -> list[Tensor]:
         features = backbone.text_features(batch["text_ids"], batch["text_mask"])
         return [each[:length] for each, length in zip(features, batch["text_mask"].sum(1).tolist(), strict=True)]
 

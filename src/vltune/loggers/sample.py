@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltune.errors import UserError
+from vltune.metrics.metric import Prediction, declared, of_examples
 
 if TYPE_CHECKING:
     from vltune.data.examples import Examples, Shown
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 Look = Callable[[str], "Examples"]
 """Opens the examples of `val` or `test`; raises UserError where the data is not on this machine."""
 ANSWERS = 3  # of the true ones, as many are named
-FOLD = ", fold "  # in retrieval, of predictions that repeat others within a part of the split
 
 
 def split_shown(predictions: dict[str, list[dict]]) -> str:
@@ -42,8 +42,6 @@ def sample(predictions: Sequence[dict], count: int) -> list[dict]:
     seen: Counter[int] = Counter()
     ranked = []
     for place, row in enumerate(predictions):
-        if FOLD in row["prediction"]:
-            continue
         seen[row["id"]] += 1  # in retrieval an id stands for a caption and for an image
         key = sha256(f"{seen[row['id']]} {row['id']}".encode()).digest()
         ranked.append((key, place))
@@ -74,13 +72,16 @@ def image(shown: Shown, which: int = 0) -> bytes | None:
     return shown.images[which] if which < len(shown.images) else None
 
 
-def saved(file: Path) -> dict[str, list[dict]]:
-    """The predictions beside a record, by split; none where there is no file."""
+def saved(file: Path, record: dict) -> dict[str, list[Prediction]]:
+    """The predictions of examples beside a record, by split; none where there is no file."""
     if not file.is_file():
         return {}
     from pyarrow import parquet
 
-    found = defaultdict(list)
-    for row in parquet.read_table(file, columns=["split", "id", "prediction", "score"]).to_pylist():
+    metrics, found = declared(record).values(), defaultdict(list)
+    names = dict.fromkeys(["split", "id", "prediction", "score", *(name for each in metrics for name in each.columns)])
+    with parquet.ParquetFile(file) as opened:
+        table = opened.read(columns=[name for name in names if name in opened.schema_arrow.names])
+    for row in of_examples(metrics, table.to_pylist()):
         found[row.pop("split")].append(row)
     return dict(found)

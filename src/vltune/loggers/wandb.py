@@ -171,7 +171,7 @@ class WandbLogger(Logger):
             for point in record.get("history", ()):
                 self.log(point, point["step"])
             with self._guard("read the predictions"):
-                self.table(sample.saved(file.with_suffix(".parquet")), look)
+                self.table(sample.saved(file.with_suffix(".parquet"), record), look)
             self.finish(record, file, exit_code=0)
         return "failed" if self.trouble else "sent"
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Linear, Part, PartSite
+from vltune.sites import Delta, Layer, Linear, PartSite
 from vltune.tuning import Method, check_size
 
 
@@ -43,12 +43,12 @@ class LowRank(Delta):
         nn.init.normal_(self.down.weight, std=init_std)
         nn.init.zeros_(self.up.weight)
 
-    def around(self, part: Part, x: Tensor) -> Tensor:
+    def around(self, part: Layer, x: Tensor) -> Tensor:
         y, low = part(x), self.down(self.dropout(x))
         # One pass over y: the second product is added in place of being stored first.
         return torch.addmm(y.flatten(0, -2), low.flatten(0, -2), self.up.weight.t().to(low.dtype)).view_as(y)
 
-    def fold(self, part: Part) -> Linear:
+    def fold(self, part: Layer) -> Linear:
         return Linear(part.weight + self.up.weight @ self.down.weight, part.bias)
 
     def macs_as_published(self, site: PartSite, tokens: int) -> int:

@@ -105,8 +105,10 @@ class FusionBlock(nn.Module):
         attended: Tensor | None = None,
         first_only: bool = False,
     ) -> Tensor:
-        """x: (B, N, width), mask (B, N) or None; memory: (B, M, width) and memory_mask (B, M) of the other stream -> (B, N,
-        width), or (B, 1, width) where only the first is asked for.  attended: what `alone` gives of x, where it is known."""
+        """x: (B, N, width), mask (B, N) or None; memory: (B, M, width) and memory_mask (B, M) of the other stream.
+
+        -> (B, N, width), or (B, 1, width) where only the first is asked for.  attended: what `alone` gives of x, where
+        it is known."""
 
         def inside(own: Tensor) -> Tensor:
             known = attended is not None and own is x

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vltune import signatures
 from vltune.errors import UserError
@@ -19,11 +19,16 @@ from vltune.records.files import is_there
 from vltune.records.folders import OnBroken
 from vltune.records.record import flatten
 
-if TYPE_CHECKING:
-    from vltune.results.tables.build import Column
-
 SUFFIXES = (".yaml", ".yml")
 FIELDS = ("run", "metric", "value", "source", "by")
+
+
+@dataclass(frozen=True)
+class Typable:
+    """A score that a person may type: of which task and data set (`store.experiment`), and the record's dotted field."""
+
+    experiment: str
+    field: str
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,13 @@ class Typed:
 
 
 def load(
-    root: Path, records: list[dict], metrics: Mapping[str, Column], on_broken: OnBroken
+    root: Path, records: list[dict], metrics: Mapping[str, Typable], on_broken: OnBroken
 ) -> dict[str, dict[str, Typed]]:
     """{path of a record: {name of a metric: what was typed}}, of all files under `root/external/`.
 
-    records: as `store.load` gives them.  metrics: the columns that show them.  on_broken: as of `files`.  Raises UserError
-    that names the file and the entry where it is none, where its run is unknown, unfinished or of something else, or has a
-    score already."""
+    records: as `store.load` gives them.  metrics: those that may be typed, by name.  on_broken: as of `files`.  Raises
+    UserError that names the file and the entry where it is none, where its run is unknown, unfinished or of something else,
+    or has a score already."""
     typed: dict[str, dict[str, Typed]] = defaultdict(dict)
     runs = [record for record in records if not store.is_cost(record)]
     for where, entry in (found for file in files(root, on_broken) for found in entries(file)):
@@ -137,12 +142,14 @@ def _find(where: str, run: str, records: list[dict], root: Path) -> dict:
     return found[0]
 
 
-def _check_metric(where: str, name: str, record: dict, metrics: Mapping[str, Column]) -> None:
+def _check_metric(where: str, name: str, record: dict, metrics: Mapping[str, Typable]) -> None:
     """Whether a person may type this metric of this run."""
     if name not in metrics:
         raise UserError(f"{where}: metric is {name!r}, which no table shows: use {', '.join(sorted(metrics))}")
-    column, mine = metrics[name], store.experiment(record)
-    if mine != column.experiment:
-        raise UserError(f"{where}: metric {name!r} is of {column.experiment}, and the run is of {mine}: correct one")
-    if (computed := flatten(record).get(column.value)) is not None:
-        raise UserError(f"{where}: the run's record holds a computed {column.value}, {computed:.2f}: remove this entry")
+    typable, mine = metrics[name], store.experiment(record)
+    if mine != typable.experiment:
+        raise UserError(f"{where}: metric {name!r} is of {typable.experiment}, and the run is of {mine}: correct one")
+    if (computed := flatten(record).get(typable.field)) is not None:
+        raise UserError(
+            f"{where}: the run's record holds a computed {typable.field}, {computed:.2f}: remove this entry"
+        )

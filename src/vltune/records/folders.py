@@ -21,7 +21,7 @@ TUNED = ".safetensors"
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordFile:
     """A valid record and where it was found; its place need not be the one of its identity."""
 
     file: Path
@@ -54,7 +54,7 @@ Verified = Callable[[dict], bool]
 OnBroken = Callable[[UserError], object]
 
 
-def find(root: Path, on_broken: OnBroken) -> list[Run]:
+def find(root: Path, on_broken: OnBroken) -> list[RecordFile]:
     """Every valid record under `root`, in the order of its files.  What is none goes to `on_broken`, and so does a record
     whose predictions give other scores.
 
@@ -94,9 +94,9 @@ def runs(
     among: Iterable[tuple[Path, Kind | None]],
     on_broken: OnBroken,
     verified: Verified = lambda record: True,
-) -> list[Run]:
+) -> list[RecordFile]:
     """The records in these folders under `root`, each once."""
-    found: dict[Path, Run] = {}
+    found: dict[Path, RecordFile] = {}
     for folder, kind in among:
         for file in json_files(folder, on_broken):
             try:
@@ -108,15 +108,15 @@ def runs(
     return list(found.values())
 
 
-def _read(root: Path, file: Path, kind: Kind | None, verified: Verified) -> Run:
+def _read(root: Path, file: Path, kind: Kind | None, verified: Verified) -> RecordFile:
     record = read(file)
-    run = Run(file, kind or _kind(file, record), record)
+    run = RecordFile(file, kind or _kind(file, record), record)
     if kind and is_same(root / run.home, file):  # a name that links gave it; this is the one that runs know
         run = replace(run, file=root / run.home)
     return replace(run, trouble=check(record, run.file)) if verified(record) else run
 
 
-def put_aside(run: Run, root: Path) -> Path:
+def put_aside(run: RecordFile, root: Path) -> Path:
     """Moves a record under `root`, and what lies beside it, to `root/replaced/`; returns its folder there.
 
     Raises UserError where that cannot be written."""

@@ -13,7 +13,7 @@ from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.records import external, folders
 from vltune.records.files import is_file, is_same, is_there, told
-from vltune.records.folders import TUNED, Run
+from vltune.records.folders import TUNED, RecordFile
 from vltune.records.predictions import PREDICTIONS
 from vltune.records.record import read, started
 from vltune.records.verified import check
@@ -51,7 +51,7 @@ def merge(
     }
 
 
-def _find(source: Path, into: Path) -> tuple[list[Run], list[Path], list[Merged]]:
+def _find(source: Path, into: Path) -> tuple[list[RecordFile], list[Path], list[Merged]]:
     """Its records, its files of typed scores, and what can be neither."""
     broken: list[Merged] = []
 
@@ -77,13 +77,13 @@ class _Merging:
 
     def __init__(self, into: Path, prefer: str | None, dry_run: bool):
         self.into, self.prefer, self.dry_run = into, prefer, dry_run
-        self.planned: dict[Path, Run] = {}
+        self.planned: dict[Path, RecordFile] = {}
         ours = [entry for file in external.files(into, lambda error: None) for entry in _typed(file).items()]
         self.typed = dict(ours)
 
-    def runs(self, theirs: list[Run]) -> Iterator[Merged]:
+    def runs(self, theirs: list[RecordFile]) -> Iterator[Merged]:
         """What becomes of one source's records."""
-        by_home: dict[Path, list[Run]] = {}
+        by_home: dict[Path, list[RecordFile]] = {}
         for run in theirs:
             by_home.setdefault(run.home, []).append(run)
         for of_one in by_home.values():
@@ -101,7 +101,7 @@ class _Merging:
                 else:
                     yield Merged("same", what, f"{run.file} is a copy of {taken.file}")
 
-    def run(self, theirs: Run) -> Merged:
+    def run(self, theirs: RecordFile) -> Merged:
         try:
             _check_beside(theirs)
             ours = self._ours(theirs)
@@ -136,16 +136,16 @@ class _Merging:
             _copy(file, target)
         return Merged("added", what)
 
-    def _ours(self, theirs: Run) -> Run | None:
+    def _ours(self, theirs: RecordFile) -> RecordFile | None:
         file = self.into / theirs.home
         if theirs.home in self.planned or not is_there(file):
             return self.planned.get(theirs.home)
-        ours = Run(file, theirs.kind, read(file))
+        ours = RecordFile(file, theirs.kind, read(file))
         if ours.record != theirs.record:
             check(ours.record, file)
         return ours
 
-    def _compare(self, ours: Run, theirs: Run) -> tuple[Outcome, str]:
+    def _compare(self, ours: RecordFile, theirs: RecordFile) -> tuple[Outcome, str]:
         """What becomes of theirs, and why."""
         if ours.record == theirs.record:
             common = [suffix for suffix in _beside(ours) if suffix in _beside(theirs)]
@@ -165,7 +165,7 @@ class _Merging:
             wins = self.prefer == "theirs"
         return "replaced" if wins else "refused", why
 
-    def _put(self, run: Run, instead_of: Run | None) -> None:
+    def _put(self, run: RecordFile, instead_of: RecordFile | None) -> None:
         """The record last: where it is, the rest is."""
         if instead_of is not None:
             folders.put_aside(instead_of, self.into)
@@ -178,16 +178,16 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def _beside(run: Run) -> list[str]:
+def _beside(run: RecordFile) -> list[str]:
     return [suffix for suffix in (PREDICTIONS, TUNED) if is_file(run.beside(suffix))]
 
 
-def _rank(run: Run) -> tuple[bool, int]:
+def _rank(run: RecordFile) -> tuple[bool, int]:
     """Of several records of one run in one source the highest is taken."""
     return run.finished, run.nearness
 
 
-def _is_copy(run: Run, other: Run) -> bool:
+def _is_copy(run: RecordFile, other: RecordFile) -> bool:
     """Whether it holds nothing that the other does not."""
     return run.record == other.record and all(
         suffix in _beside(other) and filecmp.cmp(run.beside(suffix), other.beside(suffix), shallow=False)
@@ -195,7 +195,7 @@ def _is_copy(run: Run, other: Run) -> bool:
     )
 
 
-def _check_beside(run: Run) -> None:
+def _check_beside(run: RecordFile) -> None:
     """UserError where a file beside the record is broken (a copy that was cut short) or another run's."""
     from safetensors import SafetensorError, safe_open
 

@@ -1,15 +1,18 @@
-"""The predictions of two runs, example by example (docs/answers.md: columns `split`, `id`, `prediction`, `score`)."""
+"""The predictions of two runs, example by example: `split`, `id`, `prediction`, `score`, and what their metrics read.
+
+docs/answers.md shows a file."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune.errors import UserError
+from vltune.metrics.metric import PERCENT, declared
 from vltune.records.files import is_file, is_there, told
 
 if TYPE_CHECKING:
@@ -38,14 +41,19 @@ class Agreement:
 
 
 def read(file: Path, record: dict | None = None) -> Table:
-    """The predictions in `file`: split and prediction as text, id as int64, score from 0 to 1 or null.
+    """The predictions in `file`: split and prediction as text, id as int64, score as a number or null.
 
-    record: whose they must be, where the file says whose they are.  Raises UserError that names the file where it holds
-    none, other values, or another run's."""
+    record: whose they must be, where the file says whose they are; then those columns follow, as text or int64, that its
+    metrics read and the file has.  Raises UserError that names the file where it holds none, other values (scores outside
+    0 to 1 where all metrics are in percent), or another run's."""
+    metrics = declared(record).values() if record is not None else ()
     with _open(file) as opened:
         if record is not None:
             _check_owner(_owner(opened), record, file)
-        return _checked(opened.read(columns=list(COLUMNS), use_threads=False).select(COLUMNS))
+        asked = dict.fromkeys(column for metric in metrics for column in metric.columns)
+        columns = [*COLUMNS, *(name for name in asked if opened.schema_arrow.names.count(name) == 1)]
+        table = opened.read(columns=columns, use_threads=False).select(columns)
+        return _checked(table, all(metric.unit == PERCENT for metric in metrics))
 
 
 def _owner(opened: ParquetFile) -> dict[str, str]:
@@ -61,31 +69,34 @@ def _check_owner(named: dict[str, str], record: dict, file: Path) -> None:
         raise UserError(f"{file}: predictions of another run ({told}): restore the record's own")
 
 
-def _checked(table: Table) -> Table:
+def _checked(table: Table, percent: bool) -> Table:
     """The table in the types of `read`.  Raises ValueError that says which column holds something else."""
     import pyarrow as pa
     from pyarrow import compute, types
 
-    for name, column in zip(COLUMNS, table.columns, strict=True):
+    for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if types.is_dictionary(column.type) else column.type
         if name == "score":
             fits, wanted = types.is_floating(kind) or types.is_null(kind), pa.float32()
             wanted = kind if kind in (pa.float32(), pa.float64()) else wanted
-        elif name == "id":
+        elif name == "id" or (name not in COLUMNS and types.is_integer(kind)):
             fits, wanted = types.is_integer(kind), pa.int64()
+        elif name not in COLUMNS and types.is_null(kind):
+            fits, wanted = True, pa.int64()
         else:
             fits, wanted = types.is_string(kind) or types.is_large_string(kind), pa.string()
         if not fits and len(column):
             raise ValueError(f"column {name} holds {column.type}")
         table = table.set_column(table.schema.get_field_index(name), name, column.cast(wanted))
-        if name != "score" and column.null_count:
+        if name in COLUMNS and name != "score" and column.null_count:
             raise ValueError(f"{column.null_count} of {len(column)} rows have no {name}")
     table.validate(full=True)  # that texts are UTF-8, too
     scores = table["score"].drop_null()
-    for wrong in (compute.is_nan(scores), compute.less(scores, 0.0), compute.greater(scores, 1.0)):
+    outside = (compute.less(scores, 0.0), compute.greater(scores, 1.0)) if percent else ()
+    for wrong in (compute.invert(compute.is_finite(scores)), *outside):
         if count := compute.sum(wrong).as_py() or 0:
-            first = scores.filter(wrong)[0].as_py()
-            raise ValueError(f"{count} of {len(scores)} scores are not from 0 to 1, such as {first:g}")
+            first, what = scores.filter(wrong)[0].as_py(), "from 0 to 1" if percent else "numbers"
+            raise ValueError(f"{count} of {len(scores)} scores are not {what}, such as {first:g}")
     return table
 
 
@@ -110,10 +121,11 @@ def align(a: Table, b: Table) -> tuple[Table, Table]:
     """The examples that both hold, in the same order."""
     import pyarrow as pa
 
-    if all(a[key].equals(b[key]) for key in ("split", "id")):
+    keys = ["split", "id", *(name for name in a.column_names if name in b.column_names and name not in COLUMNS)]
+    if all(a[key].equals(b[key]) for key in keys):
         return a, b
-    places = {example: place for place, example in enumerate(_examples(b))}
-    common = [(place, places[example]) for place, example in enumerate(_examples(a)) if example in places]
+    places = {example: place for place, example in enumerate(_examples(b, keys))}
+    common = [(place, places[example]) for place, example in enumerate(_examples(a, keys)) if example in places]
     places_a, places_b = (
         pa.array(column, pa.int64()) for column in (zip(*common, strict=True) if common else ([], []))
     )
@@ -130,11 +142,11 @@ def agreement(a: Table, b: Table) -> Agreement:
     return Agreement(common, same, a.num_rows + b.num_rows - 2 * common)
 
 
-def _examples(table: Table) -> list[tuple[str, int, int]]:
-    """An id can stand several times in a split, in retrieval for a caption and for an image: they are told by order."""
-    seen: Counter[tuple[str, int]] = Counter()
+def _examples(table: Table, keys: Sequence[str]) -> list[tuple]:
+    """What these columns do not tell apart is told apart by its order."""
+    seen: Counter[tuple] = Counter()
     examples = []
-    for example in zip(table["split"].to_pylist(), table["id"].to_pylist(), strict=True):
+    for example in zip(*(table[key].to_pylist() for key in keys), strict=True):
         examples.append((*example, seen[example]))
         seen[example] += 1
     return examples

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
@@ -21,6 +15,7 @@ from typing import Any, Literal
 from vltune import signatures, streamed
 from vltune.atomic import replacing
 from vltune.errors import UserError
+from vltune.metrics.metric import PERCENT, declared
 from vltune.records import files
 
 Kind = Literal["records", "costs"]
@@ -149,20 +144,6 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def provenance() -> dict:
-    """What made a run's numbers: commit, versions, hardware, time (UTC).  `precision` and `seconds` are null."""
-    checkout = _in_checkout()
-    return {
-        "commit": _git("rev-parse", "HEAD") if checkout else None,
-        "dirty": _dirty() if checkout else None,
-        "packages": {"python": platform.python_version()} | _packages(),
-        "hardware": _hardware(),
-        "precision": None,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "seconds": None,
-    }
-
-
 def started(record: dict) -> datetime:
     """When the run began, in UTC.  Raises ValueError where the field is no time."""
     text = record["provenance"]["started"]
@@ -206,6 +187,7 @@ def _check(record: Any, source: str) -> None:
     if error := min(_validator().iter_errors(record), key=lambda error: len(error.instance_path), default=None):
         field = ".".join(map(str, error.instance_path)) or "(top level)"
         raise UserError(f"{source}: field '{field}': {shorten(error.message, 160)}")
+    _check_metrics(record, source)
     try:
         started(record)
     except ValueError as error:
@@ -217,57 +199,23 @@ def _check(record: Any, source: str) -> None:
         raise UserError(f"{source}: field '{odd}': {whole[odd]} is written as a fraction: write it without its point")
 
 
+def _check_metrics(record: dict, source: str) -> None:
+    """Raises UserError where a metric is declared twice or as the mean of what is not, and where one in percent, as all
+    are that are not declared, is not from 0 to 100."""
+    metrics = declared(record)
+    if len(metrics) < len(record.get("scores", ())):
+        raise UserError(f"{source}: field 'scores': a metric stands there twice")
+    for metric in metrics.values():
+        if lacking := [part for part in metric.mean_of if part not in metrics or metrics[part].mean_of]:
+            raise UserError(
+                f"{source}: field 'scores': {metric.name} is the mean of {lacking[0]}, which is not declared"
+            )
+    for split in ("val", "test"):
+        for name, value in (record["metrics"][split] or {}).items():
+            if (name not in metrics or metrics[name].unit == PERCENT) and not 0 <= value <= 100:
+                edge = "less than the minimum of 0" if value < 0 else "greater than the maximum of 100"
+                raise UserError(f"{source}: field 'metrics.{split}.{name}': {value} is {edge}")
+
+
 def _is_whole(value: Any) -> bool:
     return type(value) is int
-
-
-def _git(*arguments: str) -> str | None:
-    """What git prints about the checkout of this code, None where it fails or is not installed."""
-    try:
-        done = subprocess.run(["git", "-C", _HERE, *arguments], capture_output=True, text=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _in_checkout() -> bool:
-    """Whether git tracks this very file; a virtual environment inside another project's checkout does not count."""
-    return _git("ls-files", "--error-unmatch", __file__) is not None
-
-
-def _dirty() -> bool | None:
-    """Whether anything but results differs from the commit; runs write results, and do not change the code by that."""
-    changes = _git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
-    return None if changes is None else bool(changes)
-
-
-def _packages() -> dict[str, str]:
-    """Installed versions of what vltune requires, read from their metadata: nothing is imported."""
-    versions = {}
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        versions["vltune"] = metadata.version("vltune")
-        needed = [line for line in metadata.requires("vltune") or () if "extra ==" not in line]
-        for name in (re.match(r"[\w.-]+", line).group() for line in needed):
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                versions[name] = metadata.version(name)
-    return versions
-
-
-def _hardware() -> dict:
-    """Processor, usable cores, memory in bytes, platform, and GPU names if torch is loaded and sees any."""
-    torch = sys.modules.get("torch")
-    gpus = range(torch.cuda.device_count()) if torch and torch.cuda.is_available() else ()
-    return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "platform": platform.platform(),
-        "gpus": [torch.cuda.get_device_name(index) for index in gpus],
-    }
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        if model := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-            return model.group(1)
-    return platform.processor() or platform.machine()

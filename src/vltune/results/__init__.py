@@ -31,7 +31,7 @@ def report(
 
     Writes `out/tables/<table>.{md,tex,csv}`, `out/figures/<table>.{png,svg}` and `out/html/<name>.html`, one page of all of
     the tables, `out` being `root` unless given.  look: opens the examples that the page shows
-    (`vltune.assemble.data.examples`).  methods: which there are, with their presentation (`vltune.catalogue.methods`).
+    (`vltune.assemble.data.examples_of`).  methods: which there are, with their presentation (`vltune.catalogue.methods`).
     Raises UserError for an unknown table or format and for a folder that cannot be written.
     """
     from vltune.records.record import save

@@ -1,12 +1,15 @@
-"""From the predictions beside a record to what an official server scores."""
+"""From the predictions beside a record to what an official server scores, and the official files of a data set."""
 
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from vltune import signatures, streamed
 from vltune.errors import UserError
 from vltune.records import predictions
 from vltune.records.files import is_there
@@ -14,6 +17,8 @@ from vltune.records.predictions import PREDICTIONS
 from vltune.records.record import read, save
 from vltune.records.verified import check
 
+FORM = "answers"
+"""What a record calls `submission` whose predictions are answers to questions, by the question's number."""
 SERVER = "https://eval.ai/web/challenges/challenge-page/830"
 
 
@@ -25,8 +30,8 @@ def answers(file: Path, split: str) -> dict[int, str]:
     from pyarrow import compute
 
     record, beside = read(file), file.with_suffix(PREDICTIONS)
-    if record["identity"]["task"] != "vqa":
-        raise UserError(f"{file}: a record of {record['identity']['task']}: only vqa answers questions")
+    if record.get("submission") != FORM:
+        raise UserError(f"{file}: a record of {record['identity']['task']}, which answers no questions")
     if record["status"] != "finished":
         raise UserError(f"{file}: the run is {record['status']}: only a finished one has predictions")
     if not is_there(beside):
@@ -82,6 +87,39 @@ def complete(found: dict[int, str], wanted: Iterable[int], source: Path, part: b
 def write(file: Path, found: dict[int, str]) -> Path:
     """The server's format: a list of {"question_id": int, "answer": str}."""
     return save(file, json.dumps([{"question_id": id, "answer": found[id]} for id in found]).encode())
+
+
+def entries(file: Path, key: str, take: Callable[[Any], Any], id_of: Callable[[Any], Any]) -> Iterator[Any]:
+    """What `take` makes of each item of the list under `key` of an official file, which is read as a stream: in bounded
+    memory, whatever its size.  id_of: of what it makes, what no two may share.
+
+    Raises UserError that names the file, and what it is instead, where it is not JSON or has no such list; and the item of
+    which `take` raises KeyError, TypeError or ValueError, or whose id another had before."""
+    number, seen, head = 0, set(), b""
+    try:
+        with Path(file).open("rb") as opened:
+            head = opened.peek(signatures.HEAD)[: signatures.HEAD]
+            for entry in streamed.items(opened, key):
+                number += 1
+                taken = take(entry)
+                if (id := id_of(taken)) in seen:
+                    raise ValueError(f"{id} stands there twice")
+                seen.add(id)
+                yield taken
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except streamed.NoListError as error:
+        raise UserError(f"{file}: holds no {key} ({error}): give the official file of them") from None
+    except streamed.BrokenJSONError as error:
+        if not head.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
+            found = signatures.identify(head)
+            raise UserError(f"{file}: {found.name}, no JSON of {key}: {found.fix or 'fetch it again'}") from None
+        raise UserError(f"{file}: broken JSON after {number} of its {key} ({error}): fetch it again") from None
+    except (KeyError, TypeError, ValueError) as error:
+        lacks = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{file}: number {number} of its {key} is not as published ({lacks}): fetch it again") from None
+    if not number:
+        raise UserError(f"{file}: holds no {key}: give the official file of them")
 
 
 def _some(ids: list[int]) -> str:

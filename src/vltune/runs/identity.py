@@ -52,6 +52,8 @@ def decisive(group: str, settings: dict) -> dict:
     for key, value in kept.items():
         if isinstance(value, list | tuple) and marks(known.get(key), AnyOrder):
             kept[key] = sorted({*map(str, value)})
+    if group == "method" and isinstance(kept.get("methods"), dict):  # of a stack, whose order counts
+        kept["methods"] = [decisive(group, each) for each in kept["methods"].values()]
     return canonical(_names(_chosen(kept)))
 
 

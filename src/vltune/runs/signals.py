@@ -61,14 +61,14 @@ def heed_signals(grace: float = GRACE) -> Callable[[], None]:
             _raised.append(Stopped(signum))
             raise _raised[-1]
 
-    def unraised(told: sys.UnraisableHookArgs) -> None:
+    def unraised(failure: sys.UnraisableHookArgs) -> None:
         """Where no exception may leave, as in a weak reference's callback, the signal comes again a moment later."""
         nonlocal first
-        if isinstance(told.exc_value, Stopped):
+        if isinstance(failure.exc_value, Stopped):
             first = True
-            threading.Timer(0.05, os.kill, (owner, told.exc_value.signum)).start()
+            threading.Timer(0.05, os.kill, (owner, failure.exc_value.signum)).start()
         else:
-            sys.__unraisablehook__(told)
+            sys.__unraisablehook__(failure)
 
     def end() -> None:
         nonlocal done
@@ -85,8 +85,8 @@ def heed_signals(grace: float = GRACE) -> Callable[[], None]:
     return end
 
 
-def _end_in_time(told: int, grace: float) -> None:
-    while (signum := os.read(told, 1)[0]) not in ENDING:
+def _end_in_time(pipe: int, grace: float) -> None:
+    while (signum := os.read(pipe, 1)[0]) not in ENDING:
         pass
     time.sleep(grace)
     line = f"stopped by {signal.Signals(signum).name}: did not end within {grace:g} seconds, and was ended\n"

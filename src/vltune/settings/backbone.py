@@ -99,6 +99,8 @@ class BackboneSettings(TypedDict):
     """The normalisation of each image tower that can be chosen."""
     sizes: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
     """The published size of each method on this backbone, which the methods' settings refer to."""
+    place: NotRequired[Annotated[str, NotDecisive()]]
+    """Where methods act unless method.sites_in says another place."""
     protocol: ProtocolSettings
     """What costs are counted on."""
     text_tower: NotRequired[TowerSettings]

@@ -1,106 +1,97 @@
-"""What predictions say of a record's metrics, example by example and in percent."""
+"""What predictions say of a record's metrics, example by example and as figures."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pyarrow import Table
+from vltune.metrics.metric import Metric
 
-MEANS = {"r1": ("ir_r1", "tr_r1"), "r1_1k": ("ir_r1_1k", "tr_r1_1k")}
-"""Of which metrics another is the mean."""
-FOLD = ", fold "
-"""In retrieval, of predictions that repeat others within a part of the split."""
-BY_EXAMPLE = ("vqa_score", "accuracy", "ir_r1", "tr_r1")
-"""Metrics behind which, between them, all rows stand that are no fold's."""
-_RECALL = re.compile(r"(ir|tr)_r(\d{1,9})(_1k)?")
-_RETRIEVED = {"ir": "image", "tr": "caption"}
+if TYPE_CHECKING:
+    from pyarrow import ChunkedArray, Table
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """What one run scored in one split by one metric, example by example."""
 
+    metric: Metric
     ids: np.ndarray
     """(examples,) int64, ascending"""
     scores: np.ndarray
-    """(examples,) float64, 0 to 1; in percent their mean is the metric"""
+    """(examples,) float64; times the metric's factor their mean is the metric"""
 
     @property
-    def percent(self) -> float:
-        return 100 * float(self.scores.mean())
+    def figure(self) -> float:
+        return self.metric.factor * float(self.scores.mean())
 
 
-class Split:
-    """One split of predictions as `predictions.read` gives them.
+class Scored:
+    """One split of predictions as `predictions.read` gives them.  metrics: those that the record declares, by name."""
 
-    Retrieval's rows hold 1 / the place of the true match; the accuracies' and VQA's hold the score itself."""
-
-    def __init__(self, table: Table, name: str):
+    def __init__(self, table: Table, split: str, metrics: Mapping[str, Metric]):
         from pyarrow import compute
 
-        self.name = name
-        self.table = table.filter(compute.equal(table["split"], name))
-        self._rows: dict[tuple[str, bool], Table] = {}
+        self.split, self.metrics = split, metrics
+        self.table = table.filter(compute.equal(table["split"], split))
+        self._rows: dict[tuple, Table] = {}
 
-    def outcomes(self, metric: str) -> Outcomes:
+    def outcomes(self, name: str) -> Outcomes:
         """The examples behind a metric.  Raises ValueError where one has no score or stands twice, where there is none, and
         for a metric that is no mean over examples."""
-        if metric.endswith("_1k") or (rows := self._behind(metric)) is None:
-            raise ValueError(f"{metric} is no mean over examples")
+        metric = self.metrics.get(name)
+        if metric is None or not metric.by_example or (rows := self.behind(metric)) is None:
+            raise ValueError(f"{name} is no mean over examples")
         if (missing := rows["score"].null_count) == rows.num_rows:
-            raise ValueError(f"no scored example of {self.name}")
+            raise ValueError(f"no scored example of {self.split}")
         if missing:
-            raise ValueError(f"{missing} of {rows.num_rows} examples of {self.name} have no score")
+            raise ValueError(f"{missing} of {rows.num_rows} examples of {self.split} have no score")
         ids = rows["id"].to_numpy()
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
         if (twice := ids[1:][ids[1:] == ids[:-1]]).size:
-            raise ValueError(f"{twice.size} examples of {self.name} stand there twice, such as {twice[0]}")
-        return Outcomes(ids, _scores(rows, metric)[order])
+            raise ValueError(f"{twice.size} examples of {self.split} stand there twice, such as {twice[0]}")
+        return Outcomes(metric, ids, metric.outcomes(rows["score"].to_numpy())[order])
 
-    def percent(self, metric: str) -> float | None:
+    def figure(self, name: str) -> float | None:
         """A metric by those of its examples that have a score; None where it does not follow from them."""
-        if parts := [self.percent(part) for part in MEANS.get(metric, ())]:
-            return None if None in parts else fmean(parts)
-        if (rows := self._behind(metric)) is None:
+        metric = self.metrics.get(name)
+        if metric is None:
+            return None
+        if metric.mean_of:
+            parts = [self.figure(part) for part in metric.mean_of]
+            return None if None in parts else sum(parts) / len(parts)
+        if (rows := self.behind(metric)) is None:
             return None
         if rows["score"].null_count:
             rows = rows.filter(rows["score"].is_valid())
         if not rows.num_rows:
             return None
-        scores = _scores(rows, metric)
-        if not metric.endswith("_1k"):
-            return 100 * float(scores.mean())
-        folds = np.array([text.rpartition(FOLD)[2] for text in rows["prediction"].to_pylist()])
-        return 100 * fmean(scores[folds == fold].mean() for fold in np.unique(folds))
+        groups = metric.every or metric.parts
+        return metric.figure(rows["score"].to_numpy(), rows[groups].to_pylist() if groups else ())
 
-    def _behind(self, metric: str) -> Table | None:
-        """The rows that a metric is made of; None where these cannot be told."""
-        recall = _RECALL.fullmatch(metric)
-        if not recall:
-            return self.table if metric in BY_EXAMPLE else None
-        key = _RETRIEVED[recall[1]], bool(recall[3])
+    def behind(self, metric: Metric) -> Table | None:
+        """The rows that a metric is made of, with a score or without; None where a column is lacking that tells them."""
+        if not set(metric.columns) <= set(self.table.column_names):
+            return None
+        key = tuple(sorted(metric.rows.items())), metric.parts
         if key not in self._rows:
-            self._rows[key] = self._retrieved(*key)
+            self._rows[key] = self._filtered(metric)
         return self._rows[key]
 
-    def _retrieved(self, what: str, by_fold: bool) -> Table:
+    def _filtered(self, metric: Metric) -> Table:
         from pyarrow import compute
 
-        way = compute.starts_with(self.table["prediction"], f"{what} ")
-        in_fold = compute.match_substring(self.table["prediction"], FOLD)
-        return self.table.filter(compute.and_(way, in_fold if by_fold else compute.invert(in_fold)))
+        rows = self.table
+        for column, value in metric.rows.items():
+            rows = rows.filter(_equal(rows[column], value))
+        return rows.filter(compute.is_valid(rows[metric.parts])) if metric.parts else rows
 
 
-def _scores(rows: Table, metric: str) -> np.ndarray:
-    scores = rows["score"].to_numpy()
-    if recall := _RECALL.fullmatch(metric):
-        with np.errstate(divide="ignore"):
-            scores = np.rint(1 / scores) <= int(recall[2])
-    return scores.astype(np.float64)
+def _equal(column: ChunkedArray, value: Any) -> ChunkedArray:
+    from pyarrow import compute
+
+    return compute.is_null(column) if value is None else compute.fill_null(compute.equal(column, value), False)

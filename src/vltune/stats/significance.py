@@ -9,14 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
-
-from vltune.errors import UserError
-from vltune.records.files import is_there
-from vltune.stats.outcomes import Outcomes, Split
 
 LEVEL = 0.05
 RESAMPLES = 10_000
@@ -32,22 +27,6 @@ class Spread:
     variance: float
     """Of one method's score at one seed; scores from 0 to 1."""
     freedom: int
-
-
-def outcomes(file: Path, metric: str, record: dict | None = None) -> Outcomes:
-    """The examples behind a `metric` of a record (`test.ir_r1`), from the predictions in `file`.
-
-    record: whose they must be.  Raises UserError where there is no such file, split or truth, where examples cannot be told
-    apart, and for a metric that is no mean over examples."""
-    from vltune.records import predictions
-
-    if not is_there(file):
-        raise UserError(f"{file}: no predictions there")
-    split, _, name = metric.partition(".")
-    try:
-        return Split(predictions.read(file, record), split).outcomes(name)
-    except ValueError as error:
-        raise UserError(f"{file}: {error}") from None
 
 
 def mcnemar(differences: np.ndarray) -> float:

@@ -12,34 +12,33 @@ from statistics import mean
 
 from vltune.catalogue import Presentation
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric, declared, primary
 from vltune.records import store
 from vltune.records.record import save
 from vltune.results.tables.cells import value
 from vltune.results.tables.presentations import NONE, Methods
 
-SCORES = ("vqa_score", "accuracy", "r1")
-"""What decides: the first of these that the runs have."""
-
 Tried = dict[str, dict[float, dict[int, float]]]
-"""{method: {rate: {seed: its score, percent}}}"""
+"""{method: {rate: {seed: its score, in its unit}}}"""
 
 
-def tried(root: Path) -> dict[str, tuple[str, Tried]]:
-    """{backbone: (what was scored, the scores)} of the records under `root`.
+def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
+    """{backbone: (what was scored, whether less of it is better, the scores)} of the records under `root`.
 
     Raises UserError where a run is not finished or not scored on validation alone, where a file cannot be used, where a
     backbone has several experiments, where runs differ in more than method, rate and seed, and where methods differ in how
     many rates or seeds were tried: then the choice would favour one."""
-    found: dict[str, tuple[str, Tried]] = {}
+    found: dict[str, tuple[str, bool, Tried]] = {}
     for record in store.load(root, on_broken=_refuse):
         if store.is_cost(record):
             continue
         file, identity, rate = Path(root) / record["path"], record["identity"], value(record, "config.engine.lr")
-        name, score = _scored(record, file)
+        metric, score = _scored(record, file)
         if rate is None:
             raise UserError(f"{file}: field 'config.engine.lr' is null: the record says no learning rate to choose")
-        what = f"{name} on the validation split of {store.experiment(record)}"
-        before, methods = found.setdefault(identity["backbone"], (what, defaultdict(lambda: defaultdict(dict))))
+        what = f"{metric.name} on the validation split of {store.experiment(record)}"
+        begun = what, metric.better == "less", defaultdict(lambda: defaultdict(dict))
+        before, _, methods = found.setdefault(identity["backbone"], begun)
         if before != what:
             raise UserError(f"{root}: {identity['backbone']} has {before}, and {what}: choose from one of them")
         seeds = methods[identity["method"]][rate]
@@ -48,26 +47,26 @@ def tried(root: Path) -> dict[str, tuple[str, Tried]]:
         seeds[identity["seed"]] = score
     if not found:
         raise UserError(f"{root}: holds no runs: start python run.py -m +sweep=learning_rates results_dir={root}")
-    for backbone, (_, methods) in found.items():
+    for backbone, (*_, methods) in found.items():
         _check_trials(f"{root}: {backbone}", methods)
     return found
 
 
-def _scored(record: dict, file: Path) -> tuple[str, float]:
+def _scored(record: dict, file: Path) -> tuple[Metric, float]:
     if record["status"] != "finished":
         raise UserError(f"{file}: the run is {record['status']}: start the sweep again, it goes on from there")
     if record["metrics"]["test"] is not None:
         raise UserError(f"{file}: the test split was read, which is no part of a choice: use engine.evaluate=[val]")
-    scores = record["metrics"]["val"] or {}
-    for name in SCORES:
-        if name in scores:
-            return name, scores[name]
-    raise UserError(f"{file}: has none of {', '.join(SCORES)} on validation: use engine.evaluate=[val]")
+    metric, scores = primary(declared(record).values()), record["metrics"]["val"] or {}
+    if metric is None or metric.name not in scores:
+        what = f"no {metric.name}" if metric else "no primary metric"
+        raise UserError(f"{file}: has {what} on validation: use engine.evaluate=[val]")
+    return metric, scores[metric.name]
 
 
-def chosen(rates: dict[float, dict[int, float]]) -> float:
-    """The rate with the best mean over the seeds; the lowest of equals."""
-    return max(sorted(rates), key=lambda rate: mean(rates[rate].values()))
+def chosen(rates: dict[float, dict[int, float]], less: bool = False) -> float:
+    """The rate with the best mean over the seeds; the lowest of equals.  less: whether less is better."""
+    return (min if less else max)(sorted(rates), key=lambda rate: mean(rates[rate].values()))
 
 
 def write(root: Path, out: Path, methods: Methods = NONE) -> list[Path]:
@@ -99,7 +98,7 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _yaml(what: str, found: Tried, methods: Methods) -> str:
+def _yaml(what: str, less: bool, found: Tried, methods: Methods) -> str:
     seeds = len(next(iter(next(iter(found.values())).values())))
     lines = [
         f"# Made by +sweep=learning_rates: the best rate of each method by {what},",
@@ -108,7 +107,7 @@ def _yaml(what: str, found: Tried, methods: Methods) -> str:
     for method in sorted(found, key=lambda name: methods.get(name, Presentation(name, name)).place):
         rates = found[method]
         scores = ", ".join(f"{_number(rate)}: {mean(rates[rate].values()):.2f}" for rate in sorted(rates))
-        lines.append(f"{method}: {_number(chosen(rates), '.0')} # {scores}")
+        lines.append(f"{method}: {_number(chosen(rates, less), '.0')} # {scores}")
     return "\n".join(lines) + "\n"
 
 

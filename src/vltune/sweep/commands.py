@@ -13,9 +13,9 @@ import typer
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
+    from vltune.sweep.job import Job
     from vltune.sweep.plan import Plan
     from vltune.sweep.status import Standing
-    from vltune.sweep.submission import Job
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 LOOK = 2.0  # seconds between two looks of --live
@@ -103,8 +103,8 @@ def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()
     """
     from vltune.sweep import launch
     from vltune.sweep import plan as plans
+    from vltune.sweep.job import job
     from vltune.sweep.status import OPEN
-    from vltune.sweep.submission import job
 
     planned = plans.plan(project, arguments(name, overrides))
     launch.tell_alike(planned)
@@ -171,8 +171,8 @@ def retry(
     if cause is not None:
         causes = Counter(each.cause for each in ended)
         if cause not in causes:
-            told = ", ".join(f"{name} ({count})" for name, count in sorted(causes.items())) or "none failed"
-            raise UserError(f"--cause {cause}: no run failed for that; there are: {told}")
+            known = ", ".join(f"{name} ({count})" for name, count in sorted(causes.items())) or "none failed"
+            raise UserError(f"--cause {cause}: no run failed for that; there are: {known}")
         ended = [each for each in ended if each.cause == cause]
     start(planned, [again(each) for each in ended], found)
 
@@ -181,7 +181,8 @@ def retry(
 def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None) -> None:
     """Stop what was submitted: running runs save, and `vltune sweep submit` goes on with them."""
     from vltune.sweep import launch, slurm
-    from vltune.sweep.submission import read_all, scheduled, stop
+    from vltune.sweep.queue import scheduled
+    from vltune.sweep.submission import read_all, stop
 
     planned = as_submitted(project, name, overrides)
     if not any(each.state in ("queued", "running") for each in launch.standings(planned)):
@@ -192,10 +193,10 @@ def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None
     if arrays:
         slurm.cancel(arrays)
     stopped = sum(stop(each.process, signal.SIGTERM) for each in submissions if each.process)
-    told = [f"SLURM {' '.join(arrays)}"] if arrays else []
-    told += [f"{stopped} launcher{'s' if stopped > 1 else ''} here"] if stopped else []
+    asked = [f"SLURM {' '.join(arrays)}"] if arrays else []
+    asked += [f"{stopped} launcher{'s' if stopped > 1 else ''} here"] if stopped else []
     typer.echo(
-        f"asked to stop: {', '.join(told)}" if told else f"{name}: runs, but was not submitted from this machine"
+        f"asked to stop: {', '.join(asked)}" if asked else f"{name}: runs, but was not submitted from this machine"
     )
 
 
@@ -213,9 +214,9 @@ def choose(
       vltune sweep choose results/learning_rates
     """
     from vltune.catalogue import methods
-    from vltune.sweep import choose as choose_rates
+    from vltune.sweep.choose import write
 
-    for file in choose_rates.write(results, out, methods(Path("conf"))):
+    for file in write(results, out, methods(Path("conf"))):
         typer.echo(str(file))
 
 
@@ -239,19 +240,19 @@ def as_submitted(project: Path, name: str, overrides: list[str] | None) -> Plan:
 
 def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
     from vltune.sweep import launch
-    from vltune.sweep import status as state
+    from vltune.sweep.status import counts
 
     if not jobs:
-        counted = ", ".join(f"{count} {name}" for name, count in state.counts(found).items() if count)
+        counted = ", ".join(f"{count} {name}" for name, count in counts(found).items() if count)
         typer.echo(f"{planned.name}: nothing to start ({counted})")
         return
-    typer.echo(f"{planned.name}: {launch.told(launch.submit(planned, jobs))}")
+    typer.echo(f"{planned.name}: {launch.summary(launch.submit(planned, jobs))}")
     typer.echo(f"{planned.typed('status')} tells how it stands")
 
 
 def again(each: Standing) -> Job:
     """The run, in smaller parts where memory ran out."""
-    from vltune.sweep.submission import job
+    from vltune.sweep.job import job
 
     engine = (each.record or {}).get("config", {}).get("engine")
     if each.cause != "memory" or not engine:

@@ -139,7 +139,7 @@ def training_examples(config: dict, listed: dict) -> int | None:
 
 
 @dataclass(frozen=True)
-class Line:
+class GroupEstimate:
     """Of runs of one backbone, task and data set."""
 
     name: str
@@ -151,14 +151,14 @@ class Line:
     basis: str
 
 
-def lines(plan: Plan, waiting: Sequence[bool], estimator: Estimator) -> Iterator[Line]:
+def lines(plan: Plan, waiting: Sequence[bool], estimator: Estimator) -> Iterator[GroupEstimate]:
     """waiting: whether each run is still to be done: time and disk are of those."""
     groups: dict[str, list[tuple[Estimate, bool]]] = defaultdict(list)
     for run, config, open_ in zip(plan.runs, plan.configs, waiting, strict=True):
         groups[f"{run.backbone} {run.task} on {run.dataset}"].append((estimator(run, config), open_))
     for name, found in groups.items():
         to_do = [estimate for estimate, open_ in found if open_]
-        yield Line(
+        yield GroupEstimate(
             name,
             len(found),
             len(to_do),

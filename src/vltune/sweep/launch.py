@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,27 +19,24 @@ from tqdm import tqdm
 from vltune.errors import UserError
 from vltune.experiment.readiness import check_writable
 from vltune.runs.signals import EX_TEMPFAIL
-from vltune.sweep import local, slurm
-from vltune.sweep import status as state
+from vltune.sweep import local, slurm, status
+from vltune.sweep.job import Job, job
 from vltune.sweep.plan import Plan
+from vltune.sweep.queue import scheduled
 from vltune.sweep.status import OPEN, Standing
-from vltune.sweep.submission import Job, Submission, job, new_folder, read_all, scheduled, this_process
+from vltune.sweep.submission import Submission, new_folder, read_all, this_process
 
 BAD = ("failed", "missing", "stale", "stopped")  # of a sweep that nobody works on any more
 LOOK = 5.0  # seconds between looks at jobs elsewhere
 
 
 def standings(plan: Plan) -> list[Standing]:
-    return state.standings(plan, scheduled(read_all(plan.folder)))
+    return status.standings(plan, scheduled(read_all(plan.folder)))
 
 
 def missing(found: Iterable[Standing]) -> dict[str, int]:
     """{what is not there: how many runs need it}"""
-    told: dict[str, int] = {}
-    for each in found:
-        if each.state == "missing":
-            told[each.told] = told.get(each.told, 0) + 1
-    return told
+    return dict(Counter(each.error for each in found if each.state == "missing"))
 
 
 def run(plan: Plan) -> int:
@@ -65,9 +63,9 @@ def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
     file = submission.write(plan.folder)
     with tqdm(total=len(jobs), unit="run", desc=plan.name) as bar:
 
-        def ended(number: int, status: int) -> None:
-            now = state.standing(plan.root, next(run for run in plan.runs if run.command == jobs[number].of))
-            bar.write(one_line(now, status, logs / f"{number}.log"), file=sys.stderr)
+        def ended(number: int, code: int) -> None:
+            now = status.standing(plan.root, next(run for run in plan.runs if run.command == jobs[number].of))
+            bar.write(one_line(now, code, logs / f"{number}.log"), file=sys.stderr)
             bar.update()
 
         outcome = local.launch(plan.project, jobs, logs, parallel, ended)
@@ -75,21 +73,21 @@ def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
     if outcome.signum is not None:
         print(f"stopped by {name_of(outcome.signum)}: the same command resumes the sweep", file=sys.stderr)
         return 128 + outcome.signum
-    unread = {jobs[n].of for n, status in enumerate(outcome.statuses) if local.failed(status)}
-    after = state.standings(plan)
+    unread = {jobs[n].of for n, code in enumerate(outcome.statuses) if local.failed(code)}
+    after = status.standings(plan)
     return exit_status(after, unread)
 
 
-def one_line(now: Standing, status: int, log: Path) -> str:
+def one_line(now: Standing, code: int, log: Path) -> str:
     """Of a run that ended, for a person who looks on."""
     if now.state == "finished":
         scores = (now.record["metrics"]["test"] or now.record["metrics"]["val"] or {}).items()
         return f"{now.run.label}: {', '.join(f'{name} {value:.2f}' for name, value in scores) or 'finished'}"
-    if status == EX_TEMPFAIL:
+    if code == EX_TEMPFAIL:
         return f"{now.run.label}: another process works on it"
-    if status == 0 and now.state not in BAD:
+    if code == 0 and now.state not in BAD:
         return f"{now.run.label}: done"
-    how = f"killed by {name_of(-status)}" if status < 0 else f"{now.state}: {now.told or f'exit status {status}'}"
+    how = f"killed by {name_of(-code)}" if code < 0 else f"{now.state}: {now.error or f'exit status {code}'}"
     return f"{now.run.label}: {how} ({log})"
 
 
@@ -109,7 +107,7 @@ def tell_alike(plan: Plan) -> None:
 
 
 def tell_before(found: Sequence[Standing]) -> None:
-    counted = state.counts(found)
+    counted = status.counts(found)
     if counted["finished"] and not found[0].run.force:
         print(f"{counted['finished']} of {len(found)} runs finished before; force=true runs them again")
     if others := counted["running"] + counted["queued"]:
@@ -121,7 +119,7 @@ def tell_before(found: Sequence[Standing]) -> None:
 def exit_status(found: Sequence[Standing], failed: Iterable[str] = ()) -> int:
     """How many failed or could not start.  failed: the commands of runs that ended badly, whatever their records say."""
     failed = {*failed, *(each.run.command for each in found if each.state in BAD)}
-    counted = state.counts(found)
+    counted = status.counts(found)
     print(", ".join(f"{count} {name}" for name, count in counted.items() if count))
     return min(local.MOST_TOLD, len(failed))
 
@@ -163,7 +161,7 @@ def detached(project: Path, jobs: Sequence[Job], logs: Path, parallel: int | Non
 def run_on_cluster(plan: Plan, jobs: list[Job], wait: bool) -> int:
     """Submits them; with `wait`, looks on until none of them is queued or running."""
     submission = submit(plan, jobs)
-    print(f"submitted: {told(submission)}")
+    print(f"submitted: {summary(submission)}")
     if not wait:
         return 0
     try:
@@ -190,7 +188,7 @@ def look_on(plan: Plan, commands: set[str]) -> list[Standing]:
             time.sleep(LOOK)
 
 
-def told(submission: Submission) -> str:
+def summary(submission: Submission) -> str:
     arrays = " ".join(submission.arrays)
     where = f"SLURM {arrays}" if arrays else f"process {submission.process['pid']}"
     return f"{len(submission.jobs)} runs, {where}; logs in {submission.logs}"

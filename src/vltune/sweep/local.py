@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vltune.command_line import ALONE
 from vltune.data.pool import cores
 from vltune.errors import UserError
 from vltune.runs.signals import EX_TEMPFAIL, SIGNALS
-from vltune.sweep.submission import Job
+from vltune.sweep.job import Job, command
 
 POLL = 0.05  # seconds
 PATIENCE = 30.0  # with the driver of a GPU
@@ -146,13 +145,6 @@ def _opened(log: Path) -> BinaryIO:
         return log.open("ab")
     except OSError:
         return Path(os.devnull).open("ab")
-
-
-def command(project: Path, overrides: Sequence[str], busy: str) -> list[str]:
-    """One run.
-
-    busy: what to do where another process works on it: `leave` it to that, or `wait`."""
-    return [sys.executable, str(project.resolve() / "run.py"), *overrides, ALONE, f"busy={busy}"]
 
 
 def main(file: Path) -> int:

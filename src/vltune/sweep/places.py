@@ -14,6 +14,7 @@ from vltune.assemble.data import data_folder, generated, make_data, open_data, t
 from vltune.assemble.weights import fingerprints_of, weight_files
 from vltune.configuration import find
 from vltune.data import manifest
+from vltune.data.dataset import reader_of
 from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.runs import identity as identities
@@ -126,7 +127,7 @@ class Places:
         if content := manifest.read(folder):
             self.read.add(folder / manifest.MANIFEST)
             return manifest.fingerprint(content)
-        pattern = find(reader).pattern if folder.is_dir() else None
+        pattern = find(reader_of(reader)).pattern if folder.is_dir() else None
         if not (files := sorted(folder.glob(pattern)) if pattern else []):
             hint = f"; make it with {make}" if make else ""
             raise UserError(f"{folder}: {f'no {pattern}' if pattern else 'no such folder'}{hint}")

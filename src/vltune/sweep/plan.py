@@ -19,7 +19,8 @@ from vltune.command_line import ALONE
 from vltune.errors import UserError
 from vltune.experiment.readiness import check_jobs
 from vltune.runs import identity as identities
-from vltune.sweep.grid import Grid, configurations, expand
+from vltune.sweep.compose import configurations
+from vltune.sweep.grid import Grid, expand
 from vltune.sweep.places import Places
 
 UNNAMED = "unnamed"

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from vltune.sweep import status
-from vltune.sweep.estimate import Line
+from vltune.sweep.estimate import GroupEstimate
 from vltune.sweep.plan import Plan
 from vltune.sweep.status import Standing
 
 
-def estimates(lines: Iterable[Line]) -> Table:
+def estimates(lines: Iterable[GroupEstimate]) -> Table:
     table = Table("runs of", "all", "to do", "time", "memory", "disk", "estimated from", box=None, pad_edge=False)
     for column in table.columns[1:6]:
         column.justify = "right"
@@ -35,12 +35,12 @@ def shown(planned: Plan, found: list[Standing], runs: bool) -> Group:
     running = Table("running", "step", "a second", "left", "where", box=None, pad_edge=False)
     for each in found:
         if each.state == "running":
-            running.add_row(each.run.label, *told(each))
+            running.add_row(each.run.label, *progress(each))
     parts += [running] if running.row_count else []
     failed = Table("failed", "cause", "told", box=None, pad_edge=False)
     for each in found:
         if each.state in ("failed", "stale"):
-            failed.add_row(each.run.label, each.cause, each.told)
+            failed.add_row(each.run.label, each.cause, each.error)
     parts += [failed] if failed.row_count else []
     if failed.row_count:
         parts.append(Text(f"{planned.typed('retry')} starts them again"))
@@ -52,7 +52,7 @@ def shown(planned: Plan, found: list[Standing], runs: bool) -> Group:
     return Group(*parts)
 
 
-def told(each: Standing) -> tuple[str, str, str, str]:
+def progress(each: Standing) -> tuple[str, str, str, str]:
     """step, rate, time left, and where"""
     says = each.progress
     step = f"{says.get('step') or 0:,} of {says['total']:,}" if says.get("total") else says.get("phase") or ""

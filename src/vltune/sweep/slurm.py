@@ -20,8 +20,7 @@ from pathlib import Path
 
 from vltune.errors import UserError
 from vltune.runs.signals import EX_TEMPFAIL
-from vltune.sweep.local import command
-from vltune.sweep.submission import Job
+from vltune.sweep.job import Job, command
 
 WARNING = signal.SIGUSR2  # submitit asks SLURM for it
 MOST = 1000  # jobs of an array, as SLURM allows unless configured otherwise
@@ -131,8 +130,8 @@ def states(arrays: Sequence[str]) -> dict[str, str]:
     if not arrays or not shutil.which("squeue"):
         return {}
     jobs = ",".join(arrays)
-    ended = told("sacct", "-n", "-P", "-X", "-j", jobs, "-o", "JobID,State")
-    waiting = told("squeue", "-h", "-r", "-t", "all", "-o", "%i|%T", "-j", jobs)
+    ended = answer("sacct", "-n", "-P", "-X", "-j", jobs, "-o", "JobID,State")
+    waiting = answer("squeue", "-h", "-r", "-t", "all", "-o", "%i|%T", "-j", jobs)
     found = {}
     for line in [*ended.splitlines(), *waiting.splitlines()]:
         name, _, state = line.partition("|")
@@ -146,7 +145,7 @@ STATES = dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "S
 STATES |= dict.fromkeys(("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING"), "running")
 
 
-def told(*asked: str) -> str:
+def answer(*asked: str) -> str:
     """What a command prints; nothing where it cannot be asked (no accounting, no controller)."""
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)

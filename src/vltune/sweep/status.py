@@ -37,7 +37,7 @@ RECORD = 2**17  # bytes, with its history and a long traceback
 
 @dataclass(frozen=True)
 class Standing:
-    """cause: of CAUSES, OTHER or KILLED, where it failed or is stale.  told: the last line of its error.  progress: what a
+    """cause: of CAUSES, OTHER or KILLED, where it failed or is stale.  error: its last line.  progress: what a
     running one says of itself (`engine.lock`)."""
 
     run: Run
@@ -46,7 +46,7 @@ class Standing:
     place: str | None = None
     progress: dict[str, Any] = field(default_factory=dict)
     cause: str | None = None
-    told: str = ""
+    error: str = ""
 
 
 def standings(plan: Plan, scheduled: Mapping[str, str] | None = None) -> list[Standing]:
@@ -63,11 +63,11 @@ def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
         if record and (record["status"] == "finished" or not run.missing):
             return recorded(root, run, record, place, scheduled)
     if run.missing:
-        return Standing(run, "missing", told=run.missing)
+        return Standing(run, "missing", error=run.missing)
     waiting = scheduled in ("queued", "running")
     ended = scheduled if scheduled and not waiting else ""
     if ended:  # before it could write a record
-        return Standing(run, "failed", cause=cause(ended) or OTHER, told=ended)
+        return Standing(run, "failed", cause=cause(ended) or OTHER, error=ended)
     return Standing(run, "queued" if waiting else "todo", place=next(iter(run.places), None))
 
 
@@ -79,13 +79,13 @@ def recorded(root: Path, run: Run, record: dict, place: str, scheduled: str | No
     if scheduled in ("queued", "running"):
         return Standing(run, "queued", record, place)
     if status == "failed":
-        told = records.last_line(record)
-        return Standing(run, "failed", record, place, cause=cause(told) or OTHER, told=plain(told))
+        line = records.last_line(record)
+        return Standing(run, "failed", record, place, cause=cause(line) or OTHER, error=plain(line))
     if status == "interrupted":
         return Standing(run, "stopped", record, place)
     if not scheduled and is_full(root):  # nor could it write what ended it
-        return Standing(run, "stale", record, place, cause="disk", told="ended without a word: the disk is full")
-    return Standing(run, "stale", record, place, cause=cause(scheduled or "") or KILLED, told=scheduled or "killed")
+        return Standing(run, "stale", record, place, cause="disk", error="ended without a word: the disk is full")
+    return Standing(run, "stale", record, place, cause=cause(scheduled or "") or KILLED, error=scheduled or "killed")
 
 
 def is_full(root: Path) -> bool:
@@ -104,13 +104,13 @@ def peek(file: Path) -> dict[str, Any]:
         return {}
 
 
-def plain(told: str) -> str:
+def plain(line: str) -> str:
     """Without the module of its exception."""
-    return re.sub(r"^[\w.]+\.(\w+: )", r"\1", told)
+    return re.sub(r"^[\w.]+\.(\w+: )", r"\1", line)
 
 
-def cause(told: str) -> str | None:
-    return next((name for name, pattern in CAUSES.items() if re.search(pattern, told, re.IGNORECASE)), None)
+def cause(line: str) -> str | None:
+    return next((name for name, pattern in CAUSES.items() if re.search(pattern, line, re.IGNORECASE)), None)
 
 
 def counts(found: list[Standing]) -> dict[str, int]:

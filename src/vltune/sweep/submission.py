@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import cache
@@ -14,21 +13,7 @@ from typing import Any
 
 from vltune.atomic import replacing
 from vltune.runs import lock
-from vltune.sweep.plan import Run
-
-
-@dataclass(frozen=True)
-class Job:
-    """of: the command of the planned run that this is; overrides: as it is started, which a retry may change."""
-
-    of: str
-    overrides: list[str]
-    devices: int = 1
-    nodes: int = 1
-
-
-def job(run: Run, *more: str) -> Job:
-    return Job(run.command, [*run.overrides, *more], run.devices, run.nodes)
+from vltune.sweep.job import Job
 
 
 @dataclass(frozen=True)
@@ -108,23 +93,6 @@ def _is_whole(found: Submission) -> bool:
             for name, numbers in found.arrays.items()
         )
     )
-
-
-def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
-    """{command of a planned run: `queued`, `running`, or how SLURM says that it ended}; the newest submission's word."""
-    from vltune.sweep import slurm
-
-    words: dict[str, str] = {}
-    submissions = list(submissions)
-    by_element = slurm.states([array for each in submissions for array in each.arrays])
-    for each in submissions:
-        if each.launcher == "local" and is_alive(each.process):
-            words |= dict.fromkeys((job.of for job in each.jobs), "queued")
-        for array, numbers in each.arrays.items():
-            for element, number in enumerate(numbers):
-                if word := by_element.get(f"{array}_{element}"):
-                    words[each.jobs[number].of] = word
-    return words
 
 
 def this_process(pid: int) -> dict:

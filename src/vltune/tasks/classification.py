@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.heads import classifier
 from vltune.tasks.task import Task
 
@@ -14,7 +15,7 @@ from vltune.tasks.task import Task
 class Classification(Task):
     """labels: their names, in the order of the data's numbers.  in_width: of the features that the head reads."""
 
-    metric = "accuracy"
+    metrics = (Metric("accuracy", primary=True, signs=True),)
 
     def __init__(self, in_width: int, hidden: int, labels: Sequence[str]):
         super().__init__()
@@ -28,9 +29,6 @@ class Classification(Task):
     def loss(self, output: Tensor, batch: dict) -> Tensor:
         return F.cross_entropy(output.float(), batch["label"])
 
-    def predictions(self, output: Tensor, batch: dict) -> list[dict]:
+    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
         rows = zip(batch["ids"], output.argmax(1).tolist(), batch["label"].tolist(), strict=True)
         return [{"id": id, "prediction": self.labels[label], "score": float(label == true)} for id, label, true in rows]
-
-    def metrics(self, predictions: list[dict]) -> dict[str, float]:
-        return {"accuracy": 100 * sum(row["score"] for row in predictions) / len(predictions)}

@@ -7,16 +7,22 @@ right of all their image pairs; pair consistency the image pairs of which all st
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor, nn
 
+from vltune.metrics.metric import Metric, Prediction
 from vltune.tasks.classification import Classification
+from vltune.tasks.task import RowColumn
 
 
 class NLVR2(Classification):
     images = ("image_0", "image_1")
+    columns = (RowColumn("sentence", "number"), RowColumn("pair", "text"))
+    metrics = (
+        *Classification.metrics,
+        Metric("consistency", every="sentence"),
+        Metric("pair_consistency", every="pair"),
+    )
 
     def __init__(self, in_width: int, width: int):
         super().__init__(2 * in_width, 2 * width, ("False", "True"))
@@ -30,20 +36,6 @@ class NLVR2(Classification):
         ]
         return self.head(torch.cat(pooled, dim=1))
 
-    def predictions(self, output: Tensor, batch: dict) -> list[dict]:
+    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
         rows = zip(super().predictions(output, batch), batch["sentence"], batch["pair"], strict=True)
         return [row | {"sentence": sentence, "pair": pair} for row, sentence, pair in rows]
-
-    def metrics(self, predictions: list[dict]) -> dict[str, float]:
-        return super().metrics(predictions) | {
-            "consistency": all_right(predictions, "sentence"),
-            "pair_consistency": all_right(predictions, "pair"),
-        }
-
-
-def all_right(predictions: list[dict], key: str) -> float:
-    """In percent, the groups of equal `key` in which every prediction is right."""
-    right = defaultdict(list)
-    for row in predictions:
-        right[row[key]].append(row["score"])
-    return 100 * sum(map(all, right.values())) / len(right)

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.heads import bert_init
-from vltune.tasks.task import Task
+from vltune.tasks.task import RowColumn, Task
 
 IGNORE = -100
 
@@ -33,7 +34,11 @@ class Pretraining(Task):
     the matching and word losses, so that no mask gives a true pair away.
     """
 
-    metric = "match_accuracy"
+    columns = (RowColumn("kind", "text"),)
+    metrics = (
+        Metric("match_accuracy", primary=True, rows={"kind": "match"}),
+        Metric("masked_word_accuracy", rows={"kind": "word"}),
+    )
 
     def __init__(
         self,
@@ -99,20 +104,14 @@ class Pretraining(Task):
             loss = loss + F.cross_entropy(part.flatten(0, 1), labels.flatten())
         return loss
 
-    def predictions(self, output: dict[str, Tensor], batch: dict) -> list[dict]:
+    def predictions(self, output: dict[str, Tensor], batch: dict) -> list[Prediction]:
         right = output["match"].argmax(1) == output["match_label"]
         used = output["match_label"] != IGNORE
         words = output["word"].argmax(1) == output["word_label"]
         rows = [
-            {"id": id, "prediction": "match", "score": float(r)}
+            {"id": id, "prediction": "match", "kind": "match", "score": float(r)}
             for id, r, u in zip(batch["ids"], right.tolist(), used.tolist(), strict=True)
             if u
         ]
-        return rows + [{"id": batch["ids"][0], "prediction": "word", "score": float(w)} for w in words.tolist()]
-
-    def metrics(self, predictions: list[dict]) -> dict[str, float]:
-        figures = {}
-        for kind, name in (("match", "match_accuracy"), ("word", "masked_word_accuracy")):
-            scores = [row["score"] for row in predictions if row["prediction"] == kind]
-            figures[name] = 100 * sum(scores) / len(scores)
-        return figures
+        first = batch["ids"][0]
+        return rows + [{"id": first, "prediction": "word", "kind": "word", "score": float(w)} for w in words.tolist()]

@@ -7,8 +7,8 @@ scored with every caption for.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,25 +17,49 @@ from torch import Tensor, nn
 
 from vltune.backbones.backbone import Features
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric, Prediction
 from vltune.metrics.recall import ranks
 from vltune.nn.heads import bert_init
-from vltune.tasks.task import Task
+from vltune.tasks.task import RowColumn, Task
 
 RECALL_AT = (1, 5, 10)
+
+
+def recalls(suffix: str = "", **which: Any) -> tuple[Metric, ...]:
+    """Recall at K of image (`ir_`) and text retrieval (`tr_`), and the mean of both at 1."""
+    ways = (("ir", "image", "an image for a caption"), ("tr", "caption", "a caption for an image"))
+    means = tuple(f"{way}_r1{suffix}" for way, *_ in ways)
+    return (
+        *(
+            Metric(
+                f"{way}_r{k}{suffix}",
+                rows={"target": target} | ({} if "parts" in which else {"fold": None}),
+                within=k,
+                title=title,
+                **which,
+            )
+            for way, target, title in ways
+            for k in RECALL_AT
+        ),
+        Metric(f"r1{suffix}", primary=not suffix, mean_of=means),
+    )
 
 
 class Retrieval(Task):
     """start: of the head, from the pretrained `matching` head or `random`.  folds: recall is also the mean over so many
     consecutive parts of the images, each with its own captions, 5 for COCO's 1K test."""
 
-    metric = "r1"
     evaluator = "all_pairs"
+    columns = (RowColumn("target", "text"), RowColumn("fold", "number"))
+    metrics = recalls()
 
     def __init__(self, in_width: int, start: str = "matching", folds: int = 1):
         super().__init__()
         if start not in ("matching", "random"):
             raise UserError(f"task.start={start}: must be matching or random")
         self.start, self.folds = start, folds
+        if folds > 1:
+            self.metrics = (*recalls(), *recalls("_1k", parts="fold"))
         self.head = nn.Linear(in_width, 1).apply(bert_init)
 
     def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
@@ -58,12 +82,13 @@ class Retrieval(Task):
 
     def rows(
         self, scores: Tensor, owner: np.ndarray, image_ids: Sequence[int], caption_ids: Sequence[int]
-    ) -> list[dict]:
+    ) -> list[Prediction]:
         """Prediction rows of a split: one a caption, then one an image, then with folds those of each fold.
 
         scores: (images, captions).  owner: (captions,) int64, the number of each caption's image.
-        A row's `prediction` is what was placed first; its `score` is 1 / the place of the true match, so that recall at K
-        is the share of rows with 1 / K or more.
+        A row's `target` is what was retrieved, `image` or `caption`, and `prediction` which was placed first, such as
+        `image 12`; its `score` is 1 / the place of the true match, so that recall at K is the share of rows with 1 / K or
+        more.  `fold` counts from 1, and is None in rows of the whole split.
         """
         owner, image_ids, caption_ids = (torch.as_tensor(numbers) for numbers in (owner, image_ids, caption_ids))
         if self.folds > len(scores):
@@ -73,39 +98,19 @@ class Retrieval(Task):
             captions = torch.isin(owner, images)
             part = scores[images[0] : images[-1] + 1][:, captions]
             of_fold = owner[captions] - images[0], image_ids[images], caption_ids[captions]
-            rows += placed(part, *of_fold, f", fold {fold}")
+            rows += placed(part, *of_fold, fold)
         return rows
 
-    def metrics(self, predictions: list[dict]) -> dict[str, float]:
-        """Recall at 1, 5, 10 of image (`ir_`) and text retrieval (`tr_`), and `r1`, the mean of both at 1; with folds also
-        the means over these, `_1k`."""
-        scores = defaultdict(lambda: defaultdict(list))
-        for row in predictions:
-            first, _, fold = row["prediction"].partition(", fold ")
-            scores[fold][first.split()[0]].append(row["score"])
-        figures = recalls([scores.pop("")])
-        if scores:
-            figures |= {f"{name}_1k": value for name, value in recalls(list(scores.values())).items()}
-        return figures
 
-
-def placed(scores: Tensor, owner: Tensor, image_ids: Tensor, caption_ids: Tensor, suffix: str = "") -> list[dict]:
+def placed(
+    scores: Tensor, owner: Tensor, image_ids: Tensor, caption_ids: Tensor, fold: int | None = None
+) -> list[Prediction]:
     of_image, of_caption = ranks(scores, owner)
     return [
-        {"id": id, "prediction": f"{what} {first}{suffix}", "score": 1 / place}
-        for what, ids, found, places in (
+        {"id": id, "prediction": f"{target} {first}", "target": target, "fold": fold, "score": 1 / place}
+        for target, ids, found, places in (
             ("image", caption_ids, image_ids[scores.argmax(0)], of_image),
             ("caption", image_ids, caption_ids[scores.argmax(1)], of_caption),
         )
         for id, first, place in zip(ids.tolist(), found.tolist(), places.tolist(), strict=True)
     ]
-
-
-def recalls(parts: list[dict[str, list[float]]]) -> dict[str, float]:
-    """In percent, the mean over parts of a split, each {what is retrieved: 1 / places of the true matches}."""
-
-    def recall(what: str, k: int) -> float:
-        return 100 * float(np.mean([np.mean(np.array(part[what]) >= 1 / k) for part in parts]))
-
-    figures = {f"{way}_r{k}": recall(what, k) for way, what in (("ir", "image"), ("tr", "caption")) for k in RECALL_AT}
-    return figures | {"r1": (figures["ir_r1"] + figures["tr_r1"]) / 2}

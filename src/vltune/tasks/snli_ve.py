@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vltune.data.snli_ve.reader import LABELS
+from vltune.data.snli_ve.prepare import LABELS
 from vltune.tasks.classification import Classification
 
 

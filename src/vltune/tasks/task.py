@@ -1,22 +1,46 @@
-"""What the engine asks of a task."""
+"""What a task is: the one file to read before writing one.
+
+A task is a head on a backbone's features, the loss that trains it, the rows that say what it predicted, and the metrics
+that follow from these rows.  It is one file here and one in conf/task; nothing else knows it.  Whatever tables, tests,
+comparisons and logs say of predictions and scores follows from what is declared here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
 from torch import Tensor, nn
+
+from vltune.metrics import metric
+from vltune.metrics.metric import Metric, Prediction
+
+
+@dataclass(frozen=True)
+class RowColumn:
+    """A column of prediction rows, beside `id`, `prediction` and `score`.  A row that lacks it has none there."""
+
+    name: str
+    kind: Literal["text", "number"]
+    """number: a whole one"""
 
 
 class Task(nn.Module):
-    """A head on a backbone's features, its loss and its metric.
+    """images: the batch's keys of an example's images.
 
-    metric: the name of the figure that checkpoints are selected by and tables show; larger is better.
-    images: the batch's keys of an example's images.
-    evaluator: how predictions are made: a module of vltune.evaluators, such as `per_example`, or `all_pairs`, which scores
-    every image with every text of a split.
+    evaluator: how rows are made of a split: a module of vltune.evaluators, such as `per_example`, or `all_pairs`, which
+    scores every image with every text of a split.
+    columns: what its rows hold beside an example's id, prediction and score.
+    metrics: what is made of the rows; one of them is `primary`.
+    submission: the form in which an official server takes its predictions (vltune.results.submission), if one does.
     """
 
-    metric: str
     images: tuple[str, ...] = ("image",)
     evaluator = "per_example"
+    columns: tuple[RowColumn, ...] = ()
+    metrics: tuple[Metric, ...]
+    submission: str | None = None
 
     def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
         """The head's output for a batch, (B, ...)."""
@@ -26,10 +50,19 @@ class Task(nn.Module):
         """The mean loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss")
 
-    def predictions(self, output: Tensor, batch: dict) -> list[dict]:
-        """One row an example: `id`, `prediction`, `score` (0 to 1, null where the truth is unknown)."""
+    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
+        """One row an example, which the evaluator `per_example` asks for."""
         raise TypeError(f"{type(self).__name__} has no predictions")
 
-    def metrics(self, predictions: list[dict]) -> dict[str, float]:
-        """Figures in percent over all predictions of a split; empty where the truth is unknown."""
-        raise TypeError(f"{type(self).__name__} has no metrics")
+    @property
+    def primary(self) -> Metric:
+        return metric.primary(self.metrics)
+
+    def figures(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """{metric: its value} over all rows of a split; empty where the truth is unknown."""
+        return metric.figures(self.metrics, predictions)
+
+    def declaration(self) -> dict[str, Any]:
+        """What a record says of its scores and predictions."""
+        scores = {"scores": [each.declaration() for each in self.metrics]}
+        return scores | ({"submission": self.submission} if self.submission else {})

@@ -13,8 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.heads import classifier
 from vltune.tasks.task import Task
+
+IMAGE = 1000  # a question's id // 1000 is its image's
 
 
 class VQA(Task):
@@ -22,7 +25,8 @@ class VQA(Task):
     labels; 3,129 on the real data.  start_bias: of every answer's logit; 0 as published.  Most answers are wrong, and a
     short training cannot move a bias from 0 to there."""
 
-    metric = "vqa_score"
+    metrics = (Metric("vqa_score", primary=True, cluster=IMAGE, right=0.5),)
+    submission = "answers"
 
     def __init__(self, in_width: int, width: int, answers: Sequence[str], start_bias: float = 0.0):
         super().__init__()
@@ -52,7 +56,7 @@ class VQA(Task):
         targets = self.targets(batch, output)
         return F.binary_cross_entropy_with_logits(output.float(), targets) * targets.shape[1]
 
-    def predictions(self, output: Tensor, batch: dict) -> list[dict]:
+    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
         """The label's soft score follows the official rule, 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 of ten annotators, of whom it
         counts those who gave the label as it stands; `vltune score` normalises both, as the official program does.
 
@@ -73,7 +77,3 @@ class VQA(Task):
             }
             for id, label, labels, scores, labelled in rows
         ]
-
-    def metrics(self, predictions: list[dict]) -> dict[str, float]:
-        scores = [row["score"] for row in predictions if row["score"] is not None]
-        return {"vqa_score": 100 * sum(scores) / len(scores)} if scores else {}

@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from vltune.data import pool
-from vltune.data.check.rows import DIGEST, KINDS, Found, Job, Problems, look, open_rows
+from vltune.data.check.rows import DIGEST, Found, Problems, Span, look, open_rows
+from vltune.data.dataset import kinds
 from vltune.data.manifest import MANIFEST
 from vltune.data.manifest import read as read_manifest
 from vltune.errors import UserError
@@ -33,7 +34,7 @@ class File:
         self.path, self.listed = path, listed or {}
         shard = _SHARD.fullmatch(path.name)
         self.stem = shard[1] if shard else path.stem
-        self.kind = next((name for name in KINDS if self.stem.startswith(f"{name}_")), None)
+        self.kind = next((name for name in kinds() if self.stem.startswith(f"{name}_")), None)
         self.split = self.stem.removeprefix(f"{self.kind}_")
         self.size = path.stat().st_size if path.is_file() else 0
         self.rows = self.texts = 0
@@ -41,14 +42,14 @@ class File:
         self.notes: Counter[str] = Counter()
         self.parts: dict[int, Found] = {}
 
-    def jobs(self, answers: Sequence[str | None]) -> list[Job]:
+    def jobs(self, answers: Sequence[str | None]) -> list[Span]:
         """Opens the file."""
         try:
-            self.rows = open_rows(self.path, KINDS[self.kind]).num_rows
+            self.rows = open_rows(self.path, kinds()[self.kind]).num_rows
         except UserError as error:
             self.problems.add(str(error))
         starts = range(0, self.rows, _ROWS)
-        return [Job(self.path, self.kind, first, min(first + _ROWS, self.rows), answers) for first in starts]
+        return [Span(self.path, self.kind, first, min(first + _ROWS, self.rows), answers) for first in starts]
 
     def gather(self) -> None:
         """Puts together what was found in parts."""
@@ -66,7 +67,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Line:
+class SplitSummary:
     """Of a split: what the table tells."""
 
     split: str
@@ -81,7 +82,7 @@ class Report:
     """problems: the first of each file and of the whole folder; there are `count` in all.  notes: what was not checked, and
     what is well to know."""
 
-    lines: list[Line]
+    lines: list[SplitSummary]
     problems: list[str]
     count: int
     notes: list[str]
@@ -109,7 +110,7 @@ def check(path: Path, progress: bool = True, readers: int | None = None) -> Repo
     for name in unknown if manifest and path.is_dir() else ():
         whole.add(f"{name}: {MANIFEST} does not list it")
     lines = [
-        Line(stem, *(sum(getattr(file, key) for file in of) for key in ("rows", "texts", "size")), _count(of))
+        SplitSummary(stem, *(sum(getattr(file, key) for file in of) for key in ("rows", "texts", "size")), _count(of))
         for stem, of in splits.items()
     ]
     notes = (
@@ -151,13 +152,13 @@ def _splits(path: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, list[Fil
     others = [] if listed else [File(each) for each in paths]
     splits |= {file.stem: [file] for file in others if file.kind}
     if not splits:
-        known = ", ".join(f"{name}_*.arrow" for name in KINDS)
+        known = ", ".join(f"{name}_*.arrow" for name in kinds())
         raise UserError(f"{path}: nothing to check; expected a folder of `vltune prepare`, or one of {known}")
     found = {file.path for of in splits.values() for file in of}
     return splits, [each.name for each in paths if each not in found]
 
 
-def _look_at(jobs: list[Job], files: Mapping[Path, File], progress: bool, readers: int | None) -> None:
+def _look_at(jobs: list[Span], files: Mapping[Path, File], progress: bool, readers: int | None) -> None:
     rows = sum(job.end - job.first for job in jobs)
     processes = max(1, min(readers or pool.cores(), rows // _ROWS))
     with (
@@ -174,10 +175,10 @@ def _of_the_whole(splits: Mapping[str, list[File]], files: list[File], manifest:
         ids, counts = np.unique(np.concatenate([file.ids for file in of]), return_counts=True)
         yield from (f"{stem}: question id {id_} stands {n} times" for id_, n in zip(ids, counts, strict=True) if n > 1)
         names = sum((file.names for file in of), Counter())
-        yield from (f"{stem}: {KINDS[of[0].kind].name} {name} stands {n} times" for name, n in names.items() if n > 1)
+        yield from (f"{stem}: {kinds()[of[0].kind].name} {name} stands {n} times" for name, n in names.items() if n > 1)
         yield from _miscounted(stem, of, manifest)
         empty = not any(file.rows or file.problems.count for file in of)
-        if empty and of[0].split not in KINDS[of[0].kind].may_be_empty:
+        if empty and of[0].split not in kinds()[of[0].kind].may_be_empty:
             yield f"{stem}: is empty, no run can use it"
     if manifest.get("answers") == []:
         yield f"{MANIFEST}: its answer vocabulary is empty, no run can use it"
@@ -190,7 +191,7 @@ def _of_the_whole(splits: Mapping[str, list[File]], files: list[File], manifest:
 
 def _miscounted(stem: str, of: list[File], manifest: Mapping[str, Any]) -> Iterator[str]:
     split = stem.removeprefix(f"{of[0].kind}_")
-    for what, found in zip(KINDS[of[0].kind].counted, ("rows", "texts"), strict=True):
+    for what, found in zip(kinds()[of[0].kind].counted, ("rows", "texts"), strict=True):
         said, have = manifest.get(what, {}).get(split), sum(getattr(file, found) for file in of)
         if said not in (None, have):
             yield f"{stem}: {have} {what}, {MANIFEST} says {said}"
@@ -219,6 +220,6 @@ def _place(files: list[File], image: int) -> str:
     """file and row of the image of this number in all of them."""
     for file in files:
         if image < len(file.digests):
-            return f"{file.path.name} row {image // len(KINDS[file.kind].images)}"
+            return f"{file.path.name} row {image // len(kinds()[file.kind].images)}"
         image -= len(file.digests)
     raise IndexError(image)

@@ -2,20 +2,17 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 
 from vltune.data.arrow import open_mapped
-from vltune.data.karpathy import prepare as karpathy
-from vltune.data.nlvr2 import prepare as nlvr2
-from vltune.data.snli_ve import prepare as snli_ve
-from vltune.data.vqav2 import prepare as vqav2
+from vltune.data.check.kind import Kind
+from vltune.data.dataset import kinds
 from vltune.images import UnreadableImageError, opened
 
 NAMED = 5  # problems that are told of each file; the others are counted
@@ -24,40 +21,6 @@ DIGEST = 16  # bytes that stand for an image
 TURNED = "with an EXIF orientation, which both decoders leave unheeded as the released code does"
 SEEN_THROUGH = "partly transparent, of which the colours underneath are shown, as by the released code"
 _ORIENTATION = 0x0112
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A data set's files.  counted: what the manifest calls rows and texts.  problems: what is wrong with a row.  name: the
-    column that tells rows apart, if a score follows from it.  may_be_empty: splits."""
-
-    schema: pa.Schema
-    counted: tuple[str, str]
-    text_column: str
-    problems: Callable[[Mapping[str, Any], Sequence[str | None]], Iterator[str]]
-    name: str | None = None
-    may_be_empty: tuple[str, ...] = ()
-
-    @property
-    def columns(self) -> pa.Schema:
-        """Those that are looked at: METER's own files lack `split`, which nobody reads."""
-        return pa.schema(column for column in self.schema if column.name != "split")
-
-    @property
-    def images(self) -> list[str]:
-        return [column.name for column in self.schema if column.type == pa.binary()]
-
-
-_CAPTIONS = Kind(
-    karpathy.SCHEMA, ("images", "captions"), "caption", karpathy.problems, may_be_empty=karpathy.MAY_BE_EMPTY
-)
-KINDS = {
-    "vqav2": Kind(vqav2.SCHEMA, ("images", "questions"), "questions", vqav2.problems),
-    "nlvr2": Kind(nlvr2.SCHEMA, ("pairs", "statements"), "questions", nlvr2.problems, "identifier"),
-    "f30k_caption_karpathy": _CAPTIONS,
-    "coco_caption_karpathy": _CAPTIONS,
-    "snli": Kind(snli_ve.SCHEMA, ("images", "sentences"), "sentences", snli_ve.problems),
-}
 
 
 @dataclass
@@ -78,7 +41,7 @@ class Problems:
 
 
 @dataclass(frozen=True)
-class Job:
+class Span:
     """Rows `first` to before `end` of a file to be looked at.  answers: the vocabulary, None for unknown ones."""
 
     file: Path
@@ -101,11 +64,11 @@ class Found:
     problems: Problems = field(default_factory=Problems)
 
 
-def look(job: Job) -> tuple[Job, Found]:
-    kind, found = KINDS[job.kind], Found()
-    rows = open_rows(job.file, kind).slice(job.first, job.end - job.first)
-    for number, row in enumerate(rows.to_batches(max_chunksize=1), job.first):
-        where = f"{job.file.name} row {number}"
+def look(span: Span) -> tuple[Span, Found]:
+    kind, found = kinds()[span.kind], Found()
+    rows = open_rows(span.file, kind).slice(span.first, span.end - span.first)
+    for number, row in enumerate(rows.to_batches(max_chunksize=1), span.first):
+        where = f"{span.file.name} row {number}"
         for column in kind.images:
             content = row.column(column)[0].as_buffer() or b""
             found.digests += blake2b(content, digest_size=DIGEST).digest()
@@ -117,13 +80,13 @@ def look(job: Job) -> tuple[Job, Found]:
             found.ids.extend(others.get("question_id", ()))
             if kind.name:
                 found.names.append(others[kind.name])
-            for problem in kind.problems(others, job.answers):
+            for problem in kind.problems(others, span.answers):
                 found.problems.add(f"{where}: {problem}")
             if not texts:
                 found.problems.add(f"{where}: no {kind.counted[1]}")
         except (TypeError, AttributeError):
             found.problems.add(f"{where}: a column lacks its value")
-    return job, found
+    return span, found
 
 
 def open_rows(file: Path, kind: Kind) -> pa.Table:

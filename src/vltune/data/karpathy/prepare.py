@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vltune.data.check.kind import Kind
 from vltune.data.fields import choice, field, place
 from vltune.data.preparation import pipeline
 from vltune.data.preparation.entries import Entries
@@ -52,6 +53,9 @@ def prepare_coco(
 def problems(row: Mapping[str, Any], answers: Sequence[str | None]) -> Iterator[str]:
     """What is wrong with a row's columns."""
     yield from ("an empty caption" for caption in row["caption"] if not caption.strip())
+
+
+KIND = Kind(SCHEMA, ("images", "captions"), "caption", problems, may_be_empty=MAY_BE_EMPTY)
 
 
 class _Karpathy(Official):

@@ -73,12 +73,12 @@ class Karpathy(Reader):
             )
 
     @property
-    def images(self) -> "Images":
-        return Images(self)
+    def images(self) -> "CaptionedImages":
+        return CaptionedImages(self)
 
     @property
-    def captions(self) -> "Captions":
-        return Captions(self)
+    def captions(self) -> "SingleCaptions":
+        return SingleCaptions(self)
 
     @property
     def owner(self) -> np.ndarray:
@@ -86,7 +86,7 @@ class Karpathy(Reader):
         return np.searchsorted(self._rows, self._index["row"][self._texts])
 
 
-class Images(torch.utils.data.Dataset):
+class CaptionedImages(torch.utils.data.Dataset):
     """Each image of a reader once: `{"id": its number, "image": ...}`, or `image_features`, or `{"bad": message}`."""
 
     def __init__(self, reader: Karpathy):
@@ -104,7 +104,7 @@ class Images(torch.utils.data.Dataset):
         return seen if "bad" in seen else {"id": number} | seen
 
 
-class Captions(torch.utils.data.Dataset):
+class SingleCaptions(torch.utils.data.Dataset):
     """Each caption of a reader: `{"id": its number, "text_ids": ...}`, with `text_features` where there are some."""
 
     def __init__(self, reader: Karpathy):

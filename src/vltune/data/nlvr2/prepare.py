@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vltune.data.check.kind import Kind
 from vltune.data.fields import choice, file_name, shown, words
 from vltune.data.preparation import pipeline
 from vltune.data.preparation.entries import Entries
@@ -57,6 +58,9 @@ def problems(row: Mapping[str, Any], answers: Sequence[str | None]) -> Iterator[
     yield from (
         f"answer {answer!r} is neither 'True' nor 'False'" for answer in row["answers"] if answer not in ANSWERS
     )
+
+
+KIND = Kind(SCHEMA, ("pairs", "statements"), "questions", problems, "identifier")
 
 
 class _NLVR2(Official):

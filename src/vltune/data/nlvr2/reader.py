@@ -11,7 +11,7 @@ from vltune.data.reader import Reader, list_items, list_lengths, split_of
 from vltune.errors import UserError
 
 
-class NLVR2(Reader):
+class NLVR2Reader(Reader):
     """Statements about pairs of images, from `nlvr2_*.arrow` files of `prepare` or of ViLT's own `write_nlvr2.py`.
 
     splits: for example ["nlvr2_train"].  Arguments and examples: `Reader`'s; images="shuffled" gives another pair's

@@ -73,7 +73,7 @@ class Entries:
         self._database.close()
 
 
-class Rows:
+class RowDatabase:
     """The rows of a finished file of entries."""
 
     def __init__(self, path: Path):

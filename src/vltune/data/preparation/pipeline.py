@@ -24,7 +24,7 @@ from vltune.data import pool
 from vltune.data.manifest import MANIFEST, unusable
 from vltune.data.manifest import read as read_manifest
 from vltune.data.preparation import shards
-from vltune.data.preparation.entries import Entries, Rows
+from vltune.data.preparation.entries import Entries, RowDatabase
 from vltune.data.preparation.raw import Bad, Official, Sources, called, require
 from vltune.data.preparation.shards import Shard, Written
 from vltune.errors import BadExampleError, UserError
@@ -222,7 +222,7 @@ def _gather(folder: Path, official: Official, files: list[Path], bad: Bad, progr
         facts |= {"hashes": sources.hashes, "sizes": sources.sizes, "more": official.facts()}
         entries.finish(facts)
         partial.replace(database)
-    facts = Rows(database).facts()
+    facts = RowDatabase(database).facts()
     bad.images, bad.entries = facts["missing"], facts["bad_entries"]
     bad.check()
     return facts
@@ -316,7 +316,7 @@ def _write(
     rows = sum(shard.end - shard.first for shard in todo)
     processes = max(1, min(readers or min(pool.cores(), MOST_READERS), rows // _ROWS_PER_READER))
     about = folder, folder / _DATABASE, official.raw, official.schema, official.text_column
-    jobs = (shards.Job(shard, *about) for shard in todo)
+    jobs = (shards.ShardSpec(shard, *about) for shard in todo)
     with (
         _images_bar(official, wanted, written, progress) as bar,
         closing(pool.run(shards.write, jobs, processes)) as results,
@@ -356,7 +356,7 @@ def _counts(
 
 def _kept_rows(folder: Path, written: Mapping[Shard, Written]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The split and the columns, but for images, of every row that was written, split by split in order."""
-    rows = Rows(folder / _DATABASE)
+    rows = RowDatabase(folder / _DATABASE)
     for shard, done in written.items():
         dropped = set(done.dropped)
         for number, (_, others) in rows(shard.split, shard.first, shard.end):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vltune.atomic import replacing
 from vltune.data.arrow import write_table
-from vltune.data.preparation.entries import Rows
+from vltune.data.preparation.entries import RowDatabase
 from vltune.images import UnreadableImageError, opened
 
 SIDECARS = "*.arrow.json"
@@ -39,8 +39,8 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A shard to be written.  folder: receives it.  database: the rows (`Rows`).  raw: what their files are relative to."""
+class ShardSpec:
+    """A shard to be written.  folder: receives it.  database: of the rows.  raw: what their files are relative to."""
 
     shard: Shard
     folder: Path
@@ -83,22 +83,22 @@ def finished(folder: Path, shard: Shard) -> Written | None:
     return written if (folder / shard.file).exists() else None
 
 
-def write(job: Job) -> tuple[Shard, Written]:
+def write(spec: ShardSpec) -> tuple[Shard, Written]:
     """Writes a shard and beside it what it holds: with the latter it is whole."""
     written = Written()
-    write_table(job.folder / job.shard.file, job.schema, _batches(job, written))
-    with replacing(sidecar(job.folder, job.shard)) as file:
+    write_table(spec.folder / spec.shard.file, spec.schema, _batches(spec, written))
+    with replacing(sidecar(spec.folder, spec.shard)) as file:
         file.write_text(json.dumps(asdict(written)))
-    return job.shard, written
+    return spec.shard, written
 
 
-def _batches(job: Job, written: Written) -> Iterator[pa.RecordBatch]:
-    batch = _Batch(job.schema)
-    for images, others in _complete(job, written):
+def _batches(spec: ShardSpec, written: Written) -> Iterator[pa.RecordBatch]:
+    batch = _Batch(spec.schema)
+    for images, others in _complete(spec, written):
         batch.add(images, others)
         if len(batch.rows) == _ROWS_PER_BATCH or batch.size() > _BYTES_PER_BATCH:
             yield batch.record()
-            batch = _Batch(job.schema)
+            batch = _Batch(spec.schema)
     if batch.rows:
         yield batch.record()
 
@@ -135,14 +135,14 @@ class _Batch:
         return pa.Array.from_buffers(pa.binary(), len(self.rows), [None, offsets, pa.py_buffer(self.images[name])])
 
 
-def _complete(job: Job, written: Written) -> Iterator[tuple[dict[str, bytes], dict[str, Any]]]:
+def _complete(spec: ShardSpec, written: Written) -> Iterator[tuple[dict[str, bytes], dict[str, Any]]]:
     """Rows with their images.  One with an image that cannot be used is left out, and noted."""
-    shard = job.shard
-    for number, (files, others) in Rows(job.database)(shard.split, shard.first, shard.end):
+    shard = spec.shard
+    for number, (files, others) in RowDatabase(spec.database)(shard.split, shard.first, shard.end):
         images = {}
         for column, file in files.items():
             try:
-                content = (job.raw / file).read_bytes()
+                content = (spec.raw / file).read_bytes()
                 with opened(content):
                     images[column] = content
             except UnreadableImageError as error:
@@ -153,5 +153,5 @@ def _complete(job: Job, written: Written) -> Iterator[tuple[dict[str, bytes], di
             written.dropped.append(number)
             continue
         written.rows += 1
-        written.texts += len(others[job.text_column])
+        written.texts += len(others[spec.text_column])
         yield images, others

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vltune.data import manifest
+from vltune.data.dataset import preparation
 from vltune.data.manifest import MANIFEST
 from vltune.data.shapes.layouts import LAYOUTS, appearing, check_images, check_seed, check_settings
 from vltune.errors import UserError
@@ -113,5 +114,5 @@ def _generate(layout: str, folder: Path, wanted: dict[str, Any]) -> None:
     known = LAYOUTS[layout]
     with appearing(folder, folder.with_name(f".{layout}.partial")) as partial:
         known.write(partial / "raw", **wanted)
-        known.prepare(partial / "raw", partial, **known.options, progress=False, readers=1)
+        preparation(layout)(partial / "raw", partial, **known.options, progress=False, readers=1)
         (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")

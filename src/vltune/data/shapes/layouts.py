@@ -21,14 +21,13 @@ _LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Layout:
-    """A module here and data.MODULE.prepare, and their functions.
+    """How the world is written in the raw files of a data set: by a module here and its function.
 
-    options: what else `prepare` takes for so small a world.  few: images enough to try it.  ranked: the splits whose
+    options: what else its preparation takes for so small a world.  few: images enough to try it.  ranked: the splits whose
     captions tell all their images apart.  settings: what else `write` takes, from the least to the most."""
 
     module: str
     writer: str = "write_raw"
-    preparer: str = "prepare"
     options: Mapping[str, int] = field(default_factory=dict)
     few: Mapping[str, int] = field(default_factory=lambda: {"train": 30, "val": 10, "test": 10})
     ranked: tuple[str, ...] = ()
@@ -39,10 +38,6 @@ class Layout:
         return getattr(import_module(f"vltune.data.shapes.{self.module}"), self.writer)
 
     @property
-    def prepare(self) -> Callable[..., Any]:
-        return getattr(import_module(f"vltune.data.{self.module}.prepare"), self.preparer)
-
-    @property
     def images(self) -> Mapping[str, int]:
         """As many as runs on the world have."""
         return inspect.signature(self.write).parameters["images"].default
@@ -51,9 +46,10 @@ class Layout:
 LAYOUTS = {
     "vqav2": Layout("vqav2", options={"min_answer_count": 1}, settings={"questions_per_image": (1, 4)}),
     "nlvr2": Layout("nlvr2"),
-    "f30k": Layout("karpathy", preparer="prepare_f30k", ranked=("val", "test")),
+    "f30k": Layout("karpathy", ranked=("val", "test")),
     "coco": Layout(
-        *("karpathy", "write_coco", "prepare_coco"),
+        "karpathy",
+        "write_coco",
         few={"train": 30, "restval": 10, "val": 10, "test": 10},
         ranked=("val", "test"),
     ),

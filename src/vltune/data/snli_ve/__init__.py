@@ -1,3 +1,10 @@
-"""SNLI-VE."""
+"""SNLI-VE (Xie et al. 2019)."""
 
-from vltune.data.snli_ve.reader import SNLIVE as SNLIVE
+from vltune.data.dataset import DataSet
+
+DATA_SET = DataSet(
+    reader="reader.SNLIVEReader",
+    prepare={"snli_ve": "prepare.prepare"},
+    kinds={"snli": "prepare.KIND"},
+    examples="examples.Hypotheses",
+)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vltune.data.check.kind import Kind
 from vltune.data.fields import choice, field, file_name, words
 from vltune.data.preparation import pipeline
 from vltune.data.preparation.entries import Entries
@@ -39,6 +40,9 @@ def problems(row: Mapping[str, Any], answers: Sequence[str | None]) -> Iterator[
         yield f"{len(row['sentences'])} sentences and {len(row['labels'])} labels"
     yield from (f"label {label} is none of 0, 1, 2" for label in row["labels"] if label not in range(len(LABELS)))
     yield from ("a caption without its hypothesis" for pair in row["sentences"] if len(pair) != 2)
+
+
+KIND = Kind(SCHEMA, ("images", "sentences"), "sentences", problems)
 
 
 class _SNLIVE(Official):

@@ -11,7 +11,7 @@ from vltune.data.snli_ve.prepare import LABELS, SCHEMA
 from vltune.errors import UserError
 
 
-class SNLIVE(Reader):
+class SNLIVEReader(Reader):
     """Hypotheses about images, from `snli_*.arrow` files of `prepare` or of METER's own `write_snli.py`.
 
     splits: for example ["snli_train"].  Arguments and examples: `Reader`'s; the text is the hypothesis.  An example also

@@ -1,3 +1,10 @@
-"""VQAv2."""
+"""VQAv2 (Goyal et al. 2017)."""
 
-from vltune.data.vqav2.reader import VQAv2 as VQAv2
+from vltune.data.dataset import DataSet
+
+DATA_SET = DataSet(
+    reader="reader.VQAv2",
+    prepare={"vqav2": "prepare.prepare"},
+    kinds={"vqav2": "prepare.KIND"},
+    examples="examples.Questions",
+)

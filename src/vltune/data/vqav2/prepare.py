@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from vltune.data import manifest
+from vltune.data.check.kind import Kind
 from vltune.data.fields import field, words
 from vltune.data.preparation import pipeline
 from vltune.data.preparation.entries import Entries
@@ -88,6 +89,9 @@ def problems(row: Mapping[str, Any], answers: Sequence[str | None]) -> Iterator[
                 yield f"label {label} for {answer!r}, in the vocabulary it is {answers[label]!r}"
             if not 0 < score <= 1:
                 yield f"score {score} of {answer!r}"
+
+
+KIND = Kind(SCHEMA, ("images", "questions"), "questions", problems)
 
 
 class _VQAv2(Official):

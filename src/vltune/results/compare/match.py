@@ -4,147 +4,36 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric, declared, primary
 from vltune.records import folders, predictions
 from vltune.records.files import is_file
-from vltune.records.folders import Run
+from vltune.records.folders import RecordFile
 from vltune.records.predictions import PREDICTIONS, Agreement
 from vltune.records.record import COUNTED, Kind, flatten, started
-from vltune.results.compare import differences as significance
-from vltune.results.compare.differences import Chance
+from vltune.results.compare.differences import chances
+from vltune.results.compare.model import MEASURED, SLACK, Change, Comparison, Pair, Row, Score, same_machine, scores_of
 from vltune.results.tables.presentations import NONE, Methods
 
-SCORES = ("vqa_score", "accuracy", "r1")
-"""What a table shows of a task: the first of these that the runs have, else their first."""
-MEASURED = ("train_step_ms.median", "latency_ms.median", "throughput_per_s", "peak_memory_bytes")
-"""Costs that the machine decides too."""
-
-_MACHINE = ("cpu", "cores", "gpus")
-"""What decides whether times may be compared; the kernel's name and a few bytes of memory do not."""
 _HOW = ("accelerator", "devices", "threads", "workers", "micro_batch_size", "eval_batch_size", "cache_features")
 """Settings of the engine that change the times and not the result."""
 _LONGEST = 60
 """Characters of a value that is shown."""
-_SLACK = 1e-9  # of a tolerance: 60.1 - 60.0 is a little more than 0.1
 _MISSING = object()
 
 Settings = Callable[[dict], dict]
 """{group: decisive settings} of a record's configuration."""
 Key = tuple[Kind, str, str, str, str, str]
 """A configuration: kind, backbone, task, data set, method, hash."""
-Configurations = dict[Key, dict[int, Run]]
+Configurations = dict[Key, dict[int, RecordFile]]
 """{configuration: {seed: its run}}; what `mode=cost` measured has the one seed 0."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The same seed of one configuration, in both folders."""
-
-    a: Run
-    b: Run
-
-    @property
-    def seed(self) -> int:
-        return self.a.record["identity"]["seed"]
-
-    @property
-    def finished(self) -> bool:
-        return self.a.finished and self.b.finished
-
-    @property
-    def scores(self) -> dict[str, tuple[float, float]]:
-        """{`test.accuracy`: A's and B's, in percent}, of what both have."""
-        scores_b = _scores(self.b)
-        return {name: (value, scores_b[name]) for name, value in _scores(self.a).items() if name in scores_b}
-
-    @property
-    def equal(self) -> bool:
-        """Whether both have the same scores, but for the last digits of a sum."""
-        whole = _scores(self.a).keys() == _scores(self.b).keys()
-        return whole and all(abs(one - other) <= _SLACK for one, other in self.scores.values())
-
-
-@dataclass(frozen=True)
-class Score:
-    """Means over the `n` seeds that have it in both, in percent."""
-
-    a: float
-    b: float
-    n: int
-
-    @property
-    def difference(self) -> float:
-        return self.b - self.a
-
-
-@dataclass(frozen=True)
-class Row:
-    """One configuration of one method, in both folders."""
-
-    kind: Kind
-    backbone: str
-    experiment: str
-    method: str
-    hashes: tuple[str, str]
-    pairs: tuple[Pair, ...]
-    settings: tuple[str, ...]
-    """The decisive settings that differ.  Empty too where only data or weights do: then the hashes differ."""
-    scores: dict[str, Score]
-    """{`test.accuracy`: its means}"""
-    shown: str | None
-    """Which of these a table shows."""
-    predictions: Agreement | None
-    """Of all pairs that have predictions in both."""
-    costs: dict[str, tuple[int, int]]
-    """Those of `COUNTED` that differ."""
-    ratios: dict[str, float]
-    """Those of `MEASURED`: B's over A's, the median of the pairs that ran on the same hardware."""
-    chance: Chance | None = None
-    """Of the shown score, where it differs in a seed."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.backbone} {self.experiment} {self.method}-{'/'.join(dict.fromkeys(self.hashes))}"
-
-    @property
-    def finished(self) -> list[Pair]:
-        return [pair for pair in self.pairs if pair.finished]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A value that is another one in B, in `count` pairs."""
-
-    name: str
-    a: Any
-    b: Any
-    count: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    a: Path
-    b: Path
-    rows: tuple[Row, ...]
-    only_a: tuple[str, ...]
-    """One line for each configuration, with its seeds."""
-    only_b: tuple[str, ...]
-    statuses: tuple[str, ...]
-    provenance: tuple[Change, ...]
-    notes: tuple[str, ...]
-    broken: tuple[str, ...]
-    """One line for each file that is no valid record, or no valid predictions."""
-
-    @property
-    def pairs(self) -> list[Pair]:
-        return [pair for row in self.rows for pair in row.pairs]
 
 
 def compare(a: Path, b: Path, settings: Settings, methods: Methods = NONE) -> Comparison:
@@ -161,7 +50,7 @@ def compare(a: Path, b: Path, settings: Settings, methods: Methods = NONE) -> Co
         for key, other in sorted(matched.items(), key=lambda match: _order(match[0], methods))
         if runs_a[key].keys() & runs_b[other].keys()
     )
-    tested = significance.chances(rows)
+    tested = chances(rows)
     rows = tuple(replace(row, chance=tested.get(place)) for place, row in enumerate(rows))
     return Comparison(
         a=Path(a),
@@ -184,12 +73,12 @@ def failures(comparison: Comparison, tolerance: float) -> list[str]:
     found += [f"cannot be used: {line}" for line in comparison.broken]
     for row in comparison.rows:
         for pair in row.finished:
-            scores_a, scores_b = _scores(pair.a), _scores(pair.b)
+            scores_a, scores_b = scores_of(pair.a), scores_of(pair.b)
             for name in sorted(scores_a.keys() | scores_b.keys()):
                 one, other = scores_a.get(name), scores_b.get(name)
                 if one is None or other is None:
                     found.append(f"{row.name}, seed {pair.seed}: {name} is in {'A' if other is None else 'B'} only")
-                elif abs(other - one) > tolerance + _SLACK:
+                elif abs(other - one) > tolerance + SLACK:
                     found.append(f"{row.name}, seed {pair.seed}: {name} {one:.2f} -> {other:.2f} ({other - one:+.4g})")
     if not any(row.finished for row in comparison.rows):
         found.append("no run finished in both")
@@ -228,7 +117,7 @@ def _load(folder: Path, broken: list[str], notes: list[str]) -> Configurations:
     return runs
 
 
-def _doubled(used: Run, other: Run) -> str:
+def _doubled(used: RecordFile, other: RecordFile) -> str:
     why = "comes first"
     if used.nearness != other.nearness:
         why = "lies where its identity belongs"
@@ -253,7 +142,7 @@ def _match(a: Configurations, b: Configurations, settings: Settings) -> dict[Key
     return matched
 
 
-def _settings(a: dict[int, Run], b: dict[int, Run], settings: Settings) -> tuple[str, ...]:
+def _settings(a: dict[int, RecordFile], b: dict[int, RecordFile], settings: Settings) -> tuple[str, ...]:
     one, other = (settings(next(iter(seeds.values())).record["config"]) for seeds in (a, b))
     return tuple(differences(one, other))
 
@@ -264,11 +153,12 @@ def _order(key: Key, methods: Methods) -> tuple:
     return kind == "costs", backbone, task, dataset, place, digest
 
 
-def _row(key: Key, other: Key, a: dict[int, Run], b: dict[int, Run], settings: Settings) -> Row:
+def _row(key: Key, other: Key, a: dict[int, RecordFile], b: dict[int, RecordFile], settings: Settings) -> Row:
     kind, backbone, task, dataset, method, digest = key
     pairs = tuple(Pair(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys()))
     finished = [pair for pair in pairs if pair.finished]
     scores = _means(finished)
+    metrics = declared(finished[0].b.record) if finished else {}
     agreements = [found for pair in finished if (found := _agreement(pair))]
     return Row(
         kind=kind,
@@ -279,16 +169,12 @@ def _row(key: Key, other: Key, a: dict[int, Run], b: dict[int, Run], settings: S
         pairs=pairs,
         settings=_settings(a, b, settings) if key != other else (),
         scores=scores,
-        shown=_shown(scores),
+        shown=_shown(scores, metrics),
+        metrics=metrics,
         predictions=sum(agreements, Agreement()) if agreements else None,
         costs=_costs(finished),
         ratios=_ratios(finished),
     )
-
-
-def _scores(run: Run) -> dict[str, float]:
-    metrics = run.record["metrics"]
-    return {f"{split}.{name}": value for split in ("test", "val") for name, value in (metrics[split] or {}).items()}
 
 
 def _means(pairs: list[Pair]) -> dict[str, Score]:
@@ -302,8 +188,10 @@ def _means(pairs: list[Pair]) -> dict[str, Score]:
     }
 
 
-def _shown(scores: dict[str, Score]) -> str | None:
-    wanted = (f"{split}.{name}" for split in ("test", "val") for name in SCORES)
+def _shown(scores: dict[str, Score], metrics: Mapping[str, Metric]) -> str | None:
+    """What a table shows of a task: its primary metric, of test where that is there, else the first score."""
+    first = primary(metrics.values())
+    wanted = [f"{split}.{first.name}" for split in ("test", "val")] if first else []
     return next((name for name in wanted if name in scores), next(iter(scores), None))
 
 
@@ -338,13 +226,7 @@ def _ratios(pairs: list[Pair]) -> dict[str, float]:
     return {name: median(values) for name, values in ratios.items() if values}
 
 
-def same_machine(pair: Pair) -> bool:
-    """Whether the times of both may be compared."""
-    one, other = (run.record["provenance"]["hardware"] for run in (pair.a, pair.b))
-    return all(name in one and one[name] == other.get(name) for name in _MACHINE)
-
-
-def _alone(runs: Configurations, counterparts: dict[Key, dict[int, Run]], methods: Methods) -> Iterator[str]:
+def _alone(runs: Configurations, counterparts: dict[Key, dict[int, RecordFile]], methods: Methods) -> Iterator[str]:
     for key in sorted(runs, key=lambda key: _order(key, methods)):
         kind, backbone, task, dataset, method, digest = key
         left = {seed: run for seed, run in runs[key].items() if seed not in counterparts.get(key, {})}

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from vltune.results.compare.match import MEASURED, Comparison, Row, same_machine
+from vltune.results.compare.model import MEASURED, Comparison, Row, same_machine
 from vltune.results.render.text import NOTHING, short
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from vltune.records.folders import Run
+    from vltune.records.folders import RecordFile
 
 _TIMES = "\u00d7"
 _HEADER = ("task", "method", "score", "A", "B", "B - A", "seeds", "same", "p", "p seeds", "step", "latency")
@@ -73,7 +73,7 @@ def _expected(ours: str, theirs: str) -> str:
     )
 
 
-def _processors(runs: Iterable[Run]) -> str:
+def _processors(runs: Iterable[RecordFile]) -> str:
     names = {run.record["provenance"]["hardware"].get("cpu") or "an unknown processor" for run in runs}
     return " and ".join(sorted(names))
 

@@ -11,45 +11,42 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vltune.errors import UserError
+from vltune.metrics.metric import PERCENT, Metric, declared, primary
 from vltune.records import predictions, store
 from vltune.records.predictions import PREDICTIONS
-from vltune.stats.outcomes import FOLD
+from vltune.stats.outcomes import Scored
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from vltune.results.html.pictures import Pictures
-    from vltune.results.html.runs import Run
+    from vltune.results.html.runs import TableRun
     from vltune.results.tables.build import Table
 
 PER_SIDE = 12
 """Examples of each pair that only the first has right, and that only the second has right."""
-RIGHT = {"vqa": 0.5}
-"""The score from which an answer counts as right; in other tasks only the full score does."""
-# In retrieval a run predicts two things, which the first word of a prediction tells apart.
-_PARTS = {"retrieval": {"an image for a caption": "image ", "a caption for an image": "caption "}}
 
 
-class Shown(Protocol):
+class Content(Protocol):
     text: str
     images: tuple[bytes, ...]
 
 
-class Asked(Protocol):
-    shown: Shown
+class Question(Protocol):
+    shown: Content
     answers: dict[str, float]
     """How each answer scores; 0 where it is not named."""
 
 
-class Examples(Protocol):
+class Questions(Protocol):
     """Raises KeyError or ValueError where a prediction is of something else than this data."""
 
-    def asked(self, id: int, prediction: str) -> Asked: ...
+    def asked(self, id: int, prediction: str) -> Question: ...
 
-    def said(self, prediction: str) -> Shown: ...
+    def said(self, prediction: str) -> Content: ...
 
 
-Look = Callable[[dict, str], Examples]
+Look = Callable[[dict, str], Questions]
 """From a record's configuration and `val` or `test` to its examples; raises UserError, which says what is missing."""
 
 
@@ -75,7 +72,7 @@ class Answers:
 
 
 @dataclass
-class Part:
+class Panel:
     """The predictions of an experiment that can be compared, by row and seed."""
 
     experiment: str
@@ -91,7 +88,7 @@ class Part:
 
 
 def compare(
-    tables: Sequence[Table], of_tables: Sequence[Sequence[Run]], look: Look | None, pictures: Pictures
+    tables: Sequence[Table], of_tables: Sequence[Sequence[TableRun]], look: Look | None, pictures: Pictures
 ) -> list[list[dict[str, Any]]]:
     """For each table what its page shows of each part: counts of every pair of rows, and examples on which they differ."""
     found = [list(_parts(runs, table.folder)) for table, runs in zip(tables, of_tables, strict=True)]
@@ -106,24 +103,25 @@ def compare(
     return shown
 
 
-def _parts(runs: Sequence[Run], root: Path) -> Iterator[Part]:
-    by_experiment: dict[str, list[tuple[Run, pa.Table]]] = {}
+def _parts(runs: Sequence[TableRun], root: Path) -> Iterator[Panel]:
+    by_experiment: dict[str, list[tuple[TableRun, pa.Table]]] = {}
     for run in runs:
         if run.row is not None and (table := _read(run.record, root)) is not None:
             by_experiment.setdefault(store.experiment(run.record), []).append((run, table))
     for experiment, read in by_experiment.items():
         first = read[0][0].record
-        task = first["identity"]["task"]
-        for title, prefix in _PARTS.get(task, {"": ""}).items():
+        for metric in _asked(first):
             for split in ("test", "val"):  # the official test of VQA has no scores
-                found = {(run.row, run.seed): _answers(table, split, prefix) for run, table in read}
-                if found := {key: answers for key, answers in found.items() if len(answers.ids) and answers.once}:
-                    yield Part(
+                found = {(run.row, run.seed): _answers(table, split, metric) for run, table in read}
+                if found := {
+                    key: answers for key, answers in found.items() if answers and len(answers.ids) and answers.once
+                }:
+                    yield Panel(
                         experiment=experiment,
-                        title=f"{experiment}: {title}" if title else experiment,
+                        title=f"{experiment}: {metric.title}" if metric.title else experiment,
                         split=split,
-                        threshold=RIGHT.get(task, 1.0),
-                        places=task in _PARTS,
+                        threshold=metric.right,
+                        places=metric.within is not None,
                         config=first["config"],
                         runs=found,
                         shuffled={(run.row, run.seed) for run, _ in read if _saw(run) == "shuffled"},
@@ -139,25 +137,32 @@ def _read(record: dict, root: Path) -> pa.Table | None:
         return None
 
 
-def _saw(run: Run) -> str | None:
+def _saw(run: TableRun) -> str | None:
     return run.record["config"].get("dataset", {}).get("images")
 
 
-def _answers(table: pa.Table, split: str, prefix: str) -> Answers:
-    """Those that have a score and begin with `prefix`."""
+def _asked(record: dict) -> list[Metric]:
+    """What the runs of an experiment were asked: the primary metric, or those that it is the mean of."""
+    metrics = declared(record)
+    first = primary(metrics.values())
+    parts = [metrics[name] for name in first.mean_of] or [first] if first else []
+    return [metric for metric in parts if metric.by_example and metric.unit == PERCENT]
+
+
+def _answers(table: pa.Table, split: str, metric: Metric) -> Answers | None:
+    """The rows of this metric that have a score; None where they cannot be told."""
     from pyarrow import compute as pc
 
-    wanted = pc.and_(pc.equal(table["split"], split), pc.is_valid(table["score"]))
-    wanted = pc.and_(wanted, pc.starts_with(table["prediction"], prefix))
-    wanted = pc.and_(wanted, pc.invert(pc.match_substring(table["prediction"], FOLD)))
-    table = table.filter(pc.fill_null(wanted, False)).sort_by("id").combine_chunks()
-    said = table["prediction"].combine_chunks().dictionary_encode()
+    if (rows := Scored(table, split, {}).behind(metric)) is None:
+        return None
+    rows = rows.filter(pc.is_valid(rows["score"])).sort_by("id").combine_chunks()
+    said = rows["prediction"].combine_chunks().dictionary_encode()
     return Answers(
-        table["id"].to_numpy(), said.indices.to_numpy(), said.dictionary.to_pylist(), table["score"].to_numpy()
+        rows["id"].to_numpy(), said.indices.to_numpy(), said.dictionary.to_pylist(), rows["score"].to_numpy()
     )
 
 
-def _shown(part: Part, look: Look | None, pictures: Pictures) -> dict[str, Any]:
+def _shown(part: Panel, look: Look | None, pictures: Pictures) -> dict[str, Any]:
     ids = np.unique(np.concatenate([answers.ids for answers in part.runs.values()]))
     right = {key: _right(answers, ids, part.threshold) for key, answers in part.runs.items()}
     pairs, chosen = _pairs(right, ids)
@@ -206,14 +211,14 @@ def _pairs(right: Mapping[tuple[int, int], np.ndarray], ids: np.ndarray) -> tupl
     return pairs, [int(ids[number]) for number in sorted(chosen, key=lambda number: places[number])]
 
 
-def _opened(look: Look, part: Part) -> Examples:
+def _opened(look: Look, part: Panel) -> Questions:
     try:
         return look(part.config, part.split)
     except (LookupError, TypeError, ValueError, OSError) as error:  # a record's configuration may hold anything
         raise UserError(f"the data that the record names cannot be opened ({error})") from None
 
 
-def _said(data: Examples, prediction: str) -> Shown:
+def _said(data: Questions, prediction: str) -> Content:
     try:
         return data.said(prediction)
     except (LookupError, ValueError):
@@ -223,7 +228,7 @@ def _said(data: Examples, prediction: str) -> Shown:
 class _Written:
     """Examples as the page holds them.  said: every answer once; an example names its answers by their places there."""
 
-    def __init__(self, part: Part, runs: list[Answers], pictures: Pictures):
+    def __init__(self, part: Panel, runs: list[Answers], pictures: Pictures):
         self.part, self.runs, self.pictures = part, runs, pictures
         self.said: list[dict[str, Any]] = []
         self._places: dict[str, int] = {}
@@ -242,7 +247,7 @@ class _Written:
             self._places.clear()
             return [self._given(id, of, None) for id, of in given.items()], str(error)
 
-    def _asked(self, data: Examples, id: int, given: list[tuple[str, float]]) -> Asked:
+    def _asked(self, data: Questions, id: int, given: list[tuple[str, float]]) -> Question:
         """UserError where the answers were scored on something else."""
         try:
             asked = data.asked(id, given[0][0])
@@ -253,20 +258,20 @@ class _Written:
             raise UserError(f"the data here is not what the runs read: example {id} has other answers")
         return asked
 
-    def _given(self, id: int, given: list[tuple[str, float] | None], data: Examples | None) -> dict[str, Any]:
+    def _given(self, id: int, given: list[tuple[str, float] | None], data: Questions | None) -> dict[str, Any]:
         return {"id": id, "given": [one and [self._place(one[0], data), one[1]] for one in given]}
 
-    def _held(self, asked: Asked, data: Examples) -> dict[str, Any]:
+    def _held(self, asked: Question, data: Questions) -> dict[str, Any]:
         answers = [[self._place(answer, data), score] for answer, score in asked.answers.items()]
         return self._show(asked.shown) | {"answers": answers}
 
-    def _place(self, prediction: str, data: Examples | None) -> int:
+    def _place(self, prediction: str, data: Questions | None) -> int:
         if prediction not in self._places:
             said = {"text": prediction} if data is None else self._show(_said(data, prediction))
             self._places[prediction] = len(self.said)
             self.said.append(said)
         return self._places[prediction]
 
-    def _show(self, shown: Shown) -> dict[str, Any]:
+    def _show(self, shown: Content) -> dict[str, Any]:
         images = [self.pictures.add(content) for content in shown.images]
         return {"text": shown.text} | ({"images": images} if images else {})

@@ -11,7 +11,7 @@ from vltune.records import store
 from vltune.results.render import text as render
 
 if TYPE_CHECKING:
-    from vltune.results.html.runs import Run
+    from vltune.results.html.runs import TableRun
     from vltune.results.tables.build import Cell, Column, Table
 
 _CARE = ("Compare with care", "Not comparable")  # how notes on what makes numbers hard to compare begin
@@ -34,7 +34,7 @@ def switch(tables: Sequence[Table]) -> str:
     return f'<div class="switch" role="group" aria-label="Backbone">{"".join(buttons)}</div>'
 
 
-def introduction(table: Table, runs: Sequence[Run]) -> str:
+def introduction(table: Table, runs: Sequence[TableRun]) -> str:
     """How many runs of what, what the numbers are, and what is missing or not to be compared."""
     facts = "".join(f"<div><dt>{text(name)}</dt><dd>{text(number)}</dd></div>" for name, number in _facts(table, runs))
     notes = [note for note in table.notes if not note.startswith(_CARE)]
@@ -68,7 +68,7 @@ def _of_table(table: Table, body: str, kind: str) -> str:
     return f'<div class="of-table {kind}" data-table="{text(table.name)}">\n{body}\n</div>'
 
 
-def _facts(table: Table, runs: Sequence[Run]) -> Iterator[tuple[str, int]]:
+def _facts(table: Table, runs: Sequence[TableRun]) -> Iterator[tuple[str, int]]:
     statuses = Counter(run.record["status"] for run in runs if run.trained)
     used = [run for run in runs if run.row is not None and run.trained]
     yield "runs finished", statuses.pop("finished", 0)
@@ -128,16 +128,20 @@ def _cell(column: Column, cell: Cell, extremes: tuple[float, float] | None) -> s
     return f"<td{sort}{told}{f' class={kind!r}' if kind else ''}>{''.join(parts)}</td>"
 
 
+def _end(column: Column) -> str:
+    return "lowest" if column.less else "highest"
+
+
 def _tests(column: Column, cell: Cell) -> Iterator[str]:
     """What stands behind the marks of a cell."""
     if cell.interval:
         low, high = (render.number(column, end) for end in cell.interval)
         yield f"95 % interval of the mean {low} to {high}"
     if cell.best:
-        yield "highest of the column"
+        yield f"{_end(column)} of the column"
     for what, p in (("examples", cell.p_examples), ("seeds too", cell.p_seeds)):
         if p is not None:
-            yield f"against the highest, over {what}: p = {p:.2g}"
+            yield f"against the {_end(column)}, over {what}: p = {p:.2g}"
 
 
 def _extremes(table: Table, key: str) -> tuple[float, float] | None:

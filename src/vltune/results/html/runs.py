@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
+class TableRun:
     """row: the number of its row in the table; None where it has none, as of a run that did not finish."""
 
     record: dict
@@ -38,19 +38,19 @@ class Run:
         return ", ".join(filter(None, [hardware.get("cpu"), cores, *names])) or "unknown"
 
 
-def of(table: Table) -> list[Run]:
+def of(table: Table) -> list[TableRun]:
     """The records of a table's backbone, by experiment in the order of its columns, and as `store.load` has them."""
     order = list(dict.fromkeys(column.experiment for column in table.columns))
     rows = {(row.method, hash_): number for number, row in enumerate(table.rows) for hash_ in row.hashes}
     found = [
-        Run(record, rows.get(_key(record)) if record["status"] == "finished" else None)
+        TableRun(record, rows.get(_key(record)) if record["status"] == "finished" else None)
         for record in table.records
         if record["identity"]["backbone"] == table.backbone and store.experiment(record) in order
     ]
     return sorted(found, key=lambda run: order.index(store.experiment(run.record)))
 
 
-def described(tables: Sequence[Table], of_tables: Sequence[Sequence[Run]]) -> dict[str, Any]:
+def described(tables: Sequence[Table], of_tables: Sequence[Sequence[TableRun]]) -> dict[str, Any]:
     """`common`: settings that all runs share; `settings`: what else each configuration has; `runs`: of each table.
 
     Settings are {dotted key: JSON}, the seed left out."""
@@ -74,7 +74,7 @@ def _key(record: dict) -> tuple[str, str]:
     return record["identity"]["method"], record["identity"]["hash"]
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: TableRun) -> dict[str, Any]:
     record, provenance = run.record, run.record["provenance"]
     kept = {key: record["identity"][key] for key in ("method", "hash", "seed")}
     kept |= {key: record[key] for key in ("status", "error", "path")}

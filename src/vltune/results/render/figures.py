@@ -7,7 +7,7 @@ import math
 from itertools import product
 from typing import TYPE_CHECKING
 
-from vltune.results.tables.build import TYPED, Row, Table
+from vltune.results.tables.build import TYPED, Table, TableRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
     _annotate(axes, points, markers)
 
 
-def _color(row: Row) -> str:
+def _color(row: TableRow) -> str:
     """One colour per method in every figure; grey where it says none."""
     return "0.4" if row.presentation.colour is None else f"C{row.presentation.colour}"
 

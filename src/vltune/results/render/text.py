@@ -169,7 +169,7 @@ def legend(table: Table) -> str:
             " (Student's t); it is of one run, whose own spread is not known."
         )
     if any(cell.best for cell in cells):
-        said.append("Bold: the highest of a column.")
+        said.append(f"Bold: the {'best' if any(column.less for column in table.columns) else 'highest'} of a column.")
     if SAME in marks:
         said.append(
             f"{SAME}: not distinguishable from it by the examples (McNemar for accuracies, paired bootstrap for others)."

@@ -7,6 +7,7 @@ docs/statistics.md what the marks at scores mean.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from textwrap import shorten
 
 from vltune.catalogue import families
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric, declared
 from vltune.records import external, store
 from vltune.records.files import is_folder, is_there
 from vltune.records.folders import Verified
@@ -25,12 +27,12 @@ from vltune.results.tables.model import (
     UNTESTED,
     Cell,
     Column,
-    Row,
-    Rows,
+    ListedRows,
     Table,
+    TableRow,
 )
 from vltune.results.tables.presentations import NONE, Methods, presentations
-from vltune.results.tables.rows import hashes, variants
+from vltune.results.tables.rows import MethodVariant, hashes, variants
 
 __all__ = [
     "ALIKE",
@@ -39,8 +41,8 @@ __all__ = [
     "UNTESTED",
     "Cell",
     "Column",
-    "Row",
     "Table",
+    "TableRow",
     "build",
     "columns",
     "expand",
@@ -63,9 +65,9 @@ def names() -> list[str]:
     return [name for group in _groups().values() for name in group["tables"]]
 
 
-def listed(name: str, methods: Methods) -> Rows:
+def listed(name: str, methods: Methods) -> ListedRows:
     """The rows that table `name` has at least."""
-    rows = Rows(**_group(name).get("rows", {}))
+    rows = ListedRows(**_group(name).get("rows", {}))
     return rows if rows.values else replace(rows, values=families(methods).get(rows.family, ()))
 
 
@@ -82,32 +84,18 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     published numbers come from `root/paper/`, marks from the predictions beside the records, the number of trials from
     `root/learning_rates/`.
 
-    methods: which there are, with their presentation (`vltune.catalogue`); those of the definition's family have a row each.
-    Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is none.
-    """
+    methods: which there are, with their presentation (`vltune.catalogue`); those of the definition's family have a row
+    each.  Raises UserError where `root` is not a folder, and where a published number or a score that a person typed is
+    none."""
     group = _group(name)
     definition = group["tables"][name]
     backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name, methods)
     within = Path(root) / group.get("folder", "")
-    experiments = {
-        False: {column.experiment for column in columns},
-        True: {column.experiment for column in columns if not column.is_score},
-    }
-
-    def is_of_table(record: dict, cost: bool) -> bool:
-        return record["identity"]["backbone"] == backbone and store.experiment(record) in experiments[cost]
-
     told = _Told(within)
-    loaded = _load(root, within, told, lambda record: is_of_table(record, cost=False))
-    typed = external.load(within, loaded, _external(), told)
-    records = [
-        record | {"typed": typed[record["path"]]}
-        for record in loaded
-        if is_of_table(record, store.is_cost(record)) and _names_its_row(record, at_least, told)
-    ]
+    loaded, records = _records(backbone, columns, at_least, Path(root), told)
+    columns = declared_in(columns, records)
     numbers, source = published.of(name, columns, root)
-    finished = [record for record in records if record["status"] == "finished"]
-    not_finished = [record for record in records if record["status"] != "finished"]
+    finished, not_finished = _apart(records, lambda record: record["status"] == "finished")
     aside = {
         key: [record for record in finished if _has(record, fields)]
         for key, fields in definition.get("aside", {}).items()
@@ -117,7 +105,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     found = list(variants(in_rows, at_least, presentations(methods, records)))
     searched = cautions.searches(root, backbone, told)
     rows = [
-        Row(
+        TableRow(
             variant.method,
             variant.presentation,
             variant.label,
@@ -129,11 +117,8 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     ]
     rows, untested = marks.marked(columns, found, rows, within)
     rows = missing.explained(columns, at_least, found, rows, not_finished)
-    if sweep := group.get("sweep"):
-        commands = missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
-    else:
-        commands = missing.commands(backbone, columns, found)
     of_definition = [*group["notes"], *definition.get("notes", ())]
+    written = notes.written(of_definition, _for_notes(rows, aside, columns), columns)
     return Table(
         name=name,
         title=definition["title"],
@@ -144,7 +129,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
         rows=tuple(rows),
         notes=(
             *source,
-            *notes.written(of_definition, _for_notes(rows, aside, columns), columns),
+            *written,
             *notes.typed(finished),
             *untested,
             *cautions.of(columns, found, rows, searched),
@@ -152,8 +137,59 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
         unfinished=tuple(map(missing.unfinished, not_finished)),
         broken=tuple(told.lines),
         figure=group["figure"] | {"score": _scored(group["figure"]["score"], rows)},
-        missing=tuple(commands),
+        missing=tuple(_commands(group, backbone, columns, found)),
     )
+
+
+def _records(
+    backbone: str, columns: tuple[Column, ...], at_least: ListedRows, root: Path, told: _Told
+) -> tuple[list[dict], list[dict]]:
+    """All records of the table's folder, and of these the table's own, each with what was `typed` of it."""
+    scored = {column.experiment for column in columns}
+    counted = {column.experiment for column in columns if not column.is_score}
+
+    def is_of_table(record: dict, cost: bool) -> bool:
+        return record["identity"]["backbone"] == backbone and store.experiment(record) in (counted if cost else scored)
+
+    loaded = _load(root, told.folder, told, lambda record: is_of_table(record, cost=False))
+    typed = external.load(told.folder, loaded, _external(), told)
+    return loaded, [
+        record | {"typed": typed[record["path"]]}
+        for record in loaded
+        if is_of_table(record, store.is_cost(record)) and _names_its_row(record, at_least, told)
+    ]
+
+
+def declared_in(columns: tuple[Column, ...], records: list[dict]) -> tuple[Column, ...]:
+    """The columns with the metrics that these records declare; a mean has that of its first part.
+
+    Raises UserError where a metric is declared in two units or directions, and where a mean's parts are."""
+    found: dict[str, Column] = {}
+    for column in columns:
+        parts = column.mean_of or filter(None, [column.ppt])
+        if metrics := [found[part].metric for part in parts if found[part].metric] or _metrics(column, records):
+            if len({(metric.unit, metric.better) for metric in metrics}) > 1:
+                raise UserError(f"column {column.title!r}: its scores are in several units, or of several directions")
+            column = replace(column, metric=metrics[0])
+        found[column.key] = column
+    return tuple(found.values())
+
+
+def _metrics(column: Column, records: list[dict]) -> list[Metric]:
+    name = column.value.rpartition(".")[2]
+    own = [record for record in records if column.is_measured and store.experiment(record) == column.experiment]
+    return [metric for record in own if (metric := declared(record).get(name))]
+
+
+def _apart(records: list[dict], condition: Callable[[dict], bool]) -> tuple[list[dict], list[dict]]:
+    return [each for each in records if condition(each)], [each for each in records if not condition(each)]
+
+
+def _commands(group: dict, backbone: str, columns: tuple[Column, ...], found: list[MethodVariant]) -> Iterable[str]:
+    """Those that make the runs which are not there."""
+    if sweep := group.get("sweep"):
+        return missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
+    return missing.commands(backbone, columns, found)
 
 
 class _Told:
@@ -174,7 +210,7 @@ def _load(root: Path, within: Path, told: _Told, verified: Verified) -> list[dic
     return store.load(within, told, verified)
 
 
-def _names_its_row(record: dict, rows: Rows, told: _Told) -> bool:
+def _names_its_row(record: dict, rows: ListedRows, told: _Told) -> bool:
     name = cells.value(record, rows.field)
     if name is None or isinstance(name, str):
         return True
@@ -196,9 +232,11 @@ def columns() -> list[Column]:
     return [column for group in _groups().values() for column in _columns(group)]
 
 
-def _external() -> dict[str, Column]:
-    """{name under which a person may type it: a column that shows it}, of all tables."""
-    return {column.external: column for column in columns() if column.external}
+def _external() -> dict[str, external.Typable]:
+    """{name under which a person may type it: what a column shows}, of all tables."""
+    return {
+        column.external: external.Typable(column.experiment, column.value) for column in columns() if column.external
+    }
 
 
 def _has(record: dict, fields: dict) -> bool:
@@ -206,7 +244,7 @@ def _has(record: dict, fields: dict) -> bool:
     return all(cells.value(record, field) == value for field, value in fields.items())
 
 
-def _for_notes(rows: list[Row], aside: dict[str, list[dict]], columns: tuple[Column, ...]) -> notes.Cells:
+def _for_notes(rows: list[TableRow], aside: dict[str, list[dict]], columns: tuple[Column, ...]) -> notes.Cells:
     """The cells that notes speak of: each method's first row that was not set aside, and each record set aside."""
     of_aside = {hash_ for records in aside.values() for hash_ in hashes(records)}
     found = {row.method: cells.of(columns, row.method, [], {}) for row in rows}
@@ -214,6 +252,6 @@ def _for_notes(rows: list[Row], aside: dict[str, list[dict]], columns: tuple[Col
     return found | {key: cells.of(columns, key, records, {}) for key, records in aside.items()}
 
 
-def _scored(keys: list[str], rows: list[Row]) -> str:
+def _scored(keys: list[str], rows: list[TableRow]) -> str:
     """The first of these columns in which we have a number, else the first."""
     return next((key for key in keys if any(row.cells[key].mean is not None for row in rows)), keys[0])

@@ -12,8 +12,8 @@ from vltune.records import store
 from vltune.records.files import is_there
 from vltune.records.folders import OnBroken
 from vltune.results.tables import cells
-from vltune.results.tables.model import Column, Row
-from vltune.results.tables.rows import Variant
+from vltune.results.tables.model import Column, TableRow
+from vltune.results.tables.rows import MethodVariant
 
 PROTOCOL = (
     "engine.select",
@@ -48,7 +48,9 @@ def trials(search: Iterable[dict]) -> int | None:
     return len({record["identity"]["hash"] for record in search}) or None
 
 
-def of(columns: tuple[Column, ...], variants: list[Variant], rows: Iterable[Row], searched: Searches) -> Iterator[str]:
+def of(
+    columns: tuple[Column, ...], variants: list[MethodVariant], rows: Iterable[TableRow], searched: Searches
+) -> Iterator[str]:
     """One line for each."""
     trained = [variant for variant in variants if variant.runs]
     if trained:
@@ -61,7 +63,7 @@ def of(columns: tuple[Column, ...], variants: list[Variant], rows: Iterable[Row]
     yield from _provenance(list(records))
 
 
-def _trials(rows: list[Row], searched: Searches) -> Iterator[str]:
+def _trials(rows: list[TableRow], searched: Searches) -> Iterator[str]:
     """How much searching stands behind the scores."""
     counts = {row.method: row.trials for row in rows}
     runs = [run for method in counts for run in searched.get(method, ())]
@@ -76,7 +78,7 @@ def _trials(rows: list[Row], searched: Searches) -> Iterator[str]:
         yield f"Compare with care: not the same number of learning rates was tried on {where}: {told}."
 
 
-def _rates(variants: list[Variant], searched: Searches) -> Iterator[str]:
+def _rates(variants: list[MethodVariant], searched: Searches) -> Iterator[str]:
     """Rows whose learning rate is none of those that were tried for their method."""
     for variant in variants:
         tried = {cells.value(run, "config.engine.lr") for run in searched.get(variant.method, ())}
@@ -86,7 +88,7 @@ def _rates(variants: list[Variant], searched: Searches) -> Iterator[str]:
             yield f"Compare with care: {variant.label} ran with learning rate {rates}, which is none of those tried for it."
 
 
-def _protocols(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+def _protocols(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
     """Columns whose rows were trained, selected or scored otherwise than each other."""
     names: dict[str, list[str]] = defaultdict(list)
     for column in columns:
@@ -108,7 +110,7 @@ def _protocols(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator
                 )
 
 
-def _counts(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+def _counts(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
     """Costs that a configuration decides, and that its runs have several of."""
     for variant, column in product(variants, columns):
         if column.is_counted:
@@ -121,7 +123,7 @@ def _counts(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[st
                 )
 
 
-def _measuring(columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+def _measuring(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
     """Settings that change times and memory and not the result, where runs of one experiment had several."""
     for experiment in dict.fromkeys(column.experiment for column in columns if column.value.startswith("cost.")):
         runs = [run for variant in variants for run in variant.runs if store.experiment(run) == experiment]

@@ -30,7 +30,7 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
         elif column.ppt:
             parameters = _parameters(column, records)
             rated = numbers[column.ppt] if parameters is not None else {}
-            numbers[key] = {seed: ppt(score / 100, parameters) for seed, score in rated.items()}
+            numbers[key] = {seed: ppt(score / column.factor, parameters) for seed, score in rated.items()}
             typed[key] = typed[column.ppt] & numbers[key].keys()
         else:
             numbers[key] = scores(column, method, records)

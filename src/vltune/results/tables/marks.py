@@ -12,31 +12,17 @@ import numpy as np
 from vltune.errors import UserError
 from vltune.records import store
 from vltune.records.predictions import PREDICTIONS
+from vltune.records.verified import outcomes
 from vltune.results.tables import cells
-from vltune.results.tables.model import ALIKE, SAME, UNTESTED, Cell, Column, Row
-from vltune.results.tables.rows import Variant
-from vltune.stats import significance
+from vltune.results.tables.model import ALIKE, SAME, UNTESTED, Cell, Column, TableRow
+from vltune.results.tables.rows import MethodVariant
+from vltune.stats import paired, significance
 from vltune.stats.outcomes import Outcomes
+from vltune.stats.paired import Paired
 from vltune.stats.significance import LEVEL, Spread
 
 Loaded = dict[tuple[str, int], dict[int, Outcomes] | str]
 """{(column, row): {seed: the outcomes of its run}, or why they are not there}"""
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A row against the best in one column, of the seeds that both have."""
-
-    labels: np.ndarray
-    """(units,) what tells the units apart"""
-    sizes: np.ndarray
-    """(units,) how many examples each has"""
-    differences: np.ndarray
-    """(seeds, units) by how much the best scored more, summed over a unit's examples"""
-
-    def __post_init__(self):
-        if len(self.labels) < 2:
-            raise UserError("all examples share one image or text, so that there is nothing to test by")
 
 
 @dataclass(frozen=True)
@@ -48,8 +34,8 @@ class Test:
 
 
 def marked(
-    columns: tuple[Column, ...], variants: list[Variant], rows: list[Row], root: Path
-) -> tuple[list[Row], list[str]]:
+    columns: tuple[Column, ...], variants: list[MethodVariant], rows: list[TableRow], root: Path
+) -> tuple[list[TableRow], list[str]]:
     """The rows with every score's place in its column, and a note on the columns in which tests could not be made."""
     found = [dict(row.cells) for row in rows]
     untested = []
@@ -65,7 +51,7 @@ def marked(
         parts = [part for part in columns if part.key in column.mean_of] or [column]
         for part in parts:
             _load(loaded, part, variants, entered, root)
-        best = max(entered, key=lambda place: rows[place].cells[column.key].mean)
+        best = _best(column, entered, rows)
         others = [place for place in entered if place != best]
         tests, reasons = _tests(parts, variants, loaded, best, others)
         if reasons:
@@ -78,12 +64,18 @@ def marked(
     return [replace(row, cells=own) for row, own in zip(rows, found, strict=True)], notes
 
 
+def _best(column: Column, entered: list[int], rows: list[TableRow]) -> int:
+    """The first of those with the best mean."""
+    sign = -1 if column.less else 1
+    return max(entered, key=lambda place: sign * rows[place].cells[column.key].mean)
+
+
 def _judged(
-    column: Column, rows: list[Row], best: int, others: list[int], tests: dict[int, Test]
+    column: Column, rows: list[TableRow], best: int, others: list[int], tests: dict[int, Test]
 ) -> Iterator[tuple[int, Cell]]:
     """The cells of a column, with the corrected tests and what follows from them."""
-    by_examples = _corrected({place: test.p_examples for place, test in tests.items()})
-    by_seeds = _corrected({place: test.p_seeds for place, test in tests.items() if test.p_seeds is not None})
+    by_examples = paired.corrected({place: test.p_examples for place, test in tests.items()})
+    by_seeds = paired.corrected({place: test.p_seeds for place, test in tests.items() if test.p_seeds is not None})
     yield best, replace(rows[best].cells[column.key], best=True)
     for place in others:
         cell = rows[place].cells[column.key]
@@ -100,12 +92,8 @@ def _mark(p_examples: float, p_seeds: float | None) -> str:
     return ALIKE if p_seeds is None or p_seeds >= LEVEL else ""
 
 
-def _corrected(chances: dict[int, float]) -> dict[int, float]:
-    return dict(zip(chances, significance.holm(list(chances.values())), strict=True))
-
-
 def _tests(
-    parts: list[Column], variants: list[Variant], loaded: Loaded, best: int, others: list[int]
+    parts: list[Column], variants: list[MethodVariant], loaded: Loaded, best: int, others: list[int]
 ) -> tuple[dict[int, Test], dict[int, str]]:
     """{row: its test} and {row: why there is none}, of the mean of these columns, or of the one."""
     pairs: dict[int, list[Paired]] = {}
@@ -117,15 +105,10 @@ def _tests(
             reasons[place] = str(error)
     if not pairs:
         return {}, reasons
-    strata = {place: _strata(parts, paired) for place, paired in pairs.items()}
-    if len(parts) == 1 and parts[0].value.endswith(".accuracy"):
-        sums = (paired.differences.sum(0) for (paired,) in pairs.values())
-        by_examples = [significance.mcnemar(np.rint(each).astype(np.int64)) for each in sums]
-    else:
-        averaged = [[stratum.mean(0) for stratum in of_place] for of_place in strata.values()]
-        by_examples = significance.bootstrap([np.stack(stratum) for stratum in zip(*averaged, strict=True)])
+    signs = len(parts) == 1 and bool(parts[0].metric and parts[0].metric.signs)
+    by_examples = paired.by_examples(pairs, signs)
     among = significance.spread([_means(parts, variants[place]) for place in (best, *others)])
-    tests = {place: _test(strata[place], float(p), among) for place, p in zip(strata, by_examples, strict=True)}
+    tests = {place: _test(paired.strata(pairs[place]), p, among) for place, p in by_examples.items()}
     return tests, reasons
 
 
@@ -135,23 +118,16 @@ def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None)
     return Test(p_examples, significance.over_seeds(strata, among) if among else None)
 
 
-def _strata(parts: list[Column], pairs: list[Paired]) -> list[np.ndarray]:
-    """(seeds, units) effects on the mean of these columns, one for each set of images: both ways of retrieval have one."""
-    found: dict[tuple, np.ndarray] = {}
-    for part, paired in zip(parts, pairs, strict=True):
-        images = (part.experiment, paired.labels.tobytes())
-        effects = significance.effects(paired.differences, paired.sizes) / len(parts)
-        found[images] = found[images] + effects if images in found else effects
-    return list(found.values())
-
-
-def _means(parts: list[Column], variant: Variant) -> dict[int, float]:
-    """{seed that all parts have: their mean, from 0 to 1}"""
+def _means(parts: list[Column], variant: MethodVariant) -> dict[int, float]:
+    """{seed that all parts have: their mean, as that of the scores of predictions}"""
     found = [cells.scores(part, variant.method, variant.records) for part in parts]
-    return {seed: mean(part[seed] for part in found) / 100 for seed in sorted(set.intersection(*map(set, found)))}
+    return {
+        seed: mean(part[seed] for part in found) / parts[0].factor
+        for seed in sorted(set.intersection(*map(set, found)))
+    }
 
 
-def _load(loaded: Loaded, column: Column, variants: list[Variant], places: Iterable[int], root: Path) -> None:
+def _load(loaded: Loaded, column: Column, variants: list[MethodVariant], places: Iterable[int], root: Path) -> None:
     for place in places:
         if (column.key, place) not in loaded:
             try:
@@ -160,7 +136,7 @@ def _load(loaded: Loaded, column: Column, variants: list[Variant], places: Itera
                 loaded[column.key, place] = str(error)
 
 
-def _outcomes(column: Column, variant: Variant, root: Path) -> dict[int, Outcomes]:
+def _outcomes(column: Column, variant: MethodVariant, root: Path) -> dict[int, Outcomes]:
     """{seed: what its predictions give}.  Raises UserError where a run has none that can be used."""
     found: dict[int, Outcomes] = {}
     for run in variant.runs:
@@ -172,7 +148,7 @@ def _outcomes(column: Column, variant: Variant, root: Path) -> dict[int, Outcome
             continue
         file = (Path(root) / run["path"]).with_suffix(PREDICTIONS)
         try:
-            found[run["identity"]["seed"]] = significance.outcomes(file, column.value.removeprefix("metrics."), run)
+            found[run["identity"]["seed"]] = outcomes(file, column.value.removeprefix("metrics."), run)
         except UserError as error:
             raise UserError(str(error).replace(f"{root}/", "")) from None
     return found
@@ -181,23 +157,13 @@ def _outcomes(column: Column, variant: Variant, root: Path) -> dict[int, Outcome
 def _paired(parts: list[Column], loaded: Loaded, best: int, other: int, label: str) -> list[Paired]:
     """Of each of these columns.  Raises UserError where runs, seeds or examples are lacking."""
     runs = [[loaded[part.key, place] for place in (best, other)] for part in parts]
-    for found in (found for pair in runs for found in pair):
+    for found in (found for of in runs for found in of):
         if isinstance(found, str):
             raise UserError(found)
-    seeds = sorted(set.intersection(*(set(found) for pair in runs for found in pair)))
+    seeds = sorted(set.intersection(*(set(found) for of in runs for found in of)))
     if not seeds:
         raise UserError(f"{label}: no seed that the best has too")
-    return [_differences(part, *pair, seeds, label) for part, pair in zip(parts, runs, strict=True)]
-
-
-def _differences(
-    column: Column, of_best: dict[int, Outcomes], of_other: dict[int, Outcomes], seeds: list[int], label: str
-) -> Paired:
-    ids = next(iter(of_best.values())).ids
-    labels, units = np.unique(ids // column.unit, return_inverse=True)
-    found = []
-    for seed in seeds:
-        if not all(np.array_equal(ids, runs[seed].ids) for runs in (of_best, of_other)):
-            raise UserError(f"{label}: seed {seed} has other examples than the best")
-        found.append(np.bincount(units, of_best[seed].scores - of_other[seed].scores))
-    return Paired(labels, np.bincount(units).astype(np.float64), np.stack(found))
+    return [
+        paired.pair(part.experiment, part.cluster, *of[:: -1 if part.less else 1], seeds, label)
+        for part, of in zip(parts, runs, strict=True)
+    ]

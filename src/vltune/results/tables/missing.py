@@ -14,8 +14,8 @@ from typing import Any
 from vltune.records import store
 from vltune.records.record import last_line
 from vltune.results.tables import cells
-from vltune.results.tables.model import SEEDS, Cell, Column, Row, Rows
-from vltune.results.tables.rows import Variant
+from vltune.results.tables.model import SEEDS, Cell, Column, ListedRows, TableRow
+from vltune.results.tables.rows import MethodVariant
 
 NOT_RUN = "not run"
 NOT_SCORED = "not scored"
@@ -31,12 +31,16 @@ def unfinished(record: dict) -> str:
 
 
 def explained(
-    columns: tuple[Column, ...], listed: Rows, variants: list[Variant], rows: list[Row], not_finished: list[dict]
-) -> list[Row]:
+    columns: tuple[Column, ...],
+    listed: ListedRows,
+    variants: list[MethodVariant],
+    rows: list[TableRow],
+    not_finished: list[dict],
+) -> list[TableRow]:
     """The rows with a reason in every empty cell of a task's score.  A control runs only where it says something."""
     failed = {(cells.value(record, listed.field), store.experiment(record)): record for record in not_finished}
 
-    def cell(column: Column, variant: Variant, own: Cell) -> Cell:
+    def cell(column: Column, variant: MethodVariant, own: Cell) -> Cell:
         if not column.is_measured or own.mean is not None or variant.presentation.is_control:
             return own
         if _seeds(column.experiment, variant):
@@ -50,7 +54,7 @@ def explained(
     ]
 
 
-def commands(backbone: str, columns: tuple[Column, ...], variants: list[Variant]) -> Iterator[str]:
+def commands(backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
     """What makes the runs that lack in the table: of each task the seeds that another row has, and `SEEDS`."""
     experiments = dict.fromkeys(column.experiment for column in columns if column.is_measured)
     for experiment in experiments:
@@ -66,7 +70,7 @@ def commands(backbone: str, columns: tuple[Column, ...], variants: list[Variant]
 
 
 def command_of_sweep(
-    sweep: str, folder: str, backbone: str, columns: tuple[Column, ...], variants: list[Variant]
+    sweep: str, folder: str, backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant]
 ) -> Iterator[str]:
     """The sweep that fills the table, as long as a row lacks one of `SEEDS`; what is there is not run again."""
     found: dict[tuple[str, str], set[int]] = defaultdict(set)
@@ -78,9 +82,9 @@ def command_of_sweep(
         yield f"python run.py -m +sweep={sweep} results_dir=results/{folder} backbone={backbone} seed={seeds}"
 
 
-def _lacking(experiment: str, variants: list[Variant]) -> dict[tuple[tuple[int, ...], str], list[str]]:
+def _lacking(experiment: str, variants: list[MethodVariant]) -> dict[tuple[tuple[int, ...], str], list[str]]:
     """{(seeds, settings as a command line has them): the methods that lack these runs}"""
-    by_method: dict[str, list[tuple[Variant, set[int]]]] = defaultdict(list)
+    by_method: dict[str, list[tuple[MethodVariant, set[int]]]] = defaultdict(list)
     for variant in variants:
         if not variant.presentation.is_control:
             by_method[variant.method].append((variant, _seeds(experiment, variant)))
@@ -93,11 +97,11 @@ def _lacking(experiment: str, variants: list[Variant]) -> dict[tuple[tuple[int, 
     return lacking
 
 
-def _seeds(experiment: str, variant: Variant) -> set[int]:
+def _seeds(experiment: str, variant: MethodVariant) -> set[int]:
     return {run["identity"]["seed"] for run in variant.runs if store.experiment(run) == experiment}
 
 
-def _settings(variant: Variant | None) -> str:
+def _settings(variant: MethodVariant | None) -> str:
     """What tells this configuration from its method's others; the record that holds it, where a command cannot say it."""
     if variant is None or variant.settings == {}:
         return ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vltune.catalogue import PAPER, Presentation
+from vltune.metrics.metric import Metric
 from vltune.records.record import COUNTED
 
 SEEDS = (0, 1, 2)
@@ -21,7 +22,7 @@ UNTESTED = "?"
 
 
 @dataclass(frozen=True)
-class Rows:
+class ListedRows:
     """Which rows a table has at least, with records or without: one for each of these values of a record's dotted field."""
 
     field: str = "identity.method"
@@ -49,7 +50,8 @@ class Column:
     scale: float = 1.0
     digits: int = 2
     unit: int = 1
-    """Examples whose id // unit is equal share an image or a text: the tests take them as one."""
+    """Examples whose id // unit is equal share an image or a text, in this data set: the tests take them as one, or what
+    the metric says of any data set."""
     published: str | None = None
     relative: bool = False
     """Whether a difference from the published number is shown in percent of it."""
@@ -59,6 +61,23 @@ class Column:
     """The heading there, where `title` is too long."""
     external: str | None = None
     """The name under which a person may type the value of a run whose record holds none (results/external.py)."""
+
+    metric: Metric | None = None
+    """What its records say of it (`declared`), where it is the score of a task, or the mean of such."""
+
+    @property
+    def less(self) -> bool:
+        """Whether less is better."""
+        return self.metric is not None and self.metric.better == "less"
+
+    @property
+    def factor(self) -> float:
+        """By which a mean over predictions is multiplied."""
+        return self.metric.factor if self.metric else 100.0
+
+    @property
+    def cluster(self) -> int:
+        return max(self.unit, self.metric.cluster if self.metric else 1)
 
     @property
     def is_score(self) -> bool:
@@ -95,7 +114,7 @@ class Cell:
     interval: tuple[float, float] | None = None
     """95 %, of a score's mean over seeds (Student's t); None of fewer than two."""
     best: bool = False
-    """Whether it is the highest of its column, and others were tested against it."""
+    """Whether it is the best of its column, and others were tested against it."""
     mark: str = ""
     """`SAME`, `ALIKE`, `UNTESTED`, or nothing: told from the best, or no test was to be made."""
     p_examples: float | None = None
@@ -119,7 +138,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One configuration of one method."""
 
     method: str
@@ -143,7 +162,7 @@ class Table:
     records: tuple[dict, ...]
     """All that are valid there, as `store.load` gives them; other tables' too."""
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     unfinished: tuple[str, ...]
     """One line for each failed, interrupted or running run: status, run, reason, file."""

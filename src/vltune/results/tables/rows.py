@@ -12,7 +12,7 @@ from vltune.catalogue import GROUP, Presentation, without
 from vltune.records import store
 from vltune.records.record import flatten
 from vltune.results.tables.cells import value
-from vltune.results.tables.model import Rows
+from vltune.results.tables.model import ListedRows
 from vltune.results.tables.presentations import Methods
 
 _SETTINGS = ("method", "backbone", "task", "dataset", "engine")
@@ -22,11 +22,11 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Variant:
+class MethodVariant:
     """One configuration of one method, as far as tasks share it."""
 
     name: str
-    """The value of `Rows.field` that its records have."""
+    """The value of `ListedRows.field` that its records have."""
     method: str
     presentation: Presentation
     label: str
@@ -43,7 +43,7 @@ class Variant:
         return [record for record in self.records if not store.is_cost(record)]
 
 
-def variants(records: list[dict], rows: Rows, methods: Methods) -> Iterator[Variant]:
+def variants(records: list[dict], rows: ListedRows, methods: Methods) -> Iterator[MethodVariant]:
     """In the order of a table's rows; a value of `rows` without records has one without any.
 
     methods: the presentation of each.  Rows of methods stand in their order, those of other values as the table lists them
@@ -132,10 +132,10 @@ def _configurations(records: list[dict], *groups: str) -> list[list[dict]]:
 
 def _named(
     name: str, label: str, method: str, presentation: Presentation, found: list[list[dict]]
-) -> Iterator[Variant]:
+) -> Iterator[MethodVariant]:
     """Labelled by `label`, and where it has several rows by the settings in which they differ from the first."""
     if len(found) == 1:
-        yield Variant(name, method, presentation, label, found[0], {})
+        yield MethodVariant(name, method, presentation, label, found[0], {})
         return
     configs = [flatten({group: _group(records[0], group) for group in _SETTINGS}) for records in found]
     first = configs[0]
@@ -144,4 +144,4 @@ def _named(
     for records, config, keys in zip(found, configs, changed, strict=True):
         settings = {key: config.get(key) for key in sorted(keys)} if 0 < len(keys) <= _NAMED else None
         told = ", ".join(f"{key}={value}" for key, value in settings.items()) if settings else "+".join(hashes(records))
-        yield Variant(name, method, presentation, f"{label} ({told})", records, settings)
+        yield MethodVariant(name, method, presentation, f"{label} ({told})", records, settings)

@@ -1,0 +1,31 @@
+"""What `vltune check` looks for in a data set's Arrow files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Kind:
+    """counted: what the manifest calls rows and texts.  problems: what is wrong with a row.  name: the
+    column that tells rows apart, if a score follows from it.  may_be_empty: splits."""
+
+    schema: pa.Schema
+    counted: tuple[str, str]
+    text_column: str
+    problems: Callable[[Mapping[str, Any], Sequence[str | None]], Iterator[str]]
+    name: str | None = None
+    may_be_empty: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Those that are looked at: METER's own files lack `split`, which nobody reads."""
+        return pa.schema(column for column in self.schema if column.name != "split")
+
+    @property
+    def images(self) -> list[str]:
+        return [column.name for column in self.schema if column.type == pa.binary()]

@@ -1,0 +1,23 @@
+"""What the schedulers say of runs that were left to them: the process that starts them here, and SLURM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vltune.sweep import slurm
+from vltune.sweep.submission import Submission, is_alive
+
+
+def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
+    """{command of a planned run: `queued`, `running`, or how SLURM says that it ended}; the newest submission's word."""
+    words: dict[str, str] = {}
+    submissions = list(submissions)
+    by_element = slurm.states([array for each in submissions for array in each.arrays])
+    for each in submissions:
+        if each.launcher == "local" and is_alive(each.process):
+            words |= dict.fromkeys((job.of for job in each.jobs), "queued")
+        for array, numbers in each.arrays.items():
+            for element, number in enumerate(numbers):
+                if word := by_element.get(f"{array}_{element}"):
+                    words[each.jobs[number].of] = word
+    return words

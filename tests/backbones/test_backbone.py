@@ -1,0 +1,75 @@
+"""A backbone may lack parts: what needs them is told in one line, and the rest works."""
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from vltune.backbones.backbone import Backbone, Features
+from vltune.costs.macs import example, macs
+from vltune.errors import UserError
+from vltune.methods.apt import APT
+from vltune.model import Model
+from vltune.nn.blocks import PreNormBlock
+from vltune.nn.embeddings import unfold
+from vltune.sites import place
+from vltune.tasks.retrieval import Retrieval
+from vltune.tasks.vqa import VQA
+
+PARTS = {tiny.vilt: {"encode_text", "encode_image", "fuse"}, tiny.meter: {*Backbone.parts}}
+
+
+class Patches(Backbone):
+    """Images alone: no text, no fusion, no class token, nothing that is trained with every method."""
+
+    width = pooled_width = tiny.WIDTH
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Linear(3 * 16**2, self.width)
+        self.block = PreNormBlock(self.width, 4, 64, nn.GELU(), dropout=0.0, eps=1e-6)
+        place(self, "image")
+
+    def forward(self, batch):
+        return Features(self.block(self.patch(unfold(batch["image"], 16)), None).mean(1))
+
+
+def patches(method, task=None, where="image"):
+    torch.manual_seed(0)
+    method.sites_in = where
+    return Model(Patches(), task or VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method)
+
+
+@pytest.mark.parametrize("make", PARTS)
+def test_a_backbone_says_which_parts_it_offers(make):
+    backbone = make()
+    assert {part for part in Backbone.parts if backbone.offers(part)} == PARTS[make]
+    assert set(backbone.towers()) == ({"text", "image"} if backbone.offers("text_features") else set())
+
+
+def test_one_without_text_and_fusion_is_tuned_saved_and_counted():
+    model, batch = patches(APT(prompts=5, rank=2)), tiny.batch(tiny.SQUARE)
+    model.task.loss(model(batch), batch).backward()
+    assert all(parameter.grad is not None for parameter in model.method_parameters)
+    assert model.shared_parameters == model.fusion_parameters == []
+    model.load_tuned(model.tuned_state())
+    assert macs(model, example(tiny.TEXT, (64, 64), tiny.VOCABULARY))["additional_macs"] == 2 * 16 * 5 * tiny.WIDTH
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda batch: patches(APT(prompts=5), Retrieval(tiny.WIDTH))(batch),
+            "Patches has no encode_image, which this needs",
+        ),
+        (lambda batch: Patches().encode_text(batch), "Patches has no encode_text, which this needs"),
+        (lambda batch: Backbone()(batch), "Backbone has no encode_text, which this needs"),
+        (lambda batch: patches(APT(prompts=5), where="fusion"), "Patches has no site attention_output with"),
+    ],
+)
+def test_a_part_that_it_lacks_is_told_in_one_line(call, message):
+    with pytest.raises(UserError) as error:
+        call(tiny.batch(tiny.SQUARE))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,66 @@
+"""What made a run's numbers."""
+
+import json
+import subprocess
+
+import pytest
+from fabricated import fabricate
+
+from vltune.records import provenance
+from vltune.records import record as records
+
+
+def test_provenance_makes_a_valid_record(tmp_path):
+    found = provenance.provenance()
+    records.write(fabricate(provenance=found), tmp_path)
+    assert {"python", "vltune", "torch", "typer"} <= found["packages"].keys()
+    assert "transformers" not in found["packages"], "an oracle of the tests made no number"
+    assert found["hardware"]["cores"] >= 1
+    assert found["hardware"]["memory_bytes"] > 1e8
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git checkout that tracks `code.py`, which stands in for provenance.py; returns git."""
+
+    def git(*arguments):
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
+
+    (tmp_path / "code.py").write_text("1")
+    git("init", "--quiet")
+    git("add", "code.py")
+    git("commit", "--quiet", "--message", "first")
+    monkeypatch.setattr(provenance, "_HERE", tmp_path)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "code.py"))
+    return git
+
+
+def test_provenance_in_a_checkout(checkout, tmp_path):
+    assert len(provenance.provenance()["commit"]) == 40
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "new.json").write_text("a run writes results")
+    assert provenance.provenance()["dirty"] is False
+    (tmp_path / "code.py").write_text("2")
+    assert provenance.provenance()["dirty"] is True
+
+
+def test_code_that_a_checkout_does_not_track_has_no_commit(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "installed.py"))
+    assert (provenance.provenance()["commit"], provenance.provenance()["dirty"]) == (None, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.provenance()["commit"] is None, "git is not installed"
+
+
+def test_gpus_are_named_only_where_torch_is_loaded(monkeypatch):
+    class Cuda:
+        is_available, device_count = staticmethod(lambda: True), staticmethod(lambda: 2)
+        get_device_name = staticmethod(lambda index: f"GPU {index}")
+
+    class Torch:
+        cuda = Cuda
+
+    monkeypatch.setitem(provenance.sys.modules, "torch", Torch)
+    assert provenance.provenance()["hardware"]["gpus"] == ["GPU 0", "GPU 1"]
+    monkeypatch.delitem(provenance.sys.modules, "torch")
+    assert provenance.provenance()["hardware"]["gpus"] == []
