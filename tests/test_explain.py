@@ -7,10 +7,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from typer.testing import CliRunner
 
+from vltune.catalogue import KEYS
 from vltune.cli import app
 from vltune.command_line import resolve
 from vltune.errors import UserError
 from vltune.explain import documented, explanation, settings
+from vltune.settings.check import marks
+from vltune.settings.groups import declarations
+from vltune.settings.kinds import NotDecisive
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +67,7 @@ def test_every_setting_is_declared_and_has_its_line(overrides):
         ("engine.evaluate", [], ["decides which run it is, but not its order"]),
         ("dataset.decode", [], ["one of exact, fast", "every run before there was a choice had exact"]),
         ("method.rank", ["method=lora"], ["low-rank", "a whole number", "here     4", "decides which run it is"]),
-        ("method.always_trained", [], ["one of paper, head_only", "here     not set"]),
+        ("method.always_trained", [], ["one of paper, head_only", "here     paper"]),
         ("method.scale", ["method=scaled_pa"], ["Of what the adapter adds."]),
         ("backbone.protocol", [], ["What costs are counted on.", "backbone.protocol.text_len: Tokens"]),
         ("backbone.tokenizer.vocabulary", [], ["another value gives the same run"]),
@@ -101,14 +105,19 @@ def test_a_docstring_says_what_an_argument_is():
     class Made:
         """Makes things of (N, width).
 
-        width: of a token, 8 or more.  More on it.  rank, depth: of both maps; the
-        rest: nothing."""
+        width: of a token, 8 or more.  More on it.  depth: of both maps; the
+        rest: nothing.  mean, std: what is said of two is said of neither.
+        """
 
-    assert documented(Made, ("width", "rank", "depth")) == {
+    assert documented(Made, ("width", "depth", "mean", "std")) == {
         "width": "Of a token, 8 or more.",
-        "rank": "Of both maps; the rest: nothing.",
         "depth": "Of both maps; the rest: nothing.",
     }
+
+
+def test_how_a_method_is_presented_decides_no_run():
+    known = declarations("method")
+    assert {key for key in known if marks(known[key], NotDecisive)} == {*KEYS}
 
 
 def test_the_command_explains_and_refuses(monkeypatch):

@@ -90,23 +90,28 @@ def check_constructors(config: dict) -> None:
 
 def check_spec(where: str, spec: dict, group: str) -> None:
     """The settings of one object against its constructor, and its data's reader where it names one."""
-    targets = []
-    for key in ("reader", "_target_"):
-        if spec.get(key) is not None or key == "_target_":
-            target = checked(f"{where}.{key}", present(spec, key, f"{where}."), str)
-            try:
-                target = reader_of(target) if key == "reader" else target
-                parameters(target)
-            except UserError as error:
-                raise UserError(f"{where}.{key}={error}") from None
-            targets.append(target)
-    table = accepted(group, *targets)
+    table = accepted(group, *targets(where, spec))
     spec |= checked(where, {key: value for key, value in spec.items() if key not in ("_target_", "reader")}, table)
     for name in declared(table):
         if name not in spec and name not in declared(GROUPS.get(group)):
             raise UserError(f"{where}.{name}: is missing; {where} needs it")
     if "heads" in spec and spec["width"] % spec["heads"]:
         raise UserError(f"{where}.heads={spec['heads']}: must divide {where}.width={spec['width']}")
+
+
+def targets(where: str, spec: dict) -> list[str]:
+    """Dotted names of what a specification is about: its data's reader, where it names one, and what it builds."""
+    found = []
+    for key in ("reader", "_target_"):
+        if spec.get(key) is not None or key == "_target_":
+            name = checked(f"{where}.{key}", present(spec, key, f"{where}."), str)
+            try:
+                name = reader_of(name) if key == "reader" else name
+                find(name)
+            except UserError as error:
+                raise UserError(f"{where}.{key}={error}") from None
+            found.append(name)
+    return found
 
 
 @cache

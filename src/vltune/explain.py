@@ -13,7 +13,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, get_args
 
-from vltune.configuration import GIVEN, argument, find, parameters
+from vltune.configuration import GIVEN, argument, find, parameters, targets
 from vltune.errors import UserError
 from vltune.runs import identity
 from vltune.settings.arguments import ARGUMENTS
@@ -98,7 +98,7 @@ def _arguments(where: str, group: str, spec: Mapping[str, Any], decides: str | N
         own = GROUPS.get(group)
         for name, kind in declared(own).items():
             yield Setting(f"{where}.{name}", lines(own)[name], kind, decides or _decides(kind))
-    for target in filter(None, (spec["_target_"], spec.get("reader"))):
+    for target in targets(where, spec):
         for name, kind in parameters(target).items():
             if name not in GIVEN.get(group, ()):
                 line = documented(find(target), tuple(parameters(target))).get(name) or known.get(name, "")
@@ -121,16 +121,15 @@ def lines(table: Any) -> dict[str, str]:
 
 @cache
 def documented(make: Any, names: tuple[str, ...]) -> dict[str, str]:
-    """{argument: the sentence of a class's docstring on it}, as in `scale: of the output.  rank, width: of both maps.`"""
+    """{argument: the sentence of a class's docstring on it alone}, as in `scale: of the output.  rank: of both maps.`"""
     found: dict[str, str] = {}
-    entry = re.compile(rf"(?<![\w`])((?:{'|'.join(names)})(?:, (?:{'|'.join(names)}))*): ")
+    entry = re.compile(rf"(?<![\w`,] )(?<![\w`])({'|'.join(names)}): ")
     for each in inspect.getmro(make) if inspect.isclass(make) else (make,):
         for paragraph in re.split(r"\n\s*\n", vars(each).get("__doc__") or ""):
             parts = entry.split(" ".join(paragraph.split()))
-            for named, text in zip(parts[1::2], parts[2::2], strict=True):
+            for name, text in zip(parts[1::2], parts[2::2], strict=True):
                 line = re.split(r"\.(?:\s|$)", text)[0].strip(" ,;")
-                if not re.fullmatch(r"`\w+`'s", line):  # refers to a class that it inherits from
-                    found |= {name: f"{line[:1].upper()}{line[1:]}." for name in named.split(", ") if name not in found}
+                found.setdefault(name, f"{line[:1].upper()}{line[1:]}.")
     return found
 
 

@@ -30,8 +30,8 @@ SCALES = ("max", "learned", "gated")
 
 
 class APT(Method):
-    """activation: psi, relu or softmax.  map: from the prompts to what is added to them in K, low_rank, full or none.
-    scale: a, the largest weight (max), learned, or gated.
+    """activation: the function psi, relu or softmax.  map: what makes K of the prompts, low_rank, full or none.
+    scale: the factor a, max (the largest weight), learned or gated.
     """
 
     size = "prompts"
