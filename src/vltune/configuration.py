@@ -82,6 +82,7 @@ GROUPS = {
     "method": {
         "name": Name,
         "sites_in": Maybe(str),
+        "methods": Maybe(Each(SPEC)),
         "always_trained": Maybe(Literal["paper", "head_only"]),
         # catalogue.KEYS
         "label": Maybe(str),
@@ -208,10 +209,21 @@ def check_constructors(config: dict) -> None:
     for part in ("tokenizer", "transform"):
         check_spec(f"backbone.{part}", config["backbone"][part], {})
     if config.get("match") is not None:
-        reference = config["match"]["reference"]
-        for name in GROUPS["method"].keys() & reference.keys():
-            reference[name] = checked(f"match.reference.{name}", reference[name], GROUPS["method"][name])
-        check_spec("match.reference", reference, GROUPS["method"])
+        check_method("match.reference", config["match"]["reference"])
+    check_stack("method", config["method"])
+
+
+def check_method(where: str, spec: dict) -> None:
+    """One beside the configured one, or in it."""
+    for name in GROUPS["method"].keys() & spec.keys():
+        spec[name] = checked(f"{where}.{name}", spec[name], GROUPS["method"][name])
+    check_spec(where, spec, GROUPS["method"])
+    check_stack(where, spec)
+
+
+def check_stack(where: str, spec: dict) -> None:
+    for name, each in spec.get("methods", {}).items():
+        check_method(f"{where}.methods.{name}", each)
 
 
 def check_spec(where: str, spec: dict, table: Mapping[str, Any]) -> None:
