@@ -1,14 +1,21 @@
 """The contract carries every kind of method: throw-away ones pass what is asked of real ones."""
 
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
 from engine.test_training import run
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from test_combinations import BACKBONES, OnEveryBackboneAndTask, disturb
 from torch import nn
 from yaml import safe_load
 
-from vltune.assemble.factory import build_method
+from vltune.assemble.factory import build_method, check_values
+from vltune.configuration import check_constructors
 from vltune.costs.macs import example, macs, parameters
 from vltune.engine.artifacts import read_tuned, write_tuned
 from vltune.errors import UserError
@@ -23,6 +30,8 @@ from vltune.runs.signals import Interrupted
 from vltune.sites import BlockSite, Delta, Linear, PartSite
 from vltune.tasks.vqa import VQA
 from vltune.tuning import Method, Stack
+
+ROOT = Path(__file__).parents[1]
 
 
 class AtRoles(Method):
@@ -390,6 +399,24 @@ def test_a_stack_is_configured_by_the_methods_in_it():
     assert [type(each).__name__ for each in method.methods] == ["DeepPrompt", "ScaledParallelAdapter"]
     assert [each.sites_in for each in method.methods] == ["fusion", "all"]
     assert {site.role for site in model(method).tuning.sites} == {"memory", "parallel_output"}
+
+
+def test_a_stack_of_configured_methods_is_a_file_of_its_own(tmp_path):
+    """What the document shows: each keeps its settings, and takes others."""
+    conf = shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    document = ROOT / "docs" / "adding-a-method.md"
+    (shown,) = re.findall(r"```text\n(.*?)```", document.read_text(), flags=re.DOTALL)
+    (conf / "method" / "mam.yaml").write_text(shown)
+    overrides = ["method=mam", "engine.lr=1e-3", "method.methods.deep_prompt.prompts=7"]
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = OmegaConf.to_container(compose("run", overrides), resolve=True)
+    check_values(config)
+    check_constructors(config)
+    deep_prompt, scaled_pa = build_method(config["method"]).methods
+    assert (deep_prompt.prompts, scaled_pa.scale) == (7, 4.0)
+    config["method"]["methods"]["scaled_pa"]["bottle"] = 3
+    with pytest.raises(UserError, match=r"method\.methods\.scaled_pa\.bottle: there is no such setting"):
+        check_constructors(config)
 
 
 def test_the_order_of_a_stack_is_in_the_hash_and_how_its_methods_are_shown_is_not():

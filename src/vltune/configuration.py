@@ -85,7 +85,18 @@ def check_constructors(config: dict) -> None:
     for part in ("backbone.tokenizer", "backbone.transform"):
         check_spec(part, config["backbone"][part.partition(".")[2]], part)
     if config.get("match") is not None:
-        check_spec("match.reference", config["match"]["reference"], "method")
+        check_method("match.reference", config["match"]["reference"])
+    for name, each in config["method"].get("methods", {}).items():
+        check_method(f"method.methods.{name}", each, name)
+
+
+def check_method(where: str, spec: dict, name: str | None = None) -> None:
+    """One beside the configured one, or in it: of a stack, under a name."""
+    named = spec if name is None else {"name": name} | spec
+    check_spec(where, named, "method")
+    spec.update(named)
+    for other, each in spec.get("methods", {}).items():
+        check_method(f"{where}.methods.{other}", each, other)
 
 
 def check_spec(where: str, spec: dict, group: str) -> None:

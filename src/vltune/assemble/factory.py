@@ -27,7 +27,7 @@ def build(spec: dict, **more: Any) -> Any:
 def build_method(spec: dict):
     """A method takes every key of its configuration, so that a misspelt one is told, but for those that any method may
     have: `sites_in` and `always_trained`, and how it is presented, which is none of its affair."""
-    aside = {"_target_", *declared(MethodSettings)}
+    aside = {"_target_", *declared(MethodSettings)} - {"methods"}
     make, given = find(spec["_target_"]), {key: value for key, value in spec.items() if key not in aside}
     known = inspect.signature(make).parameters
     for key in given:

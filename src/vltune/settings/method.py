@@ -9,7 +9,7 @@ from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
 
 from vltune.catalogue import COLOURS
-from vltune.settings.kinds import OPEN, Before, Name, NotDecisive, Positive, Words
+from vltune.settings.kinds import OPEN, Before, Name, NotDecisive, Positive, Spec, Words
 
 
 class MethodSettings(TypedDict):
@@ -21,6 +21,8 @@ class MethodSettings(TypedDict):
     """Where the method acts: in the fusion, in the text or the image tower, in both towers, or in all of them."""
     always_trained: NotRequired[Annotated[Literal["paper", "head_only"], Before("paper")]]
     """What is trained with every method: token types, class token, pooler and head as in the paper, or the head alone."""
+    methods: NotRequired[Mapping[str, Spec]]
+    """Of a stack: its methods by name, each with its own settings, in the order in which they act."""
     label: NotRequired[Annotated[str, NotDecisive()]]
     """How tables and figures name it."""
     order: NotRequired[Annotated[int | None, NotDecisive()]]
