@@ -12,7 +12,7 @@ from typing import get_args
 from vltune.errors import UserError
 from vltune.records.files import check_folder, is_file, is_folder, is_same, is_there
 from vltune.records.predictions import FILES, PREDICTIONS
-from vltune.records.record import Kind, path, read
+from vltune.records.record import Kind, Record, path, read
 from vltune.records.verified import check
 from vltune.records.walk import json_files
 
@@ -26,7 +26,7 @@ class RecordFile:
 
     file: Path
     kind: Kind
-    record: dict
+    record: Record
     trouble: str = ""
     """What is wrong with the predictions beside it."""
 
