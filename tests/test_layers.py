@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,27 @@ def test_no_branch_on_the_name_of_a_method_or_backbone():
                 }
                 names = backbones if package(file) == "methods" else methods | backbones
                 assert not constants & names, f"{file}:{node.lineno}"
+
+
+def names() -> set[str]:
+    """Of methods, tasks, data sets and metrics."""
+    project = SOURCE.parents[1]
+    found = {file.stem for group in ("method", "task", "dataset") for file in (project / "conf" / group).glob("*.yaml")}
+    for file in (SOURCE / "tasks").glob("*.py"):
+        module = import_module(f"vltune.tasks.{file.stem}")
+        found |= {metric.name for each in vars(module).values() for metric in getattr(each, "metrics", ())}
+    return found
+
+
+def test_what_reads_scores_names_no_method_task_data_set_or_metric():
+    named = names()
+    assert {"apt", "vqa", "f30k", "r1", "consistency"} <= named
+    for file in (file for room in ("results", "records", "stats", "loggers") for file in (SOURCE / room).rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                assert not named & {*re.split(r"\W", node.value)}, f"{file}:{node.lineno} {node.value!r}"
 
 
 def modules() -> dict[str, Path]:

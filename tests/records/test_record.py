@@ -164,3 +164,11 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
 def test_flatten():
     tree = {"a": {"b": 1, "c": []}, "d": [2, {"e": None}]}
     assert records.flatten(tree) == {"a.b": 1, "a.c": [], "d.0": 2, "d.1.e": None}
+
+
+def test_the_type_of_a_record_has_the_fields_of_its_schema():
+    assert records.Record.__annotations__.keys() == records.SCHEMA["properties"].keys()
+    assert {key for key, kind in records.Record.__annotations__.items() if "Required" in str(kind)} == {
+        *records.SCHEMA["required"]
+    }
+    assert records.Identity.__annotations__.keys() == records.SCHEMA["properties"]["identity"]["properties"].keys()

@@ -13,6 +13,7 @@ from vltune.engine.checkpoint import writing
 from vltune.errors import UserError
 from vltune.metrics.metric import Prediction
 from vltune.model import Model
+from vltune.records.predictions import KIND, check_images
 from vltune.tasks.task import RowColumn
 
 
@@ -51,22 +52,25 @@ def write_predictions(
 ) -> None:
     """One row an example: split, id, prediction, score (null where the truth is unknown), and the task's own columns.
 
-    The file's metadata say whose they are: `vltune` (version), `run` (the record's id) and its identity."""
+    The file's metadata say whose they are: `vltune` (version), `run` (the record's id) and its identity.  Raises ValueError
+    where an image is named that does not lie in the folder beside the record."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    own = {"text": pa.dictionary(pa.int32(), pa.string()), "number": pa.int32()}
+    own = {"text": pa.dictionary(pa.int32(), pa.string()), "number": pa.int32(), "image": pa.string()}
     schema = pa.schema(
         {
             "split": pa.dictionary(pa.int8(), pa.string()),
             "id": pa.int64(),
             "prediction": pa.string(),
             "score": pa.float32(),
-            **{column.name: own[column.kind] for column in columns},
         },
         {"vltune": __version__, "run": record["id"]} | {key: str(value) for key, value in record["identity"].items()},
     )
+    for column in columns:
+        schema = schema.append(pa.field(column.name, own[column.kind], metadata={KIND: column.kind}))
     rows = [{"split": split, **row} for split, of_split in predictions.items() for row in of_split]
     table = pa.Table.from_pylist(rows, schema=schema)
+    check_images(table, path)
     with replacing(path) as temporary:
         parquet.write_table(table, temporary, compression="zstd")

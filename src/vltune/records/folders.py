@@ -11,8 +11,8 @@ from typing import get_args
 
 from vltune.errors import UserError
 from vltune.records.files import check_folder, is_file, is_folder, is_same, is_there
-from vltune.records.predictions import PREDICTIONS
-from vltune.records.record import Kind, path, read
+from vltune.records.predictions import FILES, PREDICTIONS
+from vltune.records.record import Kind, Record, path, read
 from vltune.records.verified import check
 from vltune.records.walk import json_files
 
@@ -26,7 +26,7 @@ class RecordFile:
 
     file: Path
     kind: Kind
-    record: dict
+    record: Record
     trouble: str = ""
     """What is wrong with the predictions beside it."""
 
@@ -125,7 +125,7 @@ def put_aside(run: RecordFile, root: Path) -> Path:
     folder = next(folder for folder in _numbered(place) if not is_file(folder / run.file.name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for suffix in (PREDICTIONS, TUNED, run.file.suffix):  # the record last: nothing lies here without one
+        for suffix in (FILES, PREDICTIONS, TUNED, run.file.suffix):  # the record last: nothing lies here without one
             if is_there(file := run.file.with_suffix(suffix)):
                 file.replace(folder / file.name)
     except OSError as error:

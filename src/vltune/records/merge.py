@@ -12,9 +12,9 @@ from typing import Literal, get_args
 from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.records import external, folders
-from vltune.records.files import is_file, is_same, is_there, told
+from vltune.records.files import is_file, is_folder, is_same, is_there, told
 from vltune.records.folders import TUNED, RecordFile
-from vltune.records.predictions import PREDICTIONS
+from vltune.records.predictions import FILES, PREDICTIONS
 from vltune.records.record import read, started
 from vltune.records.verified import check
 
@@ -149,11 +149,11 @@ class _Merging:
         """What becomes of theirs, and why."""
         if ours.record == theirs.record:
             common = [suffix for suffix in _beside(ours) if suffix in _beside(theirs)]
-            differ = [s for s in common if not filecmp.cmp(ours.beside(s), theirs.beside(s), shallow=False)]
+            differ = [s for s in common if not _is_same(ours.beside(s), theirs.beside(s))]
             missing = [suffix for suffix in _beside(theirs) if suffix not in common]
             if not differ:
-                return ("added", f"{', '.join(missing)} beside the same record") if missing else ("same", "")
-            why = f"other {', '.join(differ)} beside the same record"
+                return ("added", f"{_named(missing)} beside the same record") if missing else ("same", "")
+            why = f"other {_named(differ)} beside the same record"
         else:
             why = "other content, {} here and {} there".format(*(run.record["status"] for run in (ours, theirs)))
         if ours.finished != theirs.finished:
@@ -174,12 +174,35 @@ class _Merging:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """A file, or a folder with all that is in it."""
+    if is_folder(source):
+        for file in _files(source):
+            _copy(source / file, target / file)
+        return
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def _beside(run: RecordFile) -> list[str]:
-    return [suffix for suffix in (PREDICTIONS, TUNED) if is_file(run.beside(suffix))]
+    """The suffixes of what lies there: the folder of files before the predictions that name them."""
+    found = [suffix for suffix in (PREDICTIONS, TUNED) if is_file(run.beside(suffix))]
+    return [FILES, *found] if is_folder(run.beside(FILES)) else found
+
+
+def _named(suffixes: list[str]) -> str:
+    return ", ".join(suffix or "files" for suffix in suffixes)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Relative to it."""
+    return sorted(file.relative_to(folder) for file in folder.rglob("*") if is_file(file))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if not is_folder(one):
+        return filecmp.cmp(one, other, shallow=False)
+    files = _files(one)
+    return files == _files(other) and all(filecmp.cmp(one / file, other / file, shallow=False) for file in files)
 
 
 def _rank(run: RecordFile) -> tuple[bool, int]:
@@ -190,8 +213,7 @@ def _rank(run: RecordFile) -> tuple[bool, int]:
 def _is_copy(run: RecordFile, other: RecordFile) -> bool:
     """Whether it holds nothing that the other does not."""
     return run.record == other.record and all(
-        suffix in _beside(other) and filecmp.cmp(run.beside(suffix), other.beside(suffix), shallow=False)
-        for suffix in _beside(run)
+        suffix in _beside(other) and _is_same(run.beside(suffix), other.beside(suffix)) for suffix in _beside(run)
     )
 
 

@@ -16,11 +16,15 @@ from vltune.metrics.metric import PERCENT, declared
 from vltune.records.files import is_file, is_there, told
 
 if TYPE_CHECKING:
-    from pyarrow import Table
+    from pyarrow import Schema, Table
     from pyarrow.parquet import ParquetFile
 
 PREDICTIONS = ".parquet"
 """The file beside a record that holds them, under its name."""
+FILES = ""
+"""The folder beside a record, under its name, that holds the files which predictions name."""
+KIND = "kind"
+"""In a column's metadata: what its task declared it to be."""
 COLUMNS = ("split", "id", "prediction", "score")
 
 
@@ -51,9 +55,27 @@ def read(file: Path, record: dict | None = None) -> Table:
         if record is not None:
             _check_owner(_owner(opened), record, file)
         asked = dict.fromkeys(column for metric in metrics for column in metric.columns)
+        if images := _images(opened.schema_arrow):
+            check_images(opened.read(columns=images), file)
         columns = [*COLUMNS, *(name for name in asked if opened.schema_arrow.names.count(name) == 1)]
         table = opened.read(columns=columns, use_threads=False).select(columns)
         return _checked(table, all(metric.unit == PERCENT for metric in metrics))
+
+
+def check_images(table: Table, file: Path) -> None:
+    """Raises ValueError where an image that predictions in `file` name does not lie in the folder beside them."""
+    folder = file.with_suffix(FILES)
+    for name in _images(table.schema):
+        for path in filter(None, table[name].to_pylist()):
+            place = folder / path
+            if not place.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"column {name} names {path!r}, which does not lie in {folder.name}/")
+            if not is_file(place):
+                raise ValueError(f"column {name} names {path!r}, which is not in {folder.name}/")
+
+
+def _images(schema: Schema) -> list[str]:
+    return [field.name for field in schema if (field.metadata or {}).get(KIND.encode()) == b"image"]
 
 
 def _owner(opened: ParquetFile) -> dict[str, str]:

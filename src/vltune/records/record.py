@@ -10,13 +10,16 @@ from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from vltune import signatures, streamed
 from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.metrics.metric import PERCENT, declared
 from vltune.records import files
+
+if TYPE_CHECKING:
+    from typing import Required  # Python 3.11
 
 Kind = Literal["records", "costs"]
 
@@ -40,6 +43,42 @@ DEEPEST = 100
 LARGEST = 1e300
 """Of its numbers: sums of some must still be numbers."""
 
+Status = Literal["finished", "failed", "interrupted", "running"]
+
+
+class Identity(TypedDict):
+    """Together the path of a record."""
+
+    backbone: str
+    method: str
+    task: str
+    dataset: str
+    seed: int
+    hash: str
+
+
+class Record(TypedDict, total=False):
+    """A record as `read` gives it.  docs/results.md: every field."""
+
+    schema: Required[int]
+    id: Required[str]
+    status: Required[Status]
+    identity: Required[Identity]
+    config: Required[dict[str, Any]]
+    fingerprints: dict[str, Any] | None
+    metrics: Required[dict[str, dict[str, float] | None]]
+    """{`val` or `test`: {name: figure}}"""
+    scores: list[dict[str, Any]]
+    """What each metric is (`vltune.metrics.metric.declared`)."""
+    submission: str
+    cost: Required[dict[str, Any]]
+    provenance: Required[dict[str, Any]]
+    error: Required[str | None]
+    history: list[dict[str, float | None]]
+    sweep: str | None
+    bad_examples: list[str]
+
+
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, which alone is none
 
 
@@ -55,7 +94,7 @@ def run_folder(root: Path, place: Path | str) -> Path:
     return Path(root) / "runs" / Path(*Path(place).parts[1:]).with_suffix("")
 
 
-def write(record: dict, root: Path, kind: Kind = "records") -> Path:
+def write(record: Record, root: Path, kind: Kind = "records") -> Path:
     """Validates `record` and writes it under `root`, whole or not at all; returns its path.
 
     Raises UserError where a field breaks the schema or is not finite, and where the folder cannot be written.
@@ -73,7 +112,7 @@ def write(record: dict, root: Path, kind: Kind = "records") -> Path:
     return save(path(root, record["identity"], kind), written + b"\n")
 
 
-def read(file: Path) -> dict:
+def read(file: Path) -> Record:
     """The validated record in `file`.  Raises UserError that names the file and the field."""
     record = read_json(file)
     _check(record, str(file))
@@ -127,7 +166,7 @@ def _is_record(file: Path) -> bool:
     return isinstance(found, dict) and "identity" in found
 
 
-def last_line(record: dict) -> str:
+def last_line(record: Record) -> str:
     """Of its traceback; nothing where it has none."""
     lines = (record.get("error") or "").strip().splitlines()
     return lines[-1].strip() if lines else ""
@@ -144,7 +183,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def started(record: dict) -> datetime:
+def started(record: Record) -> datetime:
     """When the run began, in UTC.  Raises ValueError where the field is no time."""
     text = record["provenance"]["started"]
     try:

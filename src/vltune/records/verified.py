@@ -12,12 +12,13 @@ from vltune.records.files import is_there
 from vltune.records.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
+    from vltune.records.record import Record
     from vltune.stats.outcomes import Outcomes
 
 AGREES = 1e-4  # of a score, and of 100 %: between a record's and that of its predictions, which are float32
 
 
-def check(record: dict, file: Path) -> str:
+def check(record: Record, file: Path) -> str:
     """What is wrong with the predictions beside the valid `record` in `file`; nothing where there are none.
 
     Raises UserError where they give another score than the record's: then one of the two is not what the run found."""
@@ -51,7 +52,7 @@ def check(record: dict, file: Path) -> str:
     return trouble
 
 
-def outcomes(file: Path, metric: str, record: dict) -> Outcomes:
+def outcomes(file: Path, metric: str, record: Record) -> Outcomes:
     """The examples behind a `metric` of a record (`test.ir_r1`), from the predictions in `file`, which must be its own.
 
     Raises UserError where there is no such file, split or truth, where examples cannot be told apart, and for a metric

@@ -22,8 +22,9 @@ class RowColumn:
     """A column of prediction rows, beside `id`, `prediction` and `score`.  A row that lacks it has none there."""
 
     name: str
-    kind: Literal["text", "number"]
-    """number: a whole one"""
+    kind: Literal["text", "number", "image"]
+    """number: a whole one.  image: a file in the folder beside the record (`Evaluator.beside`), by its path from there,
+    such as `test/7.png`."""
 
 
 class Task(nn.Module):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from vltune.metrics.metric import PERCENT
 from vltune.results.compare.model import MEASURED, Comparison, Row, same_machine
 from vltune.results.render.text import NOTHING, short
 
@@ -186,13 +187,19 @@ def _cells(row: Row, with_hashes: bool) -> list[str]:
     return [
         row.experiment,
         f"{row.method} {' -> '.join(dict.fromkeys(row.hashes))}" if with_hashes else row.method,
-        (row.shown or NOTHING).removeprefix("test.").replace(".", " "),
+        _score(row),
         *numbers,
         str(score.n if score else 0),
         _predictions(row),
         *([_p(row.chance.examples), _p(row.chance.seeds)] if row.chance else [NOTHING, NOTHING]),
         *ratios,
     ]
+
+
+def _score(row: Row) -> str:
+    """Its name, and its unit where that is not percent."""
+    name = (row.shown or NOTHING).removeprefix("test.").replace(".", " ")
+    return f"{name} ({row.measured.unit})" if row.measured and row.measured.unit != PERCENT else name
 
 
 def _predictions(row: Row) -> str:
@@ -230,7 +237,7 @@ def _legend(comparison: Comparison) -> str:
     elsewhere = sum(not same_machine(pair) for pair in trained)
     told = [
         f"A: {comparison.a}, B: {comparison.b}. Scores: means over the seeds that finished in both,"
-        " in percent, of test if not named.",
+        " in percent if no unit is named, of test if not named.",
         "Same: share of the examples with the same prediction.",
         "Step, latency: medians of B's times over A's.",
     ]

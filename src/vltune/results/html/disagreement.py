@@ -32,21 +32,21 @@ class Content(Protocol):
     images: tuple[bytes, ...]
 
 
-class Question(Protocol):
+class ShownExample(Protocol):
     shown: Content
     answers: dict[str, float]
     """How each answer scores; 0 where it is not named."""
 
 
-class Questions(Protocol):
+class ShownExamples(Protocol):
     """Raises KeyError or ValueError where a prediction is of something else than this data."""
 
-    def asked(self, id: int, prediction: str) -> Question: ...
+    def asked(self, id: int, prediction: str) -> ShownExample: ...
 
     def said(self, prediction: str) -> Content: ...
 
 
-Look = Callable[[dict, str], Questions]
+Look = Callable[[dict, str], ShownExamples]
 """From a record's configuration and `val` or `test` to its examples; raises UserError, which says what is missing."""
 
 
@@ -211,14 +211,14 @@ def _pairs(right: Mapping[tuple[int, int], np.ndarray], ids: np.ndarray) -> tupl
     return pairs, [int(ids[number]) for number in sorted(chosen, key=lambda number: places[number])]
 
 
-def _opened(look: Look, part: Panel) -> Questions:
+def _opened(look: Look, part: Panel) -> ShownExamples:
     try:
         return look(part.config, part.split)
     except (LookupError, TypeError, ValueError, OSError) as error:  # a record's configuration may hold anything
         raise UserError(f"the data that the record names cannot be opened ({error})") from None
 
 
-def _said(data: Questions, prediction: str) -> Content:
+def _said(data: ShownExamples, prediction: str) -> Content:
     try:
         return data.said(prediction)
     except (LookupError, ValueError):
@@ -247,7 +247,7 @@ class _Written:
             self._places.clear()
             return [self._given(id, of, None) for id, of in given.items()], str(error)
 
-    def _asked(self, data: Questions, id: int, given: list[tuple[str, float]]) -> Question:
+    def _asked(self, data: ShownExamples, id: int, given: list[tuple[str, float]]) -> ShownExample:
         """UserError where the answers were scored on something else."""
         try:
             asked = data.asked(id, given[0][0])
@@ -258,14 +258,14 @@ class _Written:
             raise UserError(f"the data here is not what the runs read: example {id} has other answers")
         return asked
 
-    def _given(self, id: int, given: list[tuple[str, float] | None], data: Questions | None) -> dict[str, Any]:
+    def _given(self, id: int, given: list[tuple[str, float] | None], data: ShownExamples | None) -> dict[str, Any]:
         return {"id": id, "given": [one and [self._place(one[0], data), one[1]] for one in given]}
 
-    def _held(self, asked: Question, data: Questions) -> dict[str, Any]:
+    def _held(self, asked: ShownExample, data: ShownExamples) -> dict[str, Any]:
         answers = [[self._place(answer, data), score] for answer, score in asked.answers.items()]
         return self._show(asked.shown) | {"answers": answers}
 
-    def _place(self, prediction: str, data: Questions | None) -> int:
+    def _place(self, prediction: str, data: ShownExamples | None) -> int:
         if prediction not in self._places:
             said = {"text": prediction} if data is None else self._show(_said(data, prediction))
             self._places[prediction] = len(self.said)

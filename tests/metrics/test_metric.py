@@ -1,0 +1,53 @@
+"""What a metric makes of rows."""
+
+import pytest
+
+from vltune.metrics.metric import Metric, declared, figures, of_examples, primary
+
+ROWS = [
+    {"id": 0, "prediction": "a", "score": 1.0, "kind": "x", "fold": None},
+    {"id": 1, "prediction": "b", "score": 0.5, "kind": "x", "fold": None},
+    {"id": 2, "prediction": "c", "score": None, "kind": "x", "fold": None},
+    {"id": 3, "prediction": "d", "score": 0.2, "kind": "y", "fold": None},
+    {"id": 0, "prediction": "a", "score": 1.0, "kind": "x", "fold": 1},
+    {"id": 1, "prediction": "b", "score": 1.0, "kind": "x", "fold": 1},
+    {"id": 3, "prediction": "d", "score": 0.5, "kind": "x", "fold": 2},
+]
+WHOLE = {"fold": None}
+
+
+@pytest.mark.parametrize(
+    ("metric", "figure"),
+    [
+        (Metric("m", rows=WHOLE | {"kind": "x"}), 75.0),
+        (Metric("m", unit="s", rows=WHOLE | {"kind": "y"}), 0.2),
+        (Metric("m", rows=WHOLE, within=2), 200 / 3),
+        (Metric("m", rows=WHOLE, within=5), 100.0),
+        (Metric("m", within=1, parts="fold"), 50.0),
+        (Metric("m", parts="fold"), 75.0),
+        (Metric("m", unit="s", every="kind", rows={"fold": 1}), 1.0),
+        (Metric("m", rows={"kind": "z"}), None),
+    ],
+)
+def test_a_figure_follows_from_its_rows(metric, figure):
+    assert figures([metric], ROWS).get("m") == (None if figure is None else pytest.approx(figure))
+
+
+def test_a_mean_stands_where_all_its_parts_do():
+    parts = Metric("x", rows=WHOLE | {"kind": "x"}), Metric("y", rows=WHOLE | {"kind": "y"})
+    assert figures([*parts, Metric("both", mean_of=("x", "y"))], ROWS)["both"] == pytest.approx(47.5)
+    assert "both" not in figures([parts[0], Metric("both", mean_of=("x", "y"))], ROWS)
+
+
+def test_rows_that_repeat_others_within_a_part_are_no_examples():
+    metrics = Metric("m", rows=WHOLE), Metric("parts", parts="fold")
+    assert of_examples(metrics, ROWS) == ROWS[:4]
+
+
+def test_a_declaration_holds_what_is_not_the_default():
+    metric = Metric("m", primary=True, rows=WHOLE, mean_of=("x",))
+    assert metric.declaration() == {"name": "m", "primary": True, "rows": {"fold": None}, "mean_of": ["x"]}
+    found = declared({"scores": [metric.declaration(), Metric("x").declaration()]})
+    assert found == {"m": metric, "x": Metric("x")}
+    assert primary(found.values()) == metric
+    assert declared({}) == {}

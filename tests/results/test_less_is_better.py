@@ -1,0 +1,119 @@
+"""A made-up metric, in pixels, of which less is better: everything that reads scores follows its declaration."""
+
+import numpy as np
+import pytest
+from fabricated import Root
+from predicted import predicted
+
+from vltune.errors import UserError
+from vltune.metrics.metric import Metric, declared, figures
+from vltune.records import record as records
+from vltune.records.verified import check
+from vltune.results.compare.match import compare
+from vltune.results.compare.text import markdown
+from vltune.results.html import page
+from vltune.results.render import text as render
+from vltune.results.tables import build
+from vltune.results.tables.model import SAME
+from vltune.sweep import choose
+
+DISTANCE = Metric("distance", unit="px", better="less", primary=True)
+GROUP = {
+    "tables": {"made_up": {"title": "Made up", "backbone": "vilt_mini"}},
+    "experiment": "boxes-own",
+    "columns": [
+        {"key": "distance", "title": "distance, px", "value": "metrics.test.distance"},
+        {"key": "params", "title": "parameters", "value": "cost.method_params"},
+    ],
+    "figure": {"score": ["distance"], "against": ["params"]},
+    "notes": [],
+}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_groups", lambda: {"made_up": GROUP})
+    return Root(tmp_path)
+
+
+def add(root, method, distances, split="test", **fields):
+    metrics = {"val": None, "test": None} | {split: {"distance": float(np.mean(distances))}}
+    scores = [DISTANCE.declaration()]
+    file = root.add(method=method, task="boxes", dataset="own", metrics=metrics, scores=scores, **fields)
+    predicted(file.with_suffix(".parquet"), [(split, i, "a box", float(each)) for i, each in enumerate(distances)])
+    return file
+
+
+def fill(root):
+    draw = np.random.default_rng(0).normal(0, 5, 200)
+    add(root, "full", 240 + draw)
+    add(root, "lora", 140 + draw)
+    add(root, "apt", 140.1 + draw[::-1])
+
+
+def test_the_figure_is_the_mean_itself():
+    rows = [{"id": i, "prediction": "a box", "score": score} for i, score in enumerate((100.0, 300.0, None))]
+    assert figures([DISTANCE], rows) == {"distance": 200.0}
+    assert DISTANCE.beats(1.0, 2.0)
+    assert not DISTANCE.beats(2.0, 2.0)
+
+
+def test_what_a_record_declares_is_what_the_task_declared(root):
+    record = records.read(add(root, "lora", [140.0, 150.0]))
+    assert record["scores"] == [{"name": "distance", "unit": "px", "better": "less", "primary": True}]
+    assert declared(record) == {"distance": DISTANCE}
+
+
+def test_the_lowest_is_the_best_and_the_others_are_tested_against_it(root):
+    fill(root)
+    table = build.build("made_up", root.folder)
+    cells = {row.label: row.cells["distance"] for row in table.rows}
+    assert [name for name, cell in cells.items() if cell.best] == ["lora"]
+    assert (cells["apt"].mark, cells["full"].mark) == (SAME, "≈")
+    assert cells["full"].p_examples < 0.001 < 0.05 < cells["apt"].p_examples
+    assert "**140." in render.markdown(table)
+    assert "Bold: the best of a column." in render.legend(table)
+    assert "lowest of the column" in page("made_up", [table]).decode()
+
+
+def test_predictions_and_record_agree_in_the_metrics_unit(root):
+    file = add(root, "lora", [140.0, 150.0])
+    assert check(records.read(file), file) == ""
+    predicted(file.with_suffix(".parquet"), [("test", 0, "a box", 140.0), ("test", 1, "a box", 151.0)])
+    with pytest.raises(UserError, match=r"'metrics.test.distance' is 145.00, its predictions give 145.50"):
+        check(records.read(file), file)
+
+
+def test_two_folders_are_compared_in_its_unit(tmp_path):
+    roots = Root(tmp_path / "a"), Root(tmp_path / "b")
+    for root, shift in zip(roots, (0, 2), strict=True):
+        add(root, "lora", 140 + np.arange(50) + shift)
+    (row,) = (comparison := compare(*(root.folder for root in roots), lambda config: config)).rows
+    assert row.shown == "test.distance"
+    assert row.chance.examples < 0.001
+    assert "| distance (px) | 164.50 | 166.50 | +2.00 |" in markdown(comparison)
+
+
+def test_the_rate_with_the_lowest_is_chosen(root, tmp_path):
+    for digest, rate, distance in (("0a1b2c3d", 1e-3, 140.0), ("1a1b2c3d", 1e-4, 130.0)):
+        add(root, "lora", [distance, distance], "val", hash=digest, config={"engine": {"lr": rate}})
+    (file,) = choose.write(root.folder, tmp_path / "rates")
+    assert "lora: 1.0e-04 # 1e-04: 130.00, 1e-03: 140.00" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ([{"name": "distance"}], "metrics.test.distance': 140.0 is greater than the maximum of 100"),
+        ([{"name": "distance", "unit": "px"}] * 2, "a metric stands there twice"),
+        (
+            [{"name": "distance", "unit": "px", "mean_of": ["left"]}],
+            "distance is the mean of left, which is not declared",
+        ),
+        ([{"name": "distance", "unit": "px", "worse": "more"}], "field 'scores.0'"),
+    ],
+)
+def test_a_declaration_that_does_not_hold_is_refused(root, scores, told):
+    with pytest.raises(UserError, match=r"scores|metrics") as error:
+        root.add(metrics={"val": None, "test": {"distance": 140.0}}, scores=scores)
+    assert told in str(error.value)
