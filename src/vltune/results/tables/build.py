@@ -23,6 +23,7 @@ from vltune.results.tables import cautions, cells, marks, missing, notes, publis
 from vltune.results.tables.model import (
     ALIKE,
     SAME,
+    SEEDS,
     TYPED,
     UNTESTED,
     Cell,
@@ -187,9 +188,10 @@ def _apart(records: list[dict], condition: Callable[[dict], bool]) -> tuple[list
 
 def _commands(group: dict, backbone: str, columns: tuple[Column, ...], found: list[MethodVariant]) -> Iterable[str]:
     """Those that make the runs which are not there."""
-    if sweep := group.get("sweep"):
-        return missing.command_of_sweep(sweep, group["folder"], backbone, columns, found)
-    return missing.commands(backbone, columns, found)
+    least = group.get("seeds", SEEDS)
+    if "folder" in group:
+        return missing.command_of_sweep(group["folder"], backbone, columns, found, least)
+    return missing.commands(backbone, columns, found, least)
 
 
 class _Told:

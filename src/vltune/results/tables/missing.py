@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from textwrap import shorten
@@ -14,7 +14,7 @@ from typing import Any
 from vltune.records import store
 from vltune.records.record import last_line
 from vltune.results.tables import cells
-from vltune.results.tables.model import SEEDS, Cell, Column, ListedRows, TableRow
+from vltune.results.tables.model import Cell, Column, ListedRows, TableRow
 from vltune.results.tables.rows import MethodVariant
 
 NOT_RUN = "not run"
@@ -54,11 +54,13 @@ def explained(
     ]
 
 
-def commands(backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
-    """What makes the runs that lack in the table: of each task the seeds that another row has, and `SEEDS`."""
+def commands(
+    backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant], least: Iterable[int]
+) -> Iterator[str]:
+    """What makes the runs that lack in the table: of each task the seeds that another row has, and those of `least`."""
     experiments = dict.fromkeys(column.experiment for column in columns if column.is_measured)
     for experiment in experiments:
-        lacking = _lacking(experiment, variants)
+        lacking = _lacking(experiment, variants, least)
         for (seeds, settings), methods in lacking.items():
             task, _, dataset = experiment.partition("-")
             several = "-m " if len(seeds) > 1 or len(methods) > 1 else ""
@@ -70,25 +72,27 @@ def commands(backbone: str, columns: tuple[Column, ...], variants: list[MethodVa
 
 
 def command_of_sweep(
-    sweep: str, folder: str, backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant]
+    folder: str, backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant], least: Sequence[int]
 ) -> Iterator[str]:
-    """The sweep that fills the table, as long as a row lacks one of `SEEDS`; what is there is not run again."""
+    """The sweep of the folder's name that fills the table, as long as a row lacks one of the seeds `least`; what is there is not run again."""
     found: dict[tuple[str, str], set[int]] = defaultdict(set)
     for variant, column in product(variants, columns):
         if column.is_measured and not variant.presentation.is_control:
             found[variant.name, column.experiment] |= _seeds(column.experiment, variant)
-    if any(not seeds.issuperset(SEEDS) for seeds in found.values()):
-        seeds = ",".join(map(str, SEEDS))
-        yield f"python run.py -m +sweep={sweep} results_dir=results/{folder} backbone={backbone} seed={seeds}"
+    if any(not seeds.issuperset(least) for seeds in found.values()):
+        seeds = ",".join(map(str, least))
+        yield f"python run.py -m +sweep={folder} results_dir=results/{folder} backbone={backbone} seed={seeds}"
 
 
-def _lacking(experiment: str, variants: list[MethodVariant]) -> dict[tuple[tuple[int, ...], str], list[str]]:
+def _lacking(
+    experiment: str, variants: list[MethodVariant], least: Iterable[int]
+) -> dict[tuple[tuple[int, ...], str], list[str]]:
     """{(seeds, settings as a command line has them): the methods that lack these runs}"""
     by_method: dict[str, list[tuple[MethodVariant, set[int]]]] = defaultdict(list)
     for variant in variants:
         if not variant.presentation.is_control:
             by_method[variant.method].append((variant, _seeds(experiment, variant)))
-    wanted = set(SEEDS).union(*(seeds for found in by_method.values() for _, seeds in found))
+    wanted = set(least).union(*(seeds for found in by_method.values() for _, seeds in found))
     lacking = defaultdict(list)
     for method, found in by_method.items():
         for variant, seeds in [pair for pair in found if pair[1]] or [(None, set())]:
