@@ -35,7 +35,7 @@ $(READY): pyproject.toml requirements.lock
 
 demo: setup
 	$(BIN)/python run.py -m +sweep=mini_vqa seed=0 results_dir=$(DEMO)
-	$(BIN)/vltune report vilt_mini --results-dir $(DEMO)
+	$(BIN)/vltune report demo --results-dir $(DEMO)
 	@echo "These runs beside the committed ones:"
 	@$(BIN)/vltune compare $(DEMO) results --brief
 

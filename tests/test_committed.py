@@ -95,12 +95,18 @@ def test_the_committed_page_shows_the_committed_records():
     assert not [each for each in hashes if each not in page]
 
 
-def test_the_readme_shows_the_committed_table():
+def test_the_readme_shows_what_make_demo_prints(tmp_path):
+    """Of the committed runs with its seed."""
+    folder = tmp_path / "records" / "vilt_mini" / "vqa-shapes"
+    folder.mkdir(parents=True)
+    for file in (RESULTS / "records" / "vilt_mini" / "vqa-shapes").glob("*-seed0.*"):
+        shutil.copy(file, folder)
+    report("demo", tmp_path, formats=("md",))
     text = (ROOT / "README.md").read_text()
-    shown = text.partition("<!-- table: results/tables/meter_mini.md -->\n")[2].partition("<!-- end of table -->")[0]
-    rows = [line for line in shown.splitlines() if line.startswith("|")]
-    assert len(rows) > 9
-    assert set(rows) <= set((RESULTS / "tables" / "meter_mini.md").read_text().splitlines())
+    shown = text.partition("<!-- make demo -->\n")[2].partition("<!-- end of make demo -->")[0].splitlines()
+    made = [line for line in (tmp_path / "tables" / "demo.md").read_text().splitlines() if line.startswith("|")]
+    assert len(made) == 11
+    assert shown == made
 
 
 @pytest.mark.parametrize("backbone", SWEEP["backbone"].split(","))

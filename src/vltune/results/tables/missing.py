@@ -74,7 +74,8 @@ def commands(
 def command_of_sweep(
     folder: str, backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant], least: Sequence[int]
 ) -> Iterator[str]:
-    """The sweep of the folder's name that fills the table, as long as a row lacks one of the seeds `least`; what is there is not run again."""
+    """The sweep of the folder's name that fills the table, while a row lacks one of the seeds `least`; what is there is
+    not run again."""
     found: dict[tuple[str, str], set[int]] = defaultdict(set)
     for variant, column in product(variants, columns):
         if column.is_measured and not variant.presentation.is_control:
