@@ -30,7 +30,7 @@ LAYERS = [
     {"nn", "tuning"},
     {"sites", "metrics"},
     {"images", "streamed", "settings"},
-    {"atomic", "canonical", "catalogue", "signatures", "terminal", "values"},
+    {"atomic", "batch", "canonical", "catalogue", "signatures", "terminal", "values"},
     {"errors", "__init__"},
 ]
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}

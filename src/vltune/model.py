@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import Backbone
+from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.tasks.task import Task
 from vltune.tuning import ALWAYS_TRAINED, Method
@@ -32,7 +33,7 @@ class Model(nn.Module):
         for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:
             parameter.requires_grad_(True)
 
-    def forward(self, batch: dict) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         return self.task(self.backbone, batch)
 
     def trains(self, part: nn.Module) -> bool:

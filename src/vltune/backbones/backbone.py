@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vltune.batch import Batch
 from vltune.errors import UserError
 
 LAST_LAYERS = ("class_token", "all")
@@ -72,12 +73,12 @@ class Backbone(nn.Module):
         """Whether it has a part: one of `parts`."""
         return getattr(type(self), part) is not getattr(Backbone, part)
 
-    def encode_text(self, batch: dict, text: str = "text") -> Encoded:
+    def encode_text(self, batch: Batch, text: str = "text") -> Encoded:
         """What follows from texts alone.  batch: `text`_ids (B, T) int, `text`_mask (B, T) bool, True = token; or
         `text`_features (B, T, width) in the ids' place, where there are towers."""
         raise self.lack("encode_text")
 
-    def encode_image(self, batch: dict, image: str = "image", token_type: int = 1) -> Encoded:
+    def encode_image(self, batch: Batch, image: str = "image", token_type: int = 1) -> Encoded:
         """What follows from images alone.  batch: `image` (B, 3, H, W), zero-padded at the right and bottom, and
         `image`_size (B, 2), height and width in pixels; or `image`_features (B, N, width) in the pixels' place, where there
         are towers.  token_type: 1, or 2 for the second image of an example."""
@@ -87,7 +88,7 @@ class Backbone(nn.Module):
         """What text and image are together, example by example."""
         raise self.lack("fuse")
 
-    def forward(self, batch: dict) -> Features:
+    def forward(self, batch: Batch) -> Features:
         """A batch of texts with one image each, as `encode_text` and `encode_image` take them."""
         return self.fuse(self.encode_text(batch), self.encode_image(batch))
 

@@ -13,6 +13,7 @@ from vltune.backbones.backbone import Backbone, Encoded, Features, check_last_la
 from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.backbones.swin import SwinTower
+from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import FusionBlock
@@ -116,7 +117,7 @@ class Meter(Backbone):
         """The same of images: (B, 3, H, W) -> (B, N, width)"""
         return self.image_projection(self.image(image))
 
-    def encode_text(self, batch: dict, text: str = "text") -> Encoded:
+    def encode_text(self, batch: Batch, text: str = "text") -> Encoded:
         """batch: `text`_ids (B, T) int and `text`_mask (B, T) bool; `text`_features (B, T, width) take the ids' place."""
         mask = batch[f"{text}_mask"]
         mask = None if mask.all() else mask
@@ -127,7 +128,7 @@ class Meter(Backbone):
         x = torch.cat([first, embedded[:, 1:]], dim=1) + self.token_type.weight[0]
         return self.enter(self.at_text, self.text_layers[0], x, mask)
 
-    def encode_image(self, batch: dict, image: str = "image", token_type: int = 1) -> Encoded:
+    def encode_image(self, batch: Batch, image: str = "image", token_type: int = 1) -> Encoded:
         """batch: `image` (B, 3, H, W), or `image`_features (B, N, width).  token_type: 1, or 2 for a second image."""
         embedded = batch.get(f"{image}_features")
         if embedded is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import Backbone, Encoded, Features, check_last_layer
+from vltune.batch import Batch
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
 from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold
@@ -68,13 +69,13 @@ class Vilt(Backbone):
         self.class_token.copy_(self.text(torch.full((1, 1), cls_id, device=self.class_token.device)))
         self.text.train(training)
 
-    def encode_text(self, batch: dict, text: str = "text") -> Encoded:
+    def encode_text(self, batch: Batch, text: str = "text") -> Encoded:
         """batch: `text`_ids (B, T) int, `text`_mask (B, T) bool.  The class token comes first."""
         embedded = self.text(batch[f"{text}_ids"])
         first = self.class_token.expand(len(embedded), -1, -1)
         return Encoded(torch.cat([first, embedded[:, 1:]], 1) + self.token_type.weight[0], batch[f"{text}_mask"])
 
-    def encode_image(self, batch: dict, image: str = "image", token_type: int = 1) -> Encoded:
+    def encode_image(self, batch: Batch, image: str = "image", token_type: int = 1) -> Encoded:
         """batch: `image` (B, 3, H, W) zero-padded at the right and bottom, and `image`_size (B, 2), each image's height and
         width in pixels.  token_type: 1, or 2 for a second image."""
         patches, mask = self.image(batch[image], batch[f"{image}_size"], self.max_image_len)

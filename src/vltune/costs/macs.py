@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import Backbone
+from vltune.batch import Batch
 from vltune.model import Model
 from vltune.sites import Site
 
@@ -64,7 +65,7 @@ def example(
 
 
 @torch.no_grad()
-def count(model: Model, batch: dict[str, Tensor]) -> int:
+def count(model: Model, batch: Batch) -> int:
     """MACs of one forward pass in inference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function while it is imported
@@ -90,7 +91,7 @@ def every_token(backbone: Backbone) -> Iterator[None]:
         backbone.last_layer = before
 
 
-def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int | None]:
+def macs(model: Model, batch: Batch) -> dict[str, int | None]:
     """`macs`, `additional_macs` over classifier-only tuning, both of folded inference with every token in the last layer,
     and `additional_macs_as_published`, what the paper counted."""
     with every_token(model.backbone):
@@ -103,7 +104,7 @@ def macs(model: Model, batch: dict[str, Tensor]) -> dict[str, int | None]:
 
 
 @torch.no_grad()
-def as_published(model: Model, batch: dict[str, Tensor]) -> int | None:
+def as_published(model: Model, batch: Batch) -> int | None:
     """The sum over tuned sites of their published closed forms, at the sequence lengths that each site sees, once
     where a task passes it twice (NLVR2's two images); None where the paper has no such method."""
     tokens: dict[Site, int] = {}

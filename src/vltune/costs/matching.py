@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vltune.batch import Batch
 from vltune.costs.macs import every_token
 from vltune.errors import UserError
 from vltune.model import Model
@@ -50,7 +51,7 @@ class Form:
         return above - 1 if above and budget - self(above - 1) <= self(above) - budget else above
 
 
-def parameters(model: Model, batch: dict[str, Tensor]) -> Callable[[Method], int]:
+def parameters(model: Model, batch: Batch) -> Callable[[Method], int]:
     """Counts a method's own parameters."""
 
     def count(method: Method) -> int:
@@ -60,7 +61,7 @@ def parameters(model: Model, batch: dict[str, Tensor]) -> Callable[[Method], int
     return count
 
 
-def additional_macs(model: Model, batch: dict[str, Tensor]) -> Callable[[Method], int]:
+def additional_macs(model: Model, batch: Batch) -> Callable[[Method], int]:
     """Counts what a method adds to an example's MACs: `macs.macs`'s `additional_macs`."""
     with every_token(model.backbone):
         base = forward_macs(model, batch)
@@ -97,7 +98,7 @@ def solve(by: str, count: Callable[[Method], int], make: Callable[[int], Method]
     return size, budget, reached
 
 
-def on_meta(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def on_meta(batch: Batch) -> dict[str, Tensor]:
     """Tokens and pixels without their numbers.  Masks and sizes keep theirs: a backbone asks what is in them."""
     return {key: value if key.endswith(("_mask", "_size")) else value.to("meta") for key, value in batch.items()}
 
@@ -114,7 +115,7 @@ def tuned(backbone: nn.Module, method: Method) -> Iterator[Tuning]:
 
 
 @torch.no_grad()
-def forward_macs(model: Model, batch: dict[str, Tensor]) -> int:
+def forward_macs(model: Model, batch: Batch) -> int:
     """MACs of a forward pass on the meta device.
 
     By torch's counter, of two flops a MAC: fvcore's, which records hold, gives the same sizes here, and took 13 s of a

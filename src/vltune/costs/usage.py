@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vltune.batch import Batch
 from vltune.model import Model
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -24,7 +25,7 @@ def spread(milliseconds: list[float]) -> dict[str, float] | None:
 
 
 @torch.no_grad()
-def inference(model: Model, batch: dict[str, Tensor], repeats: int = 20) -> list[float]:
+def inference(model: Model, batch: Batch, repeats: int = 20) -> list[float]:
     """Milliseconds of forward passes over `batch`, everything folded."""
     device = next(model.parameters()).device
     batch, taken = {key: tensor.to(device) for key, tensor in batch.items()}, []
@@ -39,7 +40,7 @@ def inference(model: Model, batch: dict[str, Tensor], repeats: int = 20) -> list
     return taken
 
 
-def repeat(batch: dict[str, Tensor], times: int) -> dict[str, Tensor]:
+def repeat(batch: Batch, times: int) -> dict[str, Tensor]:
     return {key: tensor.repeat(times, *[1] * (tensor.dim() - 1)) for key, tensor in batch.items()}
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from vltune.batch import Batch
+
 
 def pad_tokens(texts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Lists of token ids -> ids (B, T) int64 padded to the longest, and mask (B, T) bool, True at the tokens."""
@@ -39,7 +41,7 @@ class Collate:
         self.mean = 255 * torch.tensor(mean).view(-1, 1, 1)
         self.std = 255 * torch.tensor(std).view(-1, 1, 1)
 
-    def __call__(self, examples: Sequence[dict]) -> dict:
+    def __call__(self, examples: Sequence[dict]) -> Batch:
         bad = [example["bad"] for example in examples if "bad" in example]
         good = [example for example in examples if "bad" not in example]
         batch = {"ids": [example["id"] for example in good], "bad": bad}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vltune.batch import Batch
 from vltune.engine import workers as processes
 from vltune.engine.order import MicroBatches, Order
 from vltune.errors import BadExampleError
@@ -105,7 +106,7 @@ class BadExamples:
     def __init__(self, most: int):
         self.most, self.seen = most, {}
 
-    def note(self, batch: dict) -> None:
+    def note(self, batch: Batch) -> None:
         for description in batch.get("bad", ()):
             self.seen[description] = None
         if len(self.seen) > self.most:

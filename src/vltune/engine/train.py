@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vltune.batch import Batch
 from vltune.engine import checkpoint, memory
 from vltune.engine.lap import Laps
 from vltune.engine.meeting import Meetings
@@ -170,7 +171,7 @@ class Training:
                 step.loss += loss.detach()
         return step
 
-    def loss(self, batch: dict) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """The task's, and what the method adds to it."""
         loss, penalty = self.model.task.loss(self.wrapped(batch), batch), self.model.tuning.penalty()
         return loss if penalty is None else loss + penalty

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from vltune.atomic import replacing
 from vltune.backbones.backbone import Encoded
+from vltune.batch import Batch
 from vltune.engine.source import loader
 from vltune.errors import UserError
 from vltune.evaluators.evaluator import Evaluator
@@ -104,7 +105,7 @@ class AllPairs(Evaluator):
             session.stop.check(fabric)
         return encoded
 
-    def score_block(self, batch: dict, captions: list[tuple[Tensor, Encoded]], progress: Progress) -> Tensor:
+    def score_block(self, batch: Batch, captions: list[tuple[Tensor, Encoded]], progress: Progress) -> Tensor:
         """-> (images of the batch, captions)"""
         fabric, model = self.session.fabric, self.session.model
         block = torch.empty(len(batch["ids"]), sum(len(numbers) for numbers, _ in captions), device=fabric.device)

@@ -14,6 +14,7 @@ from vltune.assemble.data import examples_of
 from vltune.assemble.factory import build, build_settings
 from vltune.assemble.model import build_model, protocol
 from vltune.atomic import reserve
+from vltune.batch import Batch
 from vltune.command_line import FAILED
 from vltune.engine.session import Session
 from vltune.errors import UserError
@@ -163,7 +164,7 @@ def write_beside(record: dict, session: Session, predicted: dict[str, list[dict]
     return artifacts.write_tuned(tensors, session.model)
 
 
-def inference(model: Model, batch: dict, batch_size: int, stop: StopRequest) -> dict:
+def inference(model: Model, batch: Batch, batch_size: int, stop: StopRequest) -> dict:
     """Latency of one example in milliseconds, and examples a second in batches.  Interrupted where `stop` is asked for."""
     from vltune.costs import usage
     from vltune.engine.memory import is_out_of_memory

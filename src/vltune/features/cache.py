@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vltune.backbones.backbone import Backbone
+from vltune.batch import Batch
 from vltune.data.reader import Reader
 from vltune.engine.session import Session
 from vltune.engine.source import loader
@@ -178,7 +179,7 @@ class ImageInputs:
         batches = [range(*edges) for edges in pairwise(accumulate(map(len, blocks), initial=0))]
         return iter(loader(pixels, self.collate, self.workers, BLOCK, batch_sampler=batches))
 
-    def features(self, backbone: Backbone, batch: dict) -> list[Tensor]:
+    def features(self, backbone: Backbone, batch: Batch) -> list[Tensor]:
         return list(backbone.image_features(batch["image"]))
 
 
@@ -239,7 +240,7 @@ class TextInputs:
         for block in blocks:
             yield self.collate([{"id": place, "text_ids": self.where[key]} for place, key in enumerate(block)])
 
-    def features(self, backbone: Backbone, batch: dict) -> list[Tensor]:
+    def features(self, backbone: Backbone, batch: Batch) -> list[Tensor]:
         features = backbone.text_features(batch["text_ids"], batch["text_mask"])
         return [each[:length] for each, length in zip(features, batch["text_mask"].sum(1).tolist(), strict=True)]
 

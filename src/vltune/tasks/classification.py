@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.batch import Batch
 from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.heads import classifier
 from vltune.tasks.task import Task
@@ -22,13 +23,13 @@ class Classification(Task):
         self.labels = list(labels)
         self.head = classifier(in_width, hidden, len(self.labels))
 
-    def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
+    def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """-> (B, labels) logits"""
         return self.head(backbone(batch).pooled)
 
-    def loss(self, output: Tensor, batch: dict) -> Tensor:
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float(), batch["label"])
 
-    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
+    def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         rows = zip(batch["ids"], output.argmax(1).tolist(), batch["label"].tolist(), strict=True)
         return [{"id": id, "prediction": self.labels[label], "score": float(label == true)} for id, label, true in rows]

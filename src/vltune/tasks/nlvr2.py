@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vltune.batch import Batch
 from vltune.metrics.metric import Metric, Prediction
 from vltune.tasks.classification import Classification
 from vltune.tasks.task import RowColumn
@@ -27,7 +28,7 @@ class NLVR2(Classification):
     def __init__(self, in_width: int, width: int):
         super().__init__(2 * in_width, 2 * width, ("False", "True"))
 
-    def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
+    def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """-> (B, 2) logits; the statement is encoded once."""
         text = backbone.encode_text(batch)
         pooled = [
@@ -36,6 +37,6 @@ class NLVR2(Classification):
         ]
         return self.head(torch.cat(pooled, dim=1))
 
-    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
+    def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         rows = zip(super().predictions(output, batch), batch["sentence"], batch["pair"], strict=True)
         return [row | {"sentence": sentence, "pair": pair} for row, sentence, pair in rows]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.batch import Batch
 from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.heads import bert_init
 from vltune.tasks.task import RowColumn, Task
@@ -60,7 +61,7 @@ class Pretraining(Task):
         self.attribute = nn.Linear(width, sum(attributes))
         self.apply(bert_init)
 
-    def forward(self, backbone: nn.Module, batch: dict) -> dict[str, Tensor]:
+    def forward(self, backbone: nn.Module, batch: Batch) -> dict[str, Tensor]:
         ids, masked, chosen = self.mask(batch)
         features = backbone({**batch, "text_ids": ids})
         return {
@@ -75,7 +76,7 @@ class Pretraining(Task):
             "attribute": self.attribute(features.image[:, 1:]),
         }
 
-    def mask(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def mask(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """-> ids (B, T) with words masked, which pairs are masked (B,), which words (B, T).
 
         Every other true pair of the batch is masked; which words is random in training and fixed otherwise."""
@@ -88,7 +89,7 @@ class Pretraining(Task):
         chosen = (torch.rand(ids.shape, generator=generator).to(ids.device) < self.mask_rate) & words & masked[:, None]
         return ids.masked_fill(chosen, self.mask_id), masked, chosen
 
-    def loss(self, output: dict[str, Tensor], batch: dict) -> Tensor:
+    def loss(self, output: dict[str, Tensor], batch: Batch) -> Tensor:
         # True pairs that serve matching are half as many as false ones: weighed so that both count the same.
         balance = output["match"].new_tensor([0.5, 1.0])
         rare = output["match"].new_tensor([1.0, 5.0])
@@ -104,7 +105,7 @@ class Pretraining(Task):
             loss = loss + F.cross_entropy(part.flatten(0, 1), labels.flatten())
         return loss
 
-    def predictions(self, output: dict[str, Tensor], batch: dict) -> list[Prediction]:
+    def predictions(self, output: dict[str, Tensor], batch: Batch) -> list[Prediction]:
         right = output["match"].argmax(1) == output["match_label"]
         used = output["match_label"] != IGNORE
         words = output["word"].argmax(1) == output["word_label"]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import Features
+from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.metrics.recall import ranks
@@ -62,7 +63,7 @@ class Retrieval(Task):
             self.metrics = (*recalls(), *recalls("_1k", parts="fold"))
         self.head = nn.Linear(in_width, 1).apply(bert_init)
 
-    def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
+    def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """-> (B, 1 + K) scores, the true caption's first.  batch: `false_text_ids` and `false_text_mask` (B * K, T), each
         image's K false captions in a row, or none of them.  An image is encoded once for all of its captions."""
         image = backbone.encode_image(batch)
@@ -77,7 +78,7 @@ class Retrieval(Task):
         """-> (B,), how well each text and its image match"""
         return self.head(features.pooled)[:, 0]
 
-    def loss(self, output: Tensor, batch: dict) -> Tensor:
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float(), output.new_zeros(len(output), dtype=torch.long))
 
     def rows(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from vltune.batch import Batch
 from vltune.metrics import metric
 from vltune.metrics.metric import Metric, Prediction
 
@@ -43,15 +44,15 @@ class Task(nn.Module):
     metrics: tuple[Metric, ...]
     submission: str | None = None
 
-    def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
+    def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """The head's output for a batch, (B, ...)."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
-    def loss(self, output: Tensor, batch: dict) -> Tensor:
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """The mean loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss")
 
-    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
+    def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         """One row an example, which the evaluator `per_example` asks for."""
         raise TypeError(f"{type(self).__name__} has no predictions")
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.heads import classifier
@@ -34,11 +35,11 @@ class VQA(Task):
         self.head = classifier(in_width, 2 * width, len(self.answers))
         nn.init.constant_(self.head[-1].bias, start_bias)
 
-    def forward(self, backbone: nn.Module, batch: dict) -> Tensor:
+    def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """-> (B, answers) logits"""
         return self.head(backbone(batch).pooled)
 
-    def targets(self, batch: dict, like: Tensor) -> Tensor:
+    def targets(self, batch: Batch, like: Tensor) -> Tensor:
         """(B, answers): the soft score of every answer that an annotator gave, else 0."""
         labels, scores = batch["answer_labels"], batch["answer_scores"]
         rows = [row for row, of_row in enumerate(labels) for _ in of_row]
@@ -52,11 +53,11 @@ class VQA(Task):
         )
         return targets.to(like.device)
 
-    def loss(self, output: Tensor, batch: dict) -> Tensor:
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
         targets = self.targets(batch, output)
         return F.binary_cross_entropy_with_logits(output.float(), targets) * targets.shape[1]
 
-    def predictions(self, output: Tensor, batch: dict) -> list[Prediction]:
+    def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         """The label's soft score follows the official rule, 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 of ten annotators, of whom it
         counts those who gave the label as it stands; `vltune score` normalises both, as the official program does.
 
