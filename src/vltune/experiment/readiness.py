@@ -41,14 +41,13 @@ def ready(composed: DictConfig, overrides: Sequence[str]) -> dict:
 def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> None:
     """The same of a sweep's runs, whose values are checked: UserError before any of them starts."""
     groups = ("mode", "method", "backbone", "task", "match", "dataset", "engine", "logger")
-    seen: set[str] = set()
+    done: dict[str, dict] = {}
     for job, config in zip(jobs, configs, strict=True):
-        if config["mode"] != "eval":
-            check_constructors(config)
         alike = json.dumps({group: config.get(group) for group in groups})
-        if alike not in seen:
-            seen.add(alike)
+        if alike not in done:
             built(config, job)
+            done[alike] = {group: config[group] for group in groups if group in config}
+        config.update(done[alike])
 
 
 def built(config: dict, overrides: Sequence[str]) -> dict:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from vltune.canonical import canonical, text
@@ -47,19 +49,41 @@ def settings(config: dict) -> dict:
 
 def decisive(group: str, settings: dict) -> dict:
     """What the settings' declarations leave in, canonical."""
-    known = declarations(group)
-    kept = {key: value for key, value in settings.items() if is_decisive(known.get(key), value)}
+    marked = _marked(group)
+    kept = {key: value for key, value in settings.items() if is_decisive(marked.get(key), value)}
     for key, value in kept.items():
-        if isinstance(value, list | tuple) and marks(known.get(key), AnyOrder):
+        if isinstance(value, list | tuple) and key in marked and marked[key].any_order:
             kept[key] = sorted({*map(str, value)})
     if group == "method" and isinstance(kept.get("methods"), dict):  # of a stack, whose order counts
         kept["methods"] = [decisive(group, each) for each in kept["methods"].values()]
     return canonical(_names(_chosen(kept)))
 
 
-def is_decisive(kind: Any, value: Any) -> bool:
+@dataclass(frozen=True)
+class Marks:
+    """What a setting's declaration says of a run's identity.  before: values at which it is left out."""
+
+    left_out: bool
+    before: tuple
+    any_order: bool
+
+
+@cache
+def _marked(group: str) -> dict[str, Marks]:
+    """Of a group's declared settings."""
+    return {
+        name: Marks(
+            left_out=bool(marks(kind, NotDecisive)),
+            before=tuple(each.value for each in marks(kind, Before)),
+            any_order=bool(marks(kind, AnyOrder)),
+        )
+        for name, kind in declarations(group).items()
+    }
+
+
+def is_decisive(marked: Marks | None, value: Any) -> bool:
     """Whether a setting counts at a value, by what its declaration says of it; one without a declaration does."""
-    return not marks(kind, NotDecisive) and all(value != each.value for each in marks(kind, Before))
+    return marked is None or not (marked.left_out or value in marked.before)
 
 
 def _chosen(settings: dict) -> dict:
