@@ -30,7 +30,7 @@ def prepare_f30k(
     Captions without a word are dropped, images without a caption too, and counted: nothing could retrieve them.  An image
     stands once in a split.
 
-    Further arguments, and errors: `preparing.prepare`.
+    Further arguments, and errors: `preparation.pipeline.prepare`.
     """
     splits = ("train", "val", "test")
     official = _Karpathy(Path(raw), "f30k_caption_karpathy", splits, "dataset_flickr30k.json", ["flickr30k-images"])

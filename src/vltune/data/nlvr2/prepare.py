@@ -46,7 +46,7 @@ def prepare(
     An `identifier` stands once in a split, and in a subset, of which what else it says is the same, and the statements of a
     pair name one `directory`.
 
-    Further arguments, and errors: `preparing.prepare`.
+    Further arguments, and errors: `preparation.pipeline.prepare`.
     """
     return pipeline.prepare(_NLVR2(Path(raw), "nlvr2", _SPLITS), out, max_bad, progress, readers)
 

@@ -29,7 +29,7 @@ def prepare(
     `manifest.json`.  One row an image with all its sentences, in the order of their first occurrence; the images' bytes
     as they were stored.  Sentences whose `gold_label` is "-" are dropped and counted; a `pairID` stands once in a split.
 
-    Further arguments, and errors: `preparing.prepare`.
+    Further arguments, and errors: `preparation.pipeline.prepare`.
     """
     return pipeline.prepare(_SNLIVE(Path(raw), "snli", _SPLITS), out, max_bad, progress, readers)
 

@@ -65,7 +65,7 @@ def prepare(
     images left without questions.  An annotation is that of its split's question alone, and of its image; a question and
     an annotation stand once in a split.  Annotations without a question are counted.
 
-    Further arguments, and errors: `preparing.prepare`.
+    Further arguments, and errors: `preparation.pipeline.prepare`.
     """
     counts = pipeline.prepare(_VQAv2(Path(raw), min_answer_count), out, max_bad, progress, readers)
     answers = manifest.read(out)["answers"]

@@ -60,7 +60,7 @@ class Column:
     short: str | None = None
     """The heading there, where `title` is too long."""
     external: str | None = None
-    """The name under which a person may type the value of a run whose record holds none (results/external.py)."""
+    """The name under which a person may type the value of a run whose record holds none (records/external.py)."""
 
     metric: Metric | None = None
     """What its records say of it (`declared`), where it is the score of a task, or the mean of such."""
