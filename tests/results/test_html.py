@@ -336,7 +336,7 @@ def test_other_data_than_the_runs_read_is_not_shown(root, turned):
 
 def test_where_the_data_of_a_record_lies(tmp_path):
     dataset = {"data_dir": str(tmp_path), "subfolder": "vqav2", "test": ["vqav2_test"], "val": None, "generate": {}}
-    config = {"dataset": dataset, "task": {"name": "vqa"}}
+    config = {"dataset": dataset, "task": {"name": "vqa", "reader": "vqav2"}}
     with pytest.raises(UserError, match="any run on it makes it"):
         examples_of(config, "test")
     with pytest.raises(UserError, match="names no data for val"):

@@ -28,7 +28,7 @@ def examples_of(config: dict, split: str) -> Examples:
     """What a run's predictions of `val` or `test` are about.  UserError where its data is not on this machine."""
     from vltune.data.dataset import open_examples
 
-    dataset, reader = config.get("dataset", {}), config["task"].get("reader")
+    dataset, reader = config.get("dataset", {}), config.get("task", {}).get("reader")
     if reader is None or not {"data_dir", "subfolder"} <= dataset.keys() or not dataset.get(split):
         raise UserError(f"the record's configuration names no data for {split}")
     folder = data_folder(config)

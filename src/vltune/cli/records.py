@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vltune.catalogue import Presentation, methods
+from vltune.catalogue import methods
 from vltune.errors import UserError
 
 _Conf = Annotated[Path, typer.Option(help="Folder of configurations, whose methods the rows are.")]
@@ -40,8 +40,11 @@ def report(
     from vltune.results.render import text
 
     formats = [name.strip() for name in format.split(",")]
-    for built in write_report(table, results_dir, out, formats, examples_of, _methods(conf)):
+    known = methods(conf)
+    for built in write_report(table, results_dir, out, formats, examples_of, known):
         Console(highlight=False).print(text.terminal(built))
+    if not known:
+        typer.echo(f"{conf}/method is not there: rows are those with records, presented as these say", err=True)
     if PAGE in formats:
         typer.echo(page_file(table, out or results_dir))
 
@@ -103,12 +106,6 @@ def compare(
         for line in failed:
             typer.echo(f"differs: {line}", err=True)
         raise typer.Exit(1)
-
-
-def _methods(conf: Path) -> dict[str, Presentation]:
-    if not (found := methods(conf)):
-        typer.echo(f"{conf}/method is not there: rows are those with records, presented as these say", err=True)
-    return found
 
 
 def merge(

@@ -104,8 +104,8 @@ def terminal(table: Table) -> Group:
     compares = _compares(table)
     grid = Grid(title=table.title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     # A fixed width: rich would take the room for a long label from the numbers.
-    room = max(len(row.presentation.label) for row in table.rows) if compares else 30
-    grid.add_column("method", overflow="fold", width=min(room, max(len(row.label) for row in table.rows)))
+    room = max((len(row.presentation.label) for row in table.rows), default=0) if compares else 30
+    grid.add_column("method", overflow="fold", width=min(room, max((len(row.label) for row in table.rows), default=0)))
     if compares:
         grid.add_column("", no_wrap=True)
     for column in columns:
