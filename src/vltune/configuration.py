@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from typing_extensions import NotRequired, TypedDict
 
 from vltune.data.dataset import reader_of
+from vltune.data.shapes.layouts import LAYOUTS
 from vltune.errors import UserError
 from vltune.settings.arguments import ARGUMENTS
 from vltune.settings.check import bare, checked, declared, present
@@ -72,8 +73,9 @@ def check_together(config: dict) -> None:
     if task.get("reader") and not dataset["train"]:
         raise UserError("dataset.train=[]: there is nothing to train on; name splits")
     generate = dataset.get("generate", {})
-    if "questions_per_image" in generate and generate.get("layout", "vqav2") != "vqav2":
-        raise UserError(f"dataset.generate.questions_per_image: {generate['layout']} has no such setting; leave it out")
+    if (layout := LAYOUTS.get(generate.get("layout"))) is not None:
+        for name in generate.keys() - {"layout", "seed", "images", *layout.settings}:
+            raise UserError(f"dataset.generate.{name}: {generate['layout']} has no such setting; leave it out")
     if task.get("reader") and config["engine"].get("select") == "best" and not dataset["val"]:
         raise UserError("engine.select=best: there is no validation split; name some in dataset.val")
 
