@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +22,7 @@ from vltune.settings.groups import BUILT, GROUPS
 from vltune.settings.run import RunSettings
 from vltune.values import place, said
 
-# What constructors are given by the run, not by the configuration.
+# What constructors are given by the run, not by the configuration; a task also what its data's reader `gives`.
 READ = {
     "data_dir",
     "splits",
@@ -35,7 +35,7 @@ READ = {
     "fraction_seed",
 }
 GIVEN = {
-    "task": READ | {"in_width", "width", "answers", "vocabulary_size", "mask_id", "attributes"},
+    "task": READ | {"in_width", "width", "vocabulary_size", "mask_id", "attributes"},
     "logger": {"otherwise"},
     "backbone.tokenizer": {"max_length"},
     "backbone.transform": {"randaugment", "decode", "crop"},
@@ -130,10 +130,15 @@ def targets(where: str, spec: dict) -> list[str]:
 @cache
 def accepted(group: str, *targets: str) -> Any:
     """A class of the settings that a group, or a part of one, may have beside what dotted names build of them."""
-    own, given = declared(GROUPS.get(group)), GIVEN.get(group, set())
-    taken = {name: kind for target in targets for name, kind in parameters(target).items() if name not in given}
+    own, without = declared(GROUPS.get(group)), given(group, targets)
+    taken = {name: kind for target in targets for name, kind in parameters(target).items() if name not in without}
     arguments = {name: NotRequired[argument(group, name, kind)] for name, kind in taken.items() if name not in own}
     return TypedDict("Accepted", arguments | {name: kind for name, kind in own.items() if name != "reader"})
+
+
+def given(group: str, targets: Sequence[str]) -> set[str]:
+    """Arguments that the run has, not the configuration."""
+    return GIVEN.get(group, set()).union(*(getattr(find(target), "gives", ()) for target in targets))
 
 
 @cache

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, get_args
 
-from vltune.configuration import GIVEN, argument, find, parameters, targets
+from vltune.configuration import argument, find, given, parameters, targets
 from vltune.errors import UserError
 from vltune.runs import identity
 from vltune.settings.arguments import ARGUMENTS
@@ -98,9 +98,10 @@ def _arguments(where: str, group: str, spec: Mapping[str, Any], decides: str | N
         own = GROUPS.get(group)
         for name, kind in declared(own).items():
             yield Setting(f"{where}.{name}", lines(own)[name], kind, decides or _decides(kind))
-    for target in targets(where, spec):
+    named = targets(where, spec)
+    for target in named:
         for name, kind in parameters(target).items():
-            if name not in GIVEN.get(group, ()):
+            if name not in given(group, named):
                 line = documented(find(target), tuple(parameters(target))).get(name) or known.get(name, "")
                 own = decides if decides == _NOT else _decides(declarations.get(name, kind))
                 yield Setting(f"{where}.{name}", line, argument(group, name, kind), own)

@@ -68,6 +68,7 @@ class Reader(torch.utils.data.Dataset):
     image_columns: ClassVar[tuple[str, ...]] = ("image",)
     name_column: ClassVar[str | None] = None  # names a row in messages
     other_columns: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[tuple[str, ...]] = ()  # the names in `facts`
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class VQAv2(Reader):
     text_column = "questions"
     name_column = "image_id"
     other_columns = ("answer_labels", "answer_scores", "question_id")
+    gives = ("answers",)
 
     def index(self, tables: list[pa.Table]) -> dict[str, np.ndarray]:
         asked = sum(int(list_lengths(table[self.text_column]).sum()) for table in tables)
