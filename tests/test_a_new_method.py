@@ -4,14 +4,11 @@ Its numbers go to `test_combinations.METHODS`, the one parametrised test, which 
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import test_combinations
+from copied import ROOT, copied, run
 from fabricated import Root
 from presented import METHODS
 
@@ -22,7 +19,6 @@ from vltune.results.tables import build
 from vltune.sweep import grid
 from vltune.sweep.compose import configurations
 
-ROOT = Path(__file__).parents[1]
 CODE = '''"""A scale for each number of a sublayer's output, which starts at one."""
 
 import torch
@@ -67,26 +63,12 @@ IDENTITY = {"method": "scale", "hash": "5ca1e000"}
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the repository with the two files."""
-    copy = tmp_path_factory.mktemp("copy")
-    for part in ("conf", "sweeps", "src"):
-        shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "run.py", copy)
-    for file, text in (("src/vltune/methods/scale.py", CODE), ("conf/method/scale.yaml", SETTINGS)):
-        assert not (copy / file).exists()
-        (copy / file).write_text(text)
-    return copy
+    files = {"src/vltune/methods/scale.py": CODE, "conf/method/scale.yaml": SETTINGS}
+    return copied(tmp_path_factory.mktemp("copy"), files)
 
 
 def test_it_is_built_and_counted_by_the_command_line(tree):
-    arguments = ["run.py", "mode=cost", "method=scale", f"results_dir={tree / 'results'}"]
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=tree,
-        env=os.environ | {"PYTHONPATH": str(tree / "src")},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run(tree, "run.py", "mode=cost", "method=scale", f"results_dir={tree / 'results'}")
     (file,) = (tree / "results" / "costs").rglob("*.json")
     record = json.loads(file.read_text())
     assert record["identity"]["method"] == "scale"

@@ -1,17 +1,13 @@
 """Adding a backbone and a task costs what docs/ says: the files of its pages in a copy of the tree, and their commands."""
 
 import json
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from copied import ROOT, copied, run
 
-ROOT = Path(__file__).parents[1]
 CHECKPOINT = """
 import sys
 sys.path.append(sys.argv[1])
@@ -38,22 +34,7 @@ def commands(page):
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the repository with all files of both pages."""
-    copy = tmp_path_factory.mktemp("copy")
-    for part in ("conf", "sweeps", "src"):
-        shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "run.py", copy)
-    for page in ("adding-a-backbone.md", "adding-a-task.md"):
-        for path, content in files(page).items():
-            assert not (copy / path).exists()
-            (copy / path).write_text(content)
-    return copy
-
-
-def run(tree, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    done = subprocess.run([sys.executable, *arguments], cwd=tree, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return copied(tmp_path_factory.mktemp("copy"), files("adding-a-backbone.md") | files("adding-a-task.md"))
 
 
 def record(shown):

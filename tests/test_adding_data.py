@@ -2,18 +2,14 @@
 
 import json
 import math
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from copied import ROOT, copied, run
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-dataset.md").read_text()
 FILES = dict(re.findall(r"^\*\*\d\. `(.+?)`\*\*.*?^```\w+\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE))
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
@@ -24,14 +20,7 @@ LABELS = ("contradiction", "neutral", "entailment")
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the repository with the page's files, and raw files: three hypotheses about every image."""
-    copy = tmp_path_factory.mktemp("copy")
-    for part in ("conf", "src"):
-        shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "run.py", copy)
-    for file, text in FILES.items():
-        assert not (copy / file).exists()
-        (copy / file).parent.mkdir(exist_ok=True)
-        (copy / file).write_text(text)
+    copy = copied(tmp_path_factory.mktemp("copy"), FILES)
     (copy / "RAW" / "images").mkdir(parents=True)
     with (copy / "RAW" / "pictures.jsonl").open("w") as lines:
         for number, split in enumerate(split for split, count in IMAGES.items() for _ in range(count)):
@@ -46,11 +35,7 @@ def tree(tmp_path_factory):
 def done(tree, *arguments):
     """What a command printed to standard output; `vltune` and `python` are those of this process, on the copy's source."""
     program = {"vltune": ["-m", "vltune"], "python": []}[arguments[0]]
-    env = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *program, *arguments[1:]]
-    ended = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
-    assert ended.returncode == 0, f"{shlex.join(arguments)}\n{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
+    return run(tree, *program, *arguments[1:])
 
 
 def test_the_page_shows_four_files_and_three_commands():
