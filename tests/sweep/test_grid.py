@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from presented import CONTROLS, METHODS, PAPER
 
 from vltune.errors import UserError
+from vltune.sweep import compose as compose_module
 from vltune.sweep import grid
 from vltune.sweep.compose import configurations
 
@@ -41,6 +42,10 @@ SWEPT = [
     ["seed=0,1", "engine.max_steps=${oc.select:seed,7}"],
     ["weights=null,x", "seed=1,2"],
     ["+match=params", "method=lora,adapter"],
+    ["mode=pretrain", "task=pretraining", "method=full,lora"],
+    ["method=lora,apt", "method.roles=[query],[value]"],
+    ["method=lora,apt", "seed=0,1", "++method.rank=3"],
+    ["method=lora,apt", "engine=default", "backbone=meter_mini", "seed=0,1"],
 ]
 
 
@@ -52,6 +57,62 @@ def test_configurations_are_those_that_hydra_composes(arguments):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for job, config in zip(jobs, found, strict=True):
             assert config == OmegaConf.to_container(compose("run", job), resolve=True)
+
+
+def compositions(monkeypatch, arguments, project=ROOT):
+    """How many of the configurations Hydra composes, and what is found."""
+    jobs, composed, seen = grid.expand(project, arguments).jobs, compose_module.composed, []
+    monkeypatch.setattr(
+        compose_module, "composed", lambda *given, **more: seen.append(given) or composed(*given, **more)
+    )
+    found = configurations(project, jobs)
+    with initialize_config_dir(str(project / "conf"), version_base="1.3"):
+        for job, config in zip(jobs, found, strict=True):
+            assert config == OmegaConf.to_container(compose("run", job), resolve=True)
+    return len(seen), len(jobs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["method=lora,apt,full", "seed=0,1"], 2),  # one looks which groups stand alone
+        (["method=lora,apt", "backbone=vilt_mini,meter_mini"], 3),
+        (["method=lora,apt", "method.dropout=0.2,0.3"], 2),
+        (["method=lora,apt", "++method.rank=3"], 3),
+        (["task=vqa,nlvr2"], 3),  # the data set and the recipe follow from it
+        (["mode=cost,pretrain", "task=pretraining", "method=full,lora"], 4),  # pretraining alone chooses a method
+    ],
+    ids=str,
+)
+def test_choices_that_stand_alone_are_composed_once(monkeypatch, arguments, count):
+    assert compositions(monkeypatch, arguments)[0] == count
+
+
+def with_file(folder, name, text):
+    shutil.copytree(ROOT / "conf", folder / "conf", symlinks=True)
+    shutil.copytree(ROOT / "sweeps", folder / "sweeps")
+    (folder / "conf" / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("recipe/vilt_mini-vqa.yaml", "# @package _global_\nmethod: {dropout: 0.7}\n"),
+        ("recipe/vilt_mini-vqa.yaml", "# @package method\ndropout: 0.7\n"),
+        ("recipe/vilt_mini-vqa.yaml", "# @package _global_\ndefaults:\n  - /extra: ${method}\n"),
+        ("method/x.yaml", "defaults: [lora, _self_]\nname: x\n"),
+        ("method/x.yaml", "# @package _global_\nmethod: {name: x}\nseed: 7\n"),
+    ],
+)
+def test_files_that_reach_beyond_their_place_are_left_to_hydra(monkeypatch, tmp_path, name, text):
+    project = with_file(tmp_path, name, text)
+    for choice in ("lora", "apt"):
+        (project / "conf" / "extra").mkdir(exist_ok=True)
+        (project / "conf" / "extra" / f"{choice}.yaml").write_text(f"of: {choice}\n")
+    methods = "lora,x" if name == "method/x.yaml" else "lora,apt"
+    composed, runs = compositions(monkeypatch, [f"method={methods}", "seed=0,1"], project)
+    assert (composed, runs) == (3, 4)
 
 
 FAMILIES = {

@@ -38,8 +38,8 @@ def ready(composed: DictConfig, overrides: Sequence[str]) -> dict:
     return config
 
 
-def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> None:
-    """The same of a sweep's runs, whose values are checked: UserError before any of them starts."""
+def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> list[dict]:
+    """The same of a sweep's runs, whose values are checked: their configurations, or UserError before one starts."""
     groups = ("mode", "method", "backbone", "task", "match", "dataset", "engine", "logger")
     done: dict[str, dict] = {}
     for job, config in zip(jobs, configs, strict=True):
@@ -48,6 +48,7 @@ def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> None:
             built(config, job)
             done[alike] = {group: config[group] for group in groups if group in config}
         config.update(done[alike])
+    return list(configs)
 
 
 def built(config: dict, overrides: Sequence[str]) -> dict:

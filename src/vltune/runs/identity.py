@@ -22,24 +22,27 @@ GROUPS = ("method", "backbone", "task", "dataset", "engine")
 
 
 def identity(config: dict, fingerprints: Mapping[str, Any]) -> dict:
-    """backbone, method, task, dataset, seed and `hash`: 8 hexadecimal digits of the decisive settings and the
-    fingerprints, the seed left out.  fingerprints: of pretrained weights, vocabulary and data."""
-    return _named(config, {**settings(config), "fingerprints": fingerprints})
+    """backbone, method, task, dataset, seed and `hash`.  fingerprints: of pretrained weights, vocabulary and data."""
+    return named(config, digest({**settings(config), "fingerprints": fingerprints}))
 
 
 def of_cost(config: dict) -> dict:
     """The same of what `mode=cost` counts, which no training decides: method, backbone with its protocol, and head."""
     found = settings(config)
     dataset = {key: found["dataset"][key] for key in ("name", "answers") if key in found["dataset"]}
-    return _named(config, {**{group: found[group] for group in ("method", "backbone", "task")}, "dataset": dataset})
+    return named(
+        config, digest({**{group: found[group] for group in ("method", "backbone", "task")}, "dataset": dataset})
+    )
 
 
-def _named(config: dict, decisive: dict) -> dict:
-    return {
-        **{group: config[group]["name"] for group in ("backbone", "method", "task", "dataset")},
-        "seed": config["seed"],
-        "hash": hashlib.sha256(text(decisive).encode()).hexdigest()[:8],
-    }
+def digest(decisive: dict) -> str:
+    """8 hexadecimal digits of decisive settings and fingerprints, the seed not among them."""
+    return hashlib.sha256(text(decisive).encode()).hexdigest()[:8]
+
+
+def named(config: dict, digits: str) -> dict:
+    names = {group: config[group]["name"] for group in ("backbone", "method", "task", "dataset")}
+    return {**names, "seed": config["seed"], "hash": digits}
 
 
 def settings(config: dict) -> dict:

@@ -1,30 +1,26 @@
 """The configuration of each run of a sweep: what Hydra composes of its overrides, in less time.
 
 Hydra takes some 70 ms for one, and a thousand runs differ in few files and in many plain values (seeds, rates, sizes).  So
-every file is read once, runs that differ in plain values alone are composed once, and the values are set in what was
-composed, as Hydra does it.  Resolving takes another 3 ms, and is done once for values that nothing else follows from: they
-are taken out, and OmegaConf resolves the rest without them or says that it cannot.
+every file is read once, and runs are composed once that differ in plain values alone, or in files that have no say beyond
+their own place (methods); these are set in what was composed, as Hydra does it.  Resolving takes another 3 ms, and is done
+once for values that nothing else follows from: they are taken out, and OmegaConf resolves the rest without them or says
+that it cannot.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import threading
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltune.command_line import resolve
 from vltune.data.pool import cores
 from vltune.overrides import conf, explained, of_libraries, parse
+from vltune.sweep.hydra_files import ReadFiles, files_read_once
+from vltune.sweep.processes import copies
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -34,23 +30,38 @@ FEW = 8  # compositions that are not worth other processes
 
 
 @dataclass(frozen=True)
+class Variant:
+    """What is set of a run in a configuration that others share.  choices: {group: a file of it}.  values: {key: its plain
+    value}."""
+
+    choices: dict[str, str]
+    values: dict[str, Any]
+
+    def sets(self, argument: str) -> bool:
+        key = argument.partition("=")[0]
+        return key in self.choices or key in self.values
+
+
+@dataclass(frozen=True)
 class Alike:
-    """Runs that differ in plain values alone.
+    """Runs that differ in choices that stand alone and in plain values.
 
-    overrides: of the first of them, whole.  values: {key: its value} of each; all have the same keys."""
+    jobs: the overrides of each, whole.  variants: what of them is set; all choose of the same groups and set the same
+    keys."""
 
-    overrides: tuple[str, ...]
-    values: list[dict[str, Any]]
+    jobs: list[Sequence[str]]
+    variants: list[Variant]
 
 
 def configurations(project: Path, jobs: Sequence[Sequence[str]]) -> list[dict]:
     """The resolved configuration of each run.  UserError that names the override which is wrong."""
     numbers: dict[tuple, list[int]] = defaultdict(list)
-    values = [settable(project / "conf", job) for job in jobs]
-    for number, (job, own) in enumerate(zip(jobs, values, strict=True)):
-        fixed = tuple(argument for argument in job if argument.partition("=")[0] not in own)
-        numbers[fixed, tuple(own)].append(number)
-    groups = [Alike(tuple(jobs[of[0]]), [values[number] for number in of]) for of in numbers.values()]
+    alone = standing_alone(project, jobs)
+    variants = [variant(project / "conf", job, alone) for job in jobs]
+    for number, (job, own) in enumerate(zip(jobs, variants, strict=True)):
+        fixed = tuple(argument for argument in job if not own.sets(argument))
+        numbers[fixed, tuple(own.choices), tuple(own.values)].append(number)
+    groups = [Alike([jobs[n] for n in of], [variants[n] for n in of]) for of in numbers.values()]
     found: list[dict] = [{}] * len(jobs)
     for of, resolved in zip(numbers.values(), _composed(project, groups), strict=True):
         for number, config in zip(of, resolved, strict=True):
@@ -58,17 +69,44 @@ def configurations(project: Path, jobs: Sequence[Sequence[str]]) -> list[dict]:
     return found
 
 
-def settable(folder: Path, job: Sequence[str]) -> dict[str, Any]:
-    """{key: value} of the overrides that may be set after all others: plain values, in whose place no other one sets
-    anything.  folder: conf/."""
+def standing_alone(project: Path, jobs: Sequence[Sequence[str]]) -> dict[str, set[str]]:
+    """{group: its files} of which runs choose several that have no say beyond their own place, as far as the first run's
+    configuration tells; `compose_alike` looks at each other one."""
+    names_of: dict[str, set[str]] = defaultdict(set)
+    for override in map(parse, {argument for job in jobs for argument in job}):
+        if is_choice(project / "conf", override) and not override.is_add() and override.package is None:
+            names_of[override.key_or_group].add(override.value())
+    several = {group: names for group, names in names_of.items() if len(names) > 1}
+    if not several:
+        return {}
+    with conf(project), files_read_once() as files:
+        composed(project, jobs[0])
+        return {
+            group: {name for name in names if files.settings_of(group, name) is not None}
+            for group, names in several.items()
+            if files.stands_alone(group)
+        }
+
+
+def variant(folder: Path, job: Sequence[str], alone: Mapping[str, set[str]]) -> Variant:
+    """Of the overrides what may be set after all others: plain values, and choices that stand alone, in whose place no
+    other override sets anything but such values.  folder: conf/."""
     given = [parse(argument) for argument in job]
     plain = {o.key_or_group: o.value() for o in given if is_plain(folder, o)}
+    files = {
+        o.key_or_group: o.value()
+        for o in given
+        if is_choice(folder, o) and not o.is_add() and o.package is None and o.value() in alone.get(o.key_or_group, ())
+    }
     others = [o.key_or_group for o in given if not is_plain(folder, o) and not is_choice(folder, o)]
-    return {
+    values = {
         key: value
         for key, value in plain.items()
         if not any(_overlap(key, other) for other in (*others, *(plain.keys() - {key})))
     }
+    rest = [*others, *(plain.keys() - values.keys())]
+    choices = {group: name for group, name in files.items() if not any(_overlap(group, other) for other in rest)}
+    return Variant(choices, values)
 
 
 def is_choice(folder: Path, override: Override) -> bool:
@@ -99,84 +137,59 @@ def _composed(project: Path, groups: Sequence[Alike]) -> Iterable[list[dict]]:
     count = min(len(groups) // 2, cores())
     size = -(-len(groups) // count)
     shares = [groups[start : start + size] for start in range(0, len(groups), size)]
-    pool = ProcessPoolExecutor(count, get_context("fork"), _end_with, (os.getpid(),))
-    try:
+    with copies(count) as pool:
         found = list(pool.map(compose_groups, itertools.repeat(project, len(shares)), shares))
-    finally:
-        pool.shutdown(cancel_futures=True)
     return itertools.chain.from_iterable(found)
 
 
-def _end_with(parent: int) -> None:
-    """Of a process that composes: it leaves Ctrl-C to its parent, and ends with it, even where that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 def compose_groups(project: Path, groups: Sequence[Alike]) -> list[list[dict]]:
-    with conf(project), files_read_once():
-        return [compose_alike(project, group) for group in groups]
+    with conf(project), files_read_once() as files:
+        return [compose_alike(project, group, files) for group in groups]
 
 
-@contextmanager
-def files_read_once() -> Iterator[None]:
-    """Within it and `conf`, Hydra reads no configuration file twice; by itself it reads all of them for every one."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    loader = GlobalHydra.instance().config_loader()
-    before = loader.repository
-    loader.repository = _ReadFiles(before)
-    try:
-        yield
-    finally:
-        loader.repository = before
-
-
-class _ReadFiles:
-    """Hydra's repository of configuration files, which it copies for each configuration; the copies share what was read."""
-
-    def __init__(self, repository: Any, read: dict[str, Any] | None = None):
-        self.repository, self.read = repository, {} if read is None else read
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.repository, name)
-
-    def __deepcopy__(self, memo: dict) -> _ReadFiles:
-        from copy import deepcopy
-
-        return _ReadFiles(deepcopy(self.repository, memo), self.read)
-
-    def initialize_sources(self, search_path: Any) -> None:
-        """Of a configuration that has another search path (`hydra.searchpath`)."""
-        self.repository.initialize_sources(search_path)
-        self.read = {}
-
-    def load_config(self, config_path: str) -> Any:
-        if config_path not in self.read:
-            self.read[config_path] = self.repository.load_config(config_path)
-        return self.read[config_path]
-
-
-def compose_alike(project: Path, group: Alike) -> list[dict]:
+def compose_alike(project: Path, group: Alike, files: ReadFiles) -> list[dict]:
     """Within `conf`."""
-    base = composed(project, group.overrides)
-    several = [key for key in group.values[0] if len({repr(values[key]) for values in group.values}) > 1]
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, each in enumerate(group.variants):
+        numbers[repr(each.choices)].append(number)
+    files.used.clear()
+    base = composed(project, group.jobs[0])
+    alone = all(map(files.stands_alone, group.variants[0].choices))
+    found: list[dict] = [{}] * len(group.jobs)
+    for of in numbers.values():
+        job, first, values = group.jobs[of[0]], group.variants[of[0]], [group.variants[n].values for n in of]
+        if of[0] != 0:
+            base = chosen(project, base, first, job, files) if alone else composed(project, job)
+        for number, config in zip(of, with_values(project, base, values, job), strict=True):
+            found[number] = config
+    return found
+
+
+def chosen(project: Path, base: DictConfig, variant: Variant, job: Sequence[str], files: ReadFiles) -> DictConfig:
+    """The configuration, changed to what `job` composes to, which differs in what the variant sets."""
+    from omegaconf import OmegaConf
+
+    for group, name in variant.choices.items():
+        OmegaConf.update(base, group, files.settings_of(group, name), merge=False)
+    for key, value in variant.values.items():
+        set_in(base, key, value, project, job)
+    return base
+
+
+def with_values(
+    project: Path, base: DictConfig, variants: Sequence[dict[str, Any]], overrides: Sequence[str]
+) -> list[dict]:
+    """The configuration with each of these values, resolved; it may hold the last ones afterwards."""
+    several = [key for key in variants[0] if len({repr(values[key]) for values in variants}) > 1]
     rest = resolved_without(base, several)
     if rest is not None:
-        return [filled(rest, {key: values[key] for key in several}) for values in group.values]
+        return [filled(rest, {key: values[key] for key in several}) for values in variants]
     free = [key for key in several if resolved_without(base, [key]) is not None]
     rests: dict[str, dict | None] = {}  # by the values of settings that others follow from
     configs = []
-    for values in group.values:
+    for values in variants:
         for key in several:
-            set_in(base, key, values[key], project, group.overrides)
+            set_in(base, key, values[key], project, overrides)
         bound = repr({key: values[key] for key in several if key not in free})
         if bound not in rests:
             rests[bound] = resolved_without(base, free)

@@ -51,6 +51,7 @@ class Places:
         self.root, self.read = root, set[Path]()
         self.of_weights, self.of_tokenizer = once(self._of_weights), once(self._of_tokenizer)
         self.of_data, self.made = once(self._of_data), once(self._made)
+        self.digests: dict[str, list[str]] = {}
 
     def __call__(self, config: dict) -> list[str]:
         """Where the record may lie, below the root; nowhere where none is made.  Generated data is generated first.
@@ -61,8 +62,11 @@ class Places:
         if config["mode"] == "cost":
             return [records.path(Path(), identities.of_cost(config), "costs").as_posix()]
         fingerprints = {name: ask(config) for name, ask in self.parts.items()}
-        found = (records.path(Path(), identities.identity(each, fingerprints)) for each in settled(config))
-        return [path.as_posix() for path in found]
+        identical = repr(({group: config.get(group) for group in identities.GROUPS}, fingerprints))
+        if identical not in self.digests:
+            self.digests[identical] = [identities.identity(each, fingerprints)["hash"] for each in settled(config)]
+        found = (identities.named(config, digits) for digits in self.digests[identical])
+        return [records.path(Path(), each).as_posix() for each in found]
 
     def recorded(self, config: dict) -> list[str]:
         """Where records lie that a machine with all files would find: by the settings, and by the fingerprints of what is

@@ -17,11 +17,13 @@ from vltune.atomic import replacing
 from vltune.canonical import text
 from vltune.command_line import ALONE
 from vltune.errors import UserError
-from vltune.experiment.readiness import check_jobs
 from vltune.runs import identity as identities
+from vltune.settings.check import checked, declared
+from vltune.settings.run import RunSettings
 from vltune.sweep.compose import configurations
-from vltune.sweep.grid import Grid, expand
+from vltune.sweep.grid import expand
 from vltune.sweep.places import Places
+from vltune.sweep.processes import checks
 
 UNNAMED = "unnamed"
 """The name of runs that no file of sweeps/ describes."""
@@ -83,19 +85,34 @@ class Plan:
 
 def plan(project: Path, arguments: Sequence[str]) -> Plan:
     """What `python run.py -m ARGUMENTS` would run.  What is missing is told by run; UserError where arguments are wrong."""
-    return of_jobs(project, arguments, expand(project, arguments))
-
-
-def of_jobs(project: Path, arguments: Sequence[str], grid: Grid) -> Plan:
-    configs = configurations(project, grid.jobs)
-    for config in configs:
-        check_values(config)
-    check_launcher(grid.launcher)
-    if len(roots := {config["results_dir"] for config in configs}) > 1:
-        raise UserError(f"results_dir={','.join(sorted(roots))}: a sweep has one folder of results")
-    check_jobs(grid.jobs, configs)
+    with checks() as check:
+        grid = expand(project, arguments)
+        configs = configurations(project, grid.jobs)
+        first = of_each_sort(configs)
+        check_launcher(grid.launcher)
+        if len(roots := {config["results_dir"] for config in configs}) > 1:
+            raise UserError(f"results_dir={','.join(sorted(roots))}: a sweep has one folder of results")
+        different = sorted({*first})
+        good = check([grid.jobs[number] for number in different], [configs[number] for number in different])
+    sorts = dict(zip(different, good, strict=True))
+    configs = [sorts[of] | {"seed": config["seed"]} for of, config in zip(first, configs, strict=True)]
     name = configs[0]["sweep"] or UNNAMED
     return located(Plan(project, name, list(arguments), Path(roots.pop()), grid.launcher, grid.jobs, configs))
+
+
+def of_each_sort(configs: Sequence[dict]) -> list[int]:
+    """The number of the first run from which each differs in its seed alone, all values of which are checked."""
+    numbers, seeds = dict[str, int](), set()
+    first = []
+    for number, config in enumerate(configs):
+        of = numbers.setdefault(repr(config | {"seed": None}), number)
+        if of == number:
+            check_values(config)
+        elif repr(config["seed"]) not in seeds:
+            checked("seed", config["seed"], declared(RunSettings)["seed"])
+        seeds.add(repr(config["seed"]))
+        first.append(of)
+    return first
 
 
 def check_launcher(settings: dict) -> None:
