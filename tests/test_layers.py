@@ -90,7 +90,7 @@ def test_results_import_records_and_statistics_alone():
 def test_only_run_py_its_overrides_and_what_composes_a_sweep_know_hydra():
     knowing = re.compile(r"^\s*(import|from) hydra\b", re.MULTILINE)
     found = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if knowing.search(file.read_text())}
-    assert found == {"overrides.py", "sweep/compose.py", "sweep/grid.py"}
+    assert found == {"overrides.py", "sweep/compose.py", "sweep/grid.py", "sweep/hydra_files.py"}
 
 
 def test_no_branch_on_the_name_of_a_method_or_backbone():

@@ -80,7 +80,7 @@ def compositions(monkeypatch, arguments, project=ROOT):
         (["method=lora,apt", "method.dropout=0.2,0.3"], 2),
         (["method=lora,apt", "++method.rank=3"], 3),
         (["task=vqa,nlvr2"], 3),  # the data set and the recipe follow from it
-        (["mode=cost,pretrain", "task=pretraining", "method=full,lora"], 4),  # pretraining alone chooses a method
+        (["mode=cost,pretrain", "method=full,lora"], 4),  # pretraining alone chooses a method
     ],
     ids=str,
 )
@@ -102,7 +102,7 @@ def with_file(folder, name, text):
         ("recipe/vilt_mini-vqa.yaml", "# @package method\ndropout: 0.7\n"),
         ("recipe/vilt_mini-vqa.yaml", "# @package _global_\ndefaults:\n  - /extra: ${method}\n"),
         ("method/x.yaml", "defaults: [lora, _self_]\nname: x\n"),
-        ("method/x.yaml", "# @package _global_\nmethod: {name: x}\nseed: 7\n"),
+        ("method/x.yaml", "# @package _global_\nmethod: {name: x, rates: {middle: 1.0}}\nseed: 7\n"),
     ],
 )
 def test_files_that_reach_beyond_their_place_are_left_to_hydra(monkeypatch, tmp_path, name, text):

@@ -52,13 +52,16 @@ class ReadFiles:
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         self.used.add(config_path)
-        if config_path not in self.read:
-            self.read[config_path] = self.repository.load_config(config_path)
-        return self.read[config_path]
+        return self.content(config_path)
+
+    def content(self, name: str) -> ConfigResult | None:
+        if name not in self.read:
+            self.read[name] = self.repository.load_config(name)
+        return self.read[name]
 
     def settings_of(self, group: str, choice: str) -> Mapping | None:
         """What the file holds that is chosen; None where it does more than to stand in its group's place."""
-        found = self.load_config(f"{group}/{choice}")
+        found = self.content(f"{group}/{choice}")
         plain = found is not None and _package(f"{group}/{choice}", found) == group and _chooses_nothing(found)
         return found.config if plain else None
 
