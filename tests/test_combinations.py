@@ -55,10 +55,11 @@ OF_FEED_FORWARD = ("feed_forward_up", "feed_forward_down", "feed_forward_output"
 SITES = {
     "vilt": dict.fromkeys(OF_ATTENTION, 2)
     | dict.fromkeys(OF_FEED_FORWARD, 2)
-    | {"norm": 4, "memory": 2, "sequence": 1, "block": 2},
+    | {"norm": 4, "memory": 2, "keys_values": 2, "sequence": 1, "block": 2},
     "meter": dict.fromkeys(OF_ATTENTION, 8)
     | dict.fromkeys(OF_FEED_FORWARD, 4)
-    | {"norm": 12, "memory": 4, "cross_memory": 4, "sequence": 2, "block": 4},
+    | {"norm": 12, "sequence": 2, "block": 4}
+    | dict.fromkeys(("memory", "cross_memory", "keys_values", "cross_keys_values"), 4),
 }
 APT_VARIANTS = {
     "softmax": {"activation": "softmax"},
@@ -350,15 +351,15 @@ def test_the_most_patches_are_drawn_in_training_and_fixed_otherwise():
     backbone = tiny.vilt(max_image_len=5)
     batch = tiny.batch()
     with torch.no_grad():
-        first, mask = backbone.image(batch["image"], batch["image_size"], 5)
-        again, _ = backbone.image(batch["image"], batch["image_size"], 5)
+        first, mask, _ = backbone.image(batch["image"], batch["image_size"], 5)
+        again, *_ = backbone.image(batch["image"], batch["image_size"], 5)
         assert first.shape[1] == 1 + 5
         assert mask.all()
         assert torch.equal(first, again)
         backbone.train()
         drawn = [backbone.image(batch["image"], batch["image_size"], 5)[0] for _ in range(3)]
         assert not torch.equal(drawn[0], drawn[1])
-        every, _ = backbone.image(batch["image"], batch["image_size"], -1)
+        every, *_ = backbone.image(batch["image"], batch["image_size"], -1)
     for tokens in (first, *drawn):
         for kept, available in zip(tokens, every, strict=True):
             assert all((available - token).abs().sum(-1).min() < 1e-5 for token in kept)

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from test_combinations import BACKBONES, OnEveryBackboneAndTask, disturb
 from torch import nn
+from torch.nn.functional import conv2d
 from yaml import safe_load
 
 from vltune.assemble.factory import build_method, check_values
@@ -27,7 +28,7 @@ from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.identity import decisive
 from vltune.runs.signals import Interrupted
-from vltune.sites import BlockSite, Delta, Linear, PartSite
+from vltune.sites import BlockSite, Delta, KeyValueSite, Linear, PartSite
 from vltune.tasks.vqa import VQA
 from vltune.tuning import Method, Stack
 
@@ -217,6 +218,43 @@ class Measured(Delta):
         return y + self.scale * self.shift
 
 
+class Prefix(Method):
+    """Prefix tuning's shape: keys and values of its own, which a map gives of fewer numbers; folded, once."""
+
+    kinds, roles, optional = (KeyValueSite,), ("keys_values", "cross_keys_values"), ("cross_keys_values",)
+
+    def delta(self, site):
+        return KeysAndValues(site.width)
+
+
+class KeysAndValues(Delta):
+    def __init__(self, width):
+        super().__init__()
+        self.inner, self.map = nn.Parameter(torch.randn(3, 4)), nn.Linear(4, 2 * width)
+
+    def forward(self):
+        return self.map(self.inner).chunk(2, dim=-1)
+
+    def folded(self):
+        keys, values = self()
+        return lambda: (keys, values)
+
+
+class Convolved(Delta):
+    """Convpass's shape: a convolution over the patches of what a sublayer reads; any other token is an image of one."""
+
+    def __init__(self, site):
+        super().__init__()
+        self.kernel, self.layout = nn.Parameter(torch.zeros(site.width, 1, 3, 3)), site.layout
+
+    def forward(self, y, x):
+        alone = x * self.kernel[:, 0, 1, 1]
+        return y + (alone if self.layout is None else self.layout.grid.map(self.convolve, x, alone))
+
+    def convolve(self, cells):
+        return conv2d(cells, self.kernel, padding=1, groups=len(self.kernel))
+
+
 def at(*roles, make, kinds=Method.kinds):
     return lambda: AtRoles(roles, make, kinds)
 
@@ -241,6 +279,12 @@ METHODS = {
     "block skipped": (Skipped, lambda site: W * (W + 1), False),
     "side path": (Side, lambda site: 4 * (W + 1) + (0 if site.delta.up is None else 5 * W), True),
     "sees data": (SeesData, lambda site: W, True),
+    "convolution": (
+        at("value", "attention_output", "feed_forward_output", make=Convolved),
+        lambda site: 9 * site.width,
+        True,
+    ),
+    "keys and values": (Prefix, lambda site: 3 * 4 + 5 * 2 * W, False),
     "two, apart": (
         lambda: Stack([LoRA(rank=2), DeepPrompt(prompts=3)]),
         lambda site: 2 * 2 * W if site.role in ("query", "value") else 3 * W,
@@ -256,6 +300,7 @@ METHODS = {
         lambda site: 2 * 2 * W + W**2,
         True,
     ),
+    "two of keys and values": (lambda: Stack([Prefix(), Prefix()]), lambda site: 2 * (3 * 4 + 5 * 2 * W), False),
     "two of prompts": (lambda: Stack([DeepPrompt(3), DeepPrompt(2)]), lambda site: 5 * W, False),
     "one, and own biases": (
         lambda: Stack([LoRA(rank=2), AtRoles(["query", "value"], lambda site: OwnBias())]),
