@@ -17,6 +17,7 @@ from vltune.assemble.weights import fingerprints
 from vltune.engine.precision import settle
 from vltune.records import record as records
 from vltune.runs.identity import identity, of_cost
+from vltune.settings.config import RunConfig
 from vltune.sweep import launch, plan
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +42,8 @@ def composed(world, *chosen):
 @cache
 def made_fingerprints(world, backbone, task):
     config = composed(world, f"backbone={backbone}", f"task={task}")
-    make_data(config)
-    return fingerprints(config, open_data(config).fingerprint)
+    make_data(config["dataset"], config["task"])
+    return fingerprints(config["weights"], config["backbone"], open_data(RunConfig.of(config)).fingerprint)
 
 
 @pytest.mark.parametrize(("backbone", "task", "method"), GRID + CONTROL)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from round_trip import check_round_trip
 
-from vltune.assemble.factory import build, build_method, build_settings
+from vltune.assemble.factory import build, build_method
 from vltune.assemble.model import build_model
 from vltune.configuration import find
 from vltune.engine.precision import settle
@@ -47,10 +48,12 @@ TASKS = [name for name in choices("task") if name != "pretraining"]
 def test_every_method_on_every_backbone_and_task(method, backbone, task):
     config = composed(f"method={method}", f"backbone={backbone}", f"task={task}")
     assert [config[group]["name"] for group in ("method", "backbone", "task")] == [method, backbone, task]
-    assert isinstance(build_settings(config).lr, float)
+    assert isinstance(Settings.of(config["engine"]).lr, float)
     assert build_method(config["method"])
+    check_round_trip(config)
     if backbone.endswith("_mini"):
-        assert build_model(config, FACTS, pretrained=False).method_parameters or method == "classifier_only"
+        built = build_model(config["backbone"], config["task"], config["method"], FACTS)
+        assert built.method_parameters or method == "classifier_only"
 
 
 @pytest.mark.parametrize("group", ["task", "dataset", "engine", "logger", "mode"])

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from vltune.assemble.factory import build_settings, check_values
+from vltune.assemble.factory import check_values
 from vltune.command_line import resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment import readiness, rehearsal
 from vltune.experiment.evaluate import whole
 from vltune.experiment.rehearsal import rehearse
+from vltune.settings.config import RunConfig
+from vltune.settings.engine import Settings
 from vltune.values import said
 
 ROOT = Path(__file__).parents[1]
@@ -222,7 +224,7 @@ def test_settings_that_do_not_fit_each_other_are_told_before_anything_starts(ove
 @pytest.mark.parametrize("backbone", ["vilt_mini", "meter_mini"])
 def test_what_fits_is_let_pass(backbone, task):
     chosen = [f"backbone={backbone}", f"task={task}", "method=lora", "method.rank=3"]
-    assert ready(*chosen)["method"]["rank"] == 3
+    assert ready(*chosen).method["rank"] == 3
 
 
 def test_real_backbones_and_pretraining_are_rehearsed_too():
@@ -232,9 +234,9 @@ def test_real_backbones_and_pretraining_are_rehearsed_too():
 
 def test_a_mistake_of_the_code_is_not_blamed_on_who_typed_nothing(monkeypatch):
     monkeypatch.setattr(rehearsal, "build_model", lambda *arguments, **more: 1 / 0)
-    rehearse(composed(), ["method=apt", "seed=1"])
+    rehearse(RunConfig.of(composed()), ["method=apt", "seed=1"])
     with pytest.raises(UserError, match=r"method.rank=3: no model comes of that \(division by zero\)"):
-        rehearse(composed(), ["method=apt", "method.rank=3"])
+        rehearse(RunConfig.of(composed()), ["method=apt", "method.rank=3"])
 
 
 def test_a_sweep_is_looked_at_as_a_whole(monkeypatch):
@@ -264,7 +266,7 @@ def test_home_is_filled_in_wherever_a_path_is_typed(monkeypatch, unrehearsed):
     check_values(config)
     readiness.built(settle(config), [])
     assert json.dumps(config).count('"/home/someone/x"') == len(names) - 1
-    assert str(build_settings(config).features_dir) == "/home/someone/x"
+    assert str(Settings.of(config["engine"]).features_dir) == "/home/someone/x"
 
 
 def test_every_committed_record_holds_a_configuration_that_can_be_run():

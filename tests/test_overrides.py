@@ -31,7 +31,7 @@ def configuration(*arguments):
             composed = compose("run", list(arguments))
     config = resolve(composed)
     check_values(config)
-    return readiness.built(settle(config), arguments)
+    return readiness.built(settle(config), arguments).plain
 
 
 @pytest.mark.parametrize(

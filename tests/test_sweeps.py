@@ -8,10 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from presented import METHODS
 
-from vltune.assemble.factory import build_method, build_settings
+from vltune.assemble.factory import build_method
 from vltune.assemble.model import build_shapes
 from vltune.engine.precision import settle
 from vltune.runs.identity import identity, settings
+from vltune.settings.engine import Settings
 from vltune.sweep.grid import expand
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,10 @@ SWEEP_OF_RATES = ROOT / "sweeps" / "learning_rates.yaml"
 def composed(*overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
+
+
+def shapes(config):
+    return build_shapes(config["backbone"], config["task"], config["dataset"])
 
 
 def grid(file, *overrides):
@@ -45,8 +50,8 @@ def test_the_header_says_command_and_runs_and_the_ends_of_the_grid_build(file):
     for run in (runs[0], runs[-1]):
         config = composed(*run)
         assert config["sweep"] == file.stem
-        assert build_settings(config)
-        assert build_method(config["method"]).attach(build_shapes(config).backbone) is not None
+        assert Settings.of(config["engine"])
+        assert build_method(config["method"]).attach(shapes(config).backbone) is not None
 
 
 @pytest.mark.parametrize("name", ["learning_rates", "ablation_apt"])
@@ -91,7 +96,7 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
 )
 def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
     config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
-    backbone = build_shapes(config).backbone
+    backbone = shapes(config).backbone
     tuning = build_method(config["method"]).attach(backbone)
     assert {site.place for site in tuning.sites} == places
     assert differing(composed("+sweep=ablation_apt", "backbone=meter_mini"), config) == {"method.sites_in"}

@@ -22,6 +22,7 @@ from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
 from vltune.runs.identity import identity
+from vltune.settings.config import RunConfig
 from vltune.tasks.vqa import VQA
 from vltune.tuning import Method
 
@@ -106,36 +107,40 @@ def composed(*overrides):
         return OmegaConf.to_container(compose("run", list(overrides)), resolve=True)
 
 
+def resolved(*overrides):
+    return RunConfig.of(composed(*overrides))
+
+
 def test_the_size_is_in_the_configuration_and_in_the_hash():
-    config = sized(composed("+match=params", "method=lora", "backbone=meter_mini"))
-    assert config["method"]["rank"] == 6
+    config = sized(resolved("+match=params", "method=lora", "backbone=meter_mini"))
+    assert config.method["rank"] == 6
     # APT's 16 prompts of rank 4 at 8 sites, and LoRA's rank 6 at 16.
-    assert config["match"]["budget"] == 8 * (16 * 64 + 2 * 4 * 64 + 1)
-    assert config["match"]["reached"] == 16 * 2 * 6 * 64
+    assert config.match["budget"] == 8 * (16 * 64 + 2 * 4 * 64 + 1)
+    assert config.match["reached"] == 16 * 2 * 6 * 64
     same = composed("method=lora", "backbone=meter_mini", "method.rank=6")
-    assert identity(config, {}) == identity(same, {})
+    assert identity(config.plain, {}) == identity(same, {})
 
 
 @pytest.mark.parametrize("by", COUNTERS)
 def test_the_reference_itself_is_matched_by_its_own_size(by):
-    config = sized(composed(f"+match={by}"))
-    assert config["method"]["prompts"] == 16
-    assert config["match"]["budget"] == config["match"]["reached"]
+    config = sized(resolved(f"+match={by}"))
+    assert config.method["prompts"] == 16
+    assert config.match["budget"] == config.match["reached"]
 
 
 def test_another_reference_and_a_budget():
-    adapter = sized(composed("+match=macs", "method@match.reference=adapter", "match.reference.bottleneck=5"))
-    assert adapter["match"]["budget"] == 2 * 4 * (16 + 1 + 16) * 2 * 64 * 5
-    given = sized(composed("+match=params", "method=deep_prompt", "match.budget=2.6e3"))
-    assert given["method"]["prompts"] == 10
-    assert (given["match"]["budget"], given["match"]["reached"]) == (2600, 4 * 10 * 64)
+    adapter = sized(resolved("+match=macs", "method@match.reference=adapter", "match.reference.bottleneck=5"))
+    assert adapter.match["budget"] == 2 * 4 * (16 + 1 + 16) * 2 * 64 * 5
+    given = sized(resolved("+match=params", "method=deep_prompt", "match.budget=2.6e3"))
+    assert given.method["prompts"] == 10
+    assert (given.match["budget"], given.match["reached"]) == (2600, 4 * 10 * 64)
 
 
 def test_at_full_size_the_published_sizes_have_each_others_parameters():
     """3.83M of APT with 200 prompts, 3.82M of a scaled parallel adapter with bottleneck 102: METER's published rows."""
-    config = composed("+match=params", "backbone=meter", "task=vqa", "method=scaled_pa", "match.budget=3.82e6")
-    assert sized(config)["method"]["bottleneck"] == 102
-    assert sized(config | {"method": config["match"]["reference"]})["method"]["prompts"] == 199
+    config = resolved("+match=params", "backbone=meter", "task=vqa", "method=scaled_pa", "match.budget=3.82e6")
+    assert sized(config).method["bottleneck"] == 102
+    assert sized(config.changed(method=config.match["reference"])).method["prompts"] == 199
 
 
 @pytest.mark.parametrize(
@@ -147,10 +152,10 @@ def test_at_full_size_the_published_sizes_have_each_others_parameters():
     ],
 )
 def test_other_image_towers_and_resolutions_are_counted_as_they_are(chosen, tokens):
-    config = sized(composed("backbone=meter", *chosen, "+match=macs", "method=scaled_pa"))
-    assert config["match"]["budget"] == tokens * 2 * 200 * 768
+    config = sized(resolved("backbone=meter", *chosen, "+match=macs", "method=scaled_pa"))
+    assert config.match["budget"] == tokens * 2 * 200 * 768
     norm = 5 * 768
-    assert config["match"]["reached"] == tokens * (2 * 768 * config["method"]["bottleneck"] + norm)
+    assert config.match["reached"] == tokens * (2 * 768 * config.method["bottleneck"] + norm)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +178,12 @@ def test_what_cannot_be_matched_is_told_in_one_line(chosen, typed, message):
     config = composed("+match=params", *chosen)
     with pytest.raises(UserError) as error:
         check_values(config)
-        sized(config, typed)
+        sized(RunConfig.of(config), typed)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_without_match_nothing_changes():
-    config = composed()
+    config = resolved()
     assert sized(config) is config
     assert Method.size is None

@@ -21,6 +21,7 @@ from vltune.engine.source import TrainingData
 from vltune.errors import UserError
 from vltune.features.cache import ImageInputs
 from vltune.runs.signals import StopRequest
+from vltune.settings.config import RunConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 IMAGES = {"train": 40, "val": 8, "test": 4}
@@ -156,7 +157,7 @@ def opened(world, *overrides):
         composed = compose("run", [f"dataset.data_dir={world}", *overrides])
     config = OmegaConf.to_container(composed, resolve=True)
     check_values(config)
-    return open_data(config)
+    return open_data(RunConfig.of(config))
 
 
 @pytest.mark.parametrize("task", ["vqa", "nlvr2", "retrieval", "snli_ve"])

@@ -14,11 +14,12 @@ from presented import METHODS
 from wandb_server import serving
 from wandb_user import User
 
-from vltune.assemble.factory import build_method, build_settings
+from vltune.assemble.factory import build_method
 from vltune.catalogue import families
 from vltune.engine.precision import settle
 from vltune.loggers.summary import figures
 from vltune.records import record as records
+from vltune.settings.engine import Settings
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))
@@ -66,7 +67,7 @@ def test_every_command_of_an_agent_composes(file, agent):
             assert (program, script) == ("python", "run.py")
             config = settle(OmegaConf.to_container(compose("run", overrides), resolve=True))
             assert config["logger"]["mode"] == "online"
-            assert isinstance(build_settings(config).lr, float)
+            assert isinstance(Settings.of(config["engine"]).lr, float)
             assert build_method(config["method"])
     assert len({tuple(command) for command in made}) == len(made)
 

@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from vltune.assemble.backbones import backbones
-from vltune.assemble.model import build_model
+from vltune.assemble.model import build_pretrained
 from vltune.backbones.clip import ClipTower
 from vltune.cli import app
 from vltune.errors import UserError
+from vltune.settings.config import RunConfig
 from vltune.weights.backbones import load_backbone
 from vltune.weights.describe import Checkpoint, fits, heads
 from vltune.weights.maps import clip, meter, roberta, vilt
@@ -216,9 +217,9 @@ def test_a_run_with_another_backbones_checkpoint_is_told_which_fits(overrides, t
 
     monkeypatch.chdir(ROOT)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("run", overrides), resolve=True)
+        config = RunConfig.of(OmegaConf.to_container(compose("run", overrides), resolve=True))
     with pytest.raises(UserError, match=told):
-        build_model(config, {"answers": ["yes", "no"]})
+        build_pretrained(config, {"answers": ["yes", "no"]})
     monkeypatch.chdir(Path(__file__).parent)
     with pytest.raises(UserError, match=r"`vltune weights .*safetensors` tells what it is$"):
-        build_model(config, {"answers": ["yes", "no"]})
+        build_pretrained(config, {"answers": ["yes", "no"]})

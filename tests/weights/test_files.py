@@ -294,24 +294,24 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
 
 
 def test_the_setting_that_names_a_missing_file_is_told(tmp_path):
-    config = {"weights": None, "backbone": {"tower_weights": {"image": str(tmp_path / "clip.pt")}}}
+    backbone = {"tower_weights": {"image": str(tmp_path / "clip.pt")}}
     with pytest.raises(UserError, match=r"^backbone\.tower_weights\.image=.*clip\.pt: no such file"):
-        weight_files(config)
+        weight_files(None, backbone)
 
 
 @pytest.mark.parametrize("towers", ["clip.pt", 3, ["clip.pt"], {"imge": "clip.pt"}, {"backbone": "clip.pt"}])
 def test_towers_that_no_backbone_has_are_told(towers):
     with pytest.raises(UserError, match=r"backbone\.tower_weights=.*clip\.pt|=3") as error:
-        weight_files({"weights": None, "backbone": {"tower_weights": towers}})
+        weight_files(None, {"tower_weights": towers})
     assert "must be {image: FILE, text: FILE}, or one of them, or null" in str(error.value)
 
 
 def test_a_whole_backbone_and_towers_are_not_both_given():
-    config = {"weights": "meter.ckpt", "backbone": {"tower_weights": {"image": "clip.pt", "text": None}}}
+    backbone = {"tower_weights": {"image": "clip.pt", "text": None}}
     with pytest.raises(
         UserError, match=r"^weights=meter\.ckpt: would replace backbone\.tower_weights; give weights=null"
     ):
-        weight_files(config)
+        weight_files("meter.ckpt", backbone)
 
 
 @pytest.fixture

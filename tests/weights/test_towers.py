@@ -7,11 +7,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vltune.assemble.model import build_model
+from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import weight_files
 from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.errors import UserError
+from vltune.settings.config import RunConfig
 from vltune.weights.finding import find
 from vltune.weights.towers import load_tower
 
@@ -151,10 +152,10 @@ def test_a_configuration_names_the_weights_of_single_towers(clip):
         chosen = compose(
             "run", ["backbone=meter_mini", "weights=null", f"+backbone.tower_weights.image={folder}", *sizes]
         )
-    config = OmegaConf.to_container(chosen, resolve=True)
-    backbone = build_model(config, {"answers": ["yes", "no"]}).backbone.eval()
+    config = RunConfig.of(OmegaConf.to_container(chosen, resolve=True))
+    backbone = build_pretrained(config, {"answers": ["yes", "no"]}).backbone.eval()
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(backbone.image(image), left_out(model, image), atol=1e-4, rtol=0)
     assert backbone.class_token.abs().sum() > 0
-    assert weight_files(config) == {"image": folder / "model.safetensors"}
+    assert weight_files(config.weights, config.backbone) == {"image": folder / "model.safetensors"}

@@ -1,4 +1,4 @@
-"""Objects from the parts of a configuration that name what they are: a method, the engine's settings, and any other."""
+"""Objects from the parts of a configuration that name what they are: a method, and any other."""
 
 from __future__ import annotations
 
@@ -49,15 +49,10 @@ def of_stack(specs: dict[str, dict]) -> Iterator[dict]:
         yield {"name": name, **spec}
 
 
-def build_settings(config: dict) -> Settings:
-    """Raises UserError for a value that no run can have."""
-    return Settings(**checked("engine", present(config, "engine"), Settings))
-
-
 def check_values(config: dict) -> None:
     """Raises UserError for a value that no run can have, before anything is read or made; fills in `~` in place."""
     config["engine"] = checked("engine", present(config, "engine"), Spec)
-    build_settings(config)
+    Settings.of(config["engine"])
     check(config)
 
 

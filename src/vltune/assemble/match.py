@@ -5,38 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from vltune.assemble.factory import build_method
 from vltune.assemble.model import build_shapes, protocol
 from vltune.configuration import find
 from vltune.errors import UserError
 
+if TYPE_CHECKING:
+    from vltune.settings.config import RunConfig
+    from vltune.settings.match import MatchSettings
+    from vltune.settings.method import MethodSettings
 
-def sized(config: dict, overrides: Sequence[str] = ()) -> dict:
+
+def sized(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
     """The same configuration; where it has a `match`, with the method's size solved for the budget, which its hash then
     holds.  overrides: what the user typed."""
-    if (match := config.get("match")) is None:
+    if (match := config.match) is None:
         return config
-    spec, by, budget = config["method"], match["by"], match["budget"]
+    spec, by, budget = config.plain["method"], match["by"], match["budget"]
     name = find(spec["_target_"]).size
     if name is None:
         raise UserError(f"+match={by}: {spec['name']} has no size to choose; run it without +match")
     if typed := [override for override in overrides if override.startswith(f"method.{name}=")]:
         raise UserError(f"{typed[0]} and +match={by}: the budget decides method.{name}; leave out one of them")
-    groups = ("backbone", "task", "dataset", "method", "match")
-    size, budget, reached = solved(json.dumps({group: config[group] for group in groups}))
-    return config | {"method": spec | {name: size}, "match": match | {"budget": budget, "reached": reached}}
+    size, budget, reached = solved(json.dumps([config.backbone, config.task, config.dataset, spec, match]))
+    return config.changed(method=spec | {name: size}, match=match | {"budget": budget, "reached": reached})
 
 
 @cache
-def solved(config: str) -> tuple[int, int, int]:
+def solved(groups: str) -> tuple[int, int, int]:
     """The size, the budget and what is reached; a sweep asks for the same ones with every seed."""
     from vltune.costs import matching
 
-    groups = json.loads(config)
-    spec, match = groups["method"], groups["match"]
-    model = build_shapes(groups)
-    count = matching.COUNTERS[match["by"]](model, matching.on_meta(protocol(groups, model)))
+    backbone, task, dataset, spec, match = json.loads(groups)
+    model = build_shapes(backbone, task, dataset)
+    count = matching.COUNTERS[match["by"]](model, matching.on_meta(protocol(backbone, model)))
     try:
         budget = round(match["budget"] or count(build_method(match["reference"])))
     except UserError as error:
@@ -45,9 +49,8 @@ def solved(config: str) -> tuple[int, int, int]:
     return matching.solve(match["by"], count, lambda size: build_method(spec | {name: size}), budget)
 
 
-def summary(config: dict) -> str:
+def summary(method: MethodSettings, match: MatchSettings) -> str:
     """What was chosen, for people."""
-    method, match = config["method"], config["match"]
     name = find(method["_target_"]).size
     return (
         f"{method['name']}: method.{name}={method[name]} has {match['reached']:,} {match['by']} "

@@ -12,30 +12,46 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vltune.model import Model
+    from vltune.settings.backbone import BackboneSettings
+    from vltune.settings.config import RunConfig
+    from vltune.settings.dataset import DatasetSettings
+    from vltune.settings.kinds import Spec
+    from vltune.settings.task import TaskSettings
 
 
-def build_model(config: dict, facts: dict, pretrained: bool = True) -> Model:
-    """A model with the pretrained weights that the configuration names, or with random ones.  facts: see `Data`."""
+def build_pretrained(config: RunConfig, facts: dict) -> Model:
+    """A model with the pretrained weights that the configuration names.  facts: see `Data`."""
     from vltune.model import Model
 
-    backbone = build(config["backbone"])
-    task = build(config["task"], in_width=backbone.pooled_width, width=backbone.width, **facts)
-    if pretrained:
-        load(config, backbone, task)
-    return Model(backbone, task, build_method(config["method"]))
+    backbone, task = build_modules(config.backbone, config.task, facts)
+    load(config, backbone, task)
+    return Model(backbone, task, build_method(config.method))
 
 
-def build_shapes(config: dict) -> Model:
+def build_model(backbone: BackboneSettings, task: TaskSettings, method: Spec, facts: dict) -> Model:
+    """A model with random weights."""
+    from vltune.model import Model
+
+    return Model(*build_modules(backbone, task, facts), build_method(method))
+
+
+def build_modules(backbone: BackboneSettings, task: TaskSettings, facts: dict) -> tuple:
+    """Backbone and task's head."""
+    built = build(backbone)
+    return built, build(task, in_width=built.pooled_width, width=built.width, **facts)
+
+
+def build_shapes(backbone: BackboneSettings, task: TaskSettings, dataset: DatasetSettings) -> Model:
     """The model without its method, on the meta device: shapes without numbers, built in a fraction of a second."""
     import torch
 
     with torch.device("meta"):
-        return build_model(config | {"method": {"_target_": "vltune.tuning.Method"}}, facts(config), pretrained=False)
+        return build_model(backbone, task, {"_target_": "vltune.tuning.Method"}, facts(dataset))
 
 
-def protocol(config: dict, model: Model) -> dict[str, Tensor]:
+def protocol(backbone: BackboneSettings, model: Model) -> dict[str, Tensor]:
     """One example of the sizes that the backbone's costs are counted on."""
     from vltune.costs import macs
 
-    spec, sizes = config["backbone"], config["backbone"]["protocol"]
-    return macs.example(sizes["text_len"], sizes["image"], spec["vocabulary_size"], model.task.images)
+    sizes = backbone["protocol"]
+    return macs.example(sizes["text_len"], sizes["image"], backbone["vocabulary_size"], model.task.images)

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vltune.assemble.backbones import advice
 from vltune.assemble.data import tokenizer, tokenizer_files
 from vltune.errors import UserError
 
+if TYPE_CHECKING:
+    from vltune.settings.backbone import BackboneSettings
+    from vltune.settings.config import RunConfig
 
-def weight_files(config: dict) -> dict[str, Path]:
+
+def weight_files(weights: str | None, backbone: BackboneSettings) -> dict[str, Path]:
     """The files of pretrained weights that the configuration names: of the whole `backbone`, or of single towers."""
     from vltune.weights.finding import find as find_file
 
-    towers = config["backbone"].get("tower_weights") or {}
+    towers = backbone.get("tower_weights") or {}
     if not isinstance(towers, dict) or not towers.keys() <= {"image", "text"}:
         fix = "must be {image: FILE, text: FILE}, or one of them, or null"
         raise UserError(f"backbone.tower_weights={towers}: {fix}")
-    if config["weights"] is not None and any(name is not None for name in towers.values()):
-        raise UserError(
-            f"weights={config['weights']}: would replace backbone.tower_weights; give weights=null with them"
-        )
+    if weights is not None and any(name is not None for name in towers.values()):
+        raise UserError(f"weights={weights}: would replace backbone.tower_weights; give weights=null with them")
     named = {f"backbone.tower_weights.{part}": (part, name, None) for part, name in towers.items()}
-    named["weights"] = ("backbone", config["weights"], config["backbone"].get("weights_from"))
+    named["weights"] = ("backbone", weights, backbone.get("weights_from"))
     return {
         part: find_file(name, source, setting) for setting, (part, name, source) in named.items() if name is not None
     }
 
 
-def fingerprints(config: dict, data: str) -> dict:
+def fingerprints(weights: str | None, backbone: BackboneSettings, data: str) -> dict:
     """Of what files hold, as a run's identity has it; weights are empty where they are random.  data: the data's own."""
     return {
-        "weights": fingerprints_of(weight_files(config)),
-        "tokenizer": fingerprints_of(tokenizer_files(config)),
+        "weights": fingerprints_of(weight_files(weights, backbone)),
+        "tokenizer": fingerprints_of(tokenizer_files(backbone)),
         "data": data,
     }
 
@@ -46,24 +49,25 @@ def fingerprints_of(files: dict[str, Path]) -> dict[str, str]:
     return {part: fingerprint(path) for part, path in files.items()}
 
 
-def load(config: dict, backbone, task) -> None:
+def load(config: RunConfig, backbone, task) -> None:
+    """The weights that a configuration names, into the modules that were built of it."""
     from vltune.weights.backbones import load_backbone
     from vltune.weights.heads import start_from_matching
     from vltune.weights.keys import MisfitError
     from vltune.weights.towers import load_tower
 
-    if not (files := weight_files(config)):
+    if not (files := weight_files(config.weights, config.backbone)):
         return
-    cls_id = tokenizer(config).cls_id
+    cls_id = tokenizer(config.backbone).cls_id
     for part in ("text", "image"):
         if part in files:
             load_tower(getattr(backbone, part), files[part], part)
     if "backbone" in files:
         try:
-            load_backbone(backbone, files["backbone"], cls_id, f"backbone={config['backbone']['name']}")
+            load_backbone(backbone, files["backbone"], cls_id, f"backbone={config.backbone['name']}")
         except MisfitError as error:
-            raise UserError(f"{error}; {advice(files['backbone'], config['task']['name'])}") from None
-        if config["task"].get("start") == "matching":
+            raise UserError(f"{error}; {advice(files['backbone'], config.task['name'])}") from None
+        if config.task.get("start") == "matching":
             start_from_matching(task, files["backbone"])
     else:
         backbone.start_class_token(cls_id)

@@ -10,7 +10,12 @@ from vltune.command_line import leave
 from vltune.runs.signals import Interrupted, OwnedElsewhere
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from omegaconf import DictConfig
+
+    from vltune.settings.config import RunConfig
 
 
 def run(composed: DictConfig, overrides: list[str]) -> str:
@@ -21,9 +26,9 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
 
     try:
         config = ready(composed, overrides)
-        if config.get("match"):
-            print(summary(config))
-        file = mode_of(config)(config, overrides)
+        if config.match:
+            print(summary(config.method, config.match))
+        file = mode(config.mode)(config, overrides)
     except (Interrupted, OwnedElsewhere) as stop:
         if stop.exit_code:
             print(stop, file=sys.stderr)
@@ -34,9 +39,9 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
     return str(file)
 
 
-def mode_of(config: dict):
+def mode(name: str) -> Callable[[RunConfig, list[str]], Path]:
     from vltune.experiment.cost import cost
     from vltune.experiment.evaluate import evaluate
     from vltune.experiment.train import train
 
-    return {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}[config["mode"]]
+    return {"train": train, "pretrain": train, "eval": evaluate, "cost": cost}[name]

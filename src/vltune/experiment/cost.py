@@ -10,16 +10,17 @@ from vltune.experiment.setup import new_record
 from vltune.records import record as records
 from vltune.runs import identity as identities
 from vltune.runs.clock import Clock
+from vltune.settings.config import RunConfig
 
 
-def cost(config: dict, overrides: list[str]) -> Path:
+def cost(config: RunConfig, overrides: list[str]) -> Path:
     """Parameters and MACs of a method on a backbone and task; neither data nor weights are read."""
     from vltune.costs import macs
 
-    clock, root = Clock(), Path(config["results_dir"])
-    model = build_model(config, facts(config), pretrained=False)
-    measured = macs.parameters(model) | macs.macs(model, protocol(config, model))
-    identity = identities.of_cost(config)
+    clock, root = Clock(), config.results_dir
+    model = build_model(config.backbone, config.task, config.method, facts(config.dataset))
+    measured = macs.parameters(model) | macs.macs(model, protocol(config.backbone, model))
+    identity = identities.of_cost(config.plain)
     record = new_record(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
     record["cost"] |= measured
     record["provenance"]["seconds"] = clock.total()

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from vltune.assemble.factory import build_settings, check_values
-from vltune.assemble.model import build_model
+from vltune.assemble.factory import check_values
+from vltune.assemble.model import build_pretrained
 from vltune.configuration import check_constructors
 from vltune.errors import UserError
 from vltune.experiment.setup import keep_features, make_fabric, prepare
@@ -18,6 +18,7 @@ from vltune.records import record as records
 from vltune.runs.identity import identity as identify
 from vltune.runs.signals import Interrupted, StopRequest
 from vltune.settings.check import checked, declared, present
+from vltune.settings.config import RunConfig
 from vltune.settings.engine import Settings
 from vltune.settings.kinds import Spec
 from vltune.settings.run import RunSettings
@@ -35,19 +36,19 @@ HONOURED = (
 )
 
 
-def evaluate(config: dict, overrides: list[str]) -> Path:
+def evaluate(config: RunConfig, overrides: list[str]) -> Path:
     """Scores the tuned model of a record again, and shows both figures."""
-    file = Path(config["from"])
+    file = config.from_
     try:
         record = records.read(file)
     except UserError as error:
         raise UserError(f"from={error}") from None
     check_tuned(record, file)
-    scored = of_record(record, file, config, overrides)
+    scored = of_record(record, file, config.plain, overrides)
     data, fingerprints = prepare(scored)
     # Which splits are scored now decides nothing of what was tuned.
-    tuned = scored | {"engine": scored["engine"] | {"evaluate": record["config"]["engine"]["evaluate"]}}
-    identity = identify(tuned, fingerprints)
+    tuned = scored.plain["engine"] | {"evaluate": record["config"]["engine"]["evaluate"]}
+    identity = identify(scored.plain | {"engine": tuned}, fingerprints)
     if identity["hash"] != record["identity"]["hash"]:
         before = record.get("fingerprints") or {}
         other = [part for part, now in fingerprints.items() if now != before.get(part, now)] or ["data or weights"]
@@ -71,9 +72,9 @@ def check_tuned(record: dict, file: Path) -> None:
         raise UserError(f"{file}: the run is {record['status']}; only a finished one has a tuned model")
 
 
-def of_record(record: dict, file: Path, config: dict, overrides: Sequence[str]) -> dict:
-    """The record's configuration, with what was typed beside `from=` of what `config` holds."""
-    scored = whole(record["config"], config, file)
+def of_record(record: dict, file: Path, composed: dict, overrides: Sequence[str]) -> RunConfig:
+    """The record's configuration, with what was typed beside `from=` of what `composed` holds."""
+    scored = whole(record["config"], composed, file)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         if key in ("mode", "from"):
@@ -83,10 +84,10 @@ def of_record(record: dict, file: Path, config: dict, overrides: Sequence[str]) 
                 f"{shown(override)}: the record says that; leave it out.  "
                 f"Beside from=... there may be {', '.join(HONOURED)}"
             )
-        copy_setting(key.split("."), config, scored)
+        copy_setting(key.split("."), composed, scored)
     check_values(scored)
     check_constructors(scored)
-    return scored
+    return RunConfig.of(scored)
 
 
 def whole(recorded: dict, composed: dict, file: Path) -> dict:
@@ -115,21 +116,21 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
         target.pop(last, None)
 
 
-def rescore(config: dict, record: dict, file: Path, data: Data) -> None:
+def rescore(config: RunConfig, record: dict, file: Path, data: Data) -> None:
     """Prints each figure of the splits, and what the record has of it."""
     from vltune.engine import artifacts
     from vltune.engine.session import Session
     from vltune.engine.source import BadExamples
     from vltune.evaluators.evaluate import predictions
 
-    settings = build_settings(config)
+    settings = config.engine
     fabric = make_fabric(settings)
     fabric.launch()
-    fabric.seed_everything(config["seed"], verbose=False)
-    model = build_model(config, data.facts)
+    fabric.seed_everything(config.seed, verbose=False)
+    model = build_pretrained(config, data.facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     model.to(fabric.device)
-    bad = BadExamples(config["dataset"]["max_bad_examples"])
+    bad = BadExamples(config.dataset["max_bad_examples"])
     with StopRequest() as stop, TemporaryDirectory() as own:
         folder = Path(fabric.broadcast(own))
         session = Session(fabric, model, data, settings, folder / file.name, folder, stop, bad)

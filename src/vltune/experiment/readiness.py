@@ -16,6 +16,7 @@ from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment.rehearsal import blame, rehearse
 from vltune.settings.check import declared
+from vltune.settings.config import RunConfig
 from vltune.settings.groups import GROUPS
 from vltune.settings.run import RunSettings
 from vltune.values import instead, said, shown
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 KNOWN = [*declared(RunSettings), *GROUPS, "rates", "hydra"]
 
 
-def ready(composed: DictConfig, overrides: Sequence[str]) -> dict:
+def ready(composed: DictConfig, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a run, resolved, every value of it one that a run can have.  UserError else, which names it.
 
     overrides: what the user typed."""
-    config = resolve(composed)
-    check_values(config)
-    config = built(settle(config), overrides)
-    if config["mode"] != "eval":
-        check_writable("results_dir", Path(config["results_dir"]))
+    resolved = resolve(composed)
+    check_values(resolved)
+    config = built(settle(resolved), overrides)
+    if config.mode != "eval":
+        check_writable("results_dir", config.results_dir)
     return config
 
 
@@ -51,31 +52,33 @@ def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> list[d
     return list(configs)
 
 
-def built(config: dict, overrides: Sequence[str]) -> dict:
-    """The configuration with all that is solved for it, of which a model can be built."""
+def built(resolved: dict, overrides: Sequence[str]) -> RunConfig:
+    """The parts of a configuration whose values are checked, with all that is solved for it: a model can be built of
+    them."""
     check_added(overrides)
-    if config["mode"] == "eval":  # the record's configuration is what counts
-        return config
-    check_constructors(config)
+    if resolved["mode"] == "eval":  # the record's configuration is what counts
+        return RunConfig.of(resolved)
+    check_constructors(resolved)
+    config = RunConfig.of(resolved)
     check_mode(config, overrides)
     with blame(overrides):
-        find(config["task"]["_target_"]).check_backbone(find(config["backbone"]["_target_"]))
+        find(config.task["_target_"]).check_backbone(find(config.backbone["_target_"]))
         config = sized(config, overrides)
     rehearse(config, overrides)
     return config
 
 
-def check_mode(config: dict, overrides: Sequence[str]) -> None:
+def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
     """What a mode leaves no choice about, and what does not go together in it."""
     from vltune.engine.order import accumulation_steps
 
-    if config["mode"] == "pretrain" and not find(config["method"]["_target_"]).tunes_backbone:
-        raise UserError(f"method={config['method']['name']}: mode=pretrain trains the whole backbone; leave it out")
-    engine = config["engine"]
-    build(config["logger"])  # it looks at its settings
-    if config["mode"] in ("train", "pretrain"):
-        accumulation_steps(engine["batch_size"], engine["micro_batch_size"], engine["devices"] * engine["nodes"])
-    if config["mode"] == "cost" and (chosen := [each for each in overrides if each.startswith("logger")]):
+    if config.mode == "pretrain" and not find(config.method["_target_"]).tunes_backbone:
+        raise UserError(f"method={config.method['name']}: mode=pretrain trains the whole backbone; leave it out")
+    engine = config.engine
+    build(config.logger)  # it looks at its settings
+    if config.mode in ("train", "pretrain"):
+        accumulation_steps(engine.batch_size, engine.micro_batch_size, engine.devices * engine.nodes)
+    if config.mode == "cost" and (chosen := [each for each in overrides if each.startswith("logger")]):
         raise UserError(f"{shown(chosen[0])}: mode=cost logs nothing; leave it out")
 
 

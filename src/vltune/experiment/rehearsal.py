@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from vltune.assemble.data import facts
 from vltune.assemble.factory import build
@@ -16,11 +17,15 @@ from vltune.assemble.model import build_model
 from vltune.errors import UserError
 from vltune.values import said
 
+if TYPE_CHECKING:
+    from vltune.settings.backbone import BackboneSettings
+    from vltune.settings.config import RunConfig
+
 FITTED = ("backbone.", "method.", "task.", "match.", "method@", "+match=")  # settings that have to fit each other
 PICTURES = ((640, 480), (480, 640))  # (width, height) in pixels, as photographs have them
 
 
-def rehearse(config: dict, overrides: Sequence[str]) -> None:
+def rehearse(config: RunConfig, overrides: Sequence[str]) -> None:
     """UserError that names what a person typed, where no model comes of it or none that this machine can hold.
 
     Where nothing was typed that could be at fault, nothing is done."""
@@ -30,17 +35,17 @@ def rehearse(config: dict, overrides: Sequence[str]) -> None:
 
     from vltune.costs import macs, matching
 
-    spec, task = config["backbone"], config["task"]
-    known = facts(config) | {"vocabulary_size": spec["vocabulary_size"], "mask_id": 0, "attributes": (1,)}
+    spec, task = config.backbone, config.task
+    known = facts(config.dataset) | {"vocabulary_size": spec["vocabulary_size"], "mask_id": 0, "attributes": (1,)}
     with blame(overrides), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a head has no answers yet where the data tells them
         with torch.device("meta"):
-            model = build_model(config, known, pretrained=False).eval()
+            model = build_model(spec, task, config.method, known).eval()
         needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         if needed > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
             raise ValueError(f"{needed / 1e9:,.0f} GB of parameters, and this machine has {memory / 1e9:,.0f} GB")
         shown = model if task.get("reader") else model.backbone  # pretraining's batches hold more than these
-        for (text_len, image), name in sizes(config).items():
+        for (text_len, image), name in sizes(spec, config.mode).items():
             example = macs.example(text_len, image, spec["vocabulary_size"], model.task.images)
             try:
                 with torch.no_grad():
@@ -49,13 +54,12 @@ def rehearse(config: dict, overrides: Sequence[str]) -> None:
                 raise UserError(f"{name}: {error}") from None
 
 
-def sizes(config: dict) -> dict[tuple[int, tuple[int, int]], str]:
+def sizes(spec: BackboneSettings, mode: str) -> dict[tuple[int, tuple[int, int]], str]:
     """{(tokens, (height, width) in pixels): the setting that it follows from} of examples that the model is shown.
 
     Those that costs are counted on and, where data is read, the longest text with photographs."""
-    spec = config["backbone"]
     found = {}
-    if config["mode"] == "train":
+    if mode == "train":
         transform = build(spec["transform"])
         longest = said("backbone.max_text_len", spec["max_text_len"])
         found = {(spec["max_text_len"], transform.size(*picture)[::-1]): longest for picture in PICTURES}

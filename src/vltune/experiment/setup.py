@@ -18,31 +18,32 @@ if TYPE_CHECKING:
 
     from vltune.engine.session import Session
     from vltune.engine.source import Data
+    from vltune.settings.config import RunConfig
 
 
-def prepare(config: dict) -> tuple[Data, dict]:
+def prepare(config: RunConfig) -> tuple[Data, dict]:
     """The data, made first where it can be made, and the fingerprints of all files that decide the run.  Raises UserError
     where a file is missing."""
-    weight_files(config)  # what is missing is told before data is made
-    make_data(config)
+    weight_files(config.weights, config.backbone)  # what is missing is told before data is made
+    make_data(config.dataset, config.task)
     data = open_data(config)
-    return data, fingerprints(config, data.fingerprint)
+    return data, fingerprints(config.weights, config.backbone, data.fingerprint)
 
 
-def new_record(config: dict, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
+def new_record(config: RunConfig, identity: dict, name: str, fingerprints: dict | None = None) -> dict:
     """A record of nothing measured yet.  fingerprints: of what the run reads; None where it reads nothing."""
     return {
         "schema": records.VERSION,
         "id": name,
         "status": "running",
         "identity": identity,
-        "config": config,
+        "config": config.plain,
         "fingerprints": fingerprints,
         "metrics": {"val": None, "test": None},
         "cost": dict.fromkeys(records.COST),
-        "provenance": provenance() | {"precision": config["engine"]["precision"], "job": job()},
+        "provenance": provenance() | {"precision": config.engine.precision, "job": job()},
         "error": None,
-        "sweep": config["sweep"],
+        "sweep": config.sweep,
     }
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune.assemble.data import examples_of
-from vltune.assemble.factory import build, build_settings
-from vltune.assemble.model import build_model, protocol
+from vltune.assemble.factory import build
+from vltune.assemble.model import build_pretrained, protocol
 from vltune.atomic import reserve
 from vltune.batch import Batch
 from vltune.command_line import FAILED
@@ -27,6 +27,7 @@ from vltune.runs.clock import Clock
 from vltune.runs.identity import identity as identify
 from vltune.runs.lock import Lock
 from vltune.runs.signals import Interrupted, OwnedElsewhere, StopRequest
+from vltune.settings.config import RunConfig
 from vltune.settings.engine import Settings
 
 if TYPE_CHECKING:
@@ -37,20 +38,19 @@ ROOM = "room.tmp"  # on the disk, to say that it is full
 NO_LOGGER = {"_target_": "vltune.loggers.none.NoLogger"}
 
 
-def train(config: dict, overrides: list[str]) -> Path:
+def train(config: RunConfig, overrides: list[str]) -> Path:
     """Trains, evaluates and measures, unless a finished record of this very run is there, or another process makes it."""
     from vltune.engine.source import BadExamples
 
-    clock, root = Clock(), Path(config["results_dir"])
-    settings = build_settings(config)
+    clock, root, settings = Clock(), config.results_dir, config.engine
     data, fingerprints = prepare(config)
-    identity = identify(config, fingerprints)
+    identity = identify(config.plain, fingerprints)
     clock.end()
     file = records.path(root, identity)
     folder = records.run_folder(root, file.relative_to(root))
     with StopRequest() as stop, Lock(folder, state=partial(state, clock), lost=stop.lose) as lock:
         stop.may_write = lock.assure
-        claim = Claim(root, file, folder, config["force"], config["busy"], lock, stop)
+        claim = Claim(root, file, folder, config.force, config.busy, lock, stop)
         alone = settings.devices * settings.nodes == 1
         if alone and claim.is_done(claim.found):  # of several processes rank zero decides
             return report_finished(claim.found, file, folder, config)
@@ -58,9 +58,9 @@ def train(config: dict, overrides: list[str]) -> Path:
         if not claim.take(fabric):
             return report_finished(records.read(file), file, folder, config) if fabric.is_global_zero else file
         clock.begin("build")
-        fabric.seed_everything(config["seed"], verbose=False)
+        fabric.seed_everything(config.seed, verbose=False)
         record = new_record(config, identity, file.stem, fingerprints)
-        logger = build(config["logger"] if fabric.is_global_zero else NO_LOGGER)
+        logger = build(config.logger if fabric.is_global_zero else NO_LOGGER)
         if fabric.is_global_zero:
             clock.before = claim.begin()
             records.write(record, root)
@@ -69,9 +69,10 @@ def train(config: dict, overrides: list[str]) -> Path:
         try:
             with ending(record, root, logger, clock, stop, fabric.is_global_zero), room:
                 logger.start(record, folder)
-                model, bad = build_model(config, data.facts), BadExamples(config["dataset"]["max_bad_examples"])
-                label, kept = f"{identity['method']} seed {config['seed']}", folder / "checkpoints"
-                fill(record, Session(fabric, model, data, settings, file, kept, stop, bad, label, logger, clock))
+                model, bad = build_pretrained(config, data.facts), BadExamples(config.dataset["max_bad_examples"])
+                label, kept = f"{identity['method']} seed {config.seed}", folder / "checkpoints"
+                session = Session(fabric, model, data, settings, file, kept, stop, bad, label, logger, clock)
+                fill(config, record, session)
         except (Interrupted, OwnedElsewhere) as stopped:
             leave_together(fabric, stop, stopped)
             raise
@@ -88,21 +89,21 @@ def state(clock: Clock) -> dict:
     return {"phase": clock.phase or "start", "seconds": clock.total(), **progress.state()}
 
 
-def report_finished(record: dict, file: Path, folder: Path, config: dict) -> Path:
-    build(config["logger"]).again(record, file, folder, partial(examples_of, config))
+def report_finished(record: dict, file: Path, folder: Path, config: RunConfig) -> Path:
+    build(config.logger).again(record, file, folder, partial(examples_of, config.plain))
     print(f"finished before; force=true runs it again\n{scores(record)}{missing_scores(record, file)}")
     return file
 
 
-def fill(record: dict, session: Session) -> None:
+def fill(config: RunConfig, record: dict, session: Session) -> None:
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
     from vltune.engine.train import train as train_loop
     from vltune.evaluators.evaluate import check_splits, predictions
 
-    config, clock, settings, task = record["config"], session.clock, session.settings, session.model.task
-    check_splits(session, record["identity"]["task"])
-    if settings.cache_features and config["task"].get("reader"):
+    clock, settings, task = session.clock, session.settings, session.model.task
+    check_splits(session, config.task["name"])
+    if settings.cache_features and config.task.get("reader"):
         clock.begin("features")
         keep_features(session, read_splits(settings))
     session.stop.check(session.fabric)
@@ -119,18 +120,18 @@ def fill(record: dict, session: Session) -> None:
     for split, rows in predicted.items():
         record["metrics"][split] = (task.figures(rows) or None) if rows else None
     sampled = {split: of_examples(task.metrics, rows or ()) for split, rows in predicted.items()}
-    session.logger.table(sampled, partial(examples_of, config))
+    session.logger.table(sampled, partial(examples_of, config.plain))
     record |= outcome(session, trained)
     session.stop.may_write()
-    saved = write_beside(record, session, predicted)
+    saved = write_beside(config.mode, record, session, predicted)
     record["cost"] |= {
         "train_step_ms": usage.spread(trained.step_ms),
         "peak_memory_bytes": peak,
         "adapter_bytes": saved,
         **macs.parameters(session.model),
     }
-    if config["mode"] == "train":
-        batch = protocol(config, session.model)
+    if config.mode == "train":
+        batch = protocol(config.backbone, session.model)
         record["cost"] |= inference(session.model, batch, settings.eval_batch_size, session.stop)
         record["cost"] |= macs.macs(session.model.cpu(), batch)
     session.stop.check()
@@ -153,12 +154,12 @@ def outcome(session: Session, trained: TrainingState) -> dict:
     }
 
 
-def write_beside(record: dict, session: Session, predicted: dict[str, list[dict]]) -> int:
+def write_beside(mode: str, record: dict, session: Session, predicted: dict[str, list[dict]]) -> int:
     """Writes the predictions and what was tuned, or the pretrained backbone; the bytes of the latter."""
     from vltune.engine import artifacts
 
     tensors = session.file.with_suffix(".safetensors")
-    if record["config"]["mode"] == "pretrain":
+    if mode == "pretrain":
         return artifacts.write_backbone(tensors, session.model)
     artifacts.write_predictions(session.file.with_suffix(".parquet"), predicted, record, session.model.task.columns)
     return artifacts.write_tuned(tensors, session.model)

@@ -21,6 +21,7 @@ from vltune.settings.kinds import (
     Null,
     Positive,
     Share,
+    Spec,
 )
 
 Splits = Annotated[Sequence[Literal["val", "test"]], Called("a list of val, test, or [] for none")]
@@ -89,6 +90,11 @@ class Settings:
     """Whether what frozen towers make of images and texts is kept and used again; results are the same but for rounding."""
     features_dir: Annotated[FolderPath, NotDecisive()] = Path("data/features")
     """Where that is kept."""
+
+    @classmethod
+    def of(cls, spec: Spec) -> Settings:
+        """Of a configuration, which says every one."""
+        return cls(**checked("engine", spec, cls))
 
     def __post_init__(self):
         for name, value in checked("engine", vars(self), Settings).items():

@@ -90,7 +90,7 @@ class Estimator:
     def by_cost(self, run: Run, config: dict) -> Estimate:
         """From `mode=cost` of this backbone and method, at the size of the data."""
         cost = self.costs.get((run.backbone, run.method))
-        folder = data_folder(config)
+        folder = data_folder(config["dataset"])
         if folder not in self.splits:
             self.splits[folder] = (manifest.read(folder) or {}).get("splits", {})
         examples = training_examples(config, self.splits[folder])

@@ -18,6 +18,7 @@ from vltune.data.dataset import reader_of
 from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.runs import identity as identities
+from vltune.settings.config import RunConfig
 from vltune.weights.finding import locate, parts
 
 # What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.
@@ -95,30 +96,30 @@ class Places:
 
     def weights(self, config: dict) -> dict[str, str]:
         backbone = {key: config["backbone"].get(key) for key in ("tower_weights", "weights_from")}
-        return self.of_weights(json.dumps({"weights": config["weights"], "backbone": backbone}))
+        return self.of_weights(json.dumps([config["weights"], backbone]))
 
     def tokenizer(self, config: dict) -> dict[str, str]:
-        return self.of_tokenizer(json.dumps({"backbone": {"tokenizer": config["backbone"]["tokenizer"]}}))
+        return self.of_tokenizer(json.dumps({"tokenizer": config["backbone"]["tokenizer"]}))
 
     def data(self, config: dict) -> str:
         dataset, task = config["dataset"], config["task"]
         if not task.get("reader"):
-            return open_data(config).fingerprint
-        if generated(config):
-            self.made(json.dumps({"dataset": dataset, "task": task}, sort_keys=True))
-        return self.of_data(data_folder(config), task["reader"], dataset.get("make"))
+            return open_data(RunConfig.of(config)).fingerprint
+        if generated(dataset, task):
+            self.made(json.dumps([dataset, task], sort_keys=True))
+        return self.of_data(data_folder(dataset), task["reader"], dataset.get("make"))
 
     def _made(self, groups: str) -> None:
-        config = json.loads(groups)
-        if not (folder := data_folder(config)).exists():
+        dataset, task = json.loads(groups)
+        if not (folder := data_folder(dataset)).exists():
             print(f"{folder}: generated first, which takes seconds", file=sys.stderr)
-        make_data(config)
+        make_data(dataset, task)
 
     def _of_weights(self, named: str) -> dict[str, str]:
-        config = json.loads(named)
-        files = weight_files(config)
+        weights, backbone = json.loads(named)
+        files = weight_files(weights, backbone)
         self.read.update(part for file in files.values() for part in {file, *parts(file)})
-        names = [config["weights"], *(config["backbone"]["tower_weights"] or {}).values()]
+        names = [weights, *(backbone["tower_weights"] or {}).values()]
         self.read.update(locate(name) for name in names if name is not None)  # a folder, of which a file was chosen
         return fingerprints_of(files)
 

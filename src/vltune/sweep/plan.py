@@ -19,6 +19,7 @@ from vltune.command_line import ALONE
 from vltune.errors import UserError
 from vltune.runs import identity as identities
 from vltune.settings.check import checked, declared
+from vltune.settings.config import RunConfig
 from vltune.settings.run import RunSettings
 from vltune.sweep.compose import configurations
 from vltune.sweep.grid import expand
@@ -156,7 +157,7 @@ def described(job: list[str], label: str, config: dict, locate: Places) -> Run:
     }
     places, missing = [], None
     try:
-        config = sized(config)
+        config = sized(RunConfig.of(config)).plain
     except UserError as error:
         missing = str(error)
     else:
