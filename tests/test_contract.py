@@ -10,7 +10,7 @@ import torch
 from engine.test_training import run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from test_combinations import BACKBONES, OnEveryBackboneAndTask, disturb
+from test_combinations import BACKBONES, TASKS, OnEveryBackboneAndTask, disturb
 from torch import nn
 from torch.nn.functional import conv2d
 from yaml import safe_load
@@ -313,6 +313,10 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 class TestContract(OnEveryBackboneAndTask):
     methods, on_own = METHODS, ("own biases", "one, and own biases")
+
+    @pytest.fixture(params=("vqa", "nlvr2"))  # with one image and with two: the other tasks call a backbone as these
+    def make_task(self, request):
+        return lambda backbone: TASKS[request.param](backbone.pooled_width, backbone.width)
 
 
 def model(method, backbone="vilt"):

@@ -157,7 +157,7 @@ def described(job: list[str], label: str, config: dict, locate: Places) -> Run:
     }
     places, missing = [], None
     try:
-        config = sized(RunConfig.of(config)).plain
+        config = sized(RunConfig.of(config)).plain if config.get("match") else config
     except UserError as error:
         missing = str(error)
     else:
