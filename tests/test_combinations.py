@@ -11,11 +11,14 @@ from torch.nn.functional import one_hot
 from vltune.costs.macs import parameters
 from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
+from vltune.methods.adaptformer import AdaptFormer
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
+from vltune.methods.compacter import Compacter
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
+from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
@@ -33,6 +36,14 @@ TASKS = {
     "retrieval": lambda in_width, width: Retrieval(in_width),
     "snli_ve": SNLIVE,
 }
+
+
+def sharing(count, each):
+    """Parameters at a site, and `count` that all sites share."""
+    each.shared = count
+    return each
+
+
 # method -> (how it is made, its parameters at a site, whether it starts as the identity)
 METHODS = {
     "full": (Full, None, True),
@@ -47,6 +58,17 @@ METHODS = {
         False,
     ),
     "apt": (lambda: APT(prompts=5, rank=2), lambda site: (5 + 2 * 2) * site.width + 1, False),
+    "adaptformer": (lambda: AdaptFormer(bottleneck=6), lambda site: (2 * 6 + 1) * site.width + 6, True),
+    "rep_adapter": (
+        lambda: RepAdapter(units=3, groups=2),
+        lambda site: 6 * (site.in_width + 1) + 4 * site.in_width if site.role in ("query", "feed_forward_up") else 0,
+        True,
+    ),
+    "compacter": (
+        lambda: Compacter(units=3, n=2, rule_std=0.1),
+        sharing(2**3, lambda site: 2 * (site.width + 6) + 6 + site.width),
+        False,
+    ),
 }
 # How many sites of each role a backbone of 2 layers has where both modalities meet; METER's layers are of two streams, each
 # with self- and cross-attention, and their norms are of these and of the feed-forward.
@@ -125,7 +147,7 @@ class OnEveryBackboneAndTask:
         if size is None:
             assert trained == {id(p) for p in model.parameters()}
             return
-        expected = sum(map(size, model.tuning.sites))
+        expected = sum(map(size, model.tuning.sites)) + getattr(size, "shared", 0)
         assert sum(p.numel() for p in model.method_parameters) == parameters(model)["method_params"] == expected
         if method not in self.on_own:
             assert not of_method & own
