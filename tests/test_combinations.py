@@ -18,6 +18,7 @@ from vltune.methods.compacter import Compacter
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
+from vltune.methods.lst import LST
 from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
@@ -67,6 +68,13 @@ METHODS = {
     "compacter": (
         lambda: Compacter(units=3, n=2, rule_std=0.1),
         sharing(2**3, lambda site: 2 * (site.width + 6) + 6 + site.width),
+        False,
+    ),
+    "lst": (
+        lambda: LST(head_width=4, heads=2),
+        lambda site: (
+            12 * 8**2 + 13 * 8 + 1 + 8 * site.width * (1 + (site.delta.first is not None) + (site.delta.up is not None))
+        ),
         False,
     ),
 }

@@ -57,7 +57,11 @@ class Linear:
 
 
 class Delta(nn.Module):
-    """What a method does at one site; a subclass defines `forward` with the site's arguments, or `around`."""
+    """What a method does at one site; a subclass defines `forward` with the site's arguments, or `around`.
+
+    every_token: at a `BlockSite`, whether it looks at every token of what the block gives, also of the last layer's."""
+
+    every_token: bool = False
 
     def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """At a `PartSite` or a `BlockSite`: what takes the place of `part(x)`.  x: (B, N, in_width) -> (B, N, width)"""
@@ -90,6 +94,7 @@ class Chain(Delta):
     def __init__(self, *deltas: Delta):
         super().__init__()
         self.deltas = nn.ModuleList(deltas)
+        self.every_token = any(delta.every_token for delta in deltas)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         for delta in self.deltas:
@@ -206,14 +211,27 @@ class PartSite(Site):
 
 
 class BlockSite(Site):
-    """A whole block, called through its site: a delta may look at it, change what it reads or gives, or leave it out."""
+    """A whole block, called through its site: a delta may look at it, change what it reads or gives, or leave it out.
+
+    mask: (B, N) bool of the sequence that the block is reading, True = token, or None where nothing is masked."""
 
     what = "a whole block"
 
-    def forward(self, x: Tensor, block: Callable[[Tensor], Tensor]) -> Tensor:
+    def __init__(self, role: str, width: int):
+        super().__init__(role, width)
+        self.mask: Tensor | None = None
+
+    def forward(self, x: Tensor, block: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
         """x: (B, N, width) -> what the block gives: (B, N, width), or (B, 1, width) where only the first token is asked
-        for."""
-        return block(x) if self.delta is None else self.delta.around(block, x)
+        for and `every_token` is not."""
+        if self.delta is None:
+            return block(x)
+        self.mask = mask
+        return self.delta.around(block, x)
+
+    @property
+    def every_token(self) -> bool:
+        return self.delta is not None and self.delta.every_token
 
 
 class TokenSite(Site):
