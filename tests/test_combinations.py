@@ -85,10 +85,11 @@ OF_FEED_FORWARD = ("feed_forward_up", "feed_forward_down", "feed_forward_output"
 SITES = {
     "vilt": dict.fromkeys(OF_ATTENTION, 2)
     | dict.fromkeys(OF_FEED_FORWARD, 2)
-    | {"norm": 4, "memory": 2, "sequence": 1, "block": 2},
+    | {"norm": 4, "memory": 2, "keys_values": 2, "sequence": 1, "block": 2},
     "meter": dict.fromkeys(OF_ATTENTION, 8)
     | dict.fromkeys(OF_FEED_FORWARD, 4)
-    | {"norm": 12, "memory": 4, "cross_memory": 4, "sequence": 2, "block": 4},
+    | {"norm": 12, "sequence": 2, "block": 4}
+    | dict.fromkeys(("memory", "cross_memory", "keys_values", "cross_keys_values"), 4),
 }
 APT_VARIANTS = {
     "softmax": {"activation": "softmax"},

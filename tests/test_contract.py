@@ -27,7 +27,7 @@ from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.identity import decisive
 from vltune.runs.signals import Interrupted
-from vltune.sites import BlockSite, Delta, Linear, PartSite
+from vltune.sites import BlockSite, Delta, KeyValueSite, Linear, PartSite
 from vltune.tasks.vqa import VQA
 from vltune.tuning import Method, Stack
 
@@ -217,6 +217,28 @@ class Measured(Delta):
         return y + self.scale * self.shift
 
 
+class Prefix(Method):
+    """Prefix tuning's shape: keys and values of its own, which a map gives of fewer numbers; folded, once."""
+
+    kinds, roles, optional = (KeyValueSite,), ("keys_values", "cross_keys_values"), ("cross_keys_values",)
+
+    def delta(self, site):
+        return KeysAndValues(site.width)
+
+
+class KeysAndValues(Delta):
+    def __init__(self, width):
+        super().__init__()
+        self.inner, self.map = nn.Parameter(torch.randn(3, 4)), nn.Linear(4, 2 * width)
+
+    def forward(self):
+        return self.map(self.inner).chunk(2, dim=-1)
+
+    def folded(self):
+        keys, values = self()
+        return lambda: (keys, values)
+
+
 def at(*roles, make, kinds=Method.kinds):
     return lambda: AtRoles(roles, make, kinds)
 
@@ -241,6 +263,7 @@ METHODS = {
     "block skipped": (Skipped, lambda site: W * (W + 1), False),
     "side path": (Side, lambda site: 4 * (W + 1) + (0 if site.delta.up is None else 5 * W), True),
     "sees data": (SeesData, lambda site: W, True),
+    "keys and values": (Prefix, lambda site: 3 * 4 + 5 * 2 * W, False),
     "two, apart": (
         lambda: Stack([LoRA(rank=2), DeepPrompt(prompts=3)]),
         lambda site: 2 * 2 * W if site.role in ("query", "value") else 3 * W,
@@ -256,6 +279,7 @@ METHODS = {
         lambda site: 2 * 2 * W + W**2,
         True,
     ),
+    "two of keys and values": (lambda: Stack([Prefix(), Prefix()]), lambda site: 2 * (3 * 4 + 5 * 2 * W), False),
     "two of prompts": (lambda: Stack([DeepPrompt(3), DeepPrompt(2)]), lambda site: 5 * W, False),
     "one, and own biases": (
         lambda: Stack([LoRA(rank=2), AtRoles(["query", "value"], lambda site: OwnBias())]),

@@ -17,6 +17,7 @@ class Model(nn.Module):
 
     def __init__(self, backbone: Backbone, task: Task, method: Method):
         super().__init__()
+        task.check_backbone(type(backbone))
         self.backbone, self.task = backbone, task
         self.tuning = method.attach(backbone)
         self.head_parameters = list(task.parameters())

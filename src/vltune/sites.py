@@ -1,7 +1,7 @@
 """Sites: the places in a backbone where a tuning method may act.
 
 A backbone calls its sites by name in `forward`; a method asks for roles and says what happens there.  So a method knows
-no backbone and a backbone knows no method.  There are four kinds:
+no backbone and a backbone knows no method.  There are five kinds:
 
 `PartSite`: a linear layer or a norm, called through its site.  Roles: `query`, `key`, `value`, `projection` (attention's
 four), `feed_forward_up`, `feed_forward_down`, `norm` (a block's).
@@ -12,6 +12,9 @@ sublayer is added: its output in a pre-norm block, after add-and-norm in a post-
 
 `TokenSite`: a sequence to which tokens are appended.  Roles: `memory` (what keys and values are read from),
 `cross_memory` (the same where it is another stream's), `sequence` (what enters the first block of fusion).
+
+`KeyValueSite`: an attention layer's keys and values, after their projections, to which keys and values are appended.
+Roles: `keys_values`, `cross_keys_values` (in cross-attention).
 
 `BlockSite`: a whole block, called through its site.  Role: `block`.
 
@@ -31,7 +34,7 @@ from torch import Tensor, nn
 ROLES = (
     *("query", "key", "value", "projection", "feed_forward_up", "feed_forward_down", "norm"),
     *("attention_output", "feed_forward_output", "parallel_output"),
-    *("memory", "cross_memory", "sequence", "block"),
+    *("memory", "cross_memory", "sequence", "keys_values", "cross_keys_values", "block"),
 )
 PLACES = {"fusion": ("fusion",), "text": ("text",), "image": ("image",), "towers": ("text", "image")}
 PLACES |= {"all": ("fusion", "text", "image")}
@@ -131,6 +134,20 @@ class Joined(Chain):
 
     def folded(self) -> None:
         return None
+
+
+class JoinedPairs(Chain):
+    """Several deltas at one attention layer: the keys and the values of all."""
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.join(self.deltas)
+
+    def folded(self) -> Callable[[], tuple[Tensor, Tensor]]:
+        return partial(self.join, [delta.folded() or delta for delta in self.deltas])
+
+    def join(self, acts: Iterable[Callable[[], tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
+        keys, values = zip(*(act() for act in acts), strict=True)
+        return torch.cat(keys), torch.cat(values)
 
 
 class Site(nn.Module):
@@ -250,10 +267,33 @@ class TokenSite(Site):
         if self.delta is None:
             return tokens, mask
         extra = self.acts(prepare) if prepare else self.acts()
-        extra = extra.expand(len(tokens), -1, -1).to(tokens.dtype)
-        if mask is not None:
-            mask = F.pad(mask, (0, extra.shape[1]), value=True)
-        return torch.cat([tokens, extra], dim=1), mask
+        tokens = append(tokens, extra)
+        return tokens, extend(mask, tokens.shape[1])
+
+
+class KeyValueSite(Site):
+    """Appends a method's keys and values, each (P, width), to those that an attention layer has projected, and ones to the
+    mask.  They have no position and are never masked.  A delta is called with nothing and gives (keys, values)."""
+
+    what = "an attention layer's keys and values"
+    together = JoinedPairs
+
+    def forward(self, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """keys and values: (B, M, width), before they are split into heads; mask: (B, M) bool, True = attend, or None."""
+        if self.delta is None:
+            return keys, values, mask
+        keys, values = (append(*each) for each in zip((keys, values), self.acts(), strict=True))
+        return keys, values, extend(mask, keys.shape[1])
+
+
+def append(tokens: Tensor, extra: Tensor) -> Tensor:
+    """(B, N, width), (P, width) -> (B, N + P, width)"""
+    return torch.cat([tokens, extra.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
+
+
+def extend(mask: Tensor | None, length: int) -> Tensor | None:
+    """(B, N) -> (B, length), with tokens after it that all attend to."""
+    return None if mask is None else F.pad(mask, (0, length - mask.shape[1]), value=True)
 
 
 def sites(module: nn.Module) -> Iterator[Site]:

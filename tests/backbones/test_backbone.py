@@ -16,7 +16,13 @@ from vltune.sites import place
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.vqa import VQA
 
-PARTS = {tiny.vilt: {"encode_text", "encode_image", "fuse"}, tiny.meter: {*Backbone.parts}}
+PARTS = {tiny.vilt: {"encode_text", "encode_image", "fuse", "forward"}, tiny.meter: {*Backbone.parts}}
+
+
+class OfImages(VQA):
+    """A task that makes do without texts."""
+
+    needs = ("forward",)
 
 
 class Patches(Backbone):
@@ -37,7 +43,7 @@ class Patches(Backbone):
 def patches(method, task=None, where="image"):
     torch.manual_seed(0)
     method.sites_in = where
-    return Model(Patches(), task or VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method)
+    return Model(Patches(), task or OfImages(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method)
 
 
 @pytest.mark.parametrize("make", PARTS)
@@ -60,9 +66,10 @@ def test_one_without_text_and_fusion_is_tuned_saved_and_counted():
     ("call", "message"),
     [
         (
-            lambda batch: patches(APT(prompts=5), Retrieval(tiny.WIDTH))(batch),
-            "Patches has no encode_image, which this needs",
+            lambda batch: patches(APT(prompts=5), Retrieval(tiny.WIDTH)),
+            "Patches has no encode_text, which Retrieval needs; choose another backbone or task",
         ),
+        (lambda batch: patches(APT(prompts=5), VQA(tiny.WIDTH, tiny.WIDTH, ["a"])), "no encode_text, which VQA needs"),
         (lambda batch: Patches().encode_text(batch), "Patches has no encode_text, which this needs"),
         (lambda batch: Backbone()(batch), "Backbone has no encode_text, which this needs"),
         (lambda batch: patches(APT(prompts=5), where="fusion"), "Patches has no site attention_output with"),

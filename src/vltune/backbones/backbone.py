@@ -12,6 +12,8 @@ from vltune.batch import Batch
 from vltune.errors import UserError
 
 LAST_LAYERS = ("class_token", "all")
+JOINT = ("encode_text", "encode_image", "fuse")
+"""The parts of a backbone for texts with images, of which `forward` follows."""
 
 
 @dataclass
@@ -53,8 +55,8 @@ class Backbone(nn.Module):
 
     It must have `width`, of a token, and `pooled_width`, of what a head reads; and sites (`vltune.sites`), which say where
     they lie: in `fusion`, as a new one says, or in the tower of one modality (`sites.place`).  A part that a backbone lacks
-    it leaves out, and what needs that part ends in one line: two towers alone have no `fuse`, an image model has no
-    `encode_text`.
+    it leaves out: two towers alone have no `fuse`, an image model has no `encode_text`, and defines `forward` itself.  A
+    run whose task `needs` that part is refused in one line before any data is read.
 
     The rest is no code.  Its configuration says `transform`, `tokenizer` and `weights`, `protocol` (the sizes of the
     example that costs are counted on), `place` (where a method acts unless `method.sites_in` says another place) and
@@ -67,11 +69,14 @@ class Backbone(nn.Module):
     width: int
     pooled_width: int
     last_layer: str = "all"
-    parts: ClassVar[tuple[str, ...]] = ("encode_text", "encode_image", "fuse", "text_features", "image_features")
+    parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features")
 
-    def offers(self, part: str) -> bool:
+    @classmethod
+    def offers(cls, part: str) -> bool:
         """Whether it has a part: one of `parts`."""
-        return getattr(type(self), part) is not getattr(Backbone, part)
+        if getattr(cls, part) is not getattr(Backbone, part):
+            return True
+        return part == "forward" and all(map(cls.offers, JOINT))
 
     def encode_text(self, batch: Batch, text: str = "text") -> Encoded:
         """What follows from texts alone.  batch: `text`_ids (B, T) int, `text`_mask (B, T) bool, True = token; or
@@ -116,8 +121,9 @@ class Backbone(nn.Module):
         """What is trained at `engine.fusion_lr_multiplier` times the rate, methods' parameters there among it."""
         return []
 
-    def lack(self, part: str) -> UserError:
-        return UserError(f"{type(self).__name__} has no {part}, which this needs; choose another backbone or task")
+    @classmethod
+    def lack(cls, part: str, needed_by: str = "this") -> UserError:
+        return UserError(f"{cls.__name__} has no {part}, which {needed_by} needs; choose another backbone or task")
 
 
 def check_last_layer(value: str) -> str:

@@ -58,6 +58,7 @@ def built(config: dict, overrides: Sequence[str]) -> dict:
     check_constructors(config)
     check_mode(config, overrides)
     with blame(overrides):
+        find(config["task"]["_target_"]).check_backbone(find(config["backbone"]["_target_"]))
         config = sized(config, overrides)
     rehearse(config, overrides)
     return config

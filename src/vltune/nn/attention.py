@@ -1,19 +1,19 @@
-"""Multi-head attention (Vaswani et al. 2017), fused, with a site at every linear layer and at its output."""
+"""Multi-head attention (Vaswani et al. 2017), fused, with sites at its linear layers, keys and values, and output."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.sites import OutputSite, PartSite
+from vltune.sites import KeyValueSite, OutputSite, PartSite
 
 
 class Attention(nn.Module):
     """x: (B, N, width) asks, memory: (B, M, width) answers; mask: (B, M) bool, True = attend, or None.
 
-    dropout: of attention weights, in training."""
+    dropout: of attention weights, in training.  role: of the site of keys and values."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0):
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, role: str = "keys_values"):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
@@ -23,11 +23,13 @@ class Attention(nn.Module):
         self.at_query = PartSite("query", self.query)
         self.at_key = PartSite("key", self.key)
         self.at_value = PartSite("value", self.value)
+        self.at_keys_values = KeyValueSite(role, width)
         self.at_projection = PartSite("projection", self.out)
         self.at_output = OutputSite("attention_output", width)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = (self.split(y) for y in (self.at_query(x), self.at_key(memory), self.at_value(memory)))
+        k, v, mask = self.at_keys_values(self.at_key(memory), self.at_value(memory), mask)
+        q, k, v = (self.split(y) for y in (self.at_query(x), k, v))
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None], dropout)
         return self.at_output(self.at_projection(y.transpose(1, 2).flatten(2)), x)

@@ -43,12 +43,12 @@ class PreNormBlock(nn.Module):
 class PostNormAttention(nn.Module):
     """norm(x + attention(x, memory)), BERT's attention sublayer (Devlin et al. 2019).
 
-    role: of the site where a method extends the memory; `cross_memory` where that is another stream's sequence."""
+    cross: the memory is another stream's sequence, which the roles of its sites say."""
 
-    def __init__(self, width: int, heads: int, dropout: float, eps: float, role: str = "memory"):
+    def __init__(self, width: int, heads: int, dropout: float, eps: float, cross: bool = False):
         super().__init__()
-        self.at_memory = TokenSite(role, width)
-        self.attention = Attention(width, heads, dropout)
+        self.at_memory = TokenSite("cross_memory" if cross else "memory", width)
+        self.attention = Attention(width, heads, dropout, "cross_keys_values" if cross else "keys_values")
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width, eps=eps)
         self.at_norm = PartSite("norm", self.norm)
@@ -94,7 +94,7 @@ class FusionBlock(nn.Module):
         super().__init__()
         self.at_block = BlockSite("block", width)
         self.self_attention = PostNormAttention(width, heads, dropout, eps)
-        self.cross_attention = PostNormAttention(width, heads, dropout, eps, role="cross_memory")
+        self.cross_attention = PostNormAttention(width, heads, dropout, eps, cross=True)
         self.feed_forward = PostNormFeedForward(width, hidden, activation, dropout, eps)
 
     def forward(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from vltune.backbones.backbone import JOINT, Backbone
 from vltune.batch import Batch
 from vltune.metrics import metric
 from vltune.metrics.metric import Metric, Prediction
@@ -35,6 +36,8 @@ class Task(nn.Module):
     scores every image with every text of a split.
     columns: what its rows hold beside an example's id, prediction and score.
     metrics: what is made of the rows; one of them is `primary`.
+    needs: the parts of a backbone (`Backbone.parts`) that it calls; a backbone that lacks one is refused before any data is
+    read.  A task of a text and an image needs all three; `forward` alone says that a backbone of images will do.
     submission: the form in which an official server takes its predictions (vltune.results.submission), if one does.
     """
 
@@ -42,7 +45,15 @@ class Task(nn.Module):
     evaluator = "per_example"
     columns: tuple[RowColumn, ...] = ()
     metrics: tuple[Metric, ...]
+    needs: ClassVar[tuple[str, ...]] = JOINT
     submission: str | None = None
+
+    @classmethod
+    def check_backbone(cls, backbone: type[Backbone]) -> None:
+        """UserError, which names both and the part, where it lacks one that the task needs."""
+        for part in cls.needs:
+            if not backbone.offers(part):
+                raise backbone.lack(part, cls.__name__)
 
     def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """The head's output for a batch, (B, ...)."""
