@@ -381,15 +381,15 @@ def test_the_most_patches_are_drawn_in_training_and_fixed_otherwise():
     backbone = tiny.vilt(max_image_len=5)
     batch = tiny.batch()
     with torch.no_grad():
-        first, mask = backbone.image(batch["image"], batch["image_size"], 5)
-        again, _ = backbone.image(batch["image"], batch["image_size"], 5)
+        first, mask, _ = backbone.image(batch["image"], batch["image_size"], 5)
+        again, *_ = backbone.image(batch["image"], batch["image_size"], 5)
         assert first.shape[1] == 1 + 5
         assert mask.all()
         assert torch.equal(first, again)
         backbone.train()
         drawn = [backbone.image(batch["image"], batch["image_size"], 5)[0] for _ in range(3)]
         assert not torch.equal(drawn[0], drawn[1])
-        every, _ = backbone.image(batch["image"], batch["image_size"], -1)
+        every, *_ = backbone.image(batch["image"], batch["image_size"], -1)
     for tokens in (first, *drawn):
         for kept, available in zip(tokens, every, strict=True):
             assert all((available - token).abs().sum(-1).min() < 1e-5 for token in kept)

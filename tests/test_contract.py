@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from test_combinations import BACKBONES, OnEveryBackboneAndTask, disturb
 from torch import nn
+from torch.nn.functional import conv2d
 from yaml import safe_load
 
 from vltune.assemble.factory import build_method, check_values
@@ -239,6 +240,21 @@ class KeysAndValues(Delta):
         return lambda: (keys, values)
 
 
+class Convolved(Delta):
+    """Convpass's shape: a convolution over the patches of what a sublayer reads; any other token is an image of one."""
+
+    def __init__(self, site):
+        super().__init__()
+        self.kernel, self.layout = nn.Parameter(torch.zeros(site.width, 1, 3, 3)), site.layout
+
+    def forward(self, y, x):
+        alone = x * self.kernel[:, 0, 1, 1]
+        return y + (alone if self.layout is None else self.layout.grid.map(self.convolve, x, alone))
+
+    def convolve(self, cells):
+        return conv2d(cells, self.kernel, padding=1, groups=len(self.kernel))
+
+
 def at(*roles, make, kinds=Method.kinds):
     return lambda: AtRoles(roles, make, kinds)
 
@@ -263,6 +279,11 @@ METHODS = {
     "block skipped": (Skipped, lambda site: W * (W + 1), False),
     "side path": (Side, lambda site: 4 * (W + 1) + (0 if site.delta.up is None else 5 * W), True),
     "sees data": (SeesData, lambda site: W, True),
+    "convolution": (
+        at("value", "attention_output", "feed_forward_output", make=Convolved),
+        lambda site: 9 * site.width,
+        True,
+    ),
     "keys and values": (Prefix, lambda site: 3 * 4 + 5 * 2 * W, False),
     "two, apart": (
         lambda: Stack([LoRA(rank=2), DeepPrompt(prompts=3)]),

@@ -29,7 +29,7 @@ LAYERS = [
     {"runs"},
     {"nn", "tuning"},
     {"sites", "metrics"},
-    {"images", "streamed", "settings"},
+    {"images", "streamed", "settings", "layout"},
     {"atomic", "batch", "canonical", "catalogue", "signatures", "terminal", "values"},
     {"errors", "__init__"},
 ]

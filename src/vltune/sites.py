@@ -19,6 +19,9 @@ Roles: `keys_values`, `cross_keys_values` (in cross-attention).
 `BlockSite`: a whole block, called through its site.  Role: `block`.
 
 Places: `fusion`, where both modalities meet; `text` and `image`, the towers of one modality before it.
+
+A site whose sequence holds an image has a `layout`: during a forward pass `site.layout.grid` says which tokens are patches
+of which grid (`vltune.layout`).  Others have None: a text's, and those whose sequence is no whole image.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from typing import ClassVar, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vltune.layout import PatchLayout
 
 ROLES = (
     *("query", "key", "value", "projection", "feed_forward_up", "feed_forward_down", "norm"),
@@ -162,6 +167,7 @@ class Site(nn.Module):
         super().__init__()
         self.role, self.width, self.in_width = role, width, in_width or width
         self.place = "fusion"
+        self.layout: PatchLayout | None = None
         self.register_module("delta", None)
         self._folded: tuple[Callable, ...] = ()  # in a tuple, so that no module is registered a second time
 
@@ -304,3 +310,9 @@ def place(module: nn.Module, where: str) -> None:
     """Says of every site of a part that it lies in `where`."""
     for site in sites(module):
         site.place = where
+
+
+def lay(module: nn.Module, layout: PatchLayout | None) -> None:
+    """Says of every site of a part how the patches lie in the sequence that it sees."""
+    for site in sites(module):
+        site.layout = layout

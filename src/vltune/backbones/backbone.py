@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vltune.batch import Batch
 from vltune.errors import UserError
+from vltune.layout import PatchGrid
 
 LAST_LAYERS = ("class_token", "all")
 JOINT = ("encode_text", "encode_image", "fuse")
@@ -21,16 +22,19 @@ class Encoded:
     """What follows from one modality alone, so that it is computed once for all pairs that it is part of.
 
     tokens: (B, N, width).  mask: (B, N) bool, True = token, or None where nothing is masked.  attended: (B, N, width), what
-    a two-stream backbone's first fusion layer makes of the tokens before it sees the other stream.
+    a two-stream backbone's first fusion layer makes of the tokens before it sees the other stream.  grid: of an image, how
+    its patches lie among the tokens, where that differs from batch to batch.
     """
 
     tokens: Tensor
     mask: Tensor | None = None
     attended: Tensor | None = None
+    grid: PatchGrid | None = None
 
     def __getitem__(self, rows) -> Encoded:
         """The examples that an index, a slice or a tensor of row numbers chooses."""
-        return Encoded(*(None if part is None else part[rows] for part in (self.tokens, self.mask, self.attended)))
+        parts = (self.tokens, self.mask, self.attended, self.grid)
+        return Encoded(*(None if part is None else part[rows] for part in parts))
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vltune.layout import PatchGrid, PatchLayout
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
 from vltune.nn.embeddings import unfold
+from vltune.sites import lay
 
 
 class ClipTower(nn.Module):
@@ -39,6 +41,8 @@ class ClipTower(nn.Module):
             PreNormBlock(width, heads, hidden, ACTIVATIONS[activation](), dropout=0.0, eps=1e-5) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width, eps=1e-5)
+        self.grid = PatchGrid(image_size // patch_size, image_size // patch_size, start=1)
+        lay(self.blocks, PatchLayout(self.grid))
 
     def forward(self, image: Tensor) -> Tensor:
         first = (self.class_token + self.class_position).expand(len(image), 1, -1)

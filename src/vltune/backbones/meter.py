@@ -15,6 +15,7 @@ from vltune.backbones.roberta import RobertaTower
 from vltune.backbones.swin import SwinTower
 from vltune.batch import Batch
 from vltune.errors import UserError
+from vltune.layout import PatchLayout
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import FusionBlock
 from vltune.nn.heads import Pooler, bert_init
@@ -68,6 +69,10 @@ class Meter(Backbone):
         self.text_pooler, self.image_pooler = Pooler(width), Pooler(width)
         for part in (self.text_projection, self.image_projection, self.token_type, *self.fusion()):
             part.apply(bert_init)
+        layout = PatchLayout(self.image.grid)
+        for text_layer, image_layer in zip(self.text_layers, self.image_layers, strict=True):
+            text_layer.lay(None, layout)
+            image_layer.lay(layout, None)
         place(self.text, "text")
         place(self.image, "image")
 

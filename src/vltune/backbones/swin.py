@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vltune.layout import PatchGrid, PatchLayout
 from vltune.nn.hosted import expose_block, expose_output, expose_part
+from vltune.sites import lay
 
 REDUCTION = 32  # pixels a side that become one token of the last stage
 
@@ -14,7 +16,8 @@ class SwinTower(nn.Module):
 
     model: timm's name of it, such as swin_base_patch4_window12_384.  sizes: what else it is built from.
     A window is as large as the last stage's image, as METER has it at every resolution; timm's stays that of the name.
-    Attention's sites see the tokens of one window; those of norms and of the feed-forward sublayer see the image.
+    Attention's sites see the tokens of one window; those of norms and of the feed-forward sublayer see the image, and the
+    feed-forward's say how its patches lie.
     """
 
     pools_class_token = False
@@ -29,6 +32,7 @@ class SwinTower(nn.Module):
         for stage in self.body.layers:
             for block in stage.blocks:
                 expose(block)
+        self.grid = PatchGrid(*self.body.layers[-1].blocks[-1].input_resolution)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.body.forward_features(image).flatten(1, 2)
@@ -46,3 +50,4 @@ def expose(block: nn.Module) -> None:
     expose_output(block.attn, "parallel_output", block.dim)
     expose_output(block.mlp, "feed_forward_output", block.dim)
     expose_block(block, block.dim)
+    lay(block.mlp, PatchLayout(PatchGrid(*block.input_resolution)))

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from vltune.backbones.backbone import Backbone, Encoded, Features, check_last_layer
 from vltune.batch import Batch
+from vltune.layout import PatchGrid, PatchLayout
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
 from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold
 from vltune.nn.heads import Pooler, bert_init
-from vltune.sites import TokenSite
+from vltune.sites import TokenSite, lay
 
 
 class Vilt(Backbone):
@@ -53,6 +54,8 @@ class Vilt(Backbone):
         self.blocks = nn.ModuleList(
             PreNormBlock(width, heads, hidden, ACTIVATIONS[activation](), dropout, eps=1e-6) for _ in range(layers)
         )
+        self.layout = PatchLayout()
+        lay(self.blocks, self.layout)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.pooler = Pooler(width)
         self.apply(bert_init)
@@ -78,13 +81,14 @@ class Vilt(Backbone):
     def encode_image(self, batch: Batch, image: str = "image", token_type: int = 1) -> Encoded:
         """batch: `image` (B, 3, H, W) zero-padded at the right and bottom, and `image`_size (B, 2), each image's height and
         width in pixels.  token_type: 1, or 2 for a second image."""
-        patches, mask = self.image(batch[image], batch[f"{image}_size"], self.max_image_len)
-        return Encoded(patches + self.token_type.weight[token_type], mask)
+        patches, mask, grid = self.image(batch[image], batch[f"{image}_size"], self.max_image_len)
+        return Encoded(patches + self.token_type.weight[token_type], mask, grid=grid)
 
     def fuse(self, text: Encoded, image: Encoded) -> Features:
         x = torch.cat([text.tokens, image.tokens], dim=1)
         mask = joint_mask((text.tokens, text.mask), (image.tokens, image.mask))
         tokens, length = x.shape[1], text.tokens.shape[1]
+        self.layout.grid = image.grid.after(length)
         x, mask = self.at_sequence(x, mask)
         for block in self.blocks[:-1]:
             x = block(x, mask)
@@ -110,8 +114,9 @@ class ImageEmbedding(nn.Module):
         for parameter in (self.class_token, self.class_position, self.position):
             nn.init.trunc_normal_(parameter, std=0.02)
 
-    def forward(self, image: Tensor, size: Tensor, most: int) -> tuple[Tensor, Tensor]:
-        """image (B, 3, H, W), size (B, 2) in pixels -> (B, 1 + L, width), mask (B, 1 + L); L: the largest patch count."""
+    def forward(self, image: Tensor, size: Tensor, most: int) -> tuple[Tensor, Tensor, PatchGrid]:
+        """image (B, 3, H, W), size (B, 2) in pixels -> (B, 1 + L, width), mask (B, 1 + L) and where these patches lie; L:
+        the largest patch count."""
         patches = unfold(image, self.patch_size)
         height, width = image.shape[2] // self.patch_size, image.shape[3] // self.patch_size
         grids = size.div(self.patch_size, rounding_mode="floor")
@@ -119,14 +124,16 @@ class ImageEmbedding(nn.Module):
         kinds, kind = torch.unique(grids, dim=0, return_inverse=True)
         position = self.interpolate(kinds, height, width)
         mask = counts.new_ones(patches.shape[:2], dtype=torch.bool)
-        longest = int(counts.max())
+        longest, place = int(counts.max()), None
         if 0 < most < longest or bool((counts < height * width).any()):
             keep, mask = self.choose(grids, height, width, most if 0 < most < longest else longest)
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[2]))
             position = position[kind].gather(1, keep[..., None].expand(-1, -1, position.shape[2]))
+            place = torch.where(mask, keep, height * width)
         x = self.patch(patches) + position
         first = (self.class_token + self.class_position).expand(len(x), -1, -1)
-        return self.dropout(torch.cat([first, x], dim=1)), nn.functional.pad(mask, (1, 0), value=True)
+        x, mask = self.dropout(torch.cat([first, x], dim=1)), nn.functional.pad(mask, (1, 0), value=True)
+        return x, mask, PatchGrid(height, width, start=1, place=place)
 
     def interpolate(self, grids: Tensor, height: int, width: int) -> Tensor:
         """grids (U, 2) in patches -> (U, height * width, width): bilinear with aligned corners, as two products with

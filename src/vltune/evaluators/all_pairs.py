@@ -154,7 +154,8 @@ def without_padding(encoded: Encoded) -> Iterator[tuple[Tensor, Encoded]]:
             None if part is None else part[rows][real].unflatten(0, (-1, count))
             for part in (encoded.tokens, encoded.attended)
         )
-        yield rows, Encoded(tokens, None, attended)
+        grid = None if encoded.grid is None else encoded.grid[rows].kept(real)
+        yield rows, Encoded(tokens, None, attended, grid)
 
 
 def equal_lengths(texts: Sequence[Sequence[int]], size: int) -> list[list[int]]:

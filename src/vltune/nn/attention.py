@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.sites import KeyValueSite, OutputSite, PartSite
+from vltune.sites import KeyValueSite, OutputSite, PartSite, Site
 
 
 class Attention(nn.Module):
@@ -33,6 +33,11 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None], dropout)
         return self.at_output(self.at_projection(y.transpose(1, 2).flatten(2)), x)
+
+    @property
+    def sites_of_memory(self) -> tuple[Site, ...]:
+        """Those that see the memory; the others see what asks."""
+        return self.at_key, self.at_value, self.at_keys_values
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, width) -> (B, heads, N, width / heads)"""

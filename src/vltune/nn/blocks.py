@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vltune.layout import PatchLayout
 from vltune.nn.attention import Attention
 from vltune.nn.feed_forward import FeedForward
-from vltune.sites import BlockSite, OutputSite, PartSite, TokenSite
+from vltune.sites import BlockSite, OutputSite, PartSite, TokenSite, lay
 
 
 class PreNormBlock(nn.Module):
@@ -117,6 +118,13 @@ class FusionBlock(nn.Module):
             return self.together(attended if known else self.alone(own, mask, first_only), memory, memory_mask)
 
         return self.at_block(x, inside, mask)
+
+    def lay(self, own: PatchLayout | None, other: PatchLayout | None) -> None:
+        """Says how the patches lie in this stream's sequence and in the other's, which cross-attention reads."""
+        cross = self.cross_attention
+        lay(self, own)
+        for part in (cross.at_memory, *cross.attention.sites_of_memory):
+            lay(part, other)
 
     def alone(self, x: Tensor, mask: Tensor | None, first_only: bool = False) -> Tensor:
         """What this stream does before it sees the other: x (B, N, width) -> (B, N, width), or (B, 1, width)."""
