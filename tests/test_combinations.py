@@ -15,10 +15,13 @@ from vltune.methods.adaptformer import AdaptFormer
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
 from vltune.methods.compacter import Compacter
+from vltune.methods.convpass import Convpass
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
+from vltune.methods.mona import Mona
+from vltune.methods.prefix import Prefix
 from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
@@ -28,6 +31,7 @@ from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.snli_ve import SNLIVE
 from vltune.tasks.vqa import VQA
+from vltune.tuning import Stack
 
 # backbone -> (how it is made, the sizes of its images)
 BACKBONES = {"vilt": (tiny.vilt, tiny.SIZES), "meter": (tiny.meter, tiny.SQUARE)}
@@ -68,6 +72,18 @@ METHODS = {
     "compacter": (
         lambda: Compacter(units=3, n=2, rule_std=0.1),
         sharing(2**3, lambda site: 2 * (site.width + 6) + 6 + site.width),
+        False,
+    ),
+    "prefix": (lambda: Prefix(prompts=5), lambda site: 2 * 5 * site.width, False),
+    "convpass": (lambda: Convpass(bottleneck=4), lambda site: (2 * 4 + 1) * site.width + 9 * 4**2 + 2 * 4, True),
+    "mona": (
+        lambda: Mona(bottleneck=4),
+        lambda site: (2 * 4 + 1 + 4) * site.width + 4 + 4 * (9 + 25 + 49 + 3) + 4**2 + 4,
+        False,
+    ),
+    "mam": (
+        lambda: Stack([Prefix(prompts=5), AdaptFormer(bottleneck=6, scale=4.0, dropout=0.0)]),
+        lambda site: (2 * 6 + 1) * site.width + 6 if site.role == "feed_forward_output" else 2 * 5 * site.width,
         False,
     ),
     "lst": (
@@ -232,7 +248,8 @@ class TestMethod(OnEveryBackboneAndTask):
 def test_a_method_acts_at_every_site_of_its_roles(method, backbone):
     made = METHODS[method][0]()
     tuning, counts = made.attach(BACKBONES[backbone][0]()), SITES[backbone]
-    assert len(tuning.sites) == sum(counts.get(role, 0) for role in getattr(made, "roles", ()))
+    roles = [role for each in getattr(made, "methods", [made]) for role in getattr(each, "roles", ())]
+    assert len(tuning.sites) == sum(counts.get(role, 0) for role in roles)
 
 
 @pytest.mark.parametrize("backbone", SITES)

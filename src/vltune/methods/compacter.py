@@ -1,4 +1,4 @@
-"""Compacter (Karimi Mahabadi et al. 2021, arXiv 2106.04647, eq. 4-6): an adapter whose maps are sums of Kronecker products.
+"""Compacter (Karimi Mahabadi et al. 2021, arXiv 2106.04647, eq. 5-6): an adapter whose maps are sums of Kronecker products.
 
     y + up(gelu(down(y))),  each map x W + b,  W = sum_i A_i (x) (u_i v_i)
 

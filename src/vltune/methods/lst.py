@@ -1,4 +1,4 @@
-"""Ladder side-tuning (Sung et al. 2022, arXiv 2206.06522, sec. 3.2): a narrow network beside the backbone.
+"""Ladder side-tuning (Sung et al. 2022, arXiv 2206.06522): a narrow network beside the backbone.
 
     h_i = block_i(g_i h_{i-1} + (1 - g_i) D_i y_i),  h_0 = D_0 x_1,  g_i = sigmoid(alpha_i / 0.1)
 
