@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 import tiny
@@ -16,6 +17,7 @@ from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
 from vltune.methods.compacter import Compacter
 from vltune.methods.convpass import Convpass
+from vltune.methods.das import DAS
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
@@ -43,10 +45,11 @@ TASKS = {
 }
 
 
-def sharing(count, each):
-    """Parameters at a site, and `count` that all sites share."""
-    each.shared = count
-    return each
+def of_das(site):
+    """An adapter in the place of each block that is left out, and one beside each sublayer of the others."""
+    if site.role == "block":
+        return 15 * site.width + 6 if site.delta.slot >= 0 else 0
+    return 9 * site.width + 3 if site.delta._block[0].slot < 0 else 0
 
 
 # method -> (how it is made, its parameters at a site, whether it starts as the identity)
@@ -71,9 +74,10 @@ METHODS = {
     ),
     "compacter": (
         lambda: Compacter(units=3, n=2, rule_std=0.1),
-        sharing(2**3, lambda site: 2 * (site.width + 6) + 6 + site.width),
+        lambda site: 2 * (site.width + 6) + 6 + site.width,
         False,
     ),
+    "das": (lambda: DAS(bottleneck=3), of_das, False),
     "prefix": (lambda: Prefix(prompts=5), lambda site: 2 * 5 * site.width, False),
     "convpass": (lambda: Convpass(bottleneck=4), lambda site: (2 * 4 + 1) * site.width + 9 * 4**2 + 2 * 4, True),
     "mona": (
@@ -94,6 +98,8 @@ METHODS = {
         False,
     ),
 }
+# method -> parameters that its sites share
+SHARED = {"compacter": 2**3}
 # How many sites of each role a backbone of 2 layers has where both modalities meet; METER's layers are of two streams, each
 # with self- and cross-attention, and their norms are of these and of the feed-forward.
 OF_ATTENTION = ("query", "key", "value", "projection", "attention_output", "parallel_output")
@@ -131,6 +137,7 @@ class OnEveryBackboneAndTask:
 
     methods: dict
     on_own: tuple = ()  # those that train parameters of the backbone's
+    shared: ClassVar[dict] = {}
 
     @pytest.fixture(params=BACKBONES)
     def backbone(self, request):
@@ -172,7 +179,7 @@ class OnEveryBackboneAndTask:
         if size is None:
             assert trained == {id(p) for p in model.parameters()}
             return
-        expected = sum(map(size, model.tuning.sites)) + getattr(size, "shared", 0)
+        expected = sum(map(size, model.tuning.sites)) + self.shared.get(method, 0)
         assert sum(p.numel() for p in model.method_parameters) == parameters(model)["method_params"] == expected
         if method not in self.on_own:
             assert not of_method & own
@@ -240,7 +247,7 @@ class OnEveryBackboneAndTask:
 
 @pytest.mark.parametrize("method", METHODS)
 class TestMethod(OnEveryBackboneAndTask):
-    methods = METHODS
+    methods, shared = METHODS, SHARED
 
 
 @pytest.mark.parametrize("backbone", SITES)
