@@ -91,7 +91,7 @@ METHODS = {
         False,
     ),
     "lst": (
-        lambda: LST(head_width=4, heads=2),
+        lambda: LST(head_width=4, side_heads=2),
         lambda site: (
             12 * 8**2 + 13 * 8 + 1 + 8 * site.width * (1 + (site.delta.first is not None) + (site.delta.up is not None))
         ),

@@ -47,7 +47,7 @@ def released(model, x, mask):
 
 
 def test_is_the_released_forward():
-    model = tuned("vilt", LST(head_width=4, heads=HEADS)).eval()
+    model = tuned("vilt", LST(head_width=4, side_heads=HEADS)).eval()
     deltas = [site.delta for site in model.tuning.sites]
     for delta in deltas:
         off_its_start(delta, 0.1)
@@ -66,7 +66,7 @@ def test_is_the_released_forward():
 
 
 def test_each_stream_has_a_ladder_of_its_own():
-    tuning = LST(head_width=4, heads=HEADS).attach(tiny.meter())
+    tuning = LST(head_width=4, side_heads=HEADS).attach(tiny.meter())
     ends = [(site.delta.first is not None, site.delta.up is not None) for site in tuning.sites]
     assert ends == [(True, False), (False, True)] * 2
     assert len({id(site.delta.carried) for site in tuning.sites}) == 2
@@ -93,14 +93,14 @@ def kept_for_the_backward_pass(method):
 
 
 def test_training_keeps_a_fraction_of_what_others_keep():
-    _, side = kept_for_the_backward_pass(LST(head_width=1, heads=HEADS))
+    _, side = kept_for_the_backward_pass(LST(head_width=1, side_heads=HEADS))
     _, other = kept_for_the_backward_pass(LoRA(rank=2))
     assert side < 0.5 * other
 
 
 def test_no_gradient_passes_through_the_backbone():
     reached = []
-    method = LST(head_width=2, heads=HEADS)
+    method = LST(head_width=2, side_heads=HEADS)
     method.always_trained = "head_only"
     model = tuned("meter", method).train()
     for part in (*model.backbone.text_layers, *model.backbone.image_layers):
@@ -119,14 +119,16 @@ def ladder(tokens, rungs=2):
 
 @pytest.mark.parametrize(("backbone", "expected"), [("vilt", ladder(TOKENS)), ("meter", ladder(TEXT) + ladder(IMAGE))])
 def test_costs_are_the_closed_form(backbone, expected):
-    assert additional_macs(backbone, LST(head_width=SIDE // HEADS, heads=HEADS)) == pytest.approx(expected, rel=1e-3)
+    assert additional_macs(backbone, LST(head_width=SIDE // HEADS, side_heads=HEADS)) == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"head_width": 0}, "method.head_width=0: must be a whole number at least 1"),
-        ({"heads": 1.5}, "method.heads=1.5: must be a whole number at least 1"),
+        ({"side_heads": 1.5}, "method.side_heads=1.5: must be a whole number at least 1"),
         ({"roles": ["query"]}, "LST cannot act at query, which is a layer; it can at block"),
     ],
 )

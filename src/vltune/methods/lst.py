@@ -2,7 +2,7 @@
 
     h_i = block_i(g_i h_{i-1} + (1 - g_i) D_i y_i),  h_0 = D_0 x_1,  g_i = sigmoid(alpha_i / 0.1)
 
-    x_i, y_i: (B, N, width) what the backbone's block i reads and gives, h_i: (B, N, side), side = heads * head_width
+    x_i, y_i: (B, N, width) what the backbone's block i reads and gives, h_i: (B, N, side), side = side_heads * head_width
 
 Of the last block, U h_L stands in the place of y_L; the other blocks stay as they are.  So no gradient passes through them,
 and training keeps none of their activations, provided nothing is trained before them: `method.always_trained=head_only`.
@@ -13,7 +13,7 @@ ladder of its own, which sees the other one through y.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +26,15 @@ TEMPERATURE = 0.1
 
 
 class LST(Method):
-    """head_width: of one of the `heads` of the side network; its own width is that of all of them."""
+    """head_width: of one of the `side_heads`; the side network's own width is that of all of them."""
 
     kinds = (BlockSite,)
     size = "head_width"
 
-    def __init__(self, head_width: int = 8, heads: int = 12, dropout: float = 0.1, roles=("block",)):
-        self.head_width, self.heads, self.dropout, self.roles = head_width, heads, dropout, roles
+    def __init__(
+        self, head_width: int = 8, side_heads: int = 12, dropout: float = 0.1, roles: Sequence[str] = ("block",)
+    ):
+        self.head_width, self.side_heads, self.dropout, self.roles = head_width, side_heads, dropout, roles
 
     def attach(self, backbone: nn.Module) -> Tuning:
         chosen = self.chosen(backbone)
@@ -44,7 +46,7 @@ class LST(Method):
         return Tuning(backbone, [(self, chosen, [made[site] for site in chosen])])
 
     def ladder(self, sites: list[BlockSite]) -> list[Rung]:
-        heads, head_width = check_size("heads", self.heads), check_size("head_width", self.head_width)
+        heads, head_width = check_size("side_heads", self.side_heads), check_size("head_width", self.head_width)
         side, carried = heads * head_width, []
         rungs = [Rung(site, SideBlock(side, heads, self.dropout), carried) for site in sites]
         rungs[0].first = nn.Linear(sites[0].width, side, bias=False)
