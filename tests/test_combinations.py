@@ -27,6 +27,7 @@ from vltune.methods.prefix import Prefix
 from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.methods.unipelt import UniPELT
 from vltune.model import Model
 from vltune.sites import sites
 from vltune.tasks.nlvr2 import NLVR2
@@ -43,6 +44,13 @@ TASKS = {
     "retrieval": lambda in_width, width: Retrieval(in_width),
     "snli_ve": SNLIVE,
 }
+
+
+def of_unipelt(site):
+    """A prefix, a LoRA or an adapter, and its gate."""
+    if site.role in ("query", "value"):
+        return 2 * (site.in_width + site.width) + site.in_width + 1
+    return ((2 * 6 + 1) * site.width + 6 if site.role == "feed_forward_output" else 2 * 5 * site.width) + site.width + 1
 
 
 def of_das(site):
@@ -88,6 +96,11 @@ METHODS = {
     "mam": (
         lambda: Stack([Prefix(prompts=5), AdaptFormer(bottleneck=6, scale=4.0, dropout=0.0)]),
         lambda site: (2 * 6 + 1) * site.width + 6 if site.role == "feed_forward_output" else 2 * 5 * site.width,
+        False,
+    ),
+    "unipelt": (
+        lambda: UniPELT([Prefix(prompts=5), LoRA(rank=2), Adapter(bottleneck=6, roles=["feed_forward_output"])]),
+        of_unipelt,
         False,
     ),
     "lst": (

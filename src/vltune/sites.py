@@ -75,6 +75,11 @@ class Delta(nn.Module):
         """At a `PartSite` or a `BlockSite`: what takes the place of `part(x)`.  x: (B, N, in_width) -> (B, N, width)"""
         return self(part(x), x)
 
+    def beside(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """At a `KeyValueSite`: keys and values (P, width), or (B, P, width), each example's, to join the layer's own, which
+        are (B, M, width)."""
+        return self()
+
     def trained(self, site: Site) -> Iterable[nn.Parameter]:
         """What is trained at this site: the delta's own parameters, or some of the backbone's (`site.part.bias`)."""
         return self.parameters()
@@ -144,11 +149,14 @@ class Joined(Chain):
 class JoinedPairs(Chain):
     """Several deltas at one attention layer: the keys and the values of all."""
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.join(self.deltas)
+    def beside(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = zip(*(delta.beside(keys, values) for delta in self.deltas), strict=True)
+        joined, others = (torch.cat([one.expand(len(keys), -1, -1) for one in each], dim=1) for each in pairs)
+        return joined, others
 
-    def folded(self) -> Callable[[], tuple[Tensor, Tensor]]:
-        return partial(self.join, [delta.folded() or delta for delta in self.deltas])
+    def folded(self) -> Callable[[], tuple[Tensor, Tensor]] | None:
+        acts = [delta.folded() for delta in self.deltas]
+        return None if None in acts else partial(self.join, acts)
 
     def join(self, acts: Iterable[Callable[[], tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
         keys, values = zip(*(act() for act in acts), strict=True)
@@ -279,7 +287,8 @@ class TokenSite(Site):
 
 class KeyValueSite(Site):
     """Appends a method's keys and values, each (P, width), to those that an attention layer has projected, and ones to the
-    mask.  They have no position and are never masked.  A delta is called with nothing and gives (keys, values)."""
+    mask.  They have no position and are never masked.  A delta gives them in `forward`, which takes nothing, or where they
+    are each example's, in `beside`."""
 
     what = "an attention layer's keys and values"
     together = JoinedPairs
@@ -288,12 +297,13 @@ class KeyValueSite(Site):
         """keys and values: (B, M, width), before they are split into heads; mask: (B, M) bool, True = attend, or None."""
         if self.delta is None:
             return keys, values, mask
-        keys, values = (append(*each) for each in zip((keys, values), self.acts(), strict=True))
+        extra = self._folded[0]() if self._folded else self.delta.beside(keys, values)
+        keys, values = (append(*each) for each in zip((keys, values), extra, strict=True))
         return keys, values, extend(mask, keys.shape[1])
 
 
 def append(tokens: Tensor, extra: Tensor) -> Tensor:
-    """(B, N, width), (P, width) -> (B, N + P, width)"""
+    """(B, N, width), (P, width) or (B, P, width) -> (B, N + P, width)"""
     return torch.cat([tokens, extra.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
 
 

@@ -6,6 +6,7 @@
 
 Of the last block, U h_L stands in the place of y_L; the other blocks stay as they are.  So no gradient passes through them,
 and training keeps none of their activations, provided nothing is trained before them: `method.always_trained=head_only`.
+(ViLT-B, two examples of 241 tokens: 63 MiB are kept for the backward pass, 319 without that setting; with LoRA 314.)
 As released: D and U without bias, alpha = 0, one block of the backbone's kind for each of its own.  Here each is a pre-norm
 transformer block with GELU and random weights, where the paper prunes the backbone's; a stream of co-attention has a
 ladder of its own, which sees the other one through y.
