@@ -160,7 +160,10 @@ def test_inference_costs_less_than_the_frozen_model(backbone):
         ({"share": 0.1}, "method.share=0.1: must leave out at least one of 2 blocks, and not all"),
         ({"share": 1.0}, "method.share=1.0: must leave out at least one of 2 blocks, and not all"),
         ({"share": "half"}, "method.share=half: must leave out at least one of 2 blocks, and not all"),
-        ({"roles": ["attention_output"]}, "DAS leaves out whole blocks; block must be one of the roles"),
+        (
+            {"roles": ["attention_output"]},
+            "DAS needs the role block, where a block's own site comes first",
+        ),
         ({"roles": ["block", "query"]}, "DAS cannot act at query, which is a layer"),
     ],
 )

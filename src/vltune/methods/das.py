@@ -99,7 +99,7 @@ def by_block(sites: Sequence[Site]) -> list[list[Site]]:
         if isinstance(site, BlockSite):
             rows.append([])
         if not rows:
-            raise UserError("method.roles: DAS leaves out whole blocks; block must be one of the roles")
+            raise UserError("method.roles: DAS needs the role block, where a block's own site comes first")
         rows[-1].append(site)
     return rows
 
