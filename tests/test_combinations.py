@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 import tiny
@@ -11,19 +12,29 @@ from torch.nn.functional import one_hot
 from vltune.costs.macs import parameters
 from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
+from vltune.methods.adaptformer import AdaptFormer
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
+from vltune.methods.compacter import Compacter
+from vltune.methods.convpass import Convpass
+from vltune.methods.das import DAS
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
+from vltune.methods.lst import LST
+from vltune.methods.mona import Mona
+from vltune.methods.prefix import Prefix
+from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.methods.unipelt import UniPELT
 from vltune.model import Model
 from vltune.sites import sites
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.snli_ve import SNLIVE
 from vltune.tasks.vqa import VQA
+from vltune.tuning import Stack
 
 # backbone -> (how it is made, the sizes of its images)
 BACKBONES = {"vilt": (tiny.vilt, tiny.SIZES), "meter": (tiny.meter, tiny.SQUARE)}
@@ -33,6 +44,22 @@ TASKS = {
     "retrieval": lambda in_width, width: Retrieval(in_width),
     "snli_ve": SNLIVE,
 }
+
+
+def of_unipelt(site):
+    """A prefix, a LoRA or an adapter, and its gate."""
+    if site.role in ("query", "value"):
+        return 2 * (site.in_width + site.width) + site.in_width + 1
+    return ((2 * 6 + 1) * site.width + 6 if site.role == "feed_forward_output" else 2 * 5 * site.width) + site.width + 1
+
+
+def of_das(site):
+    """An adapter in the place of each block that is left out, and one beside each sublayer of the others."""
+    if site.role == "block":
+        return 15 * site.width + 6 if site.delta.slot >= 0 else 0
+    return 9 * site.width + 3 if site.delta._block[0].slot < 0 else 0
+
+
 # method -> (how it is made, its parameters at a site, whether it starts as the identity)
 METHODS = {
     "full": (Full, None, True),
@@ -47,7 +74,45 @@ METHODS = {
         False,
     ),
     "apt": (lambda: APT(prompts=5, rank=2), lambda site: (5 + 2 * 2) * site.width + 1, False),
+    "adaptformer": (lambda: AdaptFormer(bottleneck=6), lambda site: (2 * 6 + 1) * site.width + 6, True),
+    "rep_adapter": (
+        lambda: RepAdapter(units=3, groups=2),
+        lambda site: 6 * (site.in_width + 1) + 4 * site.in_width if site.role in ("query", "feed_forward_up") else 0,
+        True,
+    ),
+    "compacter": (
+        lambda: Compacter(units=3, n=2, rule_std=0.1),
+        lambda site: 2 * (site.width + 6) + 6 + site.width,
+        False,
+    ),
+    "das": (lambda: DAS(bottleneck=3), of_das, False),
+    "prefix": (lambda: Prefix(prompts=5), lambda site: 2 * 5 * site.width, False),
+    "convpass": (lambda: Convpass(bottleneck=4), lambda site: (2 * 4 + 1) * site.width + 9 * 4**2 + 2 * 4, True),
+    "mona": (
+        lambda: Mona(bottleneck=4),
+        lambda site: (2 * 4 + 1 + 4) * site.width + 4 + 4 * (9 + 25 + 49 + 3) + 4**2 + 4,
+        False,
+    ),
+    "mam": (
+        lambda: Stack([Prefix(prompts=5), AdaptFormer(bottleneck=6, scale=4.0, dropout=0.0)]),
+        lambda site: (2 * 6 + 1) * site.width + 6 if site.role == "feed_forward_output" else 2 * 5 * site.width,
+        False,
+    ),
+    "unipelt": (
+        lambda: UniPELT([Prefix(prompts=5), LoRA(rank=2), Adapter(bottleneck=6, roles=["feed_forward_output"])]),
+        of_unipelt,
+        False,
+    ),
+    "lst": (
+        lambda: LST(head_width=4, side_heads=2),
+        lambda site: (
+            12 * 8**2 + 13 * 8 + 1 + 8 * site.width * (1 + (site.delta.first is not None) + (site.delta.up is not None))
+        ),
+        False,
+    ),
 }
+# method -> parameters that its sites share
+SHARED = {"compacter": 2**3}
 # How many sites of each role a backbone of 2 layers has where both modalities meet; METER's layers are of two streams, each
 # with self- and cross-attention, and their norms are of these and of the feed-forward.
 OF_ATTENTION = ("query", "key", "value", "projection", "attention_output", "parallel_output")
@@ -85,6 +150,7 @@ class OnEveryBackboneAndTask:
 
     methods: dict
     on_own: tuple = ()  # those that train parameters of the backbone's
+    shared: ClassVar[dict] = {}
 
     @pytest.fixture(params=BACKBONES)
     def backbone(self, request):
@@ -126,7 +192,7 @@ class OnEveryBackboneAndTask:
         if size is None:
             assert trained == {id(p) for p in model.parameters()}
             return
-        expected = sum(map(size, model.tuning.sites))
+        expected = sum(map(size, model.tuning.sites)) + self.shared.get(method, 0)
         assert sum(p.numel() for p in model.method_parameters) == parameters(model)["method_params"] == expected
         if method not in self.on_own:
             assert not of_method & own
@@ -194,7 +260,7 @@ class OnEveryBackboneAndTask:
 
 @pytest.mark.parametrize("method", METHODS)
 class TestMethod(OnEveryBackboneAndTask):
-    methods = METHODS
+    methods, shared = METHODS, SHARED
 
 
 @pytest.mark.parametrize("backbone", SITES)
@@ -202,7 +268,8 @@ class TestMethod(OnEveryBackboneAndTask):
 def test_a_method_acts_at_every_site_of_its_roles(method, backbone):
     made = METHODS[method][0]()
     tuning, counts = made.attach(BACKBONES[backbone][0]()), SITES[backbone]
-    assert len(tuning.sites) == sum(counts.get(role, 0) for role in getattr(made, "roles", ()))
+    roles = [role for each in getattr(made, "methods", [made]) for role in getattr(each, "roles", ())]
+    assert len(tuning.sites) == sum(counts.get(role, 0) for role in roles)
 
 
 @pytest.mark.parametrize("backbone", SITES)

@@ -475,6 +475,15 @@ def test_the_order_of_a_stack_is_in_the_hash_and_how_its_methods_are_shown_is_no
     assert decisive("method", spec) == decisive("method", shown) != decisive("method", other)
 
 
+def test_full_tuning_cannot_be_stacked_with_anything():
+    spec = safe_load(MAM)
+    spec["methods"]["full"] = {"_target_": "vltune.methods.full.Full"}
+    with pytest.raises(
+        UserError, match=r"^method\.methods: Full trains every weight, and nothing can be stacked with it$"
+    ):
+        build_method(spec)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -65,11 +65,20 @@ class Linear:
 
 
 class Delta(nn.Module):
-    """What a method does at one site; a subclass defines `forward` with the site's arguments, or `around`."""
+    """What a method does at one site; a subclass defines `forward` with the site's arguments, or `around`.
+
+    every_token: at a `BlockSite`, whether it looks at every token of what the block gives, also of the last layer's."""
+
+    every_token: bool = False
 
     def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """At a `PartSite` or a `BlockSite`: what takes the place of `part(x)`.  x: (B, N, in_width) -> (B, N, width)"""
         return self(part(x), x)
+
+    def beside(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """At a `KeyValueSite`: keys and values (P, width), or (B, P, width), each example's, to join the layer's own, which
+        are (B, M, width)."""
+        return self()
 
     def trained(self, site: Site) -> Iterable[nn.Parameter]:
         """What is trained at this site: the delta's own parameters, or some of the backbone's (`site.part.bias`)."""
@@ -98,6 +107,7 @@ class Chain(Delta):
     def __init__(self, *deltas: Delta):
         super().__init__()
         self.deltas = nn.ModuleList(deltas)
+        self.every_token = any(delta.every_token for delta in deltas)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         for delta in self.deltas:
@@ -139,11 +149,14 @@ class Joined(Chain):
 class JoinedPairs(Chain):
     """Several deltas at one attention layer: the keys and the values of all."""
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.join(self.deltas)
+    def beside(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = zip(*(delta.beside(keys, values) for delta in self.deltas), strict=True)
+        joined, others = (torch.cat([one.expand(len(keys), -1, -1) for one in each], dim=1) for each in pairs)
+        return joined, others
 
-    def folded(self) -> Callable[[], tuple[Tensor, Tensor]]:
-        return partial(self.join, [delta.folded() or delta for delta in self.deltas])
+    def folded(self) -> Callable[[], tuple[Tensor, Tensor]] | None:
+        acts = [delta.folded() for delta in self.deltas]
+        return None if None in acts else partial(self.join, acts)
 
     def join(self, acts: Iterable[Callable[[], tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
         keys, values = zip(*(act() for act in acts), strict=True)
@@ -229,14 +242,27 @@ class PartSite(Site):
 
 
 class BlockSite(Site):
-    """A whole block, called through its site: a delta may look at it, change what it reads or gives, or leave it out."""
+    """A whole block, called through its site: a delta may look at it, change what it reads or gives, or leave it out.
+
+    mask: (B, N) bool of the sequence that the block is reading, True = token, or None where nothing is masked."""
 
     what = "a whole block"
 
-    def forward(self, x: Tensor, block: Callable[[Tensor], Tensor]) -> Tensor:
+    def __init__(self, role: str, width: int):
+        super().__init__(role, width)
+        self.mask: Tensor | None = None
+
+    def forward(self, x: Tensor, block: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
         """x: (B, N, width) -> what the block gives: (B, N, width), or (B, 1, width) where only the first token is asked
-        for."""
-        return block(x) if self.delta is None else self.delta.around(block, x)
+        for and `every_token` is not."""
+        if self.delta is None:
+            return block(x)
+        self.mask = mask
+        return self.delta.around(block, x)
+
+    @property
+    def every_token(self) -> bool:
+        return self.delta is not None and self.delta.every_token
 
 
 class TokenSite(Site):
@@ -261,7 +287,8 @@ class TokenSite(Site):
 
 class KeyValueSite(Site):
     """Appends a method's keys and values, each (P, width), to those that an attention layer has projected, and ones to the
-    mask.  They have no position and are never masked.  A delta is called with nothing and gives (keys, values)."""
+    mask.  They have no position and are never masked.  A delta gives them in `forward`, which takes nothing, or where they
+    are each example's, in `beside`."""
 
     what = "an attention layer's keys and values"
     together = JoinedPairs
@@ -270,12 +297,13 @@ class KeyValueSite(Site):
         """keys and values: (B, M, width), before they are split into heads; mask: (B, M) bool, True = attend, or None."""
         if self.delta is None:
             return keys, values, mask
-        keys, values = (append(*each) for each in zip((keys, values), self.acts(), strict=True))
+        extra = self._folded[0]() if self._folded else self.delta.beside(keys, values)
+        keys, values = (append(*each) for each in zip((keys, values), extra, strict=True))
         return keys, values, extend(mask, keys.shape[1])
 
 
 def append(tokens: Tensor, extra: Tensor) -> Tensor:
-    """(B, N, width), (P, width) -> (B, N + P, width)"""
+    """(B, N, width), (P, width) or (B, P, width) -> (B, N + P, width)"""
     return torch.cat([tokens, extra.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
 
 

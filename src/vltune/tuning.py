@@ -121,11 +121,13 @@ class Method:
 class Stack(Method):
     """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives.
 
-    Each has its own roles, places and sizes; `always_trained` is the stack's."""
+    Each has its own roles, places and sizes; `always_trained` is the stack's.  UserError for one that tunes the backbone:
+    there is nothing to add to it."""
 
     def __init__(self, methods: Sequence[Method]):
         self.methods = list(methods)
-        self.tunes_backbone = any(method.tunes_backbone for method in self.methods)
+        if whole := [type(method).__name__ for method in self.methods if method.tunes_backbone]:
+            raise UserError(f"method.methods: {whole[0]} trains every weight, and nothing can be stacked with it")
 
     def attach(self, backbone: nn.Module) -> Tuning:
         return Tuning(backbone, [each for method in self.methods for each in method.attach(backbone).parts])
@@ -228,4 +230,11 @@ def check_size(name: str, value: int, most: int | None = None) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
         bound = "at least 1" if most is None else f"between 1 and the width {most}"
         raise UserError(f"method.{name}={value}: must be a whole number {bound}")
+    return value
+
+
+def check_parts(name: str, value: int, whole: int) -> int:
+    """A number of equal parts that a user typed: a whole number of at least 1 that divides `whole`, a width."""
+    if whole % check_size(name, value, whole):
+        raise UserError(f"method.{name}={value}: must divide the width {whole}")
     return value

@@ -29,7 +29,8 @@ class PreNormBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, first_only: bool = False) -> Tensor:
         """x: (B, N, width), mask: (B, N) or None -> (B, N, width), or (B, 1, width) where only the first is asked for:
         keys and values need every token, everything else of a token is its own affair."""
-        return self.at_block(x, lambda x: self.inside(x, mask, first_only))
+        first_only = first_only and not self.at_block.every_token
+        return self.at_block(x, lambda x: self.inside(x, mask, first_only), mask)
 
     def inside(self, x: Tensor, mask: Tensor | None, first_only: bool) -> Tensor:
         h = self.at_norm1(x)
@@ -84,7 +85,7 @@ class PostNormBlock(nn.Module):
         self.feed_forward = PostNormFeedForward(width, hidden, activation, dropout, eps)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return self.at_block(x, lambda x: self.feed_forward(self.self_attention(x, x, mask)))
+        return self.at_block(x, lambda x: self.feed_forward(self.self_attention(x, x, mask)), mask)
 
 
 class FusionBlock(nn.Module):
@@ -110,12 +111,13 @@ class FusionBlock(nn.Module):
 
         -> (B, N, width), or (B, 1, width) where only the first is asked for.  attended: what `alone` gives of x, where
         it is known."""
+        first_only = first_only and not self.at_block.every_token
 
         def inside(own: Tensor) -> Tensor:
             known = attended is not None and own is x
             return self.together(attended if known else self.alone(own, mask, first_only), memory, memory_mask)
 
-        return self.at_block(x, inside)
+        return self.at_block(x, inside, mask)
 
     def lay(self, own: PatchLayout | None, other: PatchLayout | None) -> None:
         """Says how the patches lie in this stream's sequence and in the other's, which cross-attention reads."""

@@ -1,0 +1,98 @@
+"""UniPELT (Mao et al. 2022, arXiv 2110.07577): several methods at once, each behind a learned gate at each of its sites.
+
+    y + g (f(y) - y),  g = sigmoid(w z_1 + b): (B, 1, 1);  a prefix: keys g P_k, values g P_v
+
+    f(y): what the method makes of y; z_1: (B, 1, width), the first token of what it reads there: x at a layer, y at a
+    sublayer's output, the layer's own keys at keys and values
+
+w ~ N(0, 0.02), b = 0: half open at the start.  The paper takes the mean of the gates of all tokens, with padding among
+them, and a prefix's gate reads what the keys are made of.  The first token, the class token where there is one, gives an
+example the same gate in every batch, and in a last layer that is computed for it alone.  Any stack can be gated, of
+methods that add to what stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from vltune.errors import UserError
+from vltune.sites import Delta, KeyValueSite, OutputSite, PartSite, Site
+from vltune.tuning import Method, Stack, Tuning
+
+GATED = (OutputSite, PartSite, KeyValueSite)
+
+
+class UniPELT(Stack):
+    def attach(self, backbone: nn.Module) -> Tuning:
+        chosen = [self.gated(method, backbone) for method in self.methods]
+        parts: list[tuple] = []
+        for method, sites in zip(self.methods, chosen, strict=True):
+            made = method.deltas(sites)
+            gates = [Gate(delta, site.in_width) for delta, site in zip(made, sites, strict=True)]
+            for site, gate in zip(sites, gates, strict=True):
+                site.put(gate)
+            parts += [(method, sites, made), (self, sites, gates)]
+        return Tuning(backbone, parts)
+
+    def gated(self, method: Method, backbone: nn.Module) -> list[Site]:
+        """Where it acts; UserError where a gate cannot."""
+        sites, name = method.chosen(backbone), type(method).__name__
+        if wrong := next((site for site in sites if not isinstance(site, GATED)), None):
+            raise UserError(f"method.methods: {name} acts at {wrong.role}, which is {wrong.what}; it cannot be gated")
+        if not sites:
+            raise UserError(f"method.methods: {name} acts at no site, and there is nothing to gate")
+        return sites
+
+
+class Gate(Delta):
+    """What another delta adds, times a number of each example.  in_width: of what the gate reads."""
+
+    def __init__(self, delta: Delta, in_width: int):
+        super().__init__()
+        self.delta, self.gate = delta, nn.Linear(in_width, 1)
+        nn.init.normal_(self.gate.weight, std=0.02)
+        nn.init.zeros_(self.gate.bias)
+
+    def trained(self, site: Site) -> list[nn.Parameter]:
+        return [*self.gate.parameters()]
+
+    def open(self, read: Tensor) -> Tensor:
+        """(B, N, in_width) -> (B, 1, 1)"""
+        return self.gate(read[:, :1]).sigmoid()
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        return y + self.open(y) * (self.delta(y, x) - y)
+
+    def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        y = part(x)
+        return y + self.open(x) * (self.delta.around(Known(x, y), x) - y)
+
+    def beside(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        own_keys, own_values = self.delta.beside(keys, values)
+        share = self.open(keys)
+        return share * own_keys, share * own_values
+
+
+class Known:
+    """A layer whose output is known, for a delta that adds to it; no other can be gated without computing it twice."""
+
+    def __init__(self, x: Tensor, y: Tensor):
+        self._x, self._y = x, y
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x is not self._x:
+            raise self.refused()
+        return self._y
+
+    @property
+    def weight(self) -> Tensor:
+        raise self.refused()
+
+    @property
+    def bias(self) -> Tensor:
+        raise self.refused()
+
+    def refused(self) -> UserError:
+        return UserError("method.methods: one of them changes what a layer reads, or its weight; it cannot be gated")

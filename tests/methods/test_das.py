@@ -1,0 +1,174 @@
+"""Dynamic architecture skipping: its released forward pass, its search, and what it saves."""
+
+import math
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from engine.test_training import run
+from methods.oracles import IMAGE, LAYERS, TEXT, TOKENS, WIDTH, additional_macs, assert_agree, off_its_start, states
+
+from vltune.errors import UserError
+from vltune.methods.das import DAS, Bandit, InsteadOfBlock, leave_out
+from vltune.model import Model
+from vltune.tasks.vqa import VQA
+
+HIDDEN, NORM = 64, 5 * WIDTH
+
+
+def tuned(layers=4, **settings):
+    torch.manual_seed(0)
+    return Model(tiny.vilt(layers=layers), VQA(WIDTH, WIDTH, tiny.ANSWERS), DAS(bottleneck=3, **settings))
+
+
+def blocks_of(model):
+    return [block.at_block.delta for block in model.backbone.blocks]
+
+
+def left_out(model):
+    return {i for i, block in enumerate(blocks_of(model)) if block.slot >= 0}
+
+
+def test_is_the_released_forward():
+    """DoubtedSteam/DAS, ViLT/vilt/modules/vilt_module_train.py and Adapter_Layer of vision_transformer_PA.py."""
+    model = tuned(share=0.5).eval()
+    for block in model.backbone.blocks:
+        for part in (block, block.attention, block.feed_forward):
+            off_its_start((part.at_block if part is block else part.at_output).delta, 0.02)
+    leave_out(blocks_of(model), {0, 2})
+    parameters = [*model.method_parameters]
+    (x,) = states((2, 5, WIDTH))
+
+    def ours():
+        y = x
+        for block in model.backbone.blocks:
+            y = block(y, None)
+        return y
+
+    instead, beside = blocks_of(model)[0].adapters, model.backbone.blocks[0].attention.at_output.delta.adapters
+    results = [ours()]
+    model.tuning.detach()
+
+    def added(adapter, h):
+        h = F.layer_norm(h, (WIDTH,), adapter.norm.weight, adapter.norm.bias)
+        h = F.linear(h, adapter.down.weight, adapter.down.bias).relu()
+        return F.linear(h, adapter.up.weight, adapter.up.bias)
+
+    def released():
+        y = x
+        for i, block in enumerate(model.backbone.blocks):
+            if i in (0, 2):
+                y = y + added(instead[i // 2], y)
+                continue
+            first, second = beside[i // 2]
+            h = block.norm1(y)
+            y = y + block.attention(h, h, None) + added(first, h)
+            h = block.norm2(y)
+            y = y + block.feed_forward(h) + added(second, h)
+        return y
+
+    assert_agree(lambda: results[0], released, x, *parameters)
+
+
+def test_blocks_left_out_lie_evenly_without_a_search():
+    assert left_out(tuned(layers=12)) == {2, 5, 8, 11}
+    assert left_out(tuned(layers=4)) == {3}
+
+
+def bandit(count, of, samples):
+    blocks = [InsteadOfBlock(torch.nn.ModuleList(torch.nn.Identity() for _ in range(count))) for _ in range(of)]
+    return Bandit(blocks, samples)
+
+
+def test_a_comparison_moves_preferences_as_released():
+    """vilt_module_search.py: each selection's exp(-loss) less their mean, times p (1 - p), on what it leaves out."""
+    search = bandit(2, of=4, samples=3)
+    search.scores[:] = torch.tensor([0.5, -0.5, 0.0, 1.0])
+    seen = []
+
+    def loss():
+        seen.append({i for i, block in enumerate(search.blocks) if block.slot >= 0})
+        return torch.tensor(0.1 * len(seen))
+
+    before = search.scores.clone()
+    search.look(loss)
+    assert len({*map(frozenset, seen)}) == 3
+    rewards = [math.exp(-0.1 * number) for number in (1, 2, 3)]
+    share, expected = before.sigmoid(), before.clone()
+    for selection, reward in zip(seen, rewards, strict=True):
+        for i in selection:
+            expected[i] += (reward - sum(rewards) / 3) * share[i] * (1 - share[i])
+    torch.testing.assert_close(search.scores, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_a_search_finds_what_is_worth_least():
+    torch.manual_seed(0)
+    search = bandit(2, of=6, samples=10)
+    worth = torch.tensor([1.0, 0.1, 1.0, 1.0, 0.0, 1.0])
+    for _ in range(20):
+        search.look(lambda: sum(worth[i] for i, block in enumerate(search.blocks) if block.slot >= 0))
+    assert search.best() == {1, 4}
+
+
+def test_of_few_blocks_every_selection_is_compared_once():
+    search, losses = bandit(1, of=3, samples=10), []
+    search.look(lambda: torch.tensor(float(len(losses))) if losses.append(1) is None else None)
+    assert len(losses) == 3
+
+
+def test_a_search_decides_the_blocks_and_nothing_else(tmp_path):
+    """All that is trained starts the run as without a search, bit for bit."""
+    settings = {"search_steps": 12, "search_lr": 1e-2, "turn": 3, "samples": 4}
+    model, seen = tuned(**settings), []
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.tuning.at = lambda step, total: seen.append({name: each.clone() for name, each in model.state_dict().items()})
+    run(tmp_path, model=model, max_steps=2)
+    others = [name for name in start if not name.endswith(".slot")]
+    assert all(torch.equal(seen[0][name], start[name]) for name in others)
+    again, _ = run(tmp_path / "again", model=tuned(**settings), max_steps=2)
+    assert left_out(again) == left_out(model)
+    for (name, one), other in zip(model.tuned_state().items(), again.tuned_state().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_what_was_searched_is_read_back():
+    model, other = tuned(), tuned()
+    leave_out(blocks_of(model), {1})
+    other.load_tuned(model.tuned_state())
+    assert left_out(other) == {1}
+
+
+@pytest.mark.parametrize("backbone", ["vilt", "meter"])
+def test_inference_costs_less_than_the_frozen_model(backbone):
+    beside, instead = 2 * WIDTH * 3 + NORM, 2 * WIDTH * 6 + NORM
+    block = TOKENS * (4 * WIDTH**2 + 2 * WIDTH * HIDDEN + 2 * NORM) + 2 * TOKENS**2 * WIDTH
+    vilt = TOKENS * instead - block + 2 * TOKENS * beside
+    attention = IMAGE * 6 * WIDTH**2 + TEXT * 2 * WIDTH**2 + 2 * IMAGE * (IMAGE + TEXT) * WIDTH
+    block = attention + IMAGE * (2 * WIDTH * HIDDEN + 3 * NORM)
+    meter = IMAGE * instead - block + 3 * (LAYERS * TEXT + IMAGE) * beside
+    expected = {"vilt": vilt, "meter": meter}[backbone]
+    assert expected < 0
+    assert additional_macs(backbone, DAS(bottleneck=3)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bottleneck": 0}, "method.bottleneck=0: must be a whole number at least 1"),
+        *(({name: 0}, f"method.{name}=0: must be a whole number") for name in ("search_steps", "turn", "samples")),
+        ({"share": 0.1}, "method.share=0.1: must leave out at least one of 2 blocks, and not all"),
+        ({"share": 1.0}, "method.share=1.0: must leave out at least one of 2 blocks, and not all"),
+        ({"share": "half"}, "method.share=half: must leave out at least one of 2 blocks, and not all"),
+        (
+            {"roles": ["attention_output"]},
+            "DAS needs the role block, where a block's own site comes first",
+        ),
+        ({"roles": ["block", "query"]}, "DAS cannot act at query, which is a layer"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(settings, message):
+    with pytest.raises(UserError) as error:
+        DAS(**settings).attach(tiny.vilt())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
