@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 import tiny
@@ -12,12 +13,20 @@ from vltune.costs.macs import parameters
 from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
+from vltune.methods.bitfit import BitFit
 from vltune.methods.classifier_only import ClassifierOnly
 from vltune.methods.deep_prompt import DeepPrompt
+from vltune.methods.dora import DoRA
+from vltune.methods.fact import FacT
 from vltune.methods.full import Full
+from vltune.methods.ia3 import IA3
+from vltune.methods.ln_tuning import LNTuning
+from vltune.methods.lokr import LoKr
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.methods.ssf import SSF
+from vltune.methods.vera import VeRA
 from vltune.model import Model
 from vltune.sites import sites
 from vltune.tasks.nlvr2 import NLVR2
@@ -47,7 +56,17 @@ METHODS = {
         False,
     ),
     "apt": (lambda: APT(prompts=5, rank=2), lambda site: (5 + 2 * 2) * site.width + 1, False),
+    "dora": (lambda: DoRA(rank=2), lambda site: 2 * (site.in_width + site.width) + site.width, True),
+    "ia3": (IA3, lambda site: site.in_width if site.role == "feed_forward_down" else site.width, True),
+    "vera": (lambda: VeRA(rank=40), lambda site: 40 + site.width, True),
+    "lokr": (lambda: LoKr(factor=4, rank=2), lambda site: 4**2 + 2 * (site.in_width + site.width) // 4, True),
+    "bitfit": (BitFit, lambda site: site.width, True),
+    "ln_tuning": (LNTuning, lambda site: 2 * site.width, True),
+    "ssf": (SSF, lambda site: 2 * site.width, False),
+    "fact": (lambda: FacT(rank=2), lambda site: 2**2 * max(site.in_width, site.width) // tiny.WIDTH, True),
 }
+# method -> parameters that its sites share
+SHARED = {"fact": 2 * 2 * tiny.WIDTH}
 # How many sites of each role a backbone of 2 layers has where both modalities meet; METER's layers are of two streams, each
 # with self- and cross-attention, and their norms are of these and of the feed-forward.
 OF_ATTENTION = ("query", "key", "value", "projection", "attention_output", "parallel_output")
@@ -84,6 +103,7 @@ class OnEveryBackboneAndTask:
 
     methods: dict
     on_own: tuple = ()  # those that train parameters of the backbone's
+    shared: ClassVar[dict] = {}
 
     @pytest.fixture(params=BACKBONES)
     def backbone(self, request):
@@ -125,7 +145,7 @@ class OnEveryBackboneAndTask:
         if size is None:
             assert trained == {id(p) for p in model.parameters()}
             return
-        expected = sum(map(size, model.tuning.sites))
+        expected = sum(map(size, model.tuning.sites)) + self.shared.get(method, 0)
         assert sum(p.numel() for p in model.method_parameters) == parameters(model)["method_params"] == expected
         if method not in self.on_own:
             assert not of_method & own
@@ -193,7 +213,7 @@ class OnEveryBackboneAndTask:
 
 @pytest.mark.parametrize("method", METHODS)
 class TestMethod(OnEveryBackboneAndTask):
-    methods = METHODS
+    methods, on_own, shared = METHODS, ("bitfit", "ln_tuning"), SHARED
 
 
 @pytest.mark.parametrize("backbone", SITES)
