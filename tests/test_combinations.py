@@ -14,12 +14,18 @@ from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
 from vltune.methods.adaptformer import AdaptFormer
 from vltune.methods.apt import APT
+from vltune.methods.bitfit import BitFit
 from vltune.methods.classifier_only import ClassifierOnly
 from vltune.methods.compacter import Compacter
 from vltune.methods.convpass import Convpass
 from vltune.methods.das import DAS
 from vltune.methods.deep_prompt import DeepPrompt
+from vltune.methods.dora import DoRA
+from vltune.methods.fact import FacT
 from vltune.methods.full import Full
+from vltune.methods.ia3 import IA3
+from vltune.methods.ln_tuning import LNTuning
+from vltune.methods.lokr import LoKr
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
 from vltune.methods.mona import Mona
@@ -27,7 +33,9 @@ from vltune.methods.prefix import Prefix
 from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.methods.ssf import SSF
 from vltune.methods.unipelt import UniPELT
+from vltune.methods.vera import VeRA
 from vltune.model import Model
 from vltune.sites import sites
 from vltune.tasks.nlvr2 import NLVR2
@@ -110,9 +118,17 @@ METHODS = {
         ),
         False,
     ),
+    "dora": (lambda: DoRA(rank=2), lambda site: 2 * (site.in_width + site.width) + site.width, True),
+    "ia3": (IA3, lambda site: site.in_width if site.role == "feed_forward_down" else site.width, True),
+    "vera": (lambda: VeRA(rank=40), lambda site: 40 + site.width, True),
+    "lokr": (lambda: LoKr(factor=4, rank=2), lambda site: 4**2 + 2 * (site.in_width + site.width) // 4, True),
+    "bitfit": (BitFit, lambda site: site.width, True),
+    "ln_tuning": (LNTuning, lambda site: 2 * site.width, True),
+    "ssf": (SSF, lambda site: 2 * site.width, False),
+    "fact": (lambda: FacT(rank=2), lambda site: 2**2 * max(site.in_width, site.width) // tiny.WIDTH, True),
 }
 # method -> parameters that its sites share
-SHARED = {"compacter": 2**3}
+SHARED = {"compacter": 2**3, "fact": 2 * 2 * tiny.WIDTH}
 # How many sites of each role a backbone of 2 layers has where both modalities meet; METER's layers are of two streams, each
 # with self- and cross-attention, and their norms are of these and of the feed-forward.
 OF_ATTENTION = ("query", "key", "value", "projection", "attention_output", "parallel_output")
@@ -260,7 +276,7 @@ class OnEveryBackboneAndTask:
 
 @pytest.mark.parametrize("method", METHODS)
 class TestMethod(OnEveryBackboneAndTask):
-    methods, shared = METHODS, SHARED
+    methods, on_own, shared = METHODS, ("bitfit", "ln_tuning"), SHARED
 
 
 @pytest.mark.parametrize("backbone", SITES)

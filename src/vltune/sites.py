@@ -36,8 +36,9 @@ from torch import Tensor, nn
 
 from vltune.layout import PatchLayout
 
+LINEAR_ROLES = ("query", "key", "value", "projection", "feed_forward_up", "feed_forward_down")
 ROLES = (
-    *("query", "key", "value", "projection", "feed_forward_up", "feed_forward_down", "norm"),
+    *(*LINEAR_ROLES, "norm"),
     *("attention_output", "feed_forward_output", "parallel_output"),
     *("memory", "cross_memory", "sequence", "keys_values", "cross_keys_values", "block"),
 )
@@ -46,7 +47,7 @@ PLACES |= {"all": ("fusion", "text", "image")}
 
 
 class Layer(Protocol):
-    """A linear layer, weight (width, in_width), or a norm, weight (width,)."""
+    """A linear layer, weight (width, in_width), or a norm, weight (width,), which has `eps` as well."""
 
     weight: Tensor
     bias: Tensor | None
@@ -62,6 +63,24 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
+
+
+class Norm:
+    """The same of a layer norm."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, eps: float):
+        self.weight, self.bias, self.eps = weight, bias, eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+def scaled(part: Layer, scale: Tensor, shift: Tensor | None = None) -> Layer:
+    """The layer that gives `part(x) * scale + shift`; scale, shift: (width,)."""
+    bias = shift if part.bias is None else part.bias * scale + (0 if shift is None else shift)
+    if part.weight.dim() == 2:
+        return Linear(part.weight * scale[:, None], bias)
+    return Norm(part.weight * scale, bias, part.eps)
 
 
 class Delta(nn.Module):
@@ -99,6 +118,30 @@ class Delta(nn.Module):
         """Multiply-accumulates an example that the paper counts at this site, for a sequence of `tokens`; None where it
         counts none."""
         return None
+
+
+class Foldable(Delta):
+    """Folds into its layer, which costs nothing in inference; papers count such a method so."""
+
+    def macs_as_published(self, site: Site, tokens: int) -> int:
+        return 0
+
+
+class OwnParameters(Foldable):
+    """Trains parameters of a layer itself, by their names there."""
+
+    def __init__(self, *names: str):
+        super().__init__()
+        self.names = names
+
+    def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return part(x)
+
+    def trained(self, site: PartSite) -> list[nn.Parameter]:
+        return [getattr(site.part, name) for name in self.names]
+
+    def fold(self, part: Layer) -> Layer:
+        return part
 
 
 class Chain(Delta):

@@ -118,6 +118,15 @@ class Method:
                 )
 
 
+class LinearMethod(Method):
+    """A method of linear layers alone."""
+
+    kinds = (PartSite,)
+
+    def misfit(self, site: PartSite) -> str | None:
+        return None if site.is_linear else "which is no linear layer"
+
+
 class Stack(Method):
     """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives.
 

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Layer, Linear, PartSite
-from vltune.tuning import Method, check_size
+from vltune.sites import Delta, Foldable, Layer, Linear, PartSite
+from vltune.tuning import LinearMethod, check_size
 
 
-class LoRA(Method):
-    kinds = (PartSite,)
+class LoRA(LinearMethod):
     size = "rank"
 
     def __init__(
@@ -26,15 +25,12 @@ class LoRA(Method):
     ):
         self.rank, self.dropout, self.init_std, self.roles = rank, dropout, init_std, roles
 
-    def misfit(self, site: PartSite) -> str | None:
-        return None if site.is_linear else "which is no linear layer"
-
     def delta(self, site: PartSite) -> Delta:
         rank = check_size("rank", self.rank, min(site.in_width, site.width))
         return LowRank(site.in_width, site.width, rank, self.dropout, self.init_std)
 
 
-class LowRank(Delta):
+class LowRank(Foldable):
     def __init__(self, in_width: int, width: int, rank: int, dropout: float, init_std: float):
         super().__init__()
         self.down = nn.Linear(in_width, rank, bias=False)
@@ -50,6 +46,3 @@ class LowRank(Delta):
 
     def fold(self, part: Layer) -> Linear:
         return Linear(part.weight + self.up.weight @ self.down.weight, part.bias)
-
-    def macs_as_published(self, site: PartSite, tokens: int) -> int:
-        return 0  # counted merged

@@ -26,6 +26,10 @@ class Inside:
     def bias(self) -> Tensor | None:
         return self.layer.bias if self.rows is None or self.layer.bias is None else self.layer.bias[self.rows]
 
+    @property
+    def eps(self) -> float:
+        return self.layer.eps
+
     def __call__(self, x: Tensor) -> Tensor:
         return self.compute(self.layer, x) if self.rows is None else F.linear(x, self.weight, self.bias)
 
