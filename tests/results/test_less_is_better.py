@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from fabricated import Root
 from predicted import predicted
+from test_html import needs_browser, tab  # noqa: F401 (a fixture)
 
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, declared, figures
 from vltune.records import record as records
 from vltune.records.verified import check
 from vltune.results.compare.match import compare
-from vltune.results.compare.text import markdown
+from vltune.results.compare.text import brief, markdown
 from vltune.results.html import page
 from vltune.results.render import text as render
+from vltune.results.render.figures import draw
 from vltune.results.tables import build
 from vltune.results.tables.model import SAME
 from vltune.sweep import choose
@@ -25,7 +27,7 @@ GROUP = {
         {"key": "distance", "title": "distance, px", "value": "metrics.test.distance"},
         {"key": "params", "title": "parameters", "value": "cost.method_params"},
     ],
-    "figure": {"score": ["distance"], "against": ["params"]},
+    "figure": {"score": ["distance"], "against": ["params", "params"]},
     "notes": [],
 }
 
@@ -76,6 +78,37 @@ def test_the_lowest_is_the_best_and_the_others_are_tested_against_it(root):
     assert "lowest of the column" in page("made_up", [table]).decode()
 
 
+def test_better_is_up_in_a_figure(root, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *given, **more: drawn.append(figure) or save(figure, *given, **more)
+    )
+    fill(root)
+    draw(build.build("made_up", root.folder), "svg")
+    (axes, *_) = drawn[0].axes
+    assert axes.yaxis_inverted()
+    low, high = sorted(axes.get_ylim())
+    assert low < 140 < 240 < high
+
+
+def test_a_page_sorts_the_lowest_first(root):
+    fill(root)
+    assert 'title="distance, px" data-better="less"' in page("made_up", [build.build("made_up", root.folder)]).decode()
+
+
+@needs_browser
+def test_nothing_beats_the_front_of_a_page(root, tab):  # noqa: F811
+    """lora is the lowest, and full costs least."""
+    for method, distance, size in (("full", 240.0, 0), ("lora", 140.0, 200), ("apt", 150.0, 300)):
+        add(root, method, distance + np.arange(4), method_params=size)
+    file = root.folder / "page.html"
+    file.write_bytes(page("made_up", [build.build("made_up", root.folder)]))
+    tab.open(file, 1280)
+    assert tab.run("document.querySelector('#trade-chart .front').dataset.methods").split() == ["full", "lora"]
+
+
 def test_predictions_and_record_agree_in_the_metrics_unit(root):
     file = add(root, "lora", [140.0, 150.0])
     assert check(records.read(file), file) == ""
@@ -92,6 +125,7 @@ def test_two_folders_are_compared_in_its_unit(tmp_path):
     assert row.shown == "test.distance"
     assert row.chance.examples < 0.001
     assert "| distance (px) | 164.50 | 166.50 | +2.00 |" in markdown(comparison)
+    assert "scores apart: up to 2.00 px\n" in brief(comparison)
 
 
 def test_the_rate_with_the_lowest_is_chosen(root, tmp_path):

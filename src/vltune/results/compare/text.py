@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from vltune.metrics.metric import PERCENT
+from vltune.metrics.metric import PERCENT, declared
 from vltune.results.compare.model import MEASURED, Comparison, Row, same_machine
 from vltune.results.render.text import NOTHING, short
 
@@ -59,8 +59,15 @@ def brief(comparison: Comparison) -> str:
         told.append(f"predictions the same: {min(shares):.1f} to {max(shares):.1f} % of a row's")
     if all(pair.equal for pair in pairs):
         return "; ".join(told)
-    apart = max((abs(one - other) for pair in pairs for one, other in pair.scores.values()), default=0.0)
-    told.append(f"scores apart: up to {apart:.2f} points")
+    apart: dict[str, float] = {}  # by units
+    for pair in pairs:
+        metrics = declared(pair.a.record)
+        for name, (one, other) in pair.scores.items():
+            metric = metrics.get(name.partition(".")[2])  # none of a record from before metrics were declared
+            unit = metric.unit if metric else PERCENT
+            apart[unit] = max(abs(one - other), apart.get(unit, 0.0))
+    sizes = (f"{size:.2f} {'points' if unit == PERCENT else unit}" for unit, size in apart.items())
+    told.append(f"scores apart: up to {', '.join(sizes)}")
     ours, theirs = map(_processors, zip(*((pair.a, pair.b) for pair in pairs), strict=True))
     return f"{'; '.join(told)}\n{_expected(ours, theirs)}"
 

@@ -72,6 +72,7 @@ def _described(table: Table) -> dict[str, Any]:
         "figure": table.figure,
         "columns": [
             {"key": column.key, "title": column.title, "digits": column.digits, "score": column.is_score}
+            | ({"less": True} if column.less else {})
             for column in table.columns
         ],
         "rows": [

@@ -96,7 +96,7 @@ def _folded(heading: str, items: Sequence[str]) -> str:
 
 
 def _head(column: Column) -> str:
-    better = "more" if column.is_score else "less"
+    better = "more" if column.is_score and not column.less else "less"
     return (
         f'<th scope="col" title="{text(column.title)}" data-better="{better}"{_more(column)}>{text(column.name)}</th>'
     )

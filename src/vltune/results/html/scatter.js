@@ -91,8 +91,11 @@ function acrossLines(table, [across, up], box, y) {
   return lines;
 }
 
+// Whether more of a column is better: of most scores, of no cost.
+const gains = (column) => column.score && !column.less;
+
 function frontOf(points, [across, up]) {
-  const gain = (point) => [across.score ? point.x : -point.x, up.score ? point.y : -point.y];
+  const gain = (point) => [gains(across) ? point.x : -point.x, gains(up) ? point.y : -point.y];
   const ours = points.filter((point) => !point.published);
   const own = ours.length ? ours : points;
   const beats = (one, two) => {
@@ -105,7 +108,7 @@ function frontOf(points, [across, up]) {
 const ring = (point) => svg("circle", { class: "ring", cx: point.at[0], cy: point.at[1], r: 10.5 });
 
 function frontLine(front, columns) {
-  const rises = columns[0].score === columns[1].score; // the step before the next point is taken at the worse corner
+  const rises = gains(columns[0]) === gains(columns[1]); // the step before the next point is taken at the worse corner
   const path = front.map((point, index) => {
     const [px, py] = point.at;
     if (!index) return `M${px} ${py}`;

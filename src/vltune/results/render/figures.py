@@ -46,9 +46,12 @@ def draw(table: Table, format: str) -> bytes:
             figure.subplots_adjust(left=0.17)
             _rows(panels[0], table)
         else:
+            score = table.column(table.figure["score"])
+            panels[0].set_ylabel(score.title)
+            if score.less:  # better is up
+                panels[0].invert_yaxis()
             for axes, key in zip(panels, table.figure["against"], strict=True):
                 _panel(axes, table, key)
-            panels[0].set_ylabel(table.column(table.figure["score"]).title)
         for axes in panels:
             axes.grid(alpha=0.25)
             if not axes.lines:
