@@ -23,17 +23,17 @@ def blocks(document, language):
 def test_the_example_of_adding_a_method():
     source = blocks("docs/adding-a-method.md", "python")[0]
     names = {}
-    exec(compile(source, "ia3.py", "exec"), names)
+    exec(compile(source, "shift.py", "exec"), names)
     spec = yaml.safe_load(blocks("docs/adding-a-method.md", "yaml")[0])
-    assert spec["_target_"].endswith(".IA3")
+    assert spec["_target_"].endswith(".Shift")
     backbone = tiny.vilt()
-    model = Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), names["IA3"](spec["roles"]))
-    assert sum(p.numel() for p in model.method_parameters) == 2 * 3 * 32
+    model = Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), names["Shift"](spec["roles"]))
+    assert sum(p.numel() for p in model.method_parameters) == 2 * 2 * 32
     assert {site.role for site in model.tuning.sites} == set(spec["roles"])
     with torch.no_grad():
         before = model.eval()(tiny.batch())
         for site in model.tuning.sites:
-            site.delta.scale.mul_(2)
+            site.delta.shift.add_(2)
         assert not torch.equal(model(tiny.batch()), before)
 
 

@@ -11,15 +11,24 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune.assemble.factory import build, build_method
+from vltune.assemble.model import build_shapes
 from vltune.costs.macs import as_published, count, every_token, example, macs, parameters
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
+from vltune.methods.bitfit import BitFit
 from vltune.methods.classifier_only import ClassifierOnly
 from vltune.methods.deep_prompt import DeepPrompt
+from vltune.methods.dora import DoRA
+from vltune.methods.fact import FacT
 from vltune.methods.full import Full
+from vltune.methods.ia3 import IA3
+from vltune.methods.ln_tuning import LNTuning
+from vltune.methods.lokr import LoKr
 from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
+from vltune.methods.ssf import SSF
+from vltune.methods.vera import VeRA
 from vltune.model import Model
 from vltune.tasks.vqa import VQA
 
@@ -126,6 +135,50 @@ def test_measured_macs_of_meter_are_the_closed_form(name):
     method, expected = CLOSED_METER[name]
     model = Model(tiny.meter(), VQA(2 * tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method)
     assert macs(model, example(T, (64, 64), tiny.VOCABULARY))["additional_macs"] == pytest.approx(expected, rel=0.005)
+
+
+# They fold into the backbone's own layers.
+FOLDED = {
+    "dora": lambda: DoRA(rank=R),
+    "ia3": IA3,
+    "vera": lambda: VeRA(rank=R),
+    "lokr": lambda: LoKr(factor=4, rank=R),
+    "bitfit": BitFit,
+    "ln_tuning": LNTuning,
+    "ssf": SSF,
+    "fact": lambda: FacT(rank=R),
+}
+
+
+@pytest.mark.parametrize("backbone", [tiny.vilt, tiny.meter])
+@pytest.mark.parametrize("name", FOLDED)
+def test_what_folds_costs_nothing_as_its_paper_says(name, backbone):
+    made = backbone()
+    model = Model(made, VQA(made.pooled_width, made.width, tiny.ANSWERS), FOLDED[name]())
+    counted = macs(model, example(12, (64, 64), tiny.VOCABULARY))
+    assert counted["additional_macs"] == counted["additional_macs_as_published"] == 0
+
+
+# name -> parameters at ViLT-B's sizes: 12 layers of width 768 and 3072 hidden units, of which the linear layers give 9 and
+# the norms 2 widths.
+AT_FULL_SIZE = {
+    "dora": 12 * 2 * (4 * 2 * 768 + 768),
+    "ia3": 12 * (2 + 4) * 768,
+    "vera": 12 * 2 * (256 + 768),
+    "lokr": 12 * 2 * (8 * 8 + 4 * 2 * 96),
+    "bitfit": 12 * (9 + 2) * 768,
+    "ln_tuning": 12 * 2 * 2 * 768,
+    "ssf": 12 * 2 * (9 + 2) * 768,
+    "fact": 2 * 16 * 768 + 12 * (4 + 4 + 4) * 16**2,
+}
+
+
+@pytest.mark.parametrize("name", AT_FULL_SIZE)
+def test_parameters_at_full_size_are_the_closed_form(name):
+    config = composed("backbone=vilt", "task=vqa", f"method={name}")
+    model = build_shapes(config)
+    tuning = build_method(config["method"]).attach(model.backbone)
+    assert sum(parameter.numel() for parameter in tuning.trained) == AT_FULL_SIZE[name]
 
 
 def test_an_operator_that_nobody_counts_is_an_error():
