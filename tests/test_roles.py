@@ -34,6 +34,13 @@ TAKES = {
     "adapter": LINEARS | OUTPUTS | {"norm"},
     "scaled_pa": LINEARS | OUTPUTS | {"norm"},
     "apt": {"query", "key", "value", "projection", "norm"} | OUTPUTS,
+    "adaptformer": LINEARS | OUTPUTS | {"norm"},
+    "rep_adapter": LINEARS,
+    "compacter": LINEARS | OUTPUTS | {"norm"},
+    "convpass": LINEARS | OUTPUTS | {"norm"},
+    "mona": LINEARS | OUTPUTS | {"norm"},
+    "prefix": {"keys_values", "cross_keys_values"},
+    "lst": {"block"},
 }
 
 
