@@ -42,6 +42,13 @@ TAKES = {
     "ln_tuning": {"norm"},
     "ssf": LINEARS | {"norm"},
     "fact": LINEARS,
+    "adaptformer": LINEARS | OUTPUTS | {"norm"},
+    "rep_adapter": LINEARS,
+    "compacter": LINEARS | OUTPUTS | {"norm"},
+    "convpass": LINEARS | OUTPUTS | {"norm"},
+    "mona": LINEARS | OUTPUTS | {"norm"},
+    "prefix": {"keys_values", "cross_keys_values"},
+    "lst": {"block"},
 }
 # Roles of an image tower that a method does not fit: its hidden units are no multiple of its width; its bias is of three.
 UNFIT = {

@@ -58,7 +58,8 @@ def settings(config: dict) -> dict[str, Setting]:
         if config.get(group) is not None:
             decides = None if group in identity.GROUPS else _NOT
             found |= {each.key: each for each in _table(f"{group}.", table, config[group], decides)}
-    for where, group in PARTS.items():
+    stacked = {f"method.methods.{name}": "method" for name in _at(config, "method.methods") or ()}
+    for where, group in (PARTS | stacked).items():
         spec = _at(config, where)
         if isinstance(spec, Mapping) and spec.get("_target_"):
             decides = found[where].decides if where in found else None if group in identity.GROUPS else _NOT

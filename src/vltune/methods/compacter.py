@@ -24,7 +24,8 @@ from vltune.tuning import Method, check_parts, check_size
 
 
 class Compacter(Method):
-    """units: the bottleneck is n * units.  rule_std: of the A at the start."""
+    """units: the bottleneck is n * units.  n: of Kronecker products in a map.  rank: of the u v in each.  rule_std: of the
+    A at the start, their standard deviation."""
 
     size = "units"
 

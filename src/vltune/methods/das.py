@@ -27,8 +27,8 @@ from vltune.tuning import Method, check_size
 
 
 class DAS(Method):
-    """share: of the blocks that are left out.  search_steps, search_lr: of the search.  turn: steps between two looks at
-    `samples` selections."""
+    """share: of the blocks that are left out.  search_steps: of the search, before training.  search_lr: its learning rate.
+    turn: steps of the search between two comparisons.  samples: selections in a comparison, all different."""
 
     kinds = (BlockSite, OutputSite)
     size = "bottleneck"

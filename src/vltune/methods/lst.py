@@ -27,7 +27,7 @@ TEMPERATURE = 0.1
 
 
 class LST(Method):
-    """head_width: of one of the `side_heads`; the side network's own width is that of all of them."""
+    """head_width: of one head of the side network, whose own width is that of all.  side_heads: how many it has."""
 
     kinds = (BlockSite,)
     size = "head_width"

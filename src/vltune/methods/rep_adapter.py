@@ -16,16 +16,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vltune.sites import Delta, Layer, Linear, PartSite
-from vltune.tuning import Method, check_parts, check_size
+from vltune.sites import Delta, Foldable, Layer, Linear, PartSite
+from vltune.tuning import LinearMethod, check_parts, check_size
 
 OF_ATTENTION = {"query", "key", "value"}
 
 
-class RepAdapter(Method):
-    """units: of each group; the published bottleneck is groups * units.  scale: of what the adapter adds."""
+class RepAdapter(LinearMethod):
+    """units: of each group; the published bottleneck is groups * units.  groups: of outputs, each of which reads its own
+    units alone.  scale: of what the adapter adds."""
 
-    kinds = (PartSite,)
     size = "units"
 
     def __init__(
@@ -37,9 +37,6 @@ class RepAdapter(Method):
         roles: Sequence[str] = ("query", "key", "value", "feed_forward_up"),
     ):
         self.units, self.groups, self.scale, self.dropout, self.roles = units, groups, scale, dropout, roles
-
-    def misfit(self, site: PartSite) -> str | None:
-        return None if site.is_linear else "which is no linear layer"
 
     def deltas(self, sites: Sequence[PartSite]) -> list[Delta]:
         made: list[Delta] = []
@@ -71,7 +68,7 @@ class LinearBottleneck(nn.Module):
         return x + self.scale * added
 
 
-class BeforeLayer(Delta):
+class BeforeLayer(Foldable):
     def __init__(self, adapter: LinearBottleneck):
         super().__init__()
         self.adapter = adapter
@@ -84,6 +81,3 @@ class BeforeLayer(Delta):
         weight = part.weight + adapter.scale * (part.weight @ up) @ adapter.down.weight
         shift = adapter.scale * part.weight @ (up @ adapter.down.bias + adapter.bias)
         return Linear(weight, shift if part.bias is None else part.bias + shift)
-
-    def macs_as_published(self, site: PartSite, tokens: int) -> int:
-        return 0  # counted merged
