@@ -16,6 +16,7 @@ from vltune.methods.classifier_only import ClassifierOnly
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
+from vltune.methods.peft import Peft
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
@@ -47,6 +48,14 @@ METHODS = {
         False,
     ),
     "apt": (lambda: APT(prompts=5, rank=2), lambda site: (5 + 2 * 2) * site.width + 1, False),
+    "peft": (lambda: Peft("lora", {"r": 2}), lambda site: 2 * (site.in_width + site.width), True),
+    "peft oft": (lambda: Peft("oft", {"oft_block_size": 8}), lambda site: site.in_width // 8 * 28, True),
+    "peft boft": (
+        lambda: Peft("boft", {"boft_block_size": 8}),
+        lambda site: site.in_width // 8 * 64 + site.width,
+        True,
+    ),
+    "peft loha": (lambda: Peft("loha", {"r": 2}), lambda site: 2 * 2 * (site.in_width + site.width), True),
 }
 # How many sites of each role a backbone of 2 layers has where both modalities meet; METER's layers are of two streams, each
 # with self- and cross-attention, and their norms are of these and of the feed-forward.

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from presented import CONTROLS, METHODS, PAPER
 
+from vltune.catalogue import APART
 from vltune.errors import UserError
 from vltune.sweep import grid
 from vltune.sweep.compose import configurations
@@ -56,7 +57,7 @@ def test_configurations_are_those_that_hydra_composes(arguments):
 
 FAMILIES = {
     "method=paper": PAPER,
-    "method=all": tuple(METHODS),
+    "method=all": tuple(name for name, each in METHODS.items() if APART not in each.families),
     "method=paper,question_only": (*PAPER, "question_only"),
     "method=question_only,paper,apt": ("question_only", *PAPER),
     "method=choice(control,lora)": (*CONTROLS, "lora"),
