@@ -14,13 +14,13 @@ from vltune.assemble.model import build_model
 from vltune.configuration import check_constructors
 from vltune.errors import UserError
 from vltune.experiment.setup import keep_features, make_fabric, prepare
-from vltune.records import record as records
 from vltune.runs.identity import identity as identify
 from vltune.runs.signals import Interrupted, StopRequest
 from vltune.settings.check import checked, declared, present
 from vltune.settings.engine import Settings
 from vltune.settings.kinds import Spec
 from vltune.settings.run import RunSettings
+from vltune.sharing.adapter import check_tuned, record_of
 from vltune.values import shown
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
     """Scores the tuned model of a record again, and shows both figures."""
     file = Path(config["from"])
     try:
-        record = records.read(file)
+        record = record_of(file)
     except UserError as error:
         raise UserError(f"from={error}") from None
     check_tuned(record, file)
@@ -57,18 +57,6 @@ def evaluate(config: dict, overrides: list[str]) -> Path:
         )
     rescore(scored, record, file, data)
     return file
-
-
-def check_tuned(record: dict, file: Path) -> None:
-    """UserError where a record has no tuned model."""
-    mode = record["config"].get("mode")
-    if mode == "cost":
-        raise UserError(f"{file}: is of mode=cost, which tunes nothing; give the record of a run that was trained")
-    if mode == "pretrain":
-        weights = file.with_suffix(".safetensors")
-        raise UserError(f"{file}: is of mode=pretrain, which leaves a backbone: tune that, weights={weights}")
-    if record["status"] != "finished":
-        raise UserError(f"{file}: the run is {record['status']}; only a finished one has a tuned model")
 
 
 def of_record(record: dict, file: Path, config: dict, overrides: Sequence[str]) -> dict:
