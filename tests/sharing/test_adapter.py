@@ -63,7 +63,7 @@ def test_a_record_with_its_tensors_becomes_a_folder(tmp_path):
 
 def broken(**changes):
     def make(file):
-        meta = {"adapter": "1", "vltune": "0.1.0", "record": json.dumps(RECORD)} | changes
+        meta = {"form": "1", "vltune": "0.1.0", "record": json.dumps(RECORD)} | changes
         save_file({"a": torch.zeros(1)}, file, {key: value for key, value in meta.items() if value is not None})
 
     return make
@@ -72,8 +72,8 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (broken(adapter=None), "holds tensors and no record of a run; vltune export RECORD makes a file that has one"),
-        (broken(adapter="2"), "an adapter file of version 2, written by vltune 0.1.0; this vltune, "),
+        (broken(form=None), "holds tensors and no record of a run; vltune export RECORD makes a file that has one"),
+        (broken(form="2"), "an adapter file of version 2, written by vltune 0.1.0; this vltune, "),
         (broken(record="{"), "the record in it: broken JSON"),
         (broken(record=json.dumps(RECORD | {"schema": 9})), "the record in it: field 'schema' is 9"),
         (

@@ -1,6 +1,6 @@
 """One safetensors file with what a run tuned and, in its metadata, the run's record: `mode=eval from=FILE` needs no other.
 
-Metadata: `vltune`, the version that wrote it; `adapter`, the form's own version; `record`, JSON.
+Metadata: `vltune`, the version that wrote it; `form`, its own version; `record`, JSON.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def record_of(file: Path) -> Record:
 def held(file: Path) -> Record:
     """The record in an adapter file's metadata."""
     found = metadata(file)
-    if "adapter" not in found:
+    if "form" not in found:
         beside = file.with_suffix(".json")
         fix = f"give {beside}" if beside.is_file() else "vltune export RECORD makes a file that has one"
         raise UserError(f"{file}: holds tensors and no record of a run; {fix}")
-    if found["adapter"] != FORM:
+    if found["form"] != FORM:
         raise UserError(
-            f"{file}: an adapter file of version {found['adapter']}, written by vltune {found.get('vltune', '?')}; "
+            f"{file}: an adapter file of version {found['form']}, written by vltune {found.get('vltune', '?')}; "
             f"this vltune, {__version__}, reads version {FORM}"
         )
     return records.loads(found.get("record", ""), f"{file}: the record in it")
@@ -93,7 +93,7 @@ def write(record: Record, state: dict[str, Tensor], file: Path) -> None:
 
     kept = {key: value for key, value in record.items() if key not in LEFT_OUT}
     text = json.dumps(kept, ensure_ascii=False, allow_nan=False)
-    write_tensors(file, state, {"format": "pt", "vltune": __version__, "adapter": FORM, "record": text})
+    write_tensors(file, state, {"format": "pt", "vltune": __version__, "form": FORM, "record": text})
 
 
 def described(file: Path) -> list[tuple[str, str]]:

@@ -11,9 +11,9 @@ APPLY = """The class token is not in it, which transformers has no place for: un
 are not those of the scores below."""
 
 
-def card(record: Record, form: str, load: str = "", apply: str = "") -> str:
-    """form: what is shared, in words.  load: code that loads it.  apply: the code of what else has to be done to use it,
-    which the first line then says."""
+def card(record: Record, form: str, load: str, library: str | None = None, apply: str = "") -> str:
+    """form: what is shared, in words.  load: how it is loaded: by a command, or by code where a library of the Hub's names
+    does it.  apply: code of what else has to be done to use it, which the first line then says."""
     identity, cost, made = record["identity"], record["cost"], record["provenance"]
     prints, method = record.get("fingerprints") or {}, record["config"]["method"]
     settings = {key: value for key, value in method.items() if key not in ("_target_", "rates", "colour", "order")}
@@ -25,7 +25,7 @@ def card(record: Record, form: str, load: str = "", apply: str = "") -> str:
     size = "—" if cost["additional_macs"] is None else f"{cost['additional_macs']:,}"
     head = {
         "tags": ["vltune", identity["backbone"], identity["method"], identity["task"]],
-        **({"library_name": "peft"} if load and "peft" in load else {}),
+        **({"library_name": library} if library else {}),
     }
     lines = [
         "---",
@@ -36,7 +36,7 @@ def card(record: Record, form: str, load: str = "", apply: str = "") -> str:
         "",
         f"{form}, made by vltune {__version__} from the run `{record['id']}`.",
         "",
-        *(["```python", load, "```", ""] if load else []),
+        *(f"```{'python' if library else 'sh'}", load, "```", ""),
         "| split | metric | score |",
         "|---|---|---:|",
         *scores,

@@ -39,7 +39,11 @@ model = peft.PeftModel.from_pretrained(base, FOLDER).eval()"""
         if CLASS_TOKEN in state:
             write_tensors(folder / EXTRA, {"class_token": state[CLASS_TOKEN]}, {"format": "pt"})
         text = card(
-            record, f"An adapter of PEFT's for transformers' {kind}", load, APPLY if CLASS_TOKEN in state else ""
+            record,
+            f"An adapter of PEFT's for transformers' {kind}",
+            load,
+            "peft",
+            APPLY if CLASS_TOKEN in state else "",
         )
         (folder / "README.md").write_text(text, encoding="utf-8")
 

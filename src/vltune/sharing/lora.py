@@ -37,6 +37,8 @@ OF_DELTA = {
     "tuner.lora_magnitude_vector.default.weight": "lora_magnitude_vector",
 }
 """A tensor of a delta -> its name in PEFT's file."""
+TYPES = {"lora": {}, **{kind: VARIANTS[kind][1] for kind in ("rslora", "dora")}}
+"""Of `method=peft`, those that are a LoRA on the weights as they are, with the options that they stand for."""
 SCALES = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 """Options of PEFT's that a saved LoRA needs."""
 
@@ -74,14 +76,10 @@ def options(method: Mapping[str, Any], source: object) -> dict[str, Any]:
     kind = find(method["_target_"])
     if kind is LoRA:
         return {"r": method["rank"], "lora_alpha": method["rank"], "lora_dropout": method["dropout"]}
-    if kind is Peft:
-        name, fixed = VARIANTS.get(method["type"], (method["type"], {}))
-        given = {**fixed, **(method["options"] or {})}
-        if (
-            name == "lora"
-            and given.keys() <= {*SCALES, "init_lora_weights"}
-            and not isinstance(given.get("init_lora_weights"), str)
-        ):
+    if kind is Peft and method["type"] in TYPES:
+        given = {**TYPES[method["type"]], **(method["options"] or {})}
+        plain = not isinstance(given.get("init_lora_weights"), str)
+        if plain and given.keys() <= {*SCALES, "init_lora_weights"}:
             return {name: value for name, value in given.items() if name in SCALES}
     told = method["name"] if kind is not Peft else f"{method['name']} method.type={method['type']}"
     raise UserError(
