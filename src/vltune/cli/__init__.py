@@ -101,9 +101,11 @@ for command in (
     checkpoints.weights,
     sharing.export,
     sharing.inspect,
+    sharing.push,
     settings.explain,
 ):
     app.command()(command)
+app.command("import")(sharing.import_lora)
 app.add_typer(sweep.app, name="sweep")
 for typed in (*app.registered_commands, *sweep.app.registered_commands):
     typed.callback = with_places(typed.callback)

@@ -38,12 +38,17 @@ def class_of(record: Record, source: object) -> str:
 
 
 def theirs(module: str, record: Record) -> str | None:
-    """The name in transformers of a module of ours, `blocks.3.attention.query`; None where it has none."""
-    numbers = re.findall(r"\d+", module)
-    plain = re.sub(r"\d+", "{i}", module)
-    for name, ours, _ in BACKBONES[find(record["config"]["backbone"]["_target_"])]:
+    """The name in transformers of a module of a record's backbone, `blocks.3.attention.query`; None where it has none."""
+    return their_name(find(record["config"]["backbone"]["_target_"]), module)
+
+
+def their_name(backbone: type, module: str) -> str | None:
+    """The same of a backbone's class."""
+    numbers, plain = re.findall(r"\d+", module), re.sub(r"\d+", "{i}", module)
+    for name, ours, _ in BACKBONES.get(backbone, ()):
         if isinstance(ours, str) and ours.rpartition(".")[0] == plain:
-            return INSIDE + (name.rpartition(".")[0].replace("{i}", numbers[0]) if numbers else name.rpartition(".")[0])
+            name = name.rpartition(".")[0]
+            return INSIDE + (name.replace("{i}", numbers[0]) if "{i}" in name else name)
     return None
 
 
