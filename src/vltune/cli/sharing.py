@@ -14,7 +14,7 @@ def export(
     record: Annotated[Path, typer.Argument(help="A finished run's record, or an adapter file.", metavar="RECORD")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
     format: Annotated[
-        str, typer.Option(help="vltune: one file, any method; peft: for transformers and PEFT.")
+        str, typer.Option(help="vltune: one file, any method; peft: a LoRA for PEFT; merged: for transformers.")
     ] = "vltune",
 ) -> None:
     """Write what a run tuned as others load it, with a model card.
@@ -22,6 +22,7 @@ def export(
     \b
       vltune export results/records/vilt/vqa-vqav2/apt-1a2b3c4d-seed0.json --out shared/apt
       vltune export results/records/vilt/vqa-vqav2/lora-1a2b3c4d-seed0.json --format peft --out shared/lora
+      vltune export shared/lora-file.safetensors --format merged --out shared/vilt-vqa
     """
     from vltune.sharing.folder import FORMATS
 

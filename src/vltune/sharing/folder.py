@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vltune.engine.artifacts import write_tensors
 from vltune.errors import UserError
@@ -16,9 +16,14 @@ from vltune.sharing import adapter, lora
 from vltune.sharing.card import card
 from vltune.sharing.layout import CLASS_TOKEN, class_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vltune.records.record import Record
+
 EXTRA = "vltune_extra.safetensors"
 APPLY = """token = safetensors.torch.load_file("vltune_extra.safetensors")["class_token"]
-text = model.get_base_model().vilt.embeddings.text_embeddings
+text = next(part for name, part in model.named_modules() if name.endswith("embeddings.text_embeddings"))
 text.register_forward_hook(lambda *call: torch.cat([token.expand(len(call[2]), -1, -1), call[2][:, 1:]], 1))"""
 
 
@@ -36,16 +41,32 @@ model = peft.PeftModel.from_pretrained(base, FOLDER).eval()"""
     with writing(out) as folder:
         write_json(folder / lora.CONFIG, config)
         write_tensors(folder / lora.TENSORS, tensors, {"format": "pt"})
-        if CLASS_TOKEN in state:
-            write_tensors(folder / EXTRA, {"class_token": state[CLASS_TOKEN]}, {"format": "pt"})
-        text = card(
-            record,
-            f"An adapter of PEFT's for transformers' {kind}",
-            load,
-            "peft",
-            APPLY if CLASS_TOKEN in state else "",
-        )
-        (folder / "README.md").write_text(text, encoding="utf-8")
+        finish(folder, record, state, (f"An adapter of PEFT's for transformers' {kind}", load, "peft"))
+
+
+def export_merged(source: Path, out: Path) -> None:
+    """Writes a run's model, its method folded into the weights, as a folder of transformers'."""
+    from vltune.sharing.merged import merged
+
+    record, state = adapter.tuned(source)
+    kind = class_of(record, source)
+    config, tensors = merged(record, state, source)
+    load = f"""import safetensors.torch, torch, transformers
+
+model = transformers.{kind}.from_pretrained(FOLDER).eval()"""
+    with writing(out) as folder:
+        write_json(folder / "config.json", config)
+        write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+        finish(folder, record, state, (f"A whole {kind} of transformers'", load, "transformers"))
+
+
+def finish(folder: Path, record: Record, state: Mapping[str, Tensor], told: tuple[str, str, str]) -> None:
+    """Writes the card, and what a library has no place for, into a folder.  told: `card`'s."""
+    apply = ""
+    if CLASS_TOKEN in state:
+        write_tensors(folder / EXTRA, {"class_token": state[CLASS_TOKEN]}, {"format": "pt"})
+        apply = APPLY
+    (folder / "README.md").write_text(card(record, *told, apply), encoding="utf-8")
 
 
 def export_vltune(source: Path, out: Path) -> Path:
@@ -60,7 +81,7 @@ def export_vltune(source: Path, out: Path) -> Path:
     return out / file
 
 
-FORMATS: dict[str, Any] = {"vltune": export_vltune, "peft": export_peft}
+FORMATS: dict[str, Any] = {"vltune": export_vltune, "peft": export_peft, "merged": export_merged}
 
 
 @contextmanager
