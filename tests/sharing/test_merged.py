@@ -1,9 +1,13 @@
 """A run's whole model in plain transformers: the same outputs."""
 
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
 from fabricated import fabricate
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from sharing.test_peft_folder import CLS, LINEARS, LORA, PEFT, base, lines, oracle, outputs  # noqa: F401
 from test_combinations import disturb
 
@@ -92,3 +96,18 @@ def test_other_weights_are_refused(base, tmp_path):  # noqa: F811
     with pytest.raises(UserError, match="was made with other weights than"):
         export_merged(tmp_path / "a.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pretrained_weights_give_the_same_outputs_but_for_the_norms_epsilon(tmp_path, monkeypatch):
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(compose("run", ["method=lora", "backbone=vilt_mini"]), resolve=True)
+    ours = build_model(config, {"answers": tiny.ANSWERS}).eval()
+    disturb(ours)
+    prints = {"weights": fingerprints_of(weight_files(config))}
+    adapter.write(fabricate(config=config, fingerprints=prints), ours.tuned_state(), tmp_path / "a.safetensors")
+    export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names, batch = {"FOLDER": tmp_path / "out"}, tiny.batch(tiny.SQUARE)
+    exec(lines(tmp_path / "out", 2) + lines(tmp_path / "out", 1), names)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=5e-5, rtol=0)
