@@ -29,6 +29,7 @@ from vltune.methods.lokr import LoKr
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
 from vltune.methods.mona import Mona
+from vltune.methods.peft import Peft
 from vltune.methods.prefix import Prefix
 from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
@@ -126,6 +127,14 @@ METHODS = {
     "ln_tuning": (LNTuning, lambda site: 2 * site.width, True),
     "ssf": (SSF, lambda site: 2 * site.width, False),
     "fact": (lambda: FacT(rank=2), lambda site: 2**2 * max(site.in_width, site.width) // tiny.WIDTH, True),
+    "peft": (lambda: Peft("lora", {"r": 2}), lambda site: 2 * (site.in_width + site.width), True),
+    "peft oft": (lambda: Peft("oft", {"oft_block_size": 8}), lambda site: site.in_width // 8 * 28, True),
+    "peft boft": (
+        lambda: Peft("boft", {"boft_block_size": 8}),
+        lambda site: site.in_width // 8 * 64 + site.width,
+        True,
+    ),
+    "peft loha": (lambda: Peft("loha", {"r": 2}), lambda site: 2 * 2 * (site.in_width + site.width), True),
 }
 # method -> parameters that its sites share
 SHARED = {"compacter": 2**3, "fact": 2 * 2 * tiny.WIDTH}

@@ -16,6 +16,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"sweep"},
     {"experiment", "overrides"},
+    {"sharing"},
     {"assemble", "command_line", "explain"},
     {"configuration"},
     {"evaluators", "features"},

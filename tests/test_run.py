@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from vltune.records import record as records
+from vltune.sharing.folder import export_vltune
 
 ROOT = Path(__file__).parents[1]
 WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 60, val: 20, test: 30}}"
@@ -98,6 +99,11 @@ def test_the_main_job(job, tmp_path):
     for split in ("val", "test"):
         figure = f"{record['metrics'][split]['vqa_score']:.2f}"
         assert f"{split} vqa_score: {figure} now, {figure} recorded" in scored.stdout
+
+    file = export_vltune(beside.with_suffix(".json"), tmp_path / "shared")
+    assert run("mode=eval", f"from={file}").stdout.splitlines()[:-1] == scored.stdout.splitlines()[:-1]
+    refused = run("mode=eval", f"from={file}", "backbone=meter_mini", check=False)
+    assert "backbone=meter_mini: the record says that; leave it out" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,13 @@ GROUP = "method"
 KEYS = ("label", "order", "families", "colour", "rates")
 """What a method's configuration holds for others than its constructor."""
 ALL = "all"
-"""In the place of a family: every method that there is."""
+"""In the place of a family: every method that there is, but those `APART`."""
 PAPER = "paper"
 """The family that a table has rows of at least, unless its definition says another."""
 CONTROL = "control"
 """The family of what is no tuning method and says what a score is worth: last, only where it was run, never tested."""
+APART = "apart"
+"""The family of what is many methods, by its settings, so that one row of it means nothing: not in `ALL`."""
 COLOURS = 8
 """In the palette."""
 
@@ -110,7 +112,7 @@ def families(known: Mapping[str, Presentation]) -> dict[str, tuple[str, ...]]:
     """{family: its methods, in their order}, with `ALL`."""
     names = dict.fromkeys(family for each in known.values() for family in each.families)
     of = {family: tuple(name for name, each in known.items() if family in each.families) for family in names}
-    return {ALL: tuple(known)} | of
+    return {ALL: tuple(name for name, each in known.items() if APART not in each.families)} | of
 
 
 def without(settings: Any) -> Any:

@@ -20,6 +20,12 @@ def test_provenance_makes_a_valid_record(tmp_path):
     json.dumps(found, allow_nan=False)
 
 
+def test_what_vltune_can_use_is_told_where_it_is_installed(monkeypatch):
+    needs = ["torch>=2.8", 'peft>=0.21; extra == "peft"', 'absent>=1; extra == "peft"', 'ruff>=0.12; extra == "dev"']
+    monkeypatch.setattr(provenance.metadata, "requires", lambda name: needs)
+    assert provenance.provenance()["packages"].keys() == {"python", "vltune", "torch", "peft"}
+
+
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A git checkout that tracks `code.py`, which stands in for provenance.py; returns git."""

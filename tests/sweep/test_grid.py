@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from presented import CONTROLS, METHODS, PAPER
 
+from vltune.catalogue import APART
 from vltune.errors import UserError
 from vltune.sweep import compose as compose_module
 from vltune.sweep import grid
@@ -117,7 +118,7 @@ def test_files_that_reach_beyond_their_place_are_left_to_hydra(monkeypatch, tmp_
 
 FAMILIES = {
     "method=paper": PAPER,
-    "method=all": tuple(METHODS),
+    "method=all": tuple(name for name, each in METHODS.items() if APART not in each.families),
     "method=paper,question_only": (*PAPER, "question_only"),
     "method=question_only,paper,apt": ("question_only", *PAPER),
     "method=choice(control,lora)": (*CONTROLS, "lora"),

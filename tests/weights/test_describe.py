@@ -219,7 +219,7 @@ def test_a_run_with_another_backbones_checkpoint_is_told_which_fits(overrides, t
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = RunConfig.of(OmegaConf.to_container(compose("run", overrides), resolve=True))
     with pytest.raises(UserError, match=told):
-        build_pretrained(config, {"answers": ["yes", "no"]})
+        build_pretrained(config.weights, config.backbone, config.task, config.method, {"answers": ["yes", "no"]})
     monkeypatch.chdir(Path(__file__).parent)
     with pytest.raises(UserError, match=r"`vltune weights .*safetensors` tells what it is$"):
-        build_pretrained(config, {"answers": ["yes", "no"]})
+        build_pretrained(config.weights, config.backbone, config.task, config.method, {"answers": ["yes", "no"]})

@@ -153,7 +153,9 @@ def test_a_configuration_names_the_weights_of_single_towers(clip):
             "run", ["backbone=meter_mini", "weights=null", f"+backbone.tower_weights.image={folder}", *sizes]
         )
     config = RunConfig.of(OmegaConf.to_container(chosen, resolve=True))
-    backbone = build_pretrained(config, {"answers": ["yes", "no"]}).backbone.eval()
+    backbone = build_pretrained(
+        config.weights, config.backbone, config.task, config.method, {"answers": ["yes", "no"]}
+    ).backbone.eval()
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(backbone.image(image), left_out(model, image), atol=1e-4, rtol=0)

@@ -13,19 +13,20 @@ if TYPE_CHECKING:
 
     from vltune.model import Model
     from vltune.settings.backbone import BackboneSettings
-    from vltune.settings.config import RunConfig
     from vltune.settings.dataset import DatasetSettings
     from vltune.settings.kinds import Spec
     from vltune.settings.task import TaskSettings
 
 
-def build_pretrained(config: RunConfig, facts: dict) -> Model:
+def build_pretrained(
+    weights: str | None, backbone: BackboneSettings, task: TaskSettings, method: Spec, facts: dict
+) -> Model:
     """A model with the pretrained weights that the configuration names.  facts: see `Data`."""
     from vltune.model import Model
 
-    backbone, task = build_modules(config.backbone, config.task, facts)
-    load(config, backbone, task)
-    return Model(backbone, task, build_method(config.method))
+    built, head = build_modules(backbone, task, facts)
+    load(weights, backbone, task, built, head)
+    return Model(built, head, build_method(method))
 
 
 def build_model(backbone: BackboneSettings, task: TaskSettings, method: Spec, facts: dict) -> Model:

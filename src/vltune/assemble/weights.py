@@ -10,8 +10,10 @@ from vltune.assemble.data import tokenizer, tokenizer_files
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
+    from vltune.backbones.backbone import Backbone
     from vltune.settings.backbone import BackboneSettings
-    from vltune.settings.config import RunConfig
+    from vltune.settings.task import TaskSettings
+    from vltune.tasks.task import Task
 
 
 def weight_files(weights: str | None, backbone: BackboneSettings) -> dict[str, Path]:
@@ -49,25 +51,25 @@ def fingerprints_of(files: dict[str, Path]) -> dict[str, str]:
     return {part: fingerprint(path) for part, path in files.items()}
 
 
-def load(config: RunConfig, backbone, task) -> None:
+def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, built: Backbone, head: Task) -> None:
     """The weights that a configuration names, into the modules that were built of it."""
     from vltune.weights.backbones import load_backbone
     from vltune.weights.heads import start_from_matching
     from vltune.weights.keys import MisfitError
     from vltune.weights.towers import load_tower
 
-    if not (files := weight_files(config.weights, config.backbone)):
+    if not (files := weight_files(weights, backbone)):
         return
-    cls_id = tokenizer(config.backbone).cls_id
+    cls_id = tokenizer(backbone).cls_id
     for part in ("text", "image"):
         if part in files:
-            load_tower(getattr(backbone, part), files[part], part)
+            load_tower(getattr(built, part), files[part], part)
     if "backbone" in files:
         try:
-            load_backbone(backbone, files["backbone"], cls_id, f"backbone={config.backbone['name']}")
+            load_backbone(built, files["backbone"], cls_id, f"backbone={backbone['name']}")
         except MisfitError as error:
-            raise UserError(f"{error}; {advice(files['backbone'], config.task['name'])}") from None
-        if config.task.get("start") == "matching":
-            start_from_matching(task, files["backbone"])
+            raise UserError(f"{error}; {advice(files['backbone'], task['name'])}") from None
+        if task.get("start") == "matching":
+            start_from_matching(head, files["backbone"])
     else:
-        backbone.start_class_token(cls_id)
+        built.start_class_token(cls_id)

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from vltune import __version__
-from vltune.cli import answers, checkpoints, data, mirror, records, settings
+from vltune.cli import answers, checkpoints, data, mirror, records, settings, sharing
 from vltune.cli.places import with_places
 from vltune.command_line import is_users, leave
 from vltune.errors import UserError
@@ -69,6 +69,10 @@ def main(
       vltune weights weights/vilt_200k_mlm_itm.ckpt
 
     \b
+    What a run tuned, as one file or for transformers and PEFT:
+      vltune export results/records/vilt/vqa-vqav2/lora-1a2b3c4d-seed0.json --format peft --out shared/lora
+
+    \b
     What a setting is and takes:
       vltune explain engine.lr
 
@@ -95,9 +99,13 @@ for command in (
     answers.score,
     mirror.wandb_sync,
     checkpoints.weights,
+    sharing.export,
+    sharing.inspect,
+    sharing.push,
     settings.explain,
 ):
     app.command()(command)
+app.command("import")(sharing.import_lora)
 app.add_typer(sweep.app, name="sweep")
 for typed in (*app.registered_commands, *sweep.app.registered_commands):
     typed.callback = with_places(typed.callback)

@@ -39,11 +39,11 @@ def write_backbone(path: Path, model: Model) -> int:
     return write_tensors(path, {name: t.half() for name, t in (model.backbone.state_dict() | heads).items()})
 
 
-def write_tensors(path: Path, state: dict[str, Tensor]) -> int:
+def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> int:
     from safetensors.torch import save_file
 
     with replacing(path) as temporary, writing(path):
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
     return path.stat().st_size
 
 

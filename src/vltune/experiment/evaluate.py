@@ -14,7 +14,6 @@ from vltune.assemble.model import build_pretrained
 from vltune.configuration import check_constructors
 from vltune.errors import UserError
 from vltune.experiment.setup import keep_features, make_fabric, prepare
-from vltune.records import record as records
 from vltune.runs.identity import identity as identify
 from vltune.runs.signals import Interrupted, StopRequest
 from vltune.settings.check import checked, declared, present
@@ -22,6 +21,7 @@ from vltune.settings.config import RunConfig
 from vltune.settings.engine import Settings
 from vltune.settings.kinds import Spec
 from vltune.settings.run import RunSettings
+from vltune.sharing.adapter import check_tuned, record_of
 from vltune.values import shown
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
     """Scores the tuned model of a record again, and shows both figures."""
     file = config.from_
     try:
-        record = records.read(file)
+        record = record_of(file)
     except UserError as error:
         raise UserError(f"from={error}") from None
     check_tuned(record, file)
@@ -58,18 +58,6 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
         )
     rescore(scored, record, file, data)
     return file
-
-
-def check_tuned(record: dict, file: Path) -> None:
-    """UserError where a record has no tuned model."""
-    mode = record["config"].get("mode")
-    if mode == "cost":
-        raise UserError(f"{file}: is of mode=cost, which tunes nothing; give the record of a run that was trained")
-    if mode == "pretrain":
-        weights = file.with_suffix(".safetensors")
-        raise UserError(f"{file}: is of mode=pretrain, which leaves a backbone: tune that, weights={weights}")
-    if record["status"] != "finished":
-        raise UserError(f"{file}: the run is {record['status']}; only a finished one has a tuned model")
 
 
 def of_record(record: dict, file: Path, composed: dict, overrides: Sequence[str]) -> RunConfig:
@@ -127,7 +115,7 @@ def rescore(config: RunConfig, record: dict, file: Path, data: Data) -> None:
     fabric = make_fabric(settings)
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
-    model = build_pretrained(config, data.facts)
+    model = build_pretrained(config.weights, config.backbone, config.task, config.method, data.facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     model.to(fabric.device)
     bad = BadExamples(config.dataset["max_bad_examples"])

@@ -69,7 +69,8 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
         try:
             with ending(record, root, logger, clock, stop, fabric.is_global_zero), room:
                 logger.start(record, folder)
-                model, bad = build_pretrained(config, data.facts), BadExamples(config.dataset["max_bad_examples"])
+                model = build_pretrained(config.weights, config.backbone, config.task, config.method, data.facts)
+                bad = BadExamples(config.dataset["max_bad_examples"])
                 label, kept = f"{identity['method']} seed {config.seed}", folder / "checkpoints"
                 session = Session(fabric, model, data, settings, file, kept, stop, bad, label, logger, clock)
                 fill(config, record, session)

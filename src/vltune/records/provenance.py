@@ -50,11 +50,12 @@ def _dirty() -> bool | None:
 
 
 def _packages() -> dict[str, str]:
-    """Installed versions of what vltune requires, read from their metadata: nothing is imported."""
+    """Installed versions of what vltune requires and, where they are installed, of what it can use; read from their
+    metadata: nothing is imported."""
     versions = {}
     with contextlib.suppress(metadata.PackageNotFoundError):
         versions["vltune"] = metadata.version("vltune")
-        needed = [line for line in metadata.requires("vltune") or () if "extra ==" not in line]
+        needed = [line for line in metadata.requires("vltune") or () if 'extra == "dev"' not in line]
         for name in (re.match(r"[\w.-]+", line).group() for line in needed):
             with contextlib.suppress(metadata.PackageNotFoundError):
                 versions[name] = metadata.version(name)

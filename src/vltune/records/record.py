@@ -123,7 +123,17 @@ def read_json(file: Path) -> Any:
     """The content of a JSON file that holds nothing but JSON: no NaN or infinity, no key twice, no half of a character.
 
     Raises UserError that names the file, and what it is instead."""
-    content = files.content(file, "JSON")
+    return _parsed(files.content(file, "JSON"), str(file))
+
+
+def loads(text: str, source: str) -> Record:
+    """The validated record that a text holds.  source: what the text is called in an error."""
+    record = _parsed(text.encode(), source)
+    _check(record, source)
+    return record
+
+
+def _parsed(content: bytes, source: str) -> Any:
     try:
         text = content.decode("utf-8-sig")
         found = json.loads(text, parse_constant=_refuse, object_pairs_hook=streamed.once)
@@ -131,7 +141,7 @@ def read_json(file: Path) -> Any:
         if _HALF.search(text):
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: {_no_json(content, error)}") from None
+        raise UserError(f"{source}: {_no_json(content, error)}") from None
     return found
 
 

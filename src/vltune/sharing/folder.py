@@ -1,0 +1,106 @@
+"""Folders that other programs load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vltune.engine.artifacts import write_tensors
+from vltune.errors import UserError
+from vltune.sharing import adapter, lora
+from vltune.sharing.card import card
+from vltune.sharing.layout import CLASS_TOKEN, class_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vltune.records.record import Record
+
+EXTRA = "vltune_extra.safetensors"
+APPLY = """token = safetensors.torch.load_file("vltune_extra.safetensors")["class_token"]
+text = next(part for name, part in model.named_modules() if name.endswith("embeddings.text_embeddings"))
+text.register_forward_hook(lambda *call: torch.cat([token.expand(len(call[2]), -1, -1), call[2][:, 1:]], 1))"""
+
+
+def export_peft(source: Path, out: Path) -> None:
+    """Writes a run's LoRA as a folder that `peft.PeftModel.from_pretrained` loads on a model of transformers', with what
+    else was trained; what PEFT has no place for lies beside it."""
+    record, state = adapter.tuned(source)
+    kind = class_of(record, source)
+    config, tensors = lora.exported(record, state, source)
+    labels = len(state["task.head.3.bias"])
+    load = f"""import peft, safetensors.torch, torch, transformers
+
+base = transformers.{kind}.from_pretrained(BASE, num_labels={labels})  # BASE: the weights below
+model = peft.PeftModel.from_pretrained(base, FOLDER).eval()"""
+    with writing(out) as folder:
+        write_json(folder / lora.CONFIG, config)
+        write_tensors(folder / lora.TENSORS, tensors, {"format": "pt"})
+        finish(folder, record, state, (f"An adapter of PEFT's for transformers' {kind}", load, "peft"))
+
+
+def export_merged(source: Path, out: Path) -> None:
+    """Writes a run's model, its method folded into the weights, as a folder of transformers'."""
+    from vltune.sharing.merged import merged
+
+    record, state = adapter.tuned(source)
+    kind = class_of(record, source)
+    config, tensors = merged(record, state, source)
+    load = f"""import safetensors.torch, torch, transformers
+
+model = transformers.{kind}.from_pretrained(FOLDER).eval()"""
+    with writing(out) as folder:
+        write_json(folder / "config.json", config)
+        write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+        finish(folder, record, state, (f"A whole {kind} of transformers'", load, "transformers"))
+
+
+def finish(folder: Path, record: Record, state: Mapping[str, Tensor], told: tuple[str, str, str]) -> None:
+    """Writes the card, and what a library has no place for, into a folder.  told: `card`'s."""
+    apply = ""
+    if CLASS_TOKEN in state:
+        write_tensors(folder / EXTRA, {"class_token": state[CLASS_TOKEN]}, {"format": "pt"})
+        apply = APPLY
+    (folder / "README.md").write_text(card(record, *told, apply), encoding="utf-8")
+
+
+def export_vltune(source: Path, out: Path) -> Path:
+    """Writes a run of any method as one file in a folder, which `mode=eval` reads; returns the file."""
+    record, state = adapter.tuned(source)
+    file = f"{record['id']}.safetensors"
+    with writing(out) as folder:
+        adapter.write(record, state, folder / file)
+        load = f"python run.py mode=eval from={file}"
+        text = card(record, "What a run of vltune tuned, in one file", load)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+    return out / file
+
+
+FORMATS: dict[str, Any] = {"vltune": export_vltune, "peft": export_peft, "merged": export_merged}
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[Path]:
+    """A folder that takes the name `out` at the end, whole, or leaves nothing.  UserError where there is something."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is there already; name a new folder")
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if out.is_dir():
+            out.rmdir()
+        temporary.rename(out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); name another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

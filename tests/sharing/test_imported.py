@@ -1,0 +1,160 @@
+"""A LoRA that was trained with PEFT on transformers' ViLT, in our backbone."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+from weights.test_transformers import oracle  # noqa: F401
+
+from vltune.cli import app
+from vltune.errors import UserError
+from vltune.sharing.imported import add, check, read
+from vltune.weights.backbones import load_backbone
+
+peft = pytest.importorskip("peft", reason="PEFT is not installed")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+CLS = 2
+LAYER = "encoder.layer.0.attention.attention.query"
+SETTINGS = {
+    "alpha": {"r": 4, "lora_alpha": 16},
+    "rslora": {"r": 4, "lora_alpha": 16, "use_rslora": True},
+    "patterns": {
+        "r": 4,
+        "lora_alpha": 8,
+        "rank_pattern": {LAYER: 2},
+        "alpha_pattern": {r"layer\.1\.attention\.attention\.value": 2, "query": 5},
+    },
+    "every linear layer": {"r": 2, "target_modules": r".*encoder.*(query|key|value|dense)"},
+}
+
+
+@pytest.fixture
+def base(oracle, tmp_path):  # noqa: F811
+    oracle.save_pretrained(tmp_path / "base")
+    return transformers.ViltModel.from_pretrained(tmp_path / "base").eval()
+
+
+def trained(base, folder, **settings):
+    """A LoRA off its start, saved to a folder."""
+    torch.manual_seed(5)
+    model = peft.get_peft_model(base, peft.LoraConfig(**{"target_modules": ["query", "value"], **settings})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return model
+
+
+def pooled(model, batch):
+    with torch.no_grad():
+        return model(
+            input_ids=batch["text_ids"],
+            attention_mask=batch["text_mask"].long(),
+            pixel_values=batch["image"],
+            pixel_mask=torch.ones(len(batch["image"]), *batch["image"].shape[2:], dtype=torch.long),
+        ).pooler_output
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_it_gives_the_same_outputs(name, base, tmp_path):
+    batch = tiny.batch(tiny.SQUARE)
+    batch["text_ids"][:, 0] = CLS
+    before = pooled(base, batch)
+    expected = pooled(trained(base, tmp_path / "lora", **SETTINGS[name]), batch)
+    ours = tiny.vilt(token_types=2)
+    load_backbone(ours, tmp_path / "base" / "model.safetensors", CLS)
+    add(ours, read(tmp_path / "lora"), tmp_path / "lora", "backbone=tiny")
+    with torch.no_grad():
+        found = ours(batch).pooled
+    assert (expected - before).abs().max() > 0.03
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)  # without a LoRA they are 1e-5 apart
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"use_dora": True}, "use_dora=true: only a plain LoRA can be imported"),
+        ({"bias": "lora_only"}, "bias=lora_only: it trained biases as well"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights=pissa changed the weights beneath; convert it with PEFT"),
+        ({"modules_to_save": ["pooler.dense"]}, r'modules_to_save=["pooler.dense"]: it trained more than a LoRA'),
+        ({"peft_type": "IA3"}, "peft_type=IA3: only LORA can be imported"),
+    ],
+)
+def test_what_is_no_plain_lora_is_refused(settings, told, tmp_path):
+    with pytest.raises(UserError) as error:
+        check({"peft_type": "LORA", "r": 4, "lora_alpha": 4} | settings, tmp_path)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_does_not_fit_the_backbone_changes_nothing(base, tmp_path):
+    trained(base, tmp_path / "lora", r=2)
+    found = read(tmp_path / "lora")
+    for other, told in [
+        (
+            tiny.vilt(width=16, token_types=2),
+            r"of size \(32, 32\), which in backbone=x is \(16, 16\): of another model",
+        ),
+        (tiny.vilt(layers=1, token_types=2), "tunes encoder.layer.1.*, which is no linear layer of backbone=x"),
+        (tiny.meter(), "backbone=x: transformers has no such model"),
+    ]:
+        before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+        with pytest.raises(UserError, match=told):
+            add(other, found, tmp_path, "backbone=x")
+        assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t | {"base_model.model.x.lora_magnitude_vector": torch.ones(2)}, "is no part of a plain LoRA"),
+        (lambda t: {k: v for k, v in t.items() if "lora_A" in k}, "has no lora_B of its rank, 2"),
+        (lambda t: {k: v for k, v in t.items() if "lora_B" in k}, "is no part of a plain LoRA"),
+        (lambda t: {k: v * float("nan") for k, v in t.items()}, "has values that are NaN or infinite"),
+        (lambda t: {}, "holds no LoRA"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_told(change, told, base, tmp_path):
+    trained(base, tmp_path / "lora", r=2)
+    file = tmp_path / "lora" / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+    with pytest.raises(UserError, match=told):
+        read(tmp_path / "lora")
+
+
+def test_a_pickle_is_not_read(base, tmp_path):
+    trained(base, tmp_path / "lora", r=2)
+    (tmp_path / "lora" / "adapter_model.safetensors").rename(tmp_path / "lora" / "adapter_model.bin")
+    with pytest.raises(UserError, match="no such file; only safetensors are read"):
+        read(tmp_path / "lora")
+
+
+def test_the_command_makes_weights_that_a_run_takes(tmp_path):
+    """On the small backbone, whose layers have transformers' names."""
+    folder, out = tmp_path / "lora", tmp_path / "mine.safetensors"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 6}))
+    down, up = torch.randn(2, 64), torch.randn(64, 2)
+    names = [f"base_model.model.vilt.{LAYER}.lora_{each}.weight" for each in "AB"]
+    save_file(dict(zip(names, (down, up), strict=True)), folder / "adapter_model.safetensors")
+    command = ["import", str(folder), "--backbone", "vilt_mini", "--out", str(out)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    before, after = tiny_mini("pkg://vltune/weights/vilt_mini.safetensors"), load_file(out)
+    changed = [name for name, tensor in after.items() if not torch.equal(tensor, before[name].float())]
+    assert changed == ["blocks.0.attention.query.weight"]
+    torch.testing.assert_close(after[changed[0]], before[changed[0]].float() + 3 * up @ down)
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code != 0
+    assert torch.equal(load_file(out)[changed[0]], after[changed[0]])
+
+
+def tiny_mini(name):
+    from vltune.weights.files import read as read_weights
+    from vltune.weights.finding import find
+
+    return read_weights(find(name))

@@ -1,0 +1,118 @@
+"""A run's whole model in plain transformers: the same outputs."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from fabricated import fabricate
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from sharing.test_peft_folder import CLS, LINEARS, LORA, PEFT, base, lines, oracle, outputs  # noqa: F401
+from test_combinations import disturb
+
+from vltune.assemble.model import build_pretrained
+from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.errors import UserError
+from vltune.sharing import adapter
+from vltune.sharing.folder import export_merged
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+def built(config):
+    groups = (config[group] for group in ("weights", "backbone", "task", "method"))
+    return build_pretrained(*groups, {"answers": tiny.ANSWERS}).eval()
+
+
+def tuned(method, tmp_path):
+    """A model on the base's weights, moved off its start, and an adapter file of it."""
+    spec = {"width": tiny.WIDTH, "layers": 2, "heads": 4, "hidden": 64, "patch_size": 16, "image_size": 64}
+    spec |= {"vocabulary_size": tiny.VOCABULARY, "max_text_len": tiny.TEXT, "token_types": 2, "dropout": 0.0}
+    spec |= {"name": "vilt", "_target_": "vltune.backbones.vilt.Vilt", "max_image_len": -1, "activation": "gelu"}
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    words = {"_target_": "vltune.data.tokenizer.Tokenizer", "vocabulary": str(vocabulary)}
+    config = {
+        "backbone": spec | {"tokenizer": words},
+        "task": {"name": "vqa", "_target_": "vltune.tasks.vqa.VQA"},
+        "method": method,
+        "weights": str(tmp_path / "base"),
+    }
+    ours = built(config)
+    disturb(ours)
+    prints = {"weights": fingerprints_of(weight_files(config["weights"], config["backbone"]))}
+    adapter.write(fabricate(config=config, fingerprints=prints), ours.tuned_state(), tmp_path / "a.safetensors")
+    return ours
+
+
+METHODS = {
+    "lora": LORA,
+    "lora at every linear layer": LORA | {"roles": LINEARS},
+    "dora": PEFT | {"type": "dora"},
+    "oft": PEFT | {"type": "oft", "options": {"oft_block_size": 8}},
+    "pissa": PEFT | {"type": "pissa", "options": {"r": 2}},
+    "classifier only": {"name": "classifier_only", "_target_": "vltune.methods.classifier_only.ClassifierOnly"},
+    "full": {"name": "full", "_target_": "vltune.methods.full.Full"},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_transformers_gives_the_same_outputs(name, base, tmp_path, monkeypatch):  # noqa: F811
+    ours, batch = tuned(METHODS[name], tmp_path), tiny.batch(tiny.SQUARE)
+    with torch.no_grad():
+        expected = ours(batch)
+    export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names = {"FOLDER": tmp_path / "out"}
+    exec(lines(tmp_path / "out", 2), names)
+    assert (outputs(names["model"], batch) - expected).abs().max() > 1e-3, "the class token made no difference"
+    exec(lines(tmp_path / "out", 1), names)
+    torch.testing.assert_close(outputs(names["model"], batch), expected, atol=1e-5, rtol=0)
+    assert names["model"].config.num_labels == len(tiny.ANSWERS)
+
+
+def test_where_the_head_alone_is_trained_beside_it_the_folder_is_all(base, tmp_path):  # noqa: F811
+    ours, batch = tuned(LORA | {"always_trained": "head_only"}, tmp_path), tiny.batch(tiny.SQUARE)
+    export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    model = transformers.ViltForQuestionAnswering.from_pretrained(tmp_path / "out").eval()
+    batch["text_ids"][:, 0] = CLS
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(model, batch), ours(batch), atol=1e-5, rtol=0)
+
+
+def test_what_does_not_fold_is_refused(base, tmp_path):  # noqa: F811
+    tuned({"name": "apt", "_target_": "vltune.methods.apt.APT", "prompts": 3, "rank": 2}, tmp_path)
+    with pytest.raises(UserError, match="what this method does at attention_output does not fold into a weight"):
+        export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_weights_are_refused(base, tmp_path):  # noqa: F811
+    tuned(LORA, tmp_path)
+    with torch.no_grad():
+        base.vilt.pooler.dense.bias += 1
+    base.save_pretrained(tmp_path / "base")
+    with pytest.raises(UserError, match="was made with other weights than"):
+        export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pretrained_weights_give_the_same_outputs_but_for_the_norms_epsilon(tmp_path, monkeypatch):
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(compose("run", ["method=lora", "backbone=vilt_mini"]), resolve=True)
+    ours = built(config)
+    disturb(ours)
+    prints = {"weights": fingerprints_of(weight_files(config["weights"], config["backbone"]))}
+    adapter.write(fabricate(config=config, fingerprints=prints), ours.tuned_state(), tmp_path / "a.safetensors")
+    export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names, batch = {"FOLDER": tmp_path / "out"}, tiny.batch(tiny.SQUARE)
+    exec(lines(tmp_path / "out", 2) + lines(tmp_path / "out", 1), names)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=5e-5, rtol=0)

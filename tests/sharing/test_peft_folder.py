@@ -1,0 +1,134 @@
+"""A run's LoRA in plain transformers and PEFT: the same outputs."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from fabricated import fabricate
+from test_combinations import disturb
+from weights.test_transformers import oracle  # noqa: F401
+
+from vltune.errors import UserError
+from vltune.methods.apt import APT
+from vltune.methods.lora import LoRA
+from vltune.methods.peft import Peft
+from vltune.model import Model
+from vltune.sharing import adapter
+from vltune.sharing.folder import EXTRA, export_peft
+from vltune.tasks.vqa import VQA
+from vltune.weights.backbones import load_backbone
+
+peft = pytest.importorskip("peft", reason="PEFT is not installed")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+CLS = 2
+LINEARS = ["query", "key", "value", "projection", "feed_forward_up", "feed_forward_down"]
+LORA = {"_target_": "vltune.methods.lora.LoRA", "name": "lora", "rank": 3, "dropout": 0.1}
+PEFT = {"_target_": "vltune.methods.peft.Peft", "name": "peft", "options": None}
+
+
+@pytest.fixture
+def base(oracle, tmp_path):  # noqa: F811
+    """transformers' model with a head, its backbone the oracle's; saved to `base`."""
+    oracle.config.num_labels = len(tiny.ANSWERS)
+    model = transformers.ViltForQuestionAnswering(oracle.config).eval()
+    model.vilt.load_state_dict(oracle.state_dict())
+    model.save_pretrained(tmp_path / "base")
+    return model
+
+
+def tuned(method, settings, tmp_path, always="paper"):
+    """A model on the base's weights, moved off its start, and an adapter file of it."""
+    backbone = tiny.vilt(token_types=2)
+    load_backbone(backbone, tmp_path / "base" / "model.safetensors", CLS)
+    method.always_trained = always
+    ours = Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method).eval()
+    disturb(ours)
+    config = {
+        "backbone": {"name": "vilt", "_target_": "vltune.backbones.vilt.Vilt"},
+        "task": {"name": "vqa", "_target_": "vltune.tasks.vqa.VQA"},
+        "method": settings,
+    }
+    adapter.write(fabricate(config=config), ours.tuned_state(), tmp_path / "a.safetensors")
+    return ours
+
+
+def outputs(model, batch):
+    with torch.no_grad():
+        return model(
+            input_ids=batch["text_ids"],
+            attention_mask=batch["text_mask"].long(),
+            pixel_values=batch["image"],
+            pixel_mask=torch.ones(len(batch["image"]), *batch["image"].shape[2:], dtype=torch.long),
+        ).logits
+
+
+def lines(folder, number):
+    """Of the README's blocks of code one."""
+    return (folder / "README.md").read_text().split("```python\n")[number].partition("```")[0]
+
+
+CASES = {
+    "lora": (lambda: LoRA(rank=3), LORA),
+    "lora at every linear layer": (lambda: LoRA(rank=3, roles=LINEARS), LORA),
+    "peft's lora": (
+        lambda: Peft("lora", {"r": 2, "lora_alpha": 7}),
+        {**PEFT, "type": "lora", "options": {"r": 2, "lora_alpha": 7}},
+    ),
+    "peft's rslora": (lambda: Peft("rslora", {"r": 4}), {**PEFT, "type": "rslora", "options": {"r": 4}}),
+    "peft's dora": (lambda: Peft("dora"), {**PEFT, "type": "dora"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_peft_gives_the_same_outputs(case, base, tmp_path, monkeypatch):
+    make, settings = CASES[case]
+    ours, batch = tuned(make(), settings, tmp_path), tiny.batch(tiny.SQUARE)
+    batch["text_ids"][:, 0] = CLS
+    with torch.no_grad():
+        expected, untuned = ours(batch), outputs(base, batch)
+    export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names = {"BASE": tmp_path / "base", "FOLDER": tmp_path / "out"}
+    exec(lines(tmp_path / "out", 2), names)
+    assert (outputs(names["model"], batch) - expected).abs().max() > 1e-3, "the class token made no difference"
+    exec(lines(tmp_path / "out", 1), names)
+    assert (expected - untuned).abs().max() > 0.1
+    torch.testing.assert_close(outputs(names["model"], batch), expected, atol=1e-5, rtol=0)
+    merged = names["model"].merge_and_unload()
+    torch.testing.assert_close(outputs(merged, batch), expected, atol=1e-5, rtol=0)
+
+
+def test_where_the_head_alone_is_trained_beside_it_nothing_lies_beside_the_folder(base, tmp_path):
+    ours, batch = tuned(LoRA(rank=3), LORA, tmp_path, "head_only"), tiny.batch(tiny.SQUARE)
+    batch["text_ids"][:, 0] = CLS
+    export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out" / EXTRA).exists()
+    assert "class token is not in it" not in (tmp_path / "out" / "README.md").read_text()
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(loaded, batch), ours(batch), atol=1e-5, rtol=0)
+
+
+def test_the_first_line_of_the_card_says_what_is_missing(base, tmp_path):
+    tuned(LoRA(rank=3), LORA, tmp_path)
+    export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    head, first = (tmp_path / "out" / "README.md").read_text().split("---\n")[1:]
+    assert json.loads(head.splitlines()[0].partition(": ")[2]) == ["vltune", "vilt_mini", "lora", "vqa"]
+    assert first.startswith("The class token is not in it")
+    assert len(lines(tmp_path / "out", 1).strip().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "told"),
+    [
+        (lambda: APT(prompts=3, rank=2), {"_target_": "vltune.methods.apt.APT", "name": "apt"}, "method=apt cannot be"),
+        (lambda: Peft("oft", {"oft_block_size": 8}), {**PEFT, "type": "oft"}, "method=peft method.type=oft cannot be"),
+        (lambda: Peft("pissa"), {**PEFT, "type": "pissa"}, "method=peft method.type=pissa cannot be a PEFT folder"),
+    ],
+)
+def test_what_peft_has_no_type_for_is_refused(make, settings, told, base, tmp_path):
+    tuned(make(), settings, tmp_path)
+    with pytest.raises(UserError, match=told):
+        export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
