@@ -68,10 +68,10 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _begin(end: Connection) -> None:
-    threading.Thread(target=_end_with, args=(end,), daemon=True).start()
+    threading.Thread(target=end_with, args=(end,), daemon=True).start()
 
 
-def _end_with(end: Connection) -> None:
+def end_with(end: Connection) -> None:
     """Waits until the other end is closed, by whom or whatever."""
     try:
         end.recv()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
+from vltune.data.pool import end_with
 from vltune.experiment.readiness import check_jobs
 
 Check = Callable[[Sequence[Sequence[str]], Sequence[dict]], list[dict]]
@@ -20,12 +20,19 @@ Check = Callable[[Sequence[Sequence[str]], Sequence[dict]], list[dict]]
 
 @contextmanager
 def copies(count: int) -> Iterator[ProcessPoolExecutor]:
-    """They leave Ctrl-C to this process, and end with it, even where that is killed."""
-    pool = ProcessPoolExecutor(count, get_context("fork"), _end_with, (os.getpid(),))
+    """They leave Ctrl-C to this process, and end at once where that fails or is killed."""
+    context = get_context("fork")
+    end, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(count, context, _begin, (end, ours))
     try:
         yield pool
+    except BaseException:
+        ours.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        ours.close()
+        end.close()
 
 
 @contextmanager
@@ -40,13 +47,8 @@ def checks() -> Iterator[Check]:
         yield lambda jobs, configs: pool.submit(check_jobs, jobs, configs).result()
 
 
-def _end_with(parent: int) -> None:
+def _begin(end: Connection, ours: Connection) -> None:
+    ours.close()  # a copy of it would keep the pipe open
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    threading.Thread(target=end_with, args=(end,), daemon=True).start()
