@@ -1,4 +1,4 @@
-"""Every method on every backbone and task: one parameter each."""
+"""Every method on every backbone: one parameter each."""
 
 import copy
 from collections import Counter
@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 import tiny
 import torch
+from presented import PAPER
 from torch.nn.functional import one_hot
 
 from vltune.costs.macs import parameters
@@ -170,8 +171,18 @@ def disturb(model, scale=0.1):
                 parameter += scale * torch.randn(parameter.shape, generator=generator)
 
 
-class OnEveryBackboneAndTask:
-    """What is asked of every method.  methods: a table as `METHODS`."""
+def on(*tasks):
+    """The fixture of a test's task: `make_task(backbone)`."""
+
+    @pytest.fixture(params=tasks)
+    def make_task(self, request):
+        return lambda backbone: TASKS[request.param](backbone.pooled_width, backbone.width)
+
+    return make_task
+
+
+class OnEveryBackbone:
+    """What is asked of every method.  methods: a table as `METHODS`.  make_task: on which tasks."""
 
     methods: dict
     on_own: tuple = ()  # those that train parameters of the backbone's
@@ -186,10 +197,6 @@ class OnEveryBackboneAndTask:
     @pytest.fixture
     def batch(self, backbone):
         return tiny.batch(BACKBONES[backbone.name][1])
-
-    @pytest.fixture(params=TASKS)
-    def make_task(self, request):
-        return lambda backbone: TASKS[request.param](backbone.pooled_width, backbone.width)
 
     def test_starts_as_promised(self, method, backbone, make_task, batch):
         make, _, identity = self.methods[method]
@@ -284,8 +291,17 @@ class OnEveryBackboneAndTask:
 
 
 @pytest.mark.parametrize("method", METHODS)
-class TestMethod(OnEveryBackboneAndTask):
-    methods, on_own, shared = METHODS, ("bitfit", "ln_tuning"), SHARED
+class TestMethod(OnEveryBackbone):
+    """On a task of one image and on one of two: the others call a backbone as these."""
+
+    methods, on_own, shared, make_task = METHODS, ("bitfit", "ln_tuning"), SHARED, on("vqa", "nlvr2")
+
+
+@pytest.mark.parametrize("method", PAPER)
+class TestPaper(OnEveryBackbone):
+    """The paper's methods on its other tasks as well."""
+
+    methods, make_task = METHODS, on("retrieval", "snli_ve")
 
 
 @pytest.mark.parametrize("backbone", SITES)

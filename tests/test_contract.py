@@ -10,7 +10,7 @@ import torch
 from engine.test_training import run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from test_combinations import BACKBONES, TASKS, OnEveryBackboneAndTask, disturb
+from test_combinations import BACKBONES, OnEveryBackbone, disturb, on
 from torch import nn
 from torch.nn.functional import conv2d
 from yaml import safe_load
@@ -311,12 +311,8 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-class TestContract(OnEveryBackboneAndTask):
-    methods, on_own = METHODS, ("own biases", "one, and own biases")
-
-    @pytest.fixture(params=("vqa", "nlvr2"))  # with one image and with two: the other tasks call a backbone as these
-    def make_task(self, request):
-        return lambda backbone: TASKS[request.param](backbone.pooled_width, backbone.width)
+class TestContract(OnEveryBackbone):
+    methods, on_own, make_task = METHODS, ("own biases", "one, and own biases"), on("vqa", "nlvr2")
 
 
 def model(method, backbone="vilt"):

@@ -44,7 +44,7 @@ class MethodArguments(TypedDict, total=False):
     """Prompts start evenly spread up to this bound on either side, or null for Xavier's."""
     prompt_std: Nonnegative
     """Standard deviation of the prompts at the start."""
-    d_init: Number
+    d_init: float
     """What the inner one of its two vectors starts at."""
     map_std: Nonnegative
     """Standard deviation of the first half of the prompts' map at the start; the second half starts at 0."""
