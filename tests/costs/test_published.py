@@ -176,7 +176,7 @@ AT_FULL_SIZE = {
 @pytest.mark.parametrize("name", AT_FULL_SIZE)
 def test_parameters_at_full_size_are_the_closed_form(name):
     config = composed("backbone=vilt", "task=vqa", f"method={name}")
-    model = build_shapes(config)
+    model = build_shapes(*(config[group] for group in ("backbone", "task", "dataset")))
     tuning = build_method(config["method"]).attach(model.backbone)
     assert sum(parameter.numel() for parameter in tuning.trained) == AT_FULL_SIZE[name]
 
