@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from sharing.test_peft_folder import called
 from typer.testing import CliRunner
 from weights.test_transformers import oracle  # noqa: F401
 
@@ -50,13 +51,7 @@ def trained(base, folder, **settings):
 
 
 def pooled(model, batch):
-    with torch.no_grad():
-        return model(
-            input_ids=batch["text_ids"],
-            attention_mask=batch["text_mask"].long(),
-            pixel_values=batch["image"],
-            pixel_mask=torch.ones(len(batch["image"]), *batch["image"].shape[2:], dtype=torch.long),
-        ).pooler_output
+    return called(model, batch).pooler_output
 
 
 @pytest.mark.parametrize("name", SETTINGS)

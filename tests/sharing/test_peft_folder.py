@@ -53,14 +53,19 @@ def tuned(method, settings, tmp_path, always="paper"):
     return ours
 
 
-def outputs(model, batch):
+def called(model, batch):
+    """What a model of transformers' makes of one of our batches."""
     with torch.no_grad():
         return model(
             input_ids=batch["text_ids"],
             attention_mask=batch["text_mask"].long(),
             pixel_values=batch["image"],
             pixel_mask=torch.ones(len(batch["image"]), *batch["image"].shape[2:], dtype=torch.long),
-        ).logits
+        )
+
+
+def outputs(model, batch):
+    return called(model, batch).logits
 
 
 def lines(folder, number):

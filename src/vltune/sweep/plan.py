@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -141,8 +141,9 @@ def different(runs: Sequence[Run], configs: Sequence[dict]) -> list[int]:
     """The numbers of the first run of each result; `seed=0,00` and `engine.lr=1e-3,0.001` are one."""
     first: dict[str, int] = {}
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
-        alike = run.places or config | {"engine": identities.decisive("engine", config["engine"])}
-        first.setdefault(text(alike), number)
+        if not (alike := "\n".join(run.places)):
+            alike = text(config | {"engine": identities.decisive("engine", config["engine"])})
+        first.setdefault(alike, number)
     return list(first.values())
 
 
@@ -186,7 +187,7 @@ def keep(built: Plan, read: Iterable[Path]) -> None:
     """Where that can be: it saves the next look some seconds."""
     names = sorted(map(str, read))
     content = {"name": built.name, "root": str(built.root), "launcher": built.launcher, "read": names}
-    content |= {"runs": [asdict(run) for run in built.runs], "stamp": stamp(built.project, names)}
+    content |= {"runs": [vars(run) for run in built.runs], "stamp": stamp(built.project, names)}
     with suppress(UserError), replacing(place(built.project, built.arguments)) as temporary:
         temporary.write_text(json.dumps(content))
 
