@@ -40,14 +40,14 @@ def ready(composed: DictConfig, overrides: Sequence[str]) -> RunConfig:
 
 
 def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> list[dict]:
-    """The same of a sweep's runs, whose values are checked: their configurations, or UserError before one starts."""
+    """The same of a sweep's runs, whose values are checked: what each is built of, or UserError before one starts."""
     groups = ("mode", "method", "backbone", "task", "match", "dataset", "engine", "logger")
     done: dict[str, dict] = {}
     for job, config in zip(jobs, configs, strict=True):
         alike = json.dumps({group: config.get(group) for group in groups})
         if alike not in done:
-            built(config, job)
-            done[alike] = {group: config[group] for group in groups if group in config}
+            found = built(config, job).plain
+            done[alike] = {group: found[group] for group in groups if group in found}
         config.update(done[alike])
     return list(configs)
 

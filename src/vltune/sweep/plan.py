@@ -12,14 +12,12 @@ from pathlib import Path
 
 from vltune import __version__
 from vltune.assemble.factory import check_values, is_whole
-from vltune.assemble.match import sized
 from vltune.atomic import replacing
 from vltune.canonical import text
 from vltune.command_line import ALONE
 from vltune.errors import UserError
 from vltune.runs import identity as identities
 from vltune.settings.check import checked, declared
-from vltune.settings.config import RunConfig
 from vltune.settings.run import RunSettings
 from vltune.sweep.compose import configurations
 from vltune.sweep.grid import expand
@@ -156,16 +154,10 @@ def described(job: list[str], label: str, config: dict, locate: Places) -> Run:
         "nodes": engine.get("nodes", 1),
         "force": config["force"],
     }
-    places, missing = [], None
     try:
-        config = sized(RunConfig.of(config)).plain if config.get("match") else config
+        places, missing = locate(config), None
     except UserError as error:
-        missing = str(error)
-    else:
-        try:
-            places = locate(config)
-        except UserError as error:
-            places, missing = locate.recorded(config), str(error)
+        places, missing = locate.recorded(config), str(error)
     return Run(job, label or " ".join(names.values()), **names, **size, places=places, missing=missing)
 
 
