@@ -309,7 +309,27 @@ def test_what_killed_processes_left_is_in_nobodys_way(folder, monkeypatch):
         assert made.claim().stale
         assert made.claim() is None
         assert not [file for file in left if file.exists()]
-        assert young.exists()
+        assert young.exists()  # somebody may be about to ask
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("last", ["replace", "unlink"])
+def test_what_was_killed_while_it_took_over_is_in_nobodys_way(folder, monkeypatch, last):
+    """A test kills runs at any moment, and some take a lock over just then."""
+    monkeypatch.setattr(lock, "SURE", -1)
+    elsewhere(folder, lock.STALE + 5)
+
+    def killed():
+        setattr(Path, last, lambda *arguments, **named: os._exit(0))
+        make(folder).claim()
+
+    process = fork.Process(target=killed)
+    process.start()
+    process.join()
+    assert list(folder.glob(".*.replaced"))
+    with make(folder) as made:
+        assert made.claim() is None or made.claim() is None
+    assert not folder.exists()
 
 
 @pytest.fixture

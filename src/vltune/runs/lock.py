@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import getpass
 import json
+import math
 import os
 import socket
 import threading
@@ -148,7 +149,7 @@ class Lock:
         except OSError as error:
             reason = f"{self.folder}: {NAME} cannot be written here ({error.strerror or error})"
             raise UserError(f"{reason}: free space, or name another results_dir") from error
-        self._clean(now)
+        self._clean(now - STALE)
         self.held, self._renewed = True, _elapsed()
         threading.Thread(target=self._beat_on, name="lock", daemon=True).start()
         return None
@@ -165,6 +166,7 @@ class Lock:
         self._over.set()
         with self._one_at_a_time, suppress(OSError):
             if self.held and self._is_mine():
+                self._clean(math.inf)
                 self.file.unlink()
                 self.folder.rmdir()  # only where nothing else is in it
         self.held = False
@@ -193,9 +195,9 @@ class Lock:
         try:
             yield alone
         finally:
-            # One that is old is of a process that was killed in here, which takes milliseconds.
+            # One whose process has ended, or that is old, is of one that was killed in here, which takes milliseconds.
             with suppress(FileNotFoundError):
-                if alone or now - file.stat().st_mtime > STALE:
+                if alone or ((found := _read(file)) and Holder(_content(found[0]), now - found[1], found[0]).stale):
                     file.unlink()
 
     def _beat_on(self) -> None:
@@ -253,11 +255,14 @@ class Lock:
         finally:
             file.unlink(missing_ok=True)
 
-    def _clean(self, now: float) -> None:
-        """Removes what killed processes left."""
+    def _clean(self, before: float) -> None:
+        """Removes what killed processes left, where it was written before that time of the file system's.
+
+        An owner may remove all: who asks for its lock meanwhile, and finds its own file gone, asks again.  But not what
+        keeps others from replacing this owner while one does."""
         for left in self.folder.glob(f".{NAME}.*"):
             with suppress(FileNotFoundError):
-                if now - left.stat().st_mtime > STALE:
+                if self.owner["token"] not in left.name and left.stat().st_mtime < before:
                     left.unlink()
 
 
@@ -269,9 +274,10 @@ def _exclusively(content: Path, name: Path) -> bool:
     except OSError:
         if content.stat().st_nlink == 2:  # it was made, and a network lost the answer
             return True
+    says = content.read_bytes()
     try:
         with name.open("xb") as file:  # no hard links here
-            file.write(content.read_bytes())
+            file.write(says)
     except FileExistsError:
         return False
     return True
