@@ -255,6 +255,12 @@ def filled(rest: dict, values: Mapping[str, Any]) -> dict:
     return config
 
 
+def parts_of(config: dict) -> tuple[int, ...]:
+    """Of which objects a configuration is made, its seed aside: those with the same ones differ in nothing else, as long
+    as they live."""
+    return tuple(id(value) for key, value in config.items() if key != "seed")
+
+
 def composed(project: Path, overrides: Sequence[str], **more: bool) -> DictConfig:
     """Within `conf`.  UserError that names the override which is wrong."""
     from hydra import compose

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,17 +15,21 @@ GLOBAL = "_global_"
 
 @contextmanager
 def files_read_once() -> Iterator[ReadFiles]:
-    """Within it and `overrides.conf`, Hydra reads no configuration file twice; by itself it reads all of them for every
-    configuration."""
+    """Within it and `overrides.conf`, Hydra reads no configuration file twice, and OmegaConf parses no interpolation twice;
+    by themselves they do so for every configuration.
+
+    A parsed interpolation is a tree that OmegaConf only walks through."""
     from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import base
 
     loader = GlobalHydra.instance().config_loader()
-    before = loader.repository
+    before, parse = loader.repository, base.parse
     loader.repository = files = ReadFiles(before)
+    base.parse = cache(parse)
     try:
         yield files
     finally:
-        loader.repository = before
+        loader.repository, base.parse = before, parse
 
 
 class ReadFiles:

@@ -19,6 +19,7 @@ from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.runs import identity as identities
 from vltune.settings.config import RunConfig
+from vltune.sweep.compose import parts_of
 from vltune.weights.finding import locate, parts
 
 # What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.
@@ -52,7 +53,8 @@ class Places:
         self.root, self.read = root, set[Path]()
         self.of_weights, self.of_tokenizer = once(self._of_weights), once(self._of_tokenizer)
         self.of_data, self.made = once(self._of_data), once(self._made)
-        self.digests: dict[str, list[str]] = {}
+        # With a configuration of those parts, which keeps them alive.
+        self.digests: dict[tuple, tuple[dict, list[str]]] = {}
 
     def __call__(self, config: dict) -> list[str]:
         """Where the record may lie, below the root; nowhere where none is made.  Generated data is generated first.
@@ -62,11 +64,11 @@ class Places:
             return []
         if config["mode"] == "cost":
             return [records.path(Path(), identities.of_cost(config), "costs").as_posix()]
-        fingerprints = {name: ask(config) for name, ask in self.parts.items()}
-        identical = repr(({group: config.get(group) for group in identities.GROUPS}, fingerprints))
-        if identical not in self.digests:
-            self.digests[identical] = [identities.identity(each, fingerprints)["hash"] for each in settled(config)]
-        found = (identities.named(config, digits) for digits in self.digests[identical])
+        if (parts := parts_of(config)) not in self.digests:
+            fingerprints = {name: ask(config) for name, ask in self.parts.items()}
+            digests = [identities.identity(each, fingerprints)["hash"] for each in settled(config)]
+            self.digests[parts] = config, digests
+        found = (identities.named(config, digits) for digits in self.digests[parts][1])
         return [records.path(Path(), each).as_posix() for each in found]
 
     def recorded(self, config: dict) -> list[str]:

@@ -19,13 +19,14 @@ from vltune.errors import UserError
 from vltune.runs import identity as identities
 from vltune.settings.check import checked, declared
 from vltune.settings.run import RunSettings
-from vltune.sweep.compose import configurations
+from vltune.sweep.compose import configurations, parts_of
 from vltune.sweep.grid import expand
 from vltune.sweep.places import Places
-from vltune.sweep.processes import checks
+from vltune.sweep.verdicts import checks
 
 UNNAMED = "unnamed"
 """The name of runs that no file of sweeps/ describes."""
+KEPT_IN = Path("outputs", "plans")
 # Settings of launchers that count something.
 COUNTS = {"parallel", "timeout_min", "signal_delay_s", "gpus_per_task", "cpus_per_task", "mem_gb"}
 
@@ -84,7 +85,7 @@ class Plan:
 
 def plan(project: Path, arguments: Sequence[str]) -> Plan:
     """What `python run.py -m ARGUMENTS` would run.  What is missing is told by run; UserError where arguments are wrong."""
-    with checks() as check:
+    with checks(KEPT_IN) as check:
         grid = expand(project, arguments)
         configs = configurations(project, grid.jobs)
         first = of_each_sort(configs)
@@ -101,10 +102,11 @@ def plan(project: Path, arguments: Sequence[str]) -> Plan:
 
 def of_each_sort(configs: Sequence[dict]) -> list[int]:
     """The number of the first run from which each differs in its seed alone, all values of which are checked."""
-    numbers, seeds = dict[str, int](), set()
+    numbers, same, seeds = dict[str, int](), dict[tuple, int](), set()
     first = []
     for number, config in enumerate(configs):
-        of = numbers.setdefault(repr(config | {"seed": None}), number)
+        if (of := same.get(parts_of(config))) is None:
+            of = same[parts_of(config)] = numbers.setdefault(repr(config | {"seed": None}), number)
         if of == number:
             check_values(config)
         elif repr(config["seed"]) not in seeds:
@@ -186,7 +188,7 @@ def keep(built: Plan, read: Iterable[Path]) -> None:
 
 def place(project: Path, arguments: Sequence[str]) -> Path:
     name = sha256(repr([str(project.resolve()), *arguments]).encode()).hexdigest()[:16]
-    return Path("outputs", "plans", f"{name}.json")
+    return KEPT_IN / f"{name}.json"
 
 
 def stamp(project: Path, read: Sequence[str]) -> str:
