@@ -46,6 +46,11 @@ class Presentation:
         return CONTROL in self.families
 
     @property
+    def family(self) -> str | None:
+        """What kind of method it is, which its colour tells: the first of its families that is a kind."""
+        return next((each for each in self.families if each not in (PAPER, CONTROL, APART)), None)
+
+    @property
     def place(self) -> tuple[float, str]:
         """What methods are sorted by."""
         return self.order, self.name

@@ -8,9 +8,12 @@ import tiny
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from presented import ALL
+from presented import METHODS as METHODS_OF
 
 from vltune.assemble.factory import check_values
 from vltune.assemble.match import sized
+from vltune.configuration import find
 from vltune.costs.macs import example, macs, parameters
 from vltune.costs.matching import COUNTERS, Form, on_meta, solve
 from vltune.errors import UserError
@@ -32,6 +35,13 @@ from vltune.tasks.vqa import VQA
 from vltune.tuning import Method
 
 CONF = Path(__file__).parents[2] / "conf"
+
+
+def method_of(name):
+    """What its file builds."""
+    return OmegaConf.load(CONF / "method" / f"{name}.yaml").get("_target_", "vltune.tuning.Method")
+
+
 FOLD = [LoRA, DoRA, VeRA, FacT, partial(LoKr, factor=2)]
 METHODS = [ShallowPrompt, DeepPrompt, *FOLD, Adapter, ScaledParallelAdapter, APT]
 # backbone -> (how it is made, the size of its image)
@@ -128,6 +138,29 @@ def test_the_size_is_in_the_configuration_and_in_the_hash():
     assert config.match["reached"] == 16 * 2 * 6 * 64
     same = composed("method=lora", "backbone=meter_mini", "method.rank=6")
     assert identity(config.plain, {}) == identity(same, {})
+
+
+@pytest.mark.parametrize("by", COUNTERS)
+@pytest.mark.parametrize("name", [name for name in ALL if find(method_of(name)).size])
+def test_families_say_which_methods_can_be_matched(name, by):
+    """What cannot folds, so that it adds no MACs, or its size has an end: LoKr's."""
+    chosen, can = [f"+match={by}", f"method={name}"], f"by_{by}" in METHODS_OF[name].families
+    if can:
+        match = sized(resolved(*chosen)).match
+        assert abs(match["reached"] - match["budget"]) < 0.15 * match["budget"]
+        return
+    with pytest.raises(UserError, match=r"is too much|as it folds into the backbone; match it by params"):
+        sized(resolved(*chosen))
+
+
+def test_where_a_size_has_an_end_another_setting_moves_it():
+    match = sized(resolved("+match=params", "method=lokr", "method.factor=2")).match
+    assert (match["budget"], match["reached"]) == (6148, 8 * (2 * 2 + 12 * 2 * 32))
+
+
+def test_a_family_of_what_can_be_matched_holds_no_method_without_a_size():
+    named = [name for name, each in METHODS_OF.items() if {"by_params", "by_macs"} & {*each.families}]
+    assert all(find(method_of(name)).size for name in named)
 
 
 @pytest.mark.parametrize("by", COUNTERS)

@@ -54,11 +54,38 @@ def test_figure_names_every_method_without_overlap(root, drawn):
         assert len(axes.containers) == len(build.PAPER), "error bars"
 
 
-def test_figure_shows_the_mean_once_there_is_one(root):
+def test_of_many_rows_the_frontier_and_the_papers_are_named(root, drawn):
+    fill(root)
+    others = [name for name in build.ALL if name not in (*build.PAPER, *build.CONTROLS)]
+    assert len(build.ALL) > figures.MANY
+    for number, method in enumerate(others):  # the last of these is the best of all
+        root.add(50.0 + number, method=method, method_params=10**6, additional_macs=10**7)
+    figures.draw(table := build.build("vilt_mini", root.folder), "png")
+    shown = [{text.get_text() for text in axes.texts if text.get_text()} for axes in drawn[0].axes]
+    assert shown == [{*build.PAPER, others[-1], "question_only"}] * 2
+    kinds = [text.get_text() for text in drawn[0].axes[-1].get_legend().get_texts()]
+    assert kinds == [
+        family.replace("_", " ") for family in dict.fromkeys(r.presentation.family for r in table.rows) if family
+    ]
+    looks = [(row.presentation.colour, row.shape) for row in table.rows if not row.presentation.is_control]
+    assert len(set(looks)) == len(looks), "no two look the same"
+
+
+def test_the_frontier_is_what_nothing_matches_and_beats(root):
+    for method, score, macs in (("lora", 60, 0), ("apt", 61, 10**6), ("adapter", 60.5, 10**7), ("full", 59, 0)):
+        root.add(score, method=method, additional_macs=macs)
+    table = build.build("vilt_mini", root.folder)
+    columns = [table.column(key) for key in ("additional_mmacs", "vqa")]
+    assert list(figures.frontier(table.rows, *columns)) == ["lora", "apt"]
+
+
+def test_figure_shows_the_mean_once_all_have_one(root):
     fill(root)
     assert build.build("vilt_mini", root.folder).figure["score"] == "vqa"
-    for task, scores in (("nlvr2", {"accuracy": 70.0}), ("retrieval", {"ir_r1": 40.0, "tr_r1": 50.0})):
-        root.add(method="apt", task=task, metrics={"val": None, "test": scores})
+    for method in build.PAPER:
+        assert build.build("vilt_mini", root.folder).figure["score"] == "vqa"
+        for task, scores in (("nlvr2", {"accuracy": 70.0}), ("retrieval", {"ir_r1": 40.0, "tr_r1": 50.0})):
+            root.add(method=method, task=task, metrics={"val": None, "test": scores})
     table = build.build("vilt_mini", root.folder)
     assert table.figure["score"] == "avg"
     assert b"mean of VQA, NLVR2, IR and TR" in figures.draw(table, "svg")

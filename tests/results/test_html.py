@@ -512,7 +512,7 @@ def test_a_screenshot_shows_every_part(seen, tab, width, dark):
         left, top, right, bottom = box(tab, f"{chart} svg")
         shown = pixels[top:bottom, left:right]
         for method in METHODS:
-            wanted = colour(tab, f"--c{tables.PAPER.index(method)}")
+            wanted = colour(tab, f"--c{tables.METHODS[method].colour}")
             assert (np.abs(shown - wanted).max(2) < 12).sum() > 20, f"{chart} lacks {method}"
 
 
@@ -625,6 +625,40 @@ def test_the_other_table_and_all_columns(seen, tab):
     tab.run("document.getElementById('table-all').click()")
     assert tab.run(heads) == 1 + len(tables.build("meter_mini", seen.parent).columns) > few
     assert tab.run("document.documentElement.scrollWidth") <= 1280
+
+
+@needs_browser
+def test_families_are_chosen_and_stand_together(seen, tab):
+    tab.open(seen, 1280)
+    points = "[...document.querySelectorAll('#trade-chart .point')].map((p) => p.dataset.label)"
+    shown = (
+        "[...document.querySelectorAll('[data-table=vilt_mini] tbody tr:not([hidden])')]"
+        ".map((row) => row.cells[0].textContent)"
+    )
+    options = tab.run("[...document.getElementById('family').options].map((option) => option.textContent)")
+    assert options[:2] == ["all methods", "paper"]
+    assert {"low rank", "adapters", "control"} < set(options)
+    choose(tab, "family", "adapters")
+    assert tab.run(shown) == tab.run(points) == ["adapter", "scaled_pa"]
+    legend = "[...document.querySelectorAll('#curves-legend button')].map((button) => button.textContent)"
+    assert tab.run(legend) == ["adapter", "scaled_pa"]
+    assert tab.run("[...document.querySelectorAll('.matrix tbody th')].map((head) => head.textContent)") == [
+        "adapter",
+        "scaled_pa",
+    ]
+    choose(tab, "family", "")
+    assert len(tab.run(shown)) == len(tables.build("vilt_mini", seen.parent).rows)
+    tab.run("document.getElementById('table-grouped').click()")
+    together = tab.run(shown)
+    place = together.index("adapters")
+    assert together[place + 1 : place + 3] == ["adapter", "scaled_pa"]
+    assert together[0] == "beside the families"
+    tab.run("document.querySelectorAll('[data-table=vilt_mini] thead th')[1].querySelector('button').click()")
+    best_first = tab.run(shown)
+    assert sorted(best_first) == sorted(together)
+    assert set(best_first[best_first.index("adapters") + 1 :][:2]) == {"adapter", "scaled_pa"}
+    tab.run("document.getElementById('table-grouped').click()")
+    assert "adapters" not in tab.run(shown)
 
 
 @needs_browser

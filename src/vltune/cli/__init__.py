@@ -93,6 +93,7 @@ for command in (
     data.check,
     data.shapes,
     records.report,
+    records.findings,
     records.compare,
     records.merge,
     answers.submission,

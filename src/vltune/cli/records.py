@@ -1,4 +1,4 @@
-"""Records after the runs: `vltune report`, `vltune compare`, `vltune merge`."""
+"""Records after the runs: `vltune report`, `vltune findings`, `vltune compare`, `vltune merge`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,25 @@ def report(
         typer.echo(f"{conf}/method is not there: rows are those with records, presented as these say", err=True)
     if PAGE in formats:
         typer.echo(page_file(table, out or results_dir))
+
+
+def findings(
+    results_dir: Annotated[Path, typer.Option(help="Folder of records/.")] = Path("results"),
+    out: Annotated[Path, typer.Option(help="Write here.")] = Path("docs", "findings.md"),
+    conf: _Conf = Path("conf"),
+) -> None:
+    """Write what the tables say: which methods are told apart, pair by pair, and which are not.
+
+    \b
+      vltune findings
+      vltune findings --results-dir ~/shared/results --out /tmp/findings.md
+    """
+    from vltune.records.record import check_out, save
+    from vltune.results.findings import written
+
+    check_out(out)
+    save(out, written(results_dir, methods(conf)).encode())
+    typer.echo(out)
 
 
 def compare(

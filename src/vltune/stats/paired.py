@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from vltune.errors import UserError
 from vltune.stats import significance
 from vltune.stats.outcomes import Outcomes
+
+Name = TypeVar("Name")
+"""Of a comparison among several."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,14 @@ def strata(parts: Sequence[Paired]) -> list[np.ndarray]:
     return list(found.values())
 
 
-def by_examples(comparisons: Mapping[int, Sequence[Paired]], signs: bool) -> dict[int, float]:
+def by_examples(comparisons: Mapping[Name, Sequence[Paired]], signs: bool) -> dict[Name, float]:
     """{comparison: two-sided p that the same models score the same on other examples}, each of the mean of its parts.
 
     signs: whether scores are 0 or 1, and McNemar's test is made; else the paired bootstrap, whose resamples comparisons of
     the same units share."""
     if signs:
         return {place: _signs(only) for place, (only,) in comparisons.items()}
-    alike: dict[tuple, list[int]] = {}
+    alike: dict[tuple, list[Name]] = {}
     for place, parts in comparisons.items():
         alike.setdefault(tuple(part.units for part in parts), []).append(place)
     found = {}
@@ -77,7 +81,7 @@ def by_examples(comparisons: Mapping[int, Sequence[Paired]], signs: bool) -> dic
     return {place: found[place] for place in comparisons}
 
 
-def corrected(chances: Mapping[int, float]) -> dict[int, float]:
+def corrected(chances: Mapping[Name, float]) -> dict[Name, float]:
     """{comparison: its p}, corrected for their number (Holm)."""
     return dict(zip(chances, significance.holm(list(chances.values())), strict=True))
 

@@ -22,7 +22,7 @@ PICTURE_BYTES = 3_500_000
 """Of all pictures on a page, at most, as they are embedded; with it a page of a few hundred runs stays below 5 MB."""
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("dom", "axis", "tooltip", "sorting", "scatter", "curves", "disagreement", "runs", "page")
+_SCRIPTS = ("dom", "families", "axis", "tooltip", "sorting", "scatter", "curves", "disagreement", "runs", "page")
 
 
 def page(name: str, tables: Sequence[Table], look: Look | None = None) -> bytes:
@@ -79,6 +79,9 @@ def _described(table: Table) -> dict[str, Any]:
             {
                 "label": row.label,
                 "colour": row.presentation.colour,
+                "shape": row.shape,
+                "family": row.presentation.family,
+                "families": list(row.presentation.families),
                 "control": row.presentation.is_control,
                 "cells": {key: _numbers(cell) for key, cell in row.cells.items()},
             }

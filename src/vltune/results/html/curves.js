@@ -7,7 +7,8 @@ function drawCurves(chart, table, experiment, metric, window) {
   chart.classList.remove("dimmed");
   const found = table.curves[experiment];
   const all = found?.metrics[metric] ?? [];
-  const lines = seedMeans(found, all, window).filter((line) => !hiddenRows.has(`${table.name}/${line.row}`));
+  const shownRow = ({ row }) => isWanted(table.rows[row]) && !hiddenRows.has(`${table.name}/${row}`);
+  const lines = seedMeans(found, all, window).filter(shownRow);
   if (!lines.length) {
     chart.append(
       html("p", { class: "empty" }, all.length ? "All methods are hidden." : "No record holds such a curve."),
@@ -46,7 +47,7 @@ function drawCurves(chart, table, experiment, metric, window) {
       svg("path", {
         class: `line ${colourOf(table.rows[row])}`,
         "data-row": row,
-        "stroke-dasharray": dashOf(row),
+        "stroke-dasharray": dashOf(table.rows[row]),
         d: path(mean),
       }),
     );
@@ -118,7 +119,9 @@ function curveLegend(list, chart, table, experiment, redraw) {
         .flat()
         .map((curve) => curve.row),
     ),
-  ].sort((a, b) => a - b);
+  ]
+    .filter((row) => isWanted(table.rows[row]))
+    .sort((a, b) => a - b);
   const emphasise = (row) => {
     chart.classList.toggle("dimmed", row !== null);
     for (const line of chart.querySelectorAll("[data-row]"))

@@ -15,12 +15,13 @@ function pairOf(part, a, b) {
     : { a: found.b, b: found.a, counts: [both, two, one, neither] };
 }
 
-const comparedRows = (part) => [...new Set(part.runs.map((run) => run.row))].sort((a, b) => a - b);
+const comparedRows = (table, part) =>
+  [...new Set(part.runs.map((run) => run.row))].filter((row) => isWanted(table.rows[row])).sort((a, b) => a - b);
 const share = (number, counts) => number / counts.reduce((sum, other) => sum + other, 0);
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
 function drawMatrix(place, table, part, a, b, pick) {
-  const rows = comparedRows(part);
+  const rows = comparedRows(table, part);
   const shares = rows.map((one) =>
     rows.map((two) => {
       const pair = one === two ? null : pairOf(part, one, two);

@@ -35,7 +35,7 @@ function estimate(column, cell) {
   return `${fixed(cell.mean, column.digits)}${deviation} (${cell.n})`;
 }
 
-// Colour by method, marker and dashes by row: up to twelve rows, no two differ in colour alone.
+// Colour by family, marker and dashes by place among the rows of a colour: of twelve each, no two look the same.
 const MARKERS = [
   "M0-5A5 5 0 1 0 0 5 5 5 0 1 0 0-5Z",
   "M-4.5-4.5H4.5V4.5H-4.5Z",
@@ -52,14 +52,14 @@ const MARKERS = [
 ];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 3", "6 2 2 2 2 2", "3 5", "14 3 2 3", "5 5", "1 5"];
 const colourOf = (row) => (row.colour === null ? "none" : `c${row.colour}`);
-const markerOf = (number) => MARKERS[number % MARKERS.length];
-const dashOf = (number) => DASHES[number % DASHES.length];
+const markerOf = (row) => MARKERS[row.shape % MARKERS.length];
+const dashOf = (row) => DASHES[row.shape % DASHES.length];
 const brief = (label) => (label.length > 32 ? `${label.slice(0, 30)}…` : label); // in a chart; tip and legend have all of it
 const swatch = (table, number) =>
   html(
     "span",
     { class: `mark ${colourOf(table.rows[number])}`, "aria-hidden": "true" },
-    svg("svg", { viewBox: "-7 -7 14 14" }, svg("path", { d: markerOf(number) })),
+    svg("svg", { viewBox: "-7 -7 14 14" }, svg("path", { d: markerOf(table.rows[number]) })),
   );
 const lineSwatch = (table, number) =>
   html(
@@ -68,6 +68,6 @@ const lineSwatch = (table, number) =>
     svg(
       "svg",
       { viewBox: "0 0 26 14" },
-      svg("line", { x1: 0, x2: 26, y1: 7, y2: 7, "stroke-dasharray": dashOf(number) }),
+      svg("line", { x1: 0, x2: 26, y1: 7, y2: 7, "stroke-dasharray": dashOf(table.rows[number]) }),
     ),
   );

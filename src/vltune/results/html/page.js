@@ -44,7 +44,7 @@ function chooseCurves() {
 
 function choosePart() {
   const part = current().disagreement[number("differ-part")];
-  const rows = part ? comparedRows(part).map((row) => [String(row), current().rows[row].label]) : [];
+  const rows = part ? comparedRows(current(), part).map((row) => [String(row), current().rows[row].label]) : [];
   const methods = rows.filter(([row]) => !current().rows[row].control);
   const [a, b] = [byId("differ-a").value, byId("differ-b").value];
   choose(byId("differ-a"), rows, a || rows[0]?.[0]);
@@ -118,6 +118,16 @@ function show(table) {
   redrawRuns();
 }
 
+function wantFamily() {
+  family = byId("family").value;
+  for (const tableRow of document.querySelectorAll("table.scores tbody tr[data-row]")) {
+    const { rows } = data.tables.find(({ name }) => name === tableRow.closest(".of-table").dataset.table);
+    tableRow.hidden = !isWanted(rows[tableRow.dataset.row]);
+  }
+  for (const table of document.querySelectorAll("table.scores")) arrange(table);
+  show(shown);
+}
+
 for (const table of document.querySelectorAll("table.scores")) {
   const of = data.tables.findIndex(({ name }) => name === table.closest(".of-table").dataset.table);
   for (const row of table.tBodies[0].rows)
@@ -137,6 +147,10 @@ on("table-all", () =>
     .querySelectorAll("table.scores")
     .forEach((table) => table.classList.toggle("brief", !byId("table-all").checked)),
 );
+on("table-grouped", () => {
+  for (const table of document.querySelectorAll("table.scores")) arrange(table);
+});
+on("family", wantFamily);
 on("curves-experiment", chooseCurves);
 on("curves-metric", redrawCurves);
 on("curves-smoothing", redrawCurves);
@@ -148,6 +162,8 @@ on("runs-status", redrawRuns);
 for (const button of document.querySelectorAll("[data-show]"))
   button.addEventListener("click", () => show(Number(button.dataset.show)));
 
+byId("family").closest("label").hidden = familiesOf(data.tables).length < 2;
+choose(byId("family"), [["", "all methods"], ...familiesOf(data.tables).map((name) => [name, spoken(name)])], "");
 show(0);
 let width = byId("trade-chart").clientWidth;
 new ResizeObserver(() => {

@@ -6,7 +6,8 @@ const plain = (json) => {
 };
 
 function drawRuns(place, table, runs, experiment, status) {
-  const wanted = runs.filter((run) => run.experiment === experiment);
+  const isOf = (run) => run.row === null || run.row === undefined || isWanted(table.rows[run.row]);
+  const wanted = runs.filter((run) => run.experiment === experiment && isOf(run));
   const differing = differences(wanted);
   const configurations = new Map();
   for (const run of wanted)

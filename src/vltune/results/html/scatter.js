@@ -33,7 +33,7 @@ function drawScatter(chart, table, columns, points, log) {
     );
   for (const point of points) picture.append(errorBars(point, x, y, box));
   const front = frontOf(points, columns);
-  picture.append(frontLine(front, columns), ...labels(points, box, y), ...front.map(ring));
+  picture.append(frontLine(front, columns), ...labels(points, front, box, y), ...front.map(ring));
   for (const point of points) picture.append(marker(chart, point, columns));
   picture.addEventListener("pointermove", (event) => {
     const area = picture.getBoundingClientRect();
@@ -55,6 +55,7 @@ function spreadOut(points, room) {
 
 function scatterPoints(table, [across, up]) {
   return table.rows.flatMap((row, number) => {
+    if (!isWanted(row)) return [];
     const [x, y] = [row.cells[across.key], row.cells[up.key]];
     const base = { row, number, cells: [x, y] };
     const made = [];
@@ -72,7 +73,7 @@ function acrossLines(table, [across, up], box, y) {
   let below = 0;
   table.rows.forEach((row) => {
     const cell = row.cells[up.key];
-    if (cell.mean === undefined || (row.cells[across.key].mean !== undefined && !row.control)) return;
+    if (!isWanted(row) || cell.mean === undefined || (row.cells[across.key].mean !== undefined && !row.control)) return;
     const at = y.place(cell.mean);
     const inside = at > box.top && at < box.bottom;
     const place = inside ? at - 5 : at > box.bottom ? box.bottom - 8 - 16 * below++ : box.top + 14;
@@ -157,7 +158,7 @@ function marker(chart, point, columns) {
       onfocus: () => tipOf(chart, point, columns),
       onblur: () => hideTip(chart),
     },
-    svg("path", { d: markerOf(point.number), transform: "scale(1.15)" }),
+    svg("path", { d: markerOf(point.row), transform: "scale(1.15)" }),
   );
 }
 
@@ -173,8 +174,18 @@ function pointValues(point, columns) {
 
 const tipOf = (chart, point, columns) => showTip(chart, ...point.at, point.row.label, pointValues(point, columns));
 
+// Of many points, those on the frontier and the paper's have their names there; the tips and the legend have all.
+const MANY = 12;
+
+function named(points, front) {
+  const beside = (point) => point.published && points.some((p) => !p.published && p.row === point.row);
+  const few = new Set(points.map((point) => point.row)).size <= MANY;
+  const own = (point) => few || front.includes(point) || point.row.families.includes("paper");
+  return points.filter((point) => own(point) && !beside(point));
+}
+
 // Each label at the nearest place where it covers nothing, or at most an error bar; none where there is no such place.
-function labels(points, box, y) {
+function labels(points, front, box, y) {
   canvas.font = `600 13px ${getComputedStyle(document.body).fontFamily}`;
   const taken = points.map((point) => ({
     left: point.at[0] - 8,
@@ -188,7 +199,7 @@ function labels(points, box, y) {
     top: y.place(point.y + point.spread.y),
     bottom: y.place(point.y - point.spread.y),
   }));
-  const names = points.filter((point) => !point.published || !points.some((p) => !p.published && p.row === point.row));
+  const names = named(points, front);
   const tries = [
     [28, bars],
     [18, []],

@@ -1,10 +1,9 @@
-// Tables that sort by a column: the better end first, then the other, then the order they came in.
+// Tables that sort by a column, the better end first, then the other, then the order they came in; and by family.
 
 function makeSortable(table) {
   const heads = [...table.tHead.rows[0].cells];
-  const body = table.tBodies[0];
-  const original = [...body.rows];
-  heads.forEach((head, column) => {
+  table.original = [...table.tBodies[0].rows];
+  heads.forEach((head) => {
     const first = head.dataset.better === "more" ? "descending" : "ascending";
     const second = first === "ascending" ? "descending" : "ascending";
     const next = { none: first, [first]: second, [second]: "none" };
@@ -17,12 +16,33 @@ function makeSortable(table) {
           onclick: () => {
             const order = next[head.getAttribute("aria-sort")];
             heads.forEach((other) => other.setAttribute("aria-sort", other === head ? order : "none"));
-            body.append(...(order === "none" ? original : sorted(original, column, order === "ascending" ? 1 : -1)));
+            arrange(table);
           },
         },
         ...head.childNodes,
       ),
     );
+  });
+}
+
+// The rows in the order that is asked for, and below the names of their families where that is.
+function arrange(table) {
+  const heads = [...table.tHead.rows[0].cells];
+  const column = heads.findIndex((head) => head.getAttribute("aria-sort") !== "none");
+  const sign = column >= 0 && heads[column].getAttribute("aria-sort") === "ascending" ? 1 : -1;
+  const rows = column < 0 ? table.original : sorted(table.original, column, sign);
+  table.tBodies[0].replaceChildren(...(byId("table-grouped").checked ? grouped(table, rows) : rows));
+}
+
+function grouped(table, rows) {
+  const { rows: described } = data.tables.find(({ name }) => name === table.closest(".of-table").dataset.table);
+  const of = (row) => described[row.dataset.row].family;
+  const families = [...new Set(table.original.map(of))];
+  return families.flatMap((name) => {
+    const own = rows.filter((row) => of(row) === name);
+    const heading = html("th", { scope: "rowgroup" }, name === null ? "beside the families" : spoken(name));
+    const rest = html("td", { colspan: table.tHead.rows[0].cells.length - 1 });
+    return own.some((row) => !row.hidden) ? [html("tr", { class: "family" }, heading, rest), ...own] : own;
   });
 }
 

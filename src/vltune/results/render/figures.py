@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
-from vltune.results.tables.build import TYPED, Table, TableRow
+from vltune.catalogue import PAPER
+from vltune.results.tables.build import TYPED, Column, Table, TableRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _STYLE = {"font.size": 11, "svg.hashsalt": "vltune", "axes.spines.top": False, "axes.spines.right": False}
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+MANY = 12
+"""Rows of which not all are named at their points: those on the frontier and the paper's are."""
+# Shapes of marks, as on the page, by a row's place among those of its colour.
+_MARKS = ("o", "s", "^", "D", "v", "P", "*", "h", "X", "d", "_", "p")
 # Label positions in points from the marker, nearest first.
 _DIRECTIONS = ((1, 0.7), (1, -0.7), (-1, 0.7), (-1, -0.7), (0, 1), (0, -1), (1, 0), (-1, 0))
 _OFFSETS = [(radius * x, radius * y) for radius, (x, y) in product((9, 16, 26, 38, 52), _DIRECTIONS)]
@@ -52,6 +58,10 @@ def draw(table: Table, format: str) -> bytes:
                 panels[0].invert_yaxis()
             for axes, key in zip(panels, table.figure["against"], strict=True):
                 _panel(axes, table, key)
+            if len(table.rows) > MANY:
+                figure.set_figheight(7.5)
+                figure.subplots_adjust(bottom=0.14)
+                _families(panels[-1], table)
         for axes in panels:
             axes.grid(alpha=0.25)
             if not axes.lines:
@@ -71,7 +81,7 @@ def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
             aside = 0.02 * (number - len(table.rows) / 2)
             places, means = [place + aside for place, _ in cells], [cell.mean for _, cell in cells]
             spread = [cell.std or 0.0 for _, cell in cells]
-            axes.errorbar(places, means, spread, fmt="o-", color=_color(row), capsize=3, label=row.label)
+            axes.errorbar(places, means, spread, fmt=f"{_mark(row)}-", color=_color(row), capsize=3, label=row.label)
     if axes.lines:
         axes.legend(loc="upper left")
 
@@ -84,7 +94,7 @@ def _rows(axes: Axes, table: Table) -> None:
     axes.invert_yaxis()
     for place, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
         if cell.mean is not None:
-            axes.errorbar(cell.mean, place, xerr=cell.std, fmt="o", color=_color(row), capsize=3)
+            axes.errorbar(cell.mean, place, xerr=cell.std, fmt=_mark(row), color=_color(row), capsize=3)
     if cells[0].mean is not None:
         axes.axvline(cells[0].mean, color="0.7", linestyle="--", linewidth=1)
     axes.set_xlabel(column.title)
@@ -92,20 +102,20 @@ def _rows(axes: Axes, table: Table) -> None:
 
 def _panel(axes: Axes, table: Table, key: str) -> None:
     score = table.figure["score"]
-    points, markers = {}, []
+    points, markers, named = {}, [], set(_named(table, key))
     for row in table.rows:
-        color = _color(row)
+        color, name = _color(row), row.label in named
         x, y = row.cells[key], row.cells[score]
         if None not in (x.published, y.published):
-            axes.plot(x.published, y.published, "o", color=color, markerfacecolor="none")
-            points[row.label] = x.published, y.published, color
+            axes.plot(x.published, y.published, _mark(row), color=color, markerfacecolor="none")
+            points |= {row.label: (x.published, y.published, color)} if name else {}
             markers.append((x.published, y.published, 0.0))
         if y.mean is None:
             continue
         label = f"{row.label}{TYPED}" if y.typed else row.label
         if x.mean is not None and not row.presentation.is_control:
-            axes.errorbar(x.mean, y.mean, y.std, fmt="o", color=color, capsize=3)
-            points[label] = x.mean, y.mean, color
+            axes.errorbar(x.mean, y.mean, y.std, fmt=_mark(row), color=color, capsize=3)
+            points |= {label: (x.mean, y.mean, color)} if name else {}
             markers.append((x.mean, y.mean, y.std or 0.0))
         else:
             axes.axhline(y.mean, color=color, linestyle="--", linewidth=1)
@@ -119,6 +129,48 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
 def _color(row: TableRow) -> str:
     """One colour per method in every figure; grey where it says none."""
     return "0.4" if row.presentation.colour is None else f"C{row.presentation.colour}"
+
+
+def _mark(row: TableRow) -> str:
+    return _MARKS[row.shape % len(_MARKS)]
+
+
+def _named(table: Table, key: str) -> Iterator[str]:
+    """Labels of the rows that have their names at their points: all of few, of many those that nothing matches or beats in
+    both columns, and the paper's."""
+    score, cost = table.column(table.figure["score"]), table.column(key)
+    front = set(frontier(table.rows, cost, score))
+    for row in table.rows:
+        if len(table.rows) <= MANY or row.label in front or PAPER in row.presentation.families:
+            yield row.label
+
+
+def frontier(rows: Sequence[TableRow], cost: Column, score: Column) -> Iterator[str]:
+    """Labels of those methods that no other matches in both columns and beats in one, of all that have both."""
+    costs = -1 if cost.less or not cost.is_score else 1
+    scores = -1 if score.less else 1
+    found = {
+        row.label: (costs * x, scores * y)
+        for row in rows
+        if not row.presentation.is_control
+        and (x := row.cells[cost.key].mean) is not None
+        and (y := row.cells[score.key].mean) is not None
+    }
+    for label, own in found.items():
+        if not any(other != own and other[0] >= own[0] and other[1] >= own[1] for other in found.values()):
+            yield label
+
+
+def _families(axes: Axes, table: Table) -> None:
+    """What the colours mean, where not every mark has its name."""
+    from matplotlib.lines import Line2D
+
+    colours = {row.presentation.family: _color(row) for row in table.rows if row.presentation.family}
+    marks = [
+        Line2D([], [], color=color, marker="o", linestyle="", label=family.replace("_", " "))
+        for family, color in colours.items()
+    ]
+    axes.legend(handles=marks, loc="upper center", bbox_to_anchor=(0.0, -0.11), ncols=len(marks), frameon=False)
 
 
 def _scale(axes: Axes, values: list[float]) -> None:

@@ -27,8 +27,8 @@ _LATEX = str.maketrans(
 
 def markdown(table: Table) -> str:
     """A GitHub-flavoured table under its title, with notes and unfinished runs below."""
-    header = [_markdown(text) for text in ("method", *(column.title for column in table.columns))]
-    body = _body(table, table.columns, _markdown, "**{}**".format)
+    header = [escaped(text) for text in ("method", *(column.title for column in table.columns))]
+    body = _body(table, table.columns, escaped, "**{}**".format)
     lines = [f"| {' | '.join(texts)} |" for texts in (header, *body)]
     lines.insert(1, f"|---|{'---:|' * len(table.columns)}")
     parts = [f"# {table.title}", "\n".join(lines), "\n".join(f"- {note}" for note in (legend(table), *table.notes))]
@@ -146,7 +146,7 @@ def _body(
     ]
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
     return text.translate(_MARKDOWN)
 
 

@@ -7,6 +7,7 @@ docs/statistics.md what the marks at scores mean.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
@@ -47,6 +48,7 @@ __all__ = [
     "build",
     "columns",
     "expand",
+    "groups",
     "names",
 ]
 
@@ -54,7 +56,7 @@ _HERE = Path(__file__).parent
 
 
 @cache
-def _groups() -> dict[str, dict]:
+def groups() -> dict[str, dict]:
     """{name of a file: its definition}"""
     from vltune.records import strict_yaml
 
@@ -63,7 +65,7 @@ def _groups() -> dict[str, dict]:
 
 def names() -> list[str]:
     """The tables that can be built."""
-    return [name for group in _groups().values() for name in group["tables"]]
+    return [name for group in groups().values() for name in group["tables"]]
 
 
 def listed(name: str, methods: Methods) -> ListedRows:
@@ -74,10 +76,10 @@ def listed(name: str, methods: Methods) -> ListedRows:
 
 def expand(name: str) -> list[str]:
     """The tables that `name` means: itself, or those of its file.  Raises UserError for an unknown name."""
-    groups = _groups()
-    if name not in {*groups, *names()}:
-        raise UserError(f"table {name!r} is not known: use one of {', '.join(sorted({*groups, *names()}))}")
-    return list(groups[name]["tables"]) if name in groups else [name]
+    known = groups()
+    if name not in {*known, *names()}:
+        raise UserError(f"table {name!r} is not known: use one of {', '.join(sorted({*known, *names()}))}")
+    return list(known[name]["tables"]) if name in known else [name]
 
 
 def build(name: str, root: Path, methods: Methods = NONE) -> Table:
@@ -116,7 +118,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
         )
         for variant in found
     ]
-    rows, untested = marks.marked(columns, found, rows, within)
+    rows, untested = marks.marked(columns, found, shaped(rows), within)
     rows = missing.explained(columns, at_least, found, rows, not_finished)
     of_definition = [*group["notes"], *definition.get("notes", ())]
     written = notes.written(of_definition, _for_notes(rows, aside, columns), columns)
@@ -222,7 +224,7 @@ def _names_its_row(record: dict, rows: ListedRows, told: _Told) -> bool:
 
 
 def _group(name: str) -> dict:
-    return next(group for group in _groups().values() if name in group["tables"])
+    return next(group for group in groups().values() if name in group["tables"])
 
 
 def _columns(group: dict) -> tuple[Column, ...]:
@@ -231,7 +233,7 @@ def _columns(group: dict) -> tuple[Column, ...]:
 
 def columns() -> list[Column]:
     """Of all tables."""
-    return [column for group in _groups().values() for column in _columns(group)]
+    return [column for group in groups().values() for column in _columns(group)]
 
 
 def _external() -> dict[str, external.Typable]:
@@ -254,6 +256,17 @@ def _for_notes(rows: list[TableRow], aside: dict[str, list[dict]], columns: tupl
     return found | {key: cells.of(columns, key, records, {}) for key, records in aside.items()}
 
 
+def shaped(rows: list[TableRow]) -> list[TableRow]:
+    """The rows with the shapes of their marks."""
+    of_colour: Counter[int | None] = Counter()
+    found = []
+    for row in rows:
+        found.append(replace(row, shape=of_colour[row.presentation.colour]))
+        of_colour[row.presentation.colour] += 1
+    return found
+
+
 def _scored(keys: list[str], rows: list[TableRow]) -> str:
-    """The first of these columns in which we have a number, else the first."""
-    return next((key for key in keys if any(row.cells[key].mean is not None for row in rows)), keys[0])
+    """That of these columns in which most methods have a number; the first of several."""
+    methods = [row for row in rows if not row.presentation.is_control]
+    return max(keys, key=lambda key: sum(row.cells[key].mean is not None for row in methods))

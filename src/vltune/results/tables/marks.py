@@ -1,9 +1,10 @@
-"""Which scores can be told from their column's best: `vltune.stats.significance` on a table's runs."""
+"""Which scores can be told from their column's best, or from each other: `vltune.stats.significance` on a table's runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 
@@ -21,13 +22,15 @@ from vltune.stats.outcomes import Outcomes
 from vltune.stats.paired import Paired
 from vltune.stats.significance import LEVEL, Spread
 
+Pair = tuple[int, int]
+"""Two rows, the one with the better mean first."""
 Loaded = dict[tuple[str, int], dict[int, Outcomes] | str]
 """{(column, row): {seed: the outcomes of its run}, or why they are not there}"""
 
 
 @dataclass(frozen=True)
 class Test:
-    """Of one row against the best.  p_seeds: None where no row has several seeds."""
+    """Of one row against a better one.  p_seeds: None where no row has several seeds."""
 
     p_examples: float
     p_seeds: float | None
@@ -53,7 +56,7 @@ def marked(
             _load(loaded, part, variants, entered, root)
         best = _best(column, entered, rows)
         others = [place for place in entered if place != best]
-        tests, reasons = _tests(parts, variants, loaded, best, others)
+        tests, reasons = _tests(parts, variants, loaded, [(best, other) for other in others])
         if reasons:
             first = next(iter(reasons.values()))
             untested.append(f"{column.name} {len(reasons)} of {len(others)} ({first})")
@@ -70,20 +73,45 @@ def _best(column: Column, entered: list[int], rows: list[TableRow]) -> int:
     return max(entered, key=lambda place: sign * rows[place].cells[column.key].mean)
 
 
+def told_apart(
+    column: Column, variants: list[MethodVariant], rows: Sequence[TableRow], root: Path
+) -> tuple[list[int], dict[Pair, bool]]:
+    """The rows with a score of this column, the best first and without controls, and whether each pair of them is told
+    apart, once seeds are taken into account; corrected for the number of pairs (Holm).  A pair that cannot be tested is
+    not there."""
+    entered = [
+        place
+        for place, row in enumerate(rows)
+        if not row.presentation.is_control and row.cells[column.key].mean is not None
+    ]
+    sign = -1 if column.less else 1
+    entered.sort(key=lambda place: -sign * rows[place].cells[column.key].mean)
+    loaded: Loaded = {}
+    _load(loaded, column, variants, entered, root)
+    tests, _ = _tests([column], variants, loaded, list(combinations(entered, 2)))
+    return entered, {pair: not _mark(p_examples, p_seeds) for pair, (p_examples, p_seeds) in _corrected(tests).items()}
+
+
 def _judged(
-    column: Column, rows: list[TableRow], best: int, others: list[int], tests: dict[int, Test]
+    column: Column, rows: list[TableRow], best: int, others: list[int], tests: dict[Pair, Test]
 ) -> Iterator[tuple[int, Cell]]:
     """The cells of a column, with the corrected tests and what follows from them."""
-    by_examples = paired.corrected({place: test.p_examples for place, test in tests.items()})
-    by_seeds = paired.corrected({place: test.p_seeds for place, test in tests.items() if test.p_seeds is not None})
+    corrected = _corrected(tests)
     yield best, replace(rows[best].cells[column.key], best=True)
     for place in others:
         cell = rows[place].cells[column.key]
-        if place not in tests:
+        if (best, place) not in corrected:
             yield place, replace(cell, mark=UNTESTED)
             continue
-        p_examples, p_seeds = by_examples[place], by_seeds.get(place)
+        p_examples, p_seeds = corrected[best, place]
         yield place, replace(cell, mark=_mark(p_examples, p_seeds), p_examples=p_examples, p_seeds=p_seeds)
+
+
+def _corrected(tests: Mapping[Pair, Test]) -> dict[Pair, tuple[float, float | None]]:
+    """{pair: its two p}, corrected for the number of pairs."""
+    by_examples = paired.corrected({pair: test.p_examples for pair, test in tests.items()})
+    by_seeds = paired.corrected({pair: test.p_seeds for pair, test in tests.items() if test.p_seeds is not None})
+    return {pair: (by_examples[pair], by_seeds.get(pair)) for pair in tests}
 
 
 def _mark(p_examples: float, p_seeds: float | None) -> str:
@@ -93,22 +121,23 @@ def _mark(p_examples: float, p_seeds: float | None) -> str:
 
 
 def _tests(
-    parts: list[Column], variants: list[MethodVariant], loaded: Loaded, best: int, others: list[int]
-) -> tuple[dict[int, Test], dict[int, str]]:
-    """{row: its test} and {row: why there is none}, of the mean of these columns, or of the one."""
-    pairs: dict[int, list[Paired]] = {}
+    parts: list[Column], variants: list[MethodVariant], loaded: Loaded, pairs: Sequence[Pair]
+) -> tuple[dict[Pair, Test], dict[Pair, str]]:
+    """{pair: its test} and {pair: why there is none}, of the mean of these columns, or of the one."""
+    found: dict[Pair, list[Paired]] = {}
     reasons = {}
-    for place in others:
+    for better, other in pairs:
         try:
-            pairs[place] = _paired(parts, loaded, best, place, variants[place].label)
+            found[better, other] = _paired(parts, loaded, better, other, variants[other].label)
         except UserError as error:
-            reasons[place] = str(error)
-    if not pairs:
+            reasons[better, other] = str(error)
+    if not found:
         return {}, reasons
     signs = len(parts) == 1 and bool(parts[0].metric and parts[0].metric.signs)
-    by_examples = paired.by_examples(pairs, signs)
-    among = significance.spread([_means(parts, variants[place]) for place in (best, *others)])
-    tests = {place: _test(paired.strata(pairs[place]), p, among) for place, p in by_examples.items()}
+    by_examples = paired.by_examples(found, signs)
+    places = dict.fromkeys(place for pair in pairs for place in pair)
+    among = significance.spread([_means(parts, variants[place]) for place in places])
+    tests = {pair: _test(paired.strata(found[pair]), p, among) for pair, p in by_examples.items()}
     return tests, reasons
 
 

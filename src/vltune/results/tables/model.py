@@ -148,6 +148,8 @@ class TableRow:
     cells: dict[str, Cell]
     trials: int | None = None
     """How many learning rates were tried for the method; None where no search is on record."""
+    shape: int = 0
+    """Its place among the rows of its colour, from which the shape of its mark tells it."""
 
 
 @dataclass(frozen=True)

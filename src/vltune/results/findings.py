@@ -1,0 +1,104 @@
+"""What the tables say and what they do not: every pair of methods, told apart or not, counted and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vltune.results.render import text as render
+from vltune.results.tables import build, marks
+from vltune.results.tables.model import Column, Table, TableRow
+from vltune.results.tables.presentations import NONE, Methods
+from vltune.results.tables.rows import MethodVariant
+from vltune.stats.significance import LEVEL
+
+HEAD = f"""\
+# What the comparison says
+
+Written by `vltune findings` from the records alone; nothing in here was typed. **All of it is about a toy world and
+backbones of a quarter of a million parameters: a ranking here says nothing about photographs.**
+
+Two methods are *told apart* where the test over examples and the test over seeds both say so at {LEVEL:.0%}, corrected
+for the number of pairs of the column (Holm, [statistics.md](statistics.md)). What is not told apart may be equally good,
+or may differ by less than three seeds and a few thousand examples can show."""
+_FEW = 3
+"""Methods above which a list of them says how many, too."""
+
+
+def written(root: Path, methods: Methods = NONE) -> str:
+    """Markdown of all tables whose definition has `findings`, from the records under `root`.
+
+    methods: see `build.build`.  Raises UserError as that does."""
+    return "\n".join(_lines(root, methods)) + "\n"
+
+
+def _lines(root: Path, methods: Methods) -> Iterator[str]:
+    yield HEAD
+    for group in sorted(filter(_finds, build.groups().values()), key=_place):
+        asked = group["findings"]
+        yield ""
+        yield f"## {asked['title']}"
+        yield ""
+        yield asked["what"]
+        for name in group["tables"]:
+            yield from _of_table(build.build(name, root, methods), asked["columns"], root)
+
+
+def _finds(group: dict) -> bool:
+    return "findings" in group
+
+
+def _place(group: dict) -> int:
+    return group["findings"]["place"]
+
+
+def _of_table(table: Table, keys: Sequence[str], root: Path) -> Iterator[str]:
+    yield ""
+    yield f"### {table.title}"
+    for key in keys:
+        yield ""
+        yield from _of_column(table, table.column(key))
+
+
+def _of_column(table: Table, column: Column) -> Iterator[str]:
+    order, apart = marks.told_apart(column, [_variant(table, row) for row in table.rows], table.rows, table.folder)
+    if len(order) < 2:
+        yield f"**{column.title}**: no two methods have been run."
+        return
+    told = sum(apart.values())
+    best = order[0]
+    tied = [table.rows[other].label for other in order[1:] if not apart.get((best, other), False)]
+    yield (
+        f"**{column.title}**, {len(order)} methods: of {len(apart)} pairs **{told} are told apart, {len(apart) - told} are "
+        f"not**. The {'lowest' if column.less else 'highest'} is {table.rows[best].label}; not told from it: {_list(tied)}."
+    )
+    yield ""
+    costs = [each for each in table.columns if each.essential and each.is_counted]
+    heads = ["method", "family", column.title, *(each.title for each in costs), "told above", "told below"]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * 2}{'---:|' * (len(heads) - 2)}"
+    for place in order:
+        row = table.rows[place]
+        above = sum(of for (better, _), of in apart.items() if better == place)
+        below = sum(of for (_, worse), of in apart.items() if worse == place)
+        values = [render.ours(each, row.cells[each.key]).removesuffix(f" {row.cells[each.key].mark}") for each in costs]
+        score = render.ours(column, row.cells[column.key]).removesuffix(f" {row.cells[column.key].mark}")
+        family = (row.presentation.family or "").replace("_", " ")
+        yield f"| {' | '.join([render.escaped(row.label), family, score, *values, str(above), str(below)])} |"
+
+
+def _variant(table: Table, row: TableRow) -> MethodVariant:
+    """With the runs that the row was made of."""
+    own = [
+        record | {"typed": {}}
+        for record in table.records
+        if record["status"] == "finished"
+        and record["identity"]["backbone"] == table.backbone
+        and (record["identity"]["method"], record["identity"]["hash"]) in {(row.method, each) for each in row.hashes}
+    ]
+    return MethodVariant(row.method, row.method, row.presentation, row.label, own, None)
+
+
+def _list(names: Sequence[str]) -> str:
+    told = ", ".join(names) or "none"
+    return f"{told} ({len(names)})" if len(names) > _FEW else told
