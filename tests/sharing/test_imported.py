@@ -1,4 +1,4 @@
-"""A LoRA that was trained with PEFT on transformers' ViLT, in our backbone."""
+"""An adapter that was trained with PEFT on transformers' ViLT, in our backbone."""
 
 import json
 
@@ -29,6 +29,18 @@ SETTINGS = {
         "alpha_pattern": {r"layer\.1\.attention\.attention\.value": 2, "query": 5},
     },
     "every linear layer": {"r": 2, "target_modules": r".*encoder.*(query|key|value|dense)"},
+    "dora": {"r": 4, "lora_alpha": 16, "use_dora": True},
+    "dora on every linear layer": {
+        "r": 2,
+        "use_dora": True,
+        "use_rslora": True,
+        "target_modules": r".*encoder.*(query|key|value|dense)",
+    },
+    "ia3": {"target_modules": ["key", "value"], "feedforward_modules": []},
+    "ia3 as published": {
+        "target_modules": r".*(key|value|layer\.\d+\.output\.dense)",
+        "feedforward_modules": r".*layer\.\d+\.output\.dense",
+    },
 }
 
 
@@ -39,12 +51,13 @@ def base(oracle, tmp_path):  # noqa: F811
 
 
 def trained(base, folder, **settings):
-    """A LoRA off its start, saved to a folder."""
+    """An adapter off its start, saved to a folder."""
     torch.manual_seed(5)
-    model = peft.get_peft_model(base, peft.LoraConfig(**{"target_modules": ["query", "value"], **settings})).eval()
+    kind = peft.IA3Config if "feedforward_modules" in settings else peft.LoraConfig
+    model = peft.get_peft_model(base, kind(**{"target_modules": ["query", "value"], **settings})).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
+            if "lora_" in name or "ia3_" in name:
                 parameter += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     return model
@@ -72,14 +85,14 @@ def test_it_gives_the_same_outputs(name, base, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"use_dora": True}, "use_dora=true: only a plain LoRA can be imported"),
+        ({"use_qalora": True}, "use_qalora=true: only a LoRA or a DoRA can be imported"),
         ({"bias": "lora_only"}, "bias=lora_only: it trained biases as well"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights=pissa changed the weights beneath; convert it with PEFT"),
-        ({"modules_to_save": ["pooler.dense"]}, r'modules_to_save=["pooler.dense"]: it trained more than a LoRA'),
-        ({"peft_type": "IA3"}, "peft_type=IA3: only LORA can be imported"),
+        ({"modules_to_save": ["pooler.dense"]}, r'modules_to_save=["pooler.dense"]: it trained whole modules as well'),
+        ({"peft_type": "LOHA"}, "peft_type=LOHA: only LORA and IA3 can be imported"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused(settings, told, tmp_path):
+def test_what_is_something_else_is_refused(settings, told, tmp_path):
     with pytest.raises(UserError) as error:
         check({"peft_type": "LORA", "r": 4, "lora_alpha": 4} | settings, tmp_path)
     assert told in str(error.value)
@@ -106,11 +119,11 @@ def test_what_does_not_fit_the_backbone_changes_nothing(base, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda t: t | {"base_model.model.x.lora_magnitude_vector": torch.ones(2)}, "is no part of a plain LoRA"),
+        (lambda t: t | {"base_model.model.x.lora_magnitude_vector": torch.ones(2)}, "is no part of a LoRA"),
         (lambda t: {k: v for k, v in t.items() if "lora_A" in k}, "has no lora_B of its rank, 2"),
-        (lambda t: {k: v for k, v in t.items() if "lora_B" in k}, "is no part of a plain LoRA"),
+        (lambda t: {k: v for k, v in t.items() if "lora_B" in k}, "is no part of a LoRA or a DoRA"),
         (lambda t: {k: v * float("nan") for k, v in t.items()}, "has values that are NaN or infinite"),
-        (lambda t: {}, "holds no LoRA"),
+        (lambda t: {}, "holds no LORA"),
     ],
 )
 def test_a_file_that_is_not_whole_is_told(change, told, base, tmp_path):
@@ -121,6 +134,18 @@ def test_a_file_that_is_not_whole_is_told(change, told, base, tmp_path):
         read(tmp_path / "lora")
 
 
+def test_a_dora_without_its_magnitudes_and_an_ia3_that_is_none_are_told(base, tmp_path):
+    folder = tmp_path / "dora"
+    trained(base, folder, r=2, use_dora=True)
+    file = folder / "adapter_model.safetensors"
+    save_file({key: tensor for key, tensor in load_file(file).items() if "magnitude" not in key}, file)
+    with pytest.raises(UserError, match="has no lora_magnitude_vector of its width, 32"):
+        read(folder)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
+    with pytest.raises(UserError, match=r"lora_A.weight is no part of an \(IA\)3"):
+        read(folder)
+
+
 def test_a_pickle_is_not_read(base, tmp_path):
     trained(base, tmp_path / "lora", r=2)
     (tmp_path / "lora" / "adapter_model.safetensors").rename(tmp_path / "lora" / "adapter_model.bin")
@@ -129,10 +154,12 @@ def test_a_pickle_is_not_read(base, tmp_path):
 
 
 def test_the_command_makes_weights_that_a_run_takes(tmp_path):
-    """On the small backbone, whose layers have transformers' names."""
+    """On the small backbone, whose layers have transformers' names; a pattern may say the whole of one."""
     folder, out = tmp_path / "lora", tmp_path / "mine.safetensors"
     folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 6}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 1, "alpha_pattern": {f"^vilt.{LAYER}": 6}})
+    )
     down, up = torch.randn(2, 64), torch.randn(64, 2)
     names = [f"base_model.model.vilt.{LAYER}.lora_{each}.weight" for each in "AB"]
     save_file(dict(zip(names, (down, up), strict=True)), folder / "adapter_model.safetensors")

@@ -61,7 +61,7 @@ def import_lora(
         str | None, typer.Option(help="The weights that it was trained on.", show_default="the backbone's own")
     ] = None,
 ) -> None:
-    """Fold a LoRA that was trained elsewhere with PEFT, on transformers' model, into a backbone's weights.
+    """Fold a LoRA, DoRA or (IA)3 that was trained elsewhere with PEFT, on transformers' model, into a backbone's weights.
 
     \b
       vltune import ~/my-vilt-lora --backbone vilt --weights weights/vilt-b32-mlm --out weights/mine.safetensors
@@ -74,7 +74,7 @@ def import_lora(
         raise UserError(f"{out}: is there already; name a new file")
     chosen = [f"backbone={backbone}", *([] if weights is None else [f"weights={weights}"])]
     layers = convert(folder, configurations(Path(), [chosen])[0], out)
-    typer.echo(f"{out}: {backbone} with a LoRA at {layers} layers")
+    typer.echo(f"{out}: {backbone} with an adapter at {layers} layers")
 
 
 def push(

@@ -1,6 +1,7 @@
-"""A LoRA that was trained elsewhere with Hugging Face PEFT on transformers' model, folded into our backbone's weights.
+"""A LoRA, DoRA or (IA)3 that was trained elsewhere with Hugging Face PEFT on transformers' model, folded into our
+backbone's weights.
 
-W + s B A,  s = alpha / r, or alpha / sqrt(r) (rslora); patterns give a layer its own alpha or r
+The scale of a LoRA is alpha / r, or alpha / sqrt(r) (rslora); patterns give a layer its own alpha or r.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltune.errors import UserError
 from vltune.records.record import read_json
+from vltune.sharing.changes import LowRankProduct, Rescaled
 from vltune.sharing.layout import BACKBONES, INSIDE, their_name
 from vltune.sharing.lora import CONFIG, START, TENSORS
 
@@ -20,15 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vltune.backbones.backbone import Backbone
+    from vltune.sharing.changes import TunedLayer
 
-OTHER = ("use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "alora_invocation_tokens")
+KINDS = ("LORA", "IA3")
+OTHER = ("use_qalora", "use_bdlora", "lora_bias", "layer_replication", "alora_invocation_tokens")
 """Options that make another equation of it."""
 CHANGED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Starts that change the weights beneath."""
 
 
 def convert(folder: Path, config: dict, out: Path) -> int:
-    """Writes the configuration's backbone, pretrained, with a folder's LoRA in it; returns how many layers that changed."""
+    """Writes the configuration's backbone, pretrained, with a folder's adapter in it; returns how many layers changed."""
     from vltune.assemble.data import tokenizer
     from vltune.assemble.factory import build
     from vltune.assemble.weights import weight_files
@@ -42,7 +46,7 @@ def convert(folder: Path, config: dict, out: Path) -> int:
     files = weight_files(config["weights"], config["backbone"])
     if "backbone" not in files:
         raise UserError(
-            "weights=null: a LoRA is imported into the pretrained weights that it was trained on; name them"
+            "weights=null: an adapter is imported into the pretrained weights that it was trained on; name them"
         )
     load_backbone(backbone, files["backbone"], tokenizer(config["backbone"]).cls_id, name)
     add(backbone, found, folder, name)
@@ -50,52 +54,75 @@ def convert(folder: Path, config: dict, out: Path) -> int:
     return len(found)
 
 
-def read(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """{module, as transformers' backbone names it: (A, s B)}, A: (r, in), B: (out, r).
+def read(folder: Path) -> dict[str, TunedLayer]:
+    """{module, as transformers' backbone names it: what is made of it}.
 
-    UserError where the files are not there, or hold anything but a plain LoRA; nothing of them is run."""
+    UserError where the files are not there, or hold anything but a LoRA, a DoRA or an (IA)3; nothing of them is run."""
     from vltune.weights.files import read_safetensors
 
-    config = read_json(folder / CONFIG)
+    config, file = read_json(folder / CONFIG), folder / TENSORS
     check(config, folder / CONFIG)
-    if not (folder / TENSORS).is_file():
-        raise UserError(f"{folder / TENSORS}: no such file; only safetensors are read, save the adapter as such")
-    return pairs(config, read_safetensors(folder / TENSORS), folder / TENSORS)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; only safetensors are read, save the adapter as such")
+    tensors = {key.removeprefix(START): tensor for key, tensor in read_safetensors(file).items()}
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{file}: {key} has values that are NaN or infinite")
+    found = (low_ranks if config["peft_type"] == "LORA" else scales)(config, tensors, file)
+    if not found:
+        raise UserError(f"{file}: holds no {config['peft_type']}")
+    return found
 
 
 def check(config: Any, source: Path) -> None:
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+    if not isinstance(config, dict) or config.get("peft_type") not in KINDS:
         kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise UserError(f"{source}: peft_type={kind}: only LORA can be imported")
+        raise UserError(f"{source}: peft_type={kind}: only {' and '.join(KINDS)} can be imported")
     for name in OTHER:
         if config.get(name):
-            raise UserError(f"{source}: {name}={json.dumps(config[name])}: only a plain LoRA can be imported")
+            raise UserError(f"{source}: {name}={json.dumps(config[name])}: only a LoRA or a DoRA can be imported")
     if (bias := config.get("bias", "none")) != "none":
-        raise UserError(f"{source}: bias={bias}: it trained biases as well, and only a plain LoRA can be imported")
+        raise UserError(f"{source}: bias={bias}: it trained biases as well, and only a LoRA or a DoRA can be imported")
     if (start := str(config.get("init_lora_weights"))).startswith(CHANGED):
         raise UserError(f"{source}: init_lora_weights={start} changed the weights beneath; convert it with PEFT first")
     if saved := config.get("modules_to_save"):
-        raise UserError(
-            f"{source}: modules_to_save={json.dumps(saved)}: it trained more than a LoRA, which alone is read"
-        )
+        raise UserError(f"{source}: modules_to_save={json.dumps(saved)}: it trained whole modules as well")
 
 
-def pairs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], source: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """`read`'s, of a configuration and its tensors."""
-    found = {}
+def low_ranks(config: Mapping[str, Any], tensors: Mapping[str, Tensor], source: Path) -> dict[str, TunedLayer]:
+    """Of a LoRA or a DoRA."""
+    found: dict[str, TunedLayer] = {}
+    rest = dict(tensors)
     for key, down in tensors.items():
-        module, matrix, _ = key.removeprefix(START).partition(".lora_A.weight")
-        if matrix:
-            up = tensors.get(f"{START}{module}.lora_B.weight")
-            if up is None or down.dim() != 2 or up.dim() != 2 or up.shape[1] != len(down):
-                raise UserError(f"{source}: {key} has no lora_B of its rank, {len(down)}")
-            if not (down.isfinite().all() and up.isfinite().all()):
-                raise UserError(f"{source}: {key} or its lora_B has values that are NaN or infinite")
-            found[module.removeprefix(INSIDE)] = down.float(), scale(config, module, len(down), source) * up.float()
-        elif not (key.endswith(".lora_B.weight") and key.replace(".lora_B.", ".lora_A.") in tensors):
-            raise UserError(f"{source}: {key} is no part of a plain LoRA, which alone is read")
-    if not found:
-        raise UserError(f"{source}: holds no LoRA")
+        module, matrix, _ = key.partition(".lora_A.weight")
+        if not matrix:
+            continue
+        del rest[key]
+        up = rest.pop(f"{module}.lora_B.weight", None)
+        if up is None or down.dim() != 2 or up.dim() != 2 or up.shape[1] != len(down):
+            raise UserError(f"{source}: {key} has no lora_B of its rank, {len(down)}")
+        magnitude = None
+        if config.get("use_dora"):
+            magnitude = rest.pop(f"{module}.lora_magnitude_vector", up[:0]).float()
+        if magnitude is not None and magnitude.shape != up.shape[:1]:
+            raise UserError(f"{source}: {module} has no lora_magnitude_vector of its width, {len(up)}")
+        up = scale(config, module, len(down), source) * up.float()
+        found[module.removeprefix(INSIDE)] = LowRankProduct(
+            down.float(), up, None if magnitude is None else magnitude.float()
+        )
+    if rest:
+        raise UserError(f"{source}: {next(iter(rest))} is no part of a LoRA or a DoRA as its configuration says it")
+    return found
+
+
+def scales(config: Mapping[str, Any], tensors: Mapping[str, Tensor], source: Path) -> dict[str, TunedLayer]:
+    """Of an (IA)3."""
+    found: dict[str, TunedLayer] = {}
+    for key, factors in tensors.items():
+        module, vector, more = key.partition(".ia3_l")
+        if not vector or more or factors.dim() != 2 or 1 not in factors.shape:
+            raise UserError(f"{source}: {key} is no part of an (IA)3")
+        found[module.removeprefix(INSIDE)] = Rescaled(factors.float())
     return found
 
 
@@ -115,24 +142,30 @@ def scale(config: Mapping[str, Any], module: str, rank: int, source: Path) -> fl
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 
-def add(backbone: Backbone, found: Mapping[str, tuple[Tensor, Tensor]], source: Path, name: str) -> None:
-    """Adds each product to its layer's weight.  UserError, before anything is changed, where a layer is not there or is
-    of another size.  name: what the backbone is called."""
+def add(backbone: Backbone, found: Mapping[str, TunedLayer], source: Path, name: str) -> None:
+    """Changes each layer.  UserError, before anything is changed, where a layer is not there or is of another size.  name:
+    what the backbone is called."""
     import torch
 
     if type(backbone) not in BACKBONES:
-        raise UserError(f"{name}: transformers has no such model, so that no LoRA of one can be imported")
+        raise UserError(f"{name}: transformers has no such model, so that no adapter of one can be imported")
     layers = {
         their_name(type(backbone), module).removeprefix(INSIDE): layer
         for module, layer in backbone.named_modules()
         if isinstance(layer, torch.nn.Linear) and their_name(type(backbone), module)
     }
-    for module, (down, up) in found.items():
+    for module, change in found.items():
         if module not in layers:
             raise UserError(f"{source}: tunes {module}, which is no linear layer of {name}")
-        size, given = tuple(layers[module].weight.shape), (len(up), down.shape[1])
-        if size != given:
-            raise UserError(f"{source}: tunes {module} of size {given}, which in {name} is {size}: of another model")
+        size = tuple(layers[module].weight.shape)
+        if any(given not in (None, own) for given, own in zip(change.size, size, strict=True)):
+            raise UserError(
+                f"{source}: tunes {module} of size {change.size}, which in {name} is {size}: of another model"
+            )
     with torch.no_grad():
-        for module, (down, up) in found.items():
-            layers[module].weight += up @ down
+        for module, change in found.items():
+            layer = layers[module]
+            weight, bias = change(layer.weight, layer.bias)
+            layer.weight.copy_(weight)
+            if bias is not None:
+                layer.bias.copy_(bias)
