@@ -1,4 +1,4 @@
-"""A run's LoRA in plain transformers and PEFT: the same outputs."""
+"""A run's LoRA, DoRA or (IA)3 in plain transformers and PEFT: the same outputs."""
 
 import json
 
@@ -11,6 +11,8 @@ from weights.test_transformers import oracle  # noqa: F401
 
 from vltune.errors import UserError
 from vltune.methods.apt import APT
+from vltune.methods.dora import DoRA
+from vltune.methods.ia3 import IA3
 from vltune.methods.lora import LoRA
 from vltune.methods.peft import Peft
 from vltune.model import Model
@@ -76,6 +78,12 @@ def lines(folder, number):
 CASES = {
     "lora": (lambda: LoRA(rank=3), LORA),
     "lora at every linear layer": (lambda: LoRA(rank=3, roles=LINEARS), LORA),
+    "dora": (lambda: DoRA(rank=3), {**LORA, "_target_": "vltune.methods.dora.DoRA", "name": "dora"}),
+    "ia3": (IA3, {"_target_": "vltune.methods.ia3.IA3", "name": "ia3"}),
+    "ia3 of outputs alone": (
+        lambda: IA3(roles=["key", "feed_forward_up"]),
+        {"_target_": "vltune.methods.ia3.IA3", "name": "ia3"},
+    ),
     "peft's lora": (
         lambda: Peft("lora", {"r": 2, "lora_alpha": 7}),
         {**PEFT, "type": "lora", "options": {"r": 2, "lora_alpha": 7}},
@@ -100,7 +108,11 @@ def test_peft_gives_the_same_outputs(case, base, tmp_path, monkeypatch):
     exec(lines(tmp_path / "out", 1), names)
     assert (expected - untuned).abs().max() > 0.1
     torch.testing.assert_close(outputs(names["model"], batch), expected, atol=1e-5, rtol=0)
-    merged = names["model"].merge_and_unload()
+    merged = names["model"]
+    if settings["name"] == "ia3":  # PEFT cannot unload one beside a head of several layers
+        merged.merge_adapter()
+    else:
+        merged = merged.merge_and_unload()
     torch.testing.assert_close(outputs(merged, batch), expected, atol=1e-5, rtol=0)
 
 

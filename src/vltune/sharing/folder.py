@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltune.engine.artifacts import write_tensors
 from vltune.errors import UserError
-from vltune.sharing import adapter, lora
+from vltune.sharing import adapter, peft_types
 from vltune.sharing.card import card
 from vltune.sharing.layout import CLASS_TOKEN, class_of
 
@@ -28,19 +28,19 @@ text.register_forward_hook(lambda *call: torch.cat([token.expand(len(call[2]), -
 
 
 def export_peft(source: Path, out: Path) -> None:
-    """Writes a run's LoRA as a folder that `peft.PeftModel.from_pretrained` loads on a model of transformers', with what
-    else was trained; what PEFT has no place for lies beside it."""
+    """Writes a run's LoRA, DoRA or (IA)3 as a folder that `peft.PeftModel.from_pretrained` loads on a model of
+    transformers', with what else was trained; what PEFT has no place for lies beside it."""
     record, state = adapter.tuned(source)
     kind = class_of(record, source)
-    config, tensors = lora.exported(record, state, source)
+    config, tensors = peft_types.exported(record, state, source)
     labels = len(state["task.head.3.bias"])
     load = f"""import peft, safetensors.torch, torch, transformers
 
 base = transformers.{kind}.from_pretrained(BASE, num_labels={labels})  # BASE: the weights below
 model = peft.PeftModel.from_pretrained(base, FOLDER).eval()"""
     with writing(out) as folder:
-        write_json(folder / lora.CONFIG, config)
-        write_tensors(folder / lora.TENSORS, tensors, {"format": "pt"})
+        write_json(folder / peft_types.CONFIG, config)
+        write_tensors(folder / peft_types.TENSORS, tensors, {"format": "pt"})
         finish(folder, record, state, (f"An adapter of PEFT's for transformers' {kind}", load, "peft"))
 
 

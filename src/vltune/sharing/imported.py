@@ -16,7 +16,7 @@ from vltune.errors import UserError
 from vltune.records.record import read_json
 from vltune.sharing.changes import LowRankProduct, Rescaled
 from vltune.sharing.layout import BACKBONES, INSIDE, their_name
-from vltune.sharing.lora import CONFIG, START, TENSORS
+from vltune.sharing.peft_types import CONFIG, START, TENSORS
 
 if TYPE_CHECKING:
     from torch import Tensor
