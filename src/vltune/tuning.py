@@ -53,7 +53,8 @@ class Method:
         """Before the first step, with the model on its device: what has to see data.
 
         batches(n): what the first n steps will see, on that device; the same in every process, in parts whose sizes mean
-        nothing.  What it decides must be in the deltas' parameters or persistent buffers, which are saved."""
+        nothing.  What it decides must be in what is trained or in the deltas' persistent buffers, which are saved, and
+        which every process takes from the first."""
 
     def at(self, deltas: Sequence[Delta], step: int, total: int) -> None:
         """Before each optimiser step, counted from 0: a schedule."""
@@ -159,6 +160,11 @@ class Tuning:
             for parameter in delta.trained(site)
         }
         return list(found.values())
+
+    @property
+    def looks_at_data(self) -> bool:
+        """Before training."""
+        return any(type(method).start is not Method.start for method, _, _ in self.parts)
 
     def start(self, model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
         for method, _, deltas in self.parts:

@@ -6,12 +6,16 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from engine.test_training import run
+from engine.test_training import Examples, collate, run, settings
 from methods.oracles import IMAGE, LAYERS, TEXT, TOKENS, WIDTH, additional_macs, assert_agree, off_its_start, states
+from several import processes
 
+from vltune.engine.source import TrainingData
+from vltune.engine.train import train
 from vltune.errors import UserError
 from vltune.methods.das import DAS, Bandit, InsteadOfBlock, leave_out
 from vltune.model import Model
+from vltune.runs.signals import StopRequest
 from vltune.tasks.vqa import VQA
 
 HIDDEN, NORM = 64, 5 * WIDTH
@@ -130,6 +134,24 @@ def test_a_search_decides_the_blocks_and_nothing_else(tmp_path):
     assert left_out(again) == left_out(model)
     for (name, one), other in zip(model.tuned_state().items(), again.tuned_state().values(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_all_processes_leave_out_what_the_first_one_found(tmp_path):
+    """Dropout draws other numbers in each, so that each for itself may end elsewhere."""
+
+    def work(fabric):
+        fabric.launch()
+        model = tuned(layers=6)
+        model.tuning.start = lambda *given: leave_out(blocks_of(model), {fabric.global_rank, 5})
+        data = TrainingData(Examples(), collate, 8, seed=0, workers=0)
+        with StopRequest() as stop:
+            more = {"training": lambda: data, "settings": settings(max_steps=2)}
+            train(tiny.session(fabric, model, tmp_path, stop, **more), lambda: 0.0)
+        return left_out(model), {name: tensor.tolist() for name, tensor in model.tuned_state().items()}
+
+    first, second = processes(work)
+    assert first[0] == {0, 5}
+    assert second == first
 
 
 def test_what_was_searched_is_read_back():

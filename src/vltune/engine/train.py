@@ -106,8 +106,10 @@ class Training:
         for point in self.state.history:  # a logger may lack what an interrupted process logged
             self.session.logger.log(point, point["step"])
         self.model.train()
-        if self.state.step == 0:
+        if self.state.step == 0 and self.model.tuning.looks_at_data:
             self.model.tuning.start(self.model, self.first_batches)
+            decided = {name: tensor.cpu() for name, tensor in self.model.tuned_state().items()}
+            self.model.load_tuned(self.fabric.broadcast(decided))  # dropout drew other numbers in each process
 
     def first_batches(self, steps: int) -> Iterator[dict]:
         """What the first steps will see, the same in every process, in parts as large as a step's."""
