@@ -47,7 +47,7 @@ def test_figure_names_every_method_without_overlap(root, drawn):
     renderer = drawn[0].canvas.get_renderer()
     for axes in drawn[0].axes:
         texts = [text for text in axes.texts if text.get_text()]
-        assert {text.get_text() for text in texts} == {*build.PAPER, "question_only"}
+        assert {text.get_text() for text in texts} == {*build.PAPER, "question_only 35.00"}
         assert axes.get_xscale() == "symlog", "a method that costs nothing has its place"
         boxes = [Text.get_window_extent(text, renderer) for text in texts]
         assert not any(box.count_overlaps(boxes[index + 1 :]) for index, box in enumerate(boxes))
@@ -62,7 +62,8 @@ def test_of_many_rows_the_frontier_and_the_papers_are_named(root, drawn):
         root.add(50.0 + number, method=method, method_params=10**6, additional_macs=10**7)
     figures.draw(table := build.build("vilt_mini", root.folder), "png")
     shown = [{text.get_text() for text in axes.texts if text.get_text()} for axes in drawn[0].axes]
-    assert shown == [{*build.PAPER, others[-1], "question_only"}] * 2
+    assert shown == [{*build.PAPER, others[-1], "question_only 35.00 ↓"}] * 2
+    assert all(axes.get_ylim()[0] > 40 for axes in drawn[0].axes), "a control far below leaves room for the others"
     kinds = [text.get_text() for text in drawn[0].axes[-1].get_legend().get_texts()]
     assert kinds == [
         family.replace("_", " ") for family in dict.fromkeys(r.presentation.family for r in table.rows) if family

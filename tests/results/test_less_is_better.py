@@ -34,7 +34,7 @@ GROUP = {
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "_groups", lambda: {"made_up": GROUP})
+    monkeypatch.setattr(build, "groups", lambda: {"made_up": GROUP})
     return Root(tmp_path)
 
 

@@ -118,12 +118,30 @@ def _panel(axes: Axes, table: Table, key: str) -> None:
             points |= {label: (x.mean, y.mean, color)} if name else {}
             markers.append((x.mean, y.mean, y.std or 0.0))
         else:
-            axes.axhline(y.mean, color=color, linestyle="--", linewidth=1)
-            place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
-            axes.text(0.99, y.mean, label, color=color, **place)
+            _across(axes, f"{label} {y.mean:.{table.column(score).digits}f}", y.mean, color, _range(table, score))
     axes.set_xlabel(table.column(key).title)
     _scale(axes, [x for x, *_ in markers])
     _annotate(axes, points, markers)
+
+
+def _range(table: Table, score: str) -> tuple[float, float]:
+    """Of the scores, deviations included, that a panel of many rows is about: controls are none of them."""
+    cells = [row.cells[score] for row in table.rows if not row.presentation.is_control]
+    ends = [cell.mean + sign * (cell.std or 0.0) for cell in cells if cell.mean is not None for sign in (-1, 1)]
+    few = len(table.rows) <= MANY or not ends
+    return (-math.inf, math.inf) if few else (min(ends), max(ends))
+
+
+def _across(axes: Axes, label: str, value: float, color: str, within: tuple[float, float]) -> None:
+    """A line over the whole width, or a word at the end of the axis beyond which it lies."""
+    place = {"ha": "right", "va": "bottom", "color": color}
+    if within[0] <= value <= within[1]:
+        axes.axhline(value, color=color, linestyle="--", linewidth=1)
+        axes.text(0.99, value, label, transform=axes.get_yaxis_transform(), **place)
+        return
+    beyond_top = (value > within[1]) != axes.yaxis_inverted()
+    height, arrow = (0.96, "↑") if beyond_top else (0.01, "↓")
+    axes.text(0.99, height, f"{label} {arrow}", transform=axes.transAxes, **place)
 
 
 def _color(row: TableRow) -> str:
