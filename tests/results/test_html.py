@@ -245,6 +245,20 @@ def test_the_best_is_bold_and_what_cannot_be_told_from_it_has_its_sign(root):
         assert f'<span class="sign">{marks[method]}</span>' in row
 
 
+def test_a_cost_is_a_bar_from_zero_and_a_saving_one_on_the_other_side(root):
+    for method, macs in (("full", 0), ("lora", 3 * 10**6), ("das", -(10**6))):
+        root.add(50.0, method=method, additional_macs=macs)
+    rows = re.findall(r"</span>(full|lora|das)</th>(.*?)</tr>", build(root))
+    bars = {
+        label: re.search(r'M?[-\d.]+<span class="range"><b style="(left[^"]*)"', row).group(1) for label, row in rows
+    }
+    assert bars == {
+        "full": "left:25.0%;width:0.0%",
+        "lora": "left:25.0%;width:75.0%",
+        "das": "left:0.0%;width:25.0%",
+    }
+
+
 def test_pairs_are_counted_example_by_example(root):
     fill(root)
     found = part(root)

@@ -13,24 +13,26 @@ function linear(low, high, from, to) {
   return { place, ticks, name: short };
 }
 
-// Powers of ten; a method that costs nothing has its place left of a break in the axis.
+// Powers of ten; a method that costs nothing has its place left of a break in the axis, one that saves further left.
 function logarithmic(values, from, to) {
   const positive = values.filter((value) => value > 0);
   const room = to - from;
-  const zero = positive.length < values.length ? from + room * 0.05 : null;
-  const start = zero === null ? from : from + room * 0.16;
+  const least = Math.min(0, ...values);
+  const zero = positive.length < values.length ? from + room * (least < 0 ? 0.13 : 0.05) : null;
+  const start = zero === null ? from : zero + room * 0.11;
   const [low, high] = [Math.min(...positive), Math.max(...positive)].map(Math.log10);
   const pad = Math.max(0.08 * (high - low), 0.05);
+  const below = (value) => (least < 0 && zero !== null ? zero - (value / least) * 0.1 * room : zero);
   const place = (value) =>
-    value > 0 ? start + ((Math.log10(value) - low + pad) / (high - low + 2 * pad)) * (to - start) : zero;
+    value > 0 ? start + ((Math.log10(value) - low + pad) / (high - low + 2 * pad)) * (to - start) : below(value);
   const factors = high - low > 4 ? [1] : high - low > 2.2 ? [1, 3] : [1, 2, 5];
-  const ticks = zero === null ? [] : [0];
+  const ticks = zero === null ? [] : least < 0 ? [least, 0] : [0];
   for (let power = Math.floor(low); power <= Math.ceil(high); power++)
     for (const factor of factors) {
       const value = factor * 10 ** power;
       if (place(value) >= start && place(value) <= to) ticks.push(value);
     }
-  return { place, ticks, name: short, broken: zero === null ? null : from + room * 0.105 };
+  return { place, ticks, name: short, broken: zero === null ? null : zero + room * 0.055, room: room * 0.105 };
 }
 
 function padded(values, share) {

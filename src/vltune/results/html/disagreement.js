@@ -28,6 +28,7 @@ function drawMatrix(place, table, part, a, b, pick) {
       return pair && share(pair.counts[1], pair.counts);
     }),
   );
+  place.classList.toggle("many", rows.length > MANY);
   const most = Math.max(...shares.flat().filter((value) => value !== null), 1e-9);
   const cell = (one, two, value) => {
     if (value === null) return html("td");

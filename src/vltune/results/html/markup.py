@@ -154,13 +154,15 @@ def _extremes(table: Table, key: str) -> tuple[float, float] | None:
 
 
 def _place(column: Column, cell: Cell, extremes: tuple[float, float]) -> str:
-    """A score as a point with its deviation on the column's range; a cost as a bar from zero."""
-    low, high = extremes if column.is_score else (min(0.0, extremes[0]), extremes[1])
+    """A score as a point with its deviation on the column's range; a cost as a bar from zero, leftward where it saves."""
+    low, high = extremes if column.is_score else (min(0.0, extremes[0]), max(0.0, extremes[1]))
     at = 100 * (cell.mean - low) / (high - low)
     if not 0 <= at <= 100:  # a control's
         return ""
     if not column.is_score:
-        return f'<span class="range"><b style="left:0;width:{at:.1f}%"></b></span>'
+        zero = 100 * (0.0 - low) / (high - low)
+        start = f"{min(zero, at):.1f}%" if low < 0 else "0"
+        return f'<span class="range"><b style="left:{start};width:{abs(at - zero):.1f}%"></b></span>'
     half = 100 * (cell.std or 0.0) / (high - low)
     spread = f'<b style="left:{at - half:.1f}%;width:{2 * half:.1f}%"></b>'
     return f'<span class="range">{spread}<i style="left:{at:.1f}%"></i></span>'

@@ -9,7 +9,7 @@ function drawTrade() {
   const columns = ["trade-x", "trade-y"].map((id) => columnOf(byId(id).value));
   const points = scatterPoints(current(), columns);
   const box = byId("trade-log");
-  box.disabled = !points.some((point) => point.x > 0) || points.some((point) => point.x < 0);
+  box.disabled = !points.some((point) => point.x > 0);
   drawScatter(byId("trade-chart"), current(), columns, points, box.checked && !box.disabled);
   const rows = [...new Set(points.map((point) => point.number))];
   const items = rows.map((row) => html("li", {}, swatch(current(), row), current().rows[row].label));

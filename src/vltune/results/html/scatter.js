@@ -29,7 +29,7 @@ function drawScatter(chart, table, columns, points, log) {
   if (x.broken)
     spreadOut(
       points.filter((point) => point.x === 0),
-      x.broken - box.left,
+      x.room,
     );
   for (const point of points) picture.append(errorBars(point, x, y, box));
   const front = frontOf(points, columns);
