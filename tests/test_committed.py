@@ -10,12 +10,14 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from presented import CONTROLS, PAPER, report
+from presented import ALL, CONTROLS, METHODS, PAPER, report
 
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints
 from vltune.engine.precision import settle
 from vltune.records import record as records
+from vltune.results import findings
+from vltune.results.tables import published
 from vltune.runs.identity import identity, of_cost
 from vltune.settings.config import RunConfig
 from vltune.sweep import launch, plan
@@ -67,9 +69,16 @@ def test_the_hash_of_every_record_follows_from_the_record_alone():
         assert (found, record["id"]) == (record["identity"], file.stem), file
 
 
-@pytest.mark.parametrize(("sweep", "runs"), [("ablation_apt", 45), ("low_data", 96)])
-def test_every_run_of_the_other_sweeps_has_one_too(sweep, runs, world):
-    arguments = [f"+sweep={sweep}", "seed=0,1,2", f"dataset.data_dir={world}", f"results_dir={RESULTS / sweep}"]
+@pytest.mark.parametrize(
+    ("sweep", "folder", "runs"),
+    [
+        (["+sweep=ablation_apt"], "ablation_apt", 45),
+        (["+sweep=low_data"], "low_data", 96),
+        (["+sweep=all", "backbone=vilt_mini"], "", 6 * len(ALL)),
+    ],
+)
+def test_every_run_of_the_other_sweeps_has_one_too(sweep, folder, runs, world):
+    arguments = [*sweep, "seed=0,1,2", f"dataset.data_dir={world}", f"results_dir={RESULTS / folder}"]
     found = launch.standings(plan.plan(ROOT, arguments))
     assert len(found) == runs
     assert [each.run.label for each in found if each.state != "finished"] == []
@@ -87,6 +96,17 @@ def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path)
         assert made.read_text() == committed.read_text()
 
 
+def test_the_committed_findings_are_those_of_the_committed_records():
+    assert (ROOT / "docs" / "findings.md").read_text() == findings.written(RESULTS, METHODS)
+
+
+def test_what_is_published_has_its_source_and_is_of_methods():
+    for file in RESULTS.glob("paper/*.json"):
+        published.check(file, paper := records.read_json(file))
+        assert paper["rows"].keys() <= METHODS.keys()
+        assert {key for row in paper["rows"].values() for key in row} == paper["units"].keys()
+
+
 def test_the_committed_page_shows_the_committed_records():
     """Its pictures come from data that a run generates, so that it is not made anew here."""
     page = (RESULTS / "html" / "mini.html").read_text()
@@ -101,7 +121,8 @@ def test_the_readme_shows_what_make_demo_prints(tmp_path):
     folder = tmp_path / "records" / "vilt_mini" / "vqa-shapes"
     folder.mkdir(parents=True)
     for file in (RESULTS / "records" / "vilt_mini" / "vqa-shapes").glob("*-seed0.*"):
-        shutil.copy(file, folder)
+        if file.name.split("-")[0] in (*PAPER, *CONTROLS):
+            shutil.copy(file, folder)
     report("demo", tmp_path, formats=("md",))
     text = (ROOT / "README.md").read_text()
     shown = text.partition("<!-- make demo -->\n")[2].partition("<!-- end of make demo -->")[0].splitlines()

@@ -21,11 +21,12 @@ def of(name: str, columns: tuple[Column, ...], root: Path) -> tuple[dict[str, di
     if not is_there(file):
         return {}, [f"Published numbers are left out: there is no paper/{file.name}."]
     paper = read_json(file)
-    _check(file, paper)
+    check(file, paper)
     return paper["rows"], [f"Published numbers: {paper['source']}."]
 
 
-def _check(file: Path, paper: Any) -> None:
+def check(file: Path, paper: Any) -> None:
+    """UserError that names the field which is none."""
     rows, source = (paper.get(key) if isinstance(paper, dict) else None for key in ("rows", "source"))
     if not isinstance(source, str) or not isinstance(rows, dict):
         raise UserError(f"{file}: must hold a text `source` and `rows`, the numbers of each method: correct it")
