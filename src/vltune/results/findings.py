@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vltune.results.render import text as render
 from vltune.results.tables import build, marks
+from vltune.results.tables.cautions import CARE
 from vltune.results.tables.model import Column, Table, TableRow
 from vltune.results.tables.presentations import NONE, Methods
 from vltune.results.tables.rows import MethodVariant
@@ -55,6 +56,9 @@ def _place(group: dict) -> int:
 def _of_table(table: Table, keys: Sequence[str], root: Path) -> Iterator[str]:
     yield ""
     yield f"### {table.title}"
+    if care := [note for note in table.notes if note.startswith(CARE)]:
+        yield ""
+        yield from (f"- {note}" for note in care)
     for key in keys:
         yield ""
         yield from _of_column(table, table.column(key))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from vltune.records import store
 from vltune.results.render import text as render
+from vltune.results.tables.cautions import CARE
 
 if TYPE_CHECKING:
     from vltune.results.html.runs import TableRun
     from vltune.results.tables.build import Cell, Column, Table
 
-_CARE = ("Compare with care", "Not comparable")  # how notes on what makes numbers hard to compare begin
 _OPEN = 5  # items of a list that are shown at once; longer ones are folded
 
 
@@ -37,8 +37,8 @@ def switch(tables: Sequence[Table]) -> str:
 def introduction(table: Table, runs: Sequence[TableRun]) -> str:
     """How many runs of what, what the numbers are, and what is missing or not to be compared."""
     facts = "".join(f"<div><dt>{text(name)}</dt><dd>{text(number)}</dd></div>" for name, number in _facts(table, runs))
-    notes = [note for note in table.notes if not note.startswith(_CARE)]
-    care = [note for note in table.notes if note.startswith(_CARE)]
+    notes = [note for note in table.notes if not note.startswith(CARE)]
+    care = [note for note in table.notes if note.startswith(CARE)]
     parts = [
         f'<div><h2>{text(table.title)}</h2><dl class="facts">{facts}</dl></div>',
         f'<div class="note"><h3>What these numbers are</h3>{_list([*notes, render.legend(table)])}</div>',

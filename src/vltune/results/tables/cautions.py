@@ -15,6 +15,8 @@ from vltune.results.tables import cells
 from vltune.results.tables.model import Column, TableRow
 from vltune.results.tables.rows import MethodVariant
 
+CARE = ("Compare with care", "Not comparable")
+"""How notes on what makes numbers hard to compare begin."""
 PROTOCOL = (
     "engine.select",
     "engine.evaluate",
