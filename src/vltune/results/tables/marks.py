@@ -44,11 +44,7 @@ def marked(
     untested = []
     loaded: Loaded = {}
     for column in columns:
-        entered = [
-            place
-            for place, row in enumerate(rows)
-            if not row.presentation.is_control and row.cells[column.key].mean is not None
-        ]
+        entered = _entered(column, rows)
         if column.ppt or not column.is_score or len(entered) < 2:
             continue
         parts = [part for part in columns if part.key in column.mean_of] or [column]
@@ -67,6 +63,15 @@ def marked(
     return [replace(row, cells=own) for row, own in zip(rows, found, strict=True)], notes
 
 
+def _entered(column: Column, rows: Sequence[TableRow]) -> list[int]:
+    """The rows that have a score of this column and take part in tests."""
+    return [
+        place
+        for place, row in enumerate(rows)
+        if not row.presentation.is_control and row.cells[column.key].mean is not None
+    ]
+
+
 def _best(column: Column, entered: list[int], rows: list[TableRow]) -> int:
     """The first of those with the best mean."""
     sign = -1 if column.less else 1
@@ -79,13 +84,8 @@ def told_apart(
     """The rows with a score of this column, the best first and without controls, and whether each pair of them is told
     apart, once seeds are taken into account; corrected for the number of pairs (Holm).  A pair that cannot be tested is
     not there."""
-    entered = [
-        place
-        for place, row in enumerate(rows)
-        if not row.presentation.is_control and row.cells[column.key].mean is not None
-    ]
     sign = -1 if column.less else 1
-    entered.sort(key=lambda place: -sign * rows[place].cells[column.key].mean)
+    entered = sorted(_entered(column, rows), key=lambda place: -sign * rows[place].cells[column.key].mean)
     loaded: Loaded = {}
     _load(loaded, column, variants, entered, root)
     tests, _ = _tests([column], variants, loaded, list(combinations(entered, 2)))
