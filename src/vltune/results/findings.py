@@ -42,7 +42,7 @@ def _lines(root: Path, methods: Methods) -> Iterator[str]:
         yield ""
         yield asked["what"]
         for name in group["tables"]:
-            yield from _of_table(build.build(name, root, methods), asked["columns"], root)
+            yield from _of_table(build.build(name, root, methods), asked["columns"])
 
 
 def _finds(group: dict) -> bool:
@@ -53,7 +53,7 @@ def _place(group: dict) -> int:
     return group["findings"]["place"]
 
 
-def _of_table(table: Table, keys: Sequence[str], root: Path) -> Iterator[str]:
+def _of_table(table: Table, keys: Sequence[str]) -> Iterator[str]:
     yield ""
     yield f"### {table.title}"
     if care := [note for note in table.notes if note.startswith(CARE)]:
@@ -85,10 +85,15 @@ def _of_column(table: Table, column: Column) -> Iterator[str]:
         row = table.rows[place]
         above = sum(of for (better, _), of in apart.items() if better == place)
         below = sum(of for (_, worse), of in apart.items() if worse == place)
-        values = [render.ours(each, row.cells[each.key]).removesuffix(f" {row.cells[each.key].mark}") for each in costs]
-        score = render.ours(column, row.cells[column.key]).removesuffix(f" {row.cells[column.key].mark}")
+        values = (_without_mark(each, row) for each in (column, *costs))
         family = (row.presentation.family or "").replace("_", " ")
-        yield f"| {' | '.join([render.escaped(row.label), family, score, *values, str(above), str(below)])} |"
+        yield f"| {' | '.join([render.escaped(row.label), family, *values, str(above), str(below)])} |"
+
+
+def _without_mark(column: Column, row: TableRow) -> str:
+    """The cell's number, without its place against the column's best, of which the counts here say more."""
+    cell = row.cells[column.key]
+    return render.ours(column, cell).removesuffix(f" {cell.mark}")
 
 
 def _variant(table: Table, row: TableRow) -> MethodVariant:
