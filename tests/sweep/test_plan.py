@@ -112,21 +112,48 @@ def test_a_command_that_is_told_is_of_this_sweep(asked):
     assert elsewhere.typed("cancel") == "vltune sweep cancel unnamed seed=0,1 --project p"
 
 
+def test_a_plan_is_built_once(asked, monkeypatch):
+    first = planned([*asked, "seed=0,1,1", "engine.lr=1e-3,2e-3"])
+    assert first.alike == 2
+    monkeypatch.setattr(plan, "built", None)
+    assert planned([*asked, "seed=0,1,1", "engine.lr=1e-3,2e-3"]) == first
+
+
+def test_a_plan_is_built_anew_where_what_it_follows_from_has_changed(asked, world, monkeypatch):
+    def is_kept():
+        return plan.kept(ROOT, asked) is not None
+
+    planned(asked)
+    assert is_kept()
+    monkeypatch.setattr(plan.verdicts, "stamp", lambda: "other code")
+    assert not is_kept()
+    planned(asked)
+    assert is_kept()
+    (manifest := world / "vqav2" / "manifest.json").touch()
+    assert manifest in map(Path, json.loads(plan.place(ROOT, asked).read_text())["read"])
+    assert not is_kept()
+
+
+def test_a_plan_that_follows_from_the_environment_is_not_kept(asked, tmp_path, monkeypatch):
+    asked[-1] = "results_dir=${oc.env:VLTUNE_OF_A_TEST}"
+    for name in ("first", "second"):
+        monkeypatch.setenv("VLTUNE_OF_A_TEST", str(tmp_path / name))
+        assert planned(asked).root == tmp_path / name
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "null", "{}", '{"stamp": 1}', '{"runs": [{}], "read": []}', "[" * 100_000, "é"]
 )
 def test_a_kept_plan_that_is_damaged_is_made_anew(asked, text):
     whole = planned(asked)
-    file = plan.place(ROOT, asked)
-    assert plan.of_sweep(ROOT, asked).runs == whole.runs
-    file.write_text(text, encoding="latin-1")
-    assert plan.of_sweep(ROOT, asked).runs == whole.runs
-    assert plan.of_sweep(ROOT, asked).jobs == whole.jobs
+    plan.place(ROOT, asked).write_text(text, encoding="latin-1")
+    assert plan.kept(ROOT, asked) is None
+    assert planned(asked) == whole
 
 
 def test_a_plan_that_cannot_be_kept_is_a_plan(asked, tmp_path):
     (tmp_path / "outputs").write_text("")
-    assert len(plan.of_sweep(ROOT, asked).runs) == 1
+    assert len(planned(asked).runs) == 1
 
 
 FOREIGN = ["[]", "null", "7", "{", '{"status": "finished"}', '{"schema": 9}', "[" * 100_000]

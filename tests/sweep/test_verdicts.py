@@ -19,7 +19,7 @@ from vltune.sweep import plan, verdicts
 if sys.argv[1] == "nothing new":
     verdicts.copies = None
 project = Path(sys.argv[2])
-built = plan.plan(project, sys.argv[3:])
+built = plan.built(project, sys.argv[3:])
 print(json.dumps([built.configs, [run.places for run in built.runs], "torch" in sys.modules]))
 """
 

@@ -231,11 +231,11 @@ def as_submitted(project: Path, name: str, overrides: list[str] | None) -> Plan:
     from vltune.sweep import plan as plans
     from vltune.sweep.submission import read_all
 
-    planned = plans.of_sweep(project, arguments(name, overrides))
+    planned = plans.plan(project, arguments(name, overrides))
     if overrides:
         return planned
     submitted = read_all(planned.folder)
-    return plans.of_sweep(project, submitted[-1].arguments) if submitted else planned
+    return plans.plan(project, submitted[-1].arguments) if submitted else planned
 
 
 def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:

@@ -12,21 +12,22 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltune.command_line import resolve
 from vltune.data.pool import cores
-from vltune.overrides import conf, explained, of_libraries, parse
-from vltune.sweep.hydra_files import ReadFiles, files_read_once
+from vltune.overrides import explained, of_libraries, parse
+from vltune.sweep.hydra_files import ReadFiles, reading
 from vltune.sweep.processes import copies
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-FEW = 8  # compositions that are not worth other processes
+FEW = 4  # compositions that are not worth other processes
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,14 @@ class Alike:
 
 def configurations(project: Path, jobs: Sequence[Sequence[str]]) -> list[dict]:
     """The resolved configuration of each run.  UserError that names the override which is wrong."""
+    with reading(project) as files:
+        return _configurations(project, jobs, files)
+
+
+def _configurations(project: Path, jobs: Sequence[Sequence[str]], files: ReadFiles) -> list[dict]:
     numbers: dict[tuple, list[int]] = defaultdict(list)
-    alone = standing_alone(project, jobs)
-    variants = [variant(project / "conf", job, alone) for job in jobs]
+    told = assignments(project, jobs, files)
+    variants = [variant([told[argument] for argument in job]) for job in jobs]
     for number, (job, own) in enumerate(zip(jobs, variants, strict=True)):
         fixed = tuple(argument for argument in job if not own.sets(argument))
         numbers[fixed, tuple(own.choices), tuple(own.values)].append(number)
@@ -69,62 +75,69 @@ def configurations(project: Path, jobs: Sequence[Sequence[str]]) -> list[dict]:
     return found
 
 
-def standing_alone(project: Path, jobs: Sequence[Sequence[str]]) -> dict[str, set[str]]:
-    """{group: its files} of which runs choose several that have no say beyond their own place, as far as the first run's
-    configuration tells; `compose_alike` looks at each other one."""
+@dataclass(frozen=True)
+class Assignment:
+    """What an override sets.  plain: `key=value` of a number, a word or null, in which OmegaConf reads nothing more.
+    choice: a file of a group; Hydra reads these before it sets any value.  alone: a choice that has no say beyond its own
+    place."""
+
+    key: str
+    value: Any
+    plain: bool
+    choice: bool
+    alone: bool = False
+
+
+def assignments(project: Path, jobs: Sequence[Sequence[str]], files: ReadFiles) -> dict[str, Assignment]:
+    """What each override sets; which choices stand alone, of groups of which runs choose several, as far as what was
+    composed last tells (the first run, where nothing was); `compose_alike` looks at each run."""
+    told = {argument: read(project / "conf", parse(argument)) for job in jobs for argument in job}
     names_of: dict[str, set[str]] = defaultdict(set)
-    for override in map(parse, {argument for job in jobs for argument in job}):
-        if is_choice(project / "conf", override) and not override.is_add() and override.package is None:
-            names_of[override.key_or_group].add(override.value())
-    several = {group: names for group, names in names_of.items() if len(names) > 1}
-    if not several:
-        return {}
-    with conf(project), files_read_once() as files:
+    for each in told.values():
+        if each.choice:
+            names_of[each.key].add(each.value)
+    several = [group for group, names in names_of.items() if len(names) > 1]
+    if several and not files.used:
         composed(project, jobs[0])
-        return {
-            group: {name for name in names if files.settings_of(group, name) is not None}
-            for group, names in several.items()
-            if files.stands_alone(group)
-        }
-
-
-def variant(folder: Path, job: Sequence[str], alone: Mapping[str, set[str]]) -> Variant:
-    """Of the overrides what may be set after all others: plain values, and choices that stand alone, in whose place no
-    other override sets anything but such values.  folder: conf/."""
-    given = [parse(argument) for argument in job]
-    plain = {o.key_or_group: o.value() for o in given if is_plain(folder, o)}
-    files = {
-        o.key_or_group: o.value()
-        for o in given
-        if is_choice(folder, o) and not o.is_add() and o.package is None and o.value() in alone.get(o.key_or_group, ())
+    groups = {group for group in several if files.stands_alone(group)}
+    return {
+        argument: replace(each, alone=True)
+        if each.choice and each.key in groups and files.settings_of(each.key, each.value) is not None
+        else each
+        for argument, each in told.items()
     }
-    others = [o.key_or_group for o in given if not is_plain(folder, o) and not is_choice(folder, o)]
-    values = {
-        key: value
-        for key, value in plain.items()
-        if not any(_overlap(key, other) for other in (*others, *(plain.keys() - {key})))
-    }
-    rest = [*others, *(plain.keys() - values.keys())]
-    choices = {group: name for group, name in files.items() if not any(_overlap(group, other) for other in rest)}
-    return Variant(choices, values)
 
 
-def is_choice(folder: Path, override: Override) -> bool:
-    """Of a file of a group: Hydra reads these before it sets any value."""
-    return isinstance(override.value(), str) and (folder / override.key_or_group).is_dir()
-
-
-def is_plain(folder: Path, override: Override) -> bool:
-    """`key=value` of a number, a word or null, in which OmegaConf reads nothing more."""
+def read(folder: Path, override: Override) -> Assignment:
+    """folder: conf/."""
+    key, value = override.key_or_group, override.value()
     added = override.is_add() or override.is_delete() or override.is_force_add() or override.package is not None
-    value, key = override.value(), override.key_or_group
-    return (
-        not added
-        and not (folder / key).is_dir()
-        and all(part.isidentifier() for part in key.split("."))
-        and (value is None or isinstance(value, str | int | float))
-        and not any(mark in str(value) for mark in ("$", "???"))
+    group = (folder / key).is_dir()
+    plain = not group and all(part.isidentifier() for part in key.split("."))
+    fixed = (value is None or isinstance(value, str | int | float)) and not any(
+        mark in str(value) for mark in ("$", "???")
     )
+    return Assignment(key, value, not added and plain and fixed, not added and group and isinstance(value, str))
+
+
+def variant(given: Sequence[Assignment]) -> Variant:
+    """Of what a run sets, what may be set after all else: plain values, and choices that stand alone, in whose place
+    nothing else sets anything but such values."""
+    free = settable(tuple((each.key, each.plain, each.choice) for each in given))
+    choices = {each.key: each.value for each in given if each.alone and each.key in free}
+    return Variant(choices, {each.key: each.value for each in given if each.plain and each.key in free})
+
+
+@cache
+def settable(given: tuple[tuple[str, bool, bool], ...]) -> frozenset[str]:
+    """The keys of plain values and of choices in whose place nothing else is set but such a value.  given: of each setting
+    the key, whether it is plain, whether it is a choice."""
+    plain = {key for key, is_plain, _ in given if is_plain}
+    others = [key for key, is_plain, is_choice in given if not is_plain and not is_choice]
+    values = {key for key in plain if not any(_overlap(key, other) for other in (*others, *(plain - {key})))}
+    rest = [*others, *(plain - values)]
+    choices = {key for key, _, is_choice in given if is_choice and not any(_overlap(key, other) for other in rest)}
+    return frozenset(values | choices)
 
 
 def _overlap(key: str, other: str) -> bool:
@@ -143,12 +156,12 @@ def _composed(project: Path, groups: Sequence[Alike]) -> Iterable[list[dict]]:
 
 
 def compose_groups(project: Path, groups: Sequence[Alike]) -> list[list[dict]]:
-    with conf(project), files_read_once() as files:
+    with reading(project) as files:
         return [compose_alike(project, group, files) for group in groups]
 
 
 def compose_alike(project: Path, group: Alike, files: ReadFiles) -> list[dict]:
-    """Within `conf`."""
+    """Within `reading`."""
     numbers: dict[str, list[int]] = defaultdict(list)
     for number, each in enumerate(group.variants):
         numbers[repr(each.choices)].append(number)
@@ -262,7 +275,7 @@ def parts_of(config: dict) -> tuple[int, ...]:
 
 
 def composed(project: Path, overrides: Sequence[str], **more: bool) -> DictConfig:
-    """Within `conf`.  UserError that names the override which is wrong."""
+    """Within `reading`, or `overrides.conf`.  UserError that names the override which is wrong."""
     from hydra import compose
 
     with of_libraries(), explained(project, overrides):

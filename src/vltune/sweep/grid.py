@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from vltune.catalogue import GROUP, families, methods
 from vltune.command_line import check_choices
 from vltune.errors import UserError
-from vltune.overrides import conf, of_libraries, parse
+from vltune.overrides import of_libraries, parse
 from vltune.sweep import files
 from vltune.sweep.compose import composed
+from vltune.sweep.hydra_files import reading
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -45,7 +46,7 @@ def expand(project: Path, arguments: Sequence[str]) -> Grid:
     if whole := next((o for o in swept if is_hydras(o.key_or_group) or o.key_or_group == SWEEP), None):
         raise UserError(f"{whole.input_line}: one sweep at a time, started in one way; leave all values but one out")
     plain = [override.input_line for override in given if override not in swept]
-    with conf(project):
+    with reading(project):
         for override in given:
             if override.key_or_group == SWEEP:
                 files.check(project, override.value())

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vltune.overrides import conf
 
 if TYPE_CHECKING:
     from hydra.plugins.config_source import ConfigResult
@@ -14,33 +17,39 @@ GLOBAL = "_global_"
 
 
 @contextmanager
-def files_read_once() -> Iterator[ReadFiles]:
-    """Within it and `overrides.conf`, Hydra reads no configuration file twice, and OmegaConf parses no interpolation twice;
-    by themselves they do so for every configuration.
+def reading(project: Path) -> Iterator[ReadFiles]:
+    """Within it, Hydra composes from the project's conf/ and reads no file twice, and OmegaConf parses no interpolation
+    twice; by themselves they do so for every configuration.  Within itself, of the same project, it is one.
 
     A parsed interpolation is a tree that OmegaConf only walks through."""
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import base
 
-    loader = GlobalHydra.instance().config_loader()
-    before, parse = loader.repository, base.parse
-    loader.repository = files = ReadFiles(before)
-    base.parse = cache(parse)
-    try:
-        yield files
-    finally:
-        loader.repository, base.parse = before, parse
+    if (running := GlobalHydra.instance()).is_initialized():
+        files = running.config_loader().repository
+        if isinstance(files, ReadFiles) and files.project == project.resolve():
+            yield files
+            return
+    with conf(project):
+        loader, parse = GlobalHydra.instance().config_loader(), base.parse
+        loader.repository = files = ReadFiles(loader.repository, project.resolve())
+        base.parse = cache(parse)
+        try:
+            yield files
+        finally:
+            base.parse = parse
 
 
 class ReadFiles:
     """Hydra's repository of configuration files, which it copies for each configuration; the copies share what was read.
 
-    used: the names of what was asked for since it was last emptied, `method/lora` for one."""
+    project: the folder of conf/.  used: the names of what was asked for since it was last emptied, `method/lora` for
+    one."""
 
-    def __init__(self, repository: Any, read: dict[str, ConfigResult | None] | None = None, used: set | None = None):
-        self.repository = repository
-        self.read = {} if read is None else read
-        self.used: set[str] = set() if used is None else used
+    def __init__(self, repository: Any, project: Path):
+        self.repository, self.project = repository, project
+        self.read: dict[str, ConfigResult | None] = {}
+        self.used: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.repository, name)
@@ -48,7 +57,9 @@ class ReadFiles:
     def __deepcopy__(self, memo: dict) -> ReadFiles:
         from copy import deepcopy
 
-        return ReadFiles(deepcopy(self.repository, memo), self.read, self.used)
+        again = ReadFiles(deepcopy(self.repository, memo), self.project)
+        again.read, again.used = self.read, self.used
+        return again
 
     def initialize_sources(self, search_path: Any) -> None:
         """Of a configuration that has another search path (`hydra.searchpath`)."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
-from vltune import __version__
 from vltune.assemble.factory import check_values, is_whole
 from vltune.atomic import replacing
 from vltune.canonical import text
@@ -19,14 +18,16 @@ from vltune.errors import UserError
 from vltune.runs import identity as identities
 from vltune.settings.check import checked, declared
 from vltune.settings.run import RunSettings
+from vltune.sweep import verdicts
 from vltune.sweep.compose import configurations, parts_of
 from vltune.sweep.grid import expand
+from vltune.sweep.hydra_files import reading
 from vltune.sweep.places import Places
-from vltune.sweep.verdicts import checks
 
 UNNAMED = "unnamed"
 """The name of runs that no file of sweeps/ describes."""
 KEPT_IN = Path("outputs", "plans")
+PASSING = ("oc.env", "now:")  # in an interpolation: what it reads may be another the next time
 # Settings of launchers that count something.
 COUNTS = {"parallel", "timeout_min", "signal_delay_s", "gpus_per_task", "cpus_per_task", "mem_gb"}
 
@@ -58,8 +59,8 @@ class Run:
 @dataclass(frozen=True)
 class Plan:
     """arguments: as `python run.py -m` takes them.  root: the folder of results, one for all runs.  launcher: the settings
-    of the chosen one.  jobs: the overrides of each run.  configs: resolved, of each; none where the plan was kept.  alike:
-    how many runs were others in other words, and are left out."""
+    of the chosen one.  jobs: the overrides of each run.  configs: resolved, of each.  alike: how many runs were others in
+    other words, and are left out."""
 
     project: Path
     name: str
@@ -84,8 +85,14 @@ class Plan:
 
 
 def plan(project: Path, arguments: Sequence[str]) -> Plan:
-    """What `python run.py -m ARGUMENTS` would run.  What is missing is told by run; UserError where arguments are wrong."""
-    with checks(KEPT_IN) as check:
+    """What `python run.py -m ARGUMENTS` would run.  What is missing is told by run; UserError where arguments are wrong.
+
+    Built once: kept as long as configurations, data, weights, code, packages and machine are the same."""
+    return kept(project, arguments) or built(project, arguments)
+
+
+def built(project: Path, arguments: Sequence[str]) -> Plan:
+    with verdicts.checks(KEPT_IN) as check, reading(project):
         grid = expand(project, arguments)
         configs = configurations(project, grid.jobs)
         first = of_each_sort(configs)
@@ -132,7 +139,7 @@ def located(plan: Plan) -> Plan:
     alike = len(runs) - len(kept)
     jobs, configs, runs = ([of[number] for number in kept] for of in (plan.jobs, plan.configs, runs))
     found = replace(plan, jobs=jobs, configs=configs, runs=runs, alike=alike)
-    if all(run.places and not run.missing for run in runs):
+    if all(run.places and not run.missing for run in runs) and not is_passing(plan.project, plan.arguments):
         keep(found, locate.read)
     return found
 
@@ -163,24 +170,28 @@ def described(job: list[str], label: str, config: dict, locate: Places) -> Run:
     return Run(job, label or " ".join(names.values()), **names, **size, places=places, missing=missing)
 
 
-def of_sweep(project: Path, arguments: Sequence[str]) -> Plan:
-    """`plan`, or what was kept of it, as long as configurations, data, weights and code are what they were."""
-    try:
-        kept = json.loads(place(project, arguments).read_text())
-        runs = [Run(**run) for run in kept["runs"]]
-        known = {key: kept[key] for key in ("name", "launcher")} | {"root": Path(kept["root"])}
-        if kept["stamp"] == stamp(project, kept["read"]):
+def kept(project: Path, arguments: Sequence[str]) -> Plan | None:
+    """None where there is none, or one of something else, or a damaged one."""
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        found = json.loads(place(project, arguments).read_text())
+        if found["stamp"] == stamp(project, found["read"]):
+            runs = [Run(**run) for run in found["runs"]]
             jobs = [run.overrides for run in runs]
-            return Plan(project, arguments=list(arguments), jobs=jobs, runs=runs, **known)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # none, or one of another version, or damaged
-        pass
-    return plan(project, arguments)
+            sorts = [found["configs"][number] for number in found["sorts"]]
+            configs = [of | {"seed": run.seed} for of, run in zip(sorts, runs, strict=True)]
+            known = {key: found[key] for key in ("name", "launcher", "alike")} | {"root": Path(found["root"])}
+            return Plan(project, arguments=list(arguments), jobs=jobs, configs=configs, runs=runs, **known)
+    return None
 
 
 def keep(built: Plan, read: Iterable[Path]) -> None:
     """Where that can be: it saves the next look some seconds."""
     names = sorted(map(str, read))
-    content = {"name": built.name, "root": str(built.root), "launcher": built.launcher, "read": names}
+    numbers = {parts_of(config): number for number, config in reversed([*enumerate(built.configs)])}
+    sorts = {first: number for number, first in enumerate(numbers.values())}
+    content = {"name": built.name, "root": str(built.root), "launcher": built.launcher, "alike": built.alike}
+    content |= {"configs": [built.configs[first] for first in sorts], "read": names}
+    content |= {"sorts": [sorts[numbers[parts_of(config)]] for config in built.configs]}
     content |= {"runs": [vars(run) for run in built.runs], "stamp": stamp(built.project, names)}
     with suppress(UserError), replacing(place(built.project, built.arguments)) as temporary:
         temporary.write_text(json.dumps(content))
@@ -193,12 +204,17 @@ def place(project: Path, arguments: Sequence[str]) -> Path:
 
 def stamp(project: Path, read: Sequence[str]) -> str:
     """Of all that a plan follows from: names, sizes and times of change."""
+    files = [*written(project), *map(Path, read)]
+    seen = [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.exists()]
+    return sha256(json.dumps([verdicts.stamp(), seen]).encode()).hexdigest()
 
-    def files() -> Iterator[Path]:
-        yield from sorted(project.glob("conf/**/*.yaml"))
-        yield from sorted(project.glob("sweeps/**/*.yaml"))
-        yield Path(identities.__file__)
-        yield from map(Path, read)
 
-    seen = [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files() if file.exists()]
-    return sha256(json.dumps([__version__, seen]).encode()).hexdigest()
+def written(project: Path) -> list[Path]:
+    """The files of configuration."""
+    return [file for folder in ("conf", "sweeps") for file in sorted(project.glob(f"{folder}/**/*.yaml"))]
+
+
+def is_passing(project: Path, arguments: Sequence[str]) -> bool:
+    """Whether a configuration may be another for the same arguments and files."""
+    texts = [*arguments, *(file.read_text() for file in written(project))]
+    return any(word in text for text in texts for word in PASSING)
