@@ -8,7 +8,7 @@ import torch
 from fabricated import fabricate
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from sharing.test_peft_folder import CLS, LINEARS, LORA, PEFT, base, lines, oracle, outputs  # noqa: F401
+from sharing.test_peft_folder import CLASSES, LINEARS, LORA, PEFT, base, lines, oracle, outputs, true, types  # noqa: F401
 from test_combinations import disturb
 
 from vltune.assemble.model import build_pretrained
@@ -22,20 +22,20 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 def built(config):
     groups = (config[group] for group in ("weights", "backbone", "task", "method"))
-    return build_pretrained(*groups, {"answers": tiny.ANSWERS}).eval()
+    return build_pretrained(*groups, {"answers": tiny.ANSWERS} if config["task"]["name"] == "vqa" else {}).eval()
 
 
-def tuned(method, tmp_path):
+def tuned(method, tmp_path, task="vqa"):
     """A model on the base's weights, moved off its start, and an adapter file of it."""
     spec = {"width": tiny.WIDTH, "layers": 2, "heads": 4, "hidden": 64, "patch_size": 16, "image_size": 64}
-    spec |= {"vocabulary_size": tiny.VOCABULARY, "max_text_len": tiny.TEXT, "token_types": 2, "dropout": 0.0}
+    spec |= {"vocabulary_size": tiny.VOCABULARY, "max_text_len": tiny.TEXT, "token_types": types(task), "dropout": 0.0}
     spec |= {"name": "vilt", "_target_": "vltune.backbones.vilt.Vilt", "max_image_len": -1, "activation": "gelu"}
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
     words = {"_target_": "vltune.data.tokenizer.Tokenizer", "vocabulary": str(vocabulary)}
     config = {
         "backbone": spec | {"tokenizer": words},
-        "task": {"name": "vqa", "_target_": "vltune.tasks.vqa.VQA"},
+        "task": {"name": task, "_target_": CLASSES[task]} | ({"start": "random"} if task == "retrieval" else {}),
         "method": method,
         "weights": str(tmp_path / "base"),
     }
@@ -57,9 +57,12 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_transformers_gives_the_same_outputs(name, base, tmp_path, monkeypatch):  # noqa: F811
-    ours, batch = tuned(METHODS[name], tmp_path), tiny.batch(tiny.SQUARE)
+CASES = [("vqa", name) for name in METHODS] + [(task, "lora") for task in CLASSES if task != "vqa"]
+
+
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_transformers_gives_the_same_outputs(task, name, base, tmp_path, monkeypatch):  # noqa: F811
+    ours, batch = tuned(METHODS[name], tmp_path, task), true()
     with torch.no_grad():
         expected = ours(batch)
     export_merged(tmp_path / "a.safetensors", tmp_path / "out")
@@ -69,21 +72,23 @@ def test_transformers_gives_the_same_outputs(name, base, tmp_path, monkeypatch):
     assert (outputs(names["model"], batch) - expected).abs().max() > 1e-3, "the class token made no difference"
     exec(lines(tmp_path / "out", 1), names)
     torch.testing.assert_close(outputs(names["model"], batch), expected, atol=1e-5, rtol=0)
-    assert names["model"].config.num_labels == len(tiny.ANSWERS)
+    if task != "retrieval":
+        assert names["model"].config.num_labels == expected.shape[1]
 
 
-def test_where_the_head_alone_is_trained_beside_it_the_folder_is_all(base, tmp_path):  # noqa: F811
-    ours, batch = tuned(LORA | {"always_trained": "head_only"}, tmp_path), tiny.batch(tiny.SQUARE)
+@pytest.mark.parametrize("task", CLASSES)
+def test_where_the_head_alone_is_trained_beside_it_the_folder_is_all(task, base, tmp_path):  # noqa: F811
+    ours, batch = tuned(LORA | {"always_trained": "head_only"}, tmp_path, task), true()
     export_merged(tmp_path / "a.safetensors", tmp_path / "out")
     assert sorted(each.name for each in (tmp_path / "out").iterdir()) == [
         "README.md",
         "config.json",
         "model.safetensors",
     ]
-    model = transformers.ViltForQuestionAnswering.from_pretrained(tmp_path / "out").eval()
-    batch["text_ids"][:, 0] = CLS
+    names = {"FOLDER": tmp_path / "out"}
+    exec(lines(tmp_path / "out", 1), names)
     with torch.no_grad():
-        torch.testing.assert_close(outputs(model, batch), ours(batch), atol=1e-5, rtol=0)
+        torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=1e-5, rtol=0)
 
 
 def test_what_does_not_fold_is_refused(base, tmp_path):  # noqa: F811
@@ -112,7 +117,7 @@ def test_pretrained_weights_give_the_same_outputs_but_for_the_norms_epsilon(tmp_
     adapter.write(fabricate(config=config, fingerprints=prints), ours.tuned_state(), tmp_path / "a.safetensors")
     export_merged(tmp_path / "a.safetensors", tmp_path / "out")
     monkeypatch.chdir(tmp_path / "out")
-    names, batch = {"FOLDER": tmp_path / "out"}, tiny.batch(tiny.SQUARE)
+    names, batch = {"FOLDER": tmp_path / "out"}, true()
     exec(lines(tmp_path / "out", 2) + lines(tmp_path / "out", 1), names)
     with torch.no_grad():
         torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=5e-5, rtol=0)

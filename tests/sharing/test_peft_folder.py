@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from fabricated import fabricate
-from test_combinations import disturb
+from test_combinations import TASKS, disturb
 from weights.test_transformers import oracle  # noqa: F401
 
 from vltune.errors import UserError
@@ -18,7 +18,6 @@ from vltune.methods.peft import Peft
 from vltune.model import Model
 from vltune.sharing import adapter
 from vltune.sharing.folder import EXTRA, export_peft
-from vltune.tasks.vqa import VQA
 from vltune.weights.backbones import load_backbone
 
 peft = pytest.importorskip("peft", reason="PEFT is not installed")
@@ -39,30 +38,52 @@ def base(oracle, tmp_path):  # noqa: F811
     return model
 
 
-def tuned(method, settings, tmp_path, always="paper"):
+CLASSES = {
+    "vqa": "vltune.tasks.vqa.VQA",
+    "nlvr2": "vltune.tasks.nlvr2.NLVR2",
+    "retrieval": "vltune.tasks.retrieval.Retrieval",
+    "snli_ve": "vltune.tasks.snli_ve.SNLIVE",
+}
+
+
+def types(task):
+    return 3 if task == "nlvr2" else 2
+
+
+def tuned(method, settings, tmp_path, always="paper", task="vqa"):
     """A model on the base's weights, moved off its start, and an adapter file of it."""
-    backbone = tiny.vilt(token_types=2)
+    backbone = tiny.vilt(token_types=types(task))
     load_backbone(backbone, tmp_path / "base" / "model.safetensors", CLS)
     method.always_trained = always
-    ours = Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method).eval()
+    ours = Model(backbone, TASKS[task](tiny.WIDTH, tiny.WIDTH), method).eval()
     disturb(ours)
     config = {
         "backbone": {"name": "vilt", "_target_": "vltune.backbones.vilt.Vilt"},
-        "task": {"name": "vqa", "_target_": "vltune.tasks.vqa.VQA"},
+        "task": {"name": task, "_target_": CLASSES[task]},
         "method": settings,
     }
     adapter.write(fabricate(config=config), ours.tuned_state(), tmp_path / "a.safetensors")
     return ours
 
 
+def true():
+    """A batch of true captions alone, whose texts begin as a tokenizer's."""
+    batch = {key: value for key, value in tiny.batch(tiny.SQUARE).items() if not key.startswith("false")}
+    batch["text_ids"][:, 0] = CLS
+    return batch
+
+
 def called(model, batch):
     """What a model of transformers' makes of one of our batches."""
+    two = [batch["image_0"], batch["image_1"]]
+    images = torch.stack(two, 1) if model.config.num_images == 2 else batch["image"]
+    mask = torch.ones_like(images[..., 0, :, :], dtype=torch.long)
     with torch.no_grad():
         return model(
             input_ids=batch["text_ids"],
             attention_mask=batch["text_mask"].long(),
-            pixel_values=batch["image"],
-            pixel_mask=torch.ones(len(batch["image"]), *batch["image"].shape[2:], dtype=torch.long),
+            pixel_values=images,
+            pixel_mask=mask,
         )
 
 
@@ -96,8 +117,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_peft_gives_the_same_outputs(case, base, tmp_path, monkeypatch):
     make, settings = CASES[case]
-    ours, batch = tuned(make(), settings, tmp_path), tiny.batch(tiny.SQUARE)
-    batch["text_ids"][:, 0] = CLS
+    ours, batch = tuned(make(), settings, tmp_path), true()
     with torch.no_grad():
         expected, untuned = ours(batch), outputs(base, batch)
     export_peft(tmp_path / "a.safetensors", tmp_path / "out")
@@ -116,9 +136,26 @@ def test_peft_gives_the_same_outputs(case, base, tmp_path, monkeypatch):
     torch.testing.assert_close(outputs(merged, batch), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("task", CLASSES)
+def test_peft_gives_the_same_outputs_on_every_task(task, base, tmp_path, monkeypatch):
+    ours, batch = tuned(LoRA(rank=3), LORA, tmp_path, task=task), true()
+    export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names = {"BASE": tmp_path / "base", "FOLDER": tmp_path / "out"}
+    exec(lines(tmp_path / "out", 2) + lines(tmp_path / "out", 1), names)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=1e-5, rtol=0)
+
+
+def test_a_second_images_token_type_that_nothing_holds_is_refused(base, tmp_path):
+    tuned(LoRA(rank=3), LORA, tmp_path, "head_only", "nlvr2")
+    with pytest.raises(UserError, match="token types for one image, and a PEFT folder that holds the head alone none"):
+        export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_where_the_head_alone_is_trained_beside_it_nothing_lies_beside_the_folder(base, tmp_path):
-    ours, batch = tuned(LoRA(rank=3), LORA, tmp_path, "head_only"), tiny.batch(tiny.SQUARE)
-    batch["text_ids"][:, 0] = CLS
+    ours, batch = tuned(LoRA(rank=3), LORA, tmp_path, "head_only"), true()
     export_peft(tmp_path / "a.safetensors", tmp_path / "out")
     assert not (tmp_path / "out" / EXTRA).exists()
     assert "class token is not in it" not in (tmp_path / "out" / "README.md").read_text()

@@ -14,13 +14,14 @@ from vltune.engine.artifacts import write_tensors
 from vltune.errors import UserError
 from vltune.sharing import adapter, peft_types
 from vltune.sharing.card import card
-from vltune.sharing.layout import CLASS_TOKEN, class_of
+from vltune.sharing.layout import CLASS_TOKEN, counterpart, outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vltune.records.record import Record
 
+TOKEN_TYPES = "backbone.token_type.weight"
 EXTRA = "vltune_extra.safetensors"
 APPLY = """token = safetensors.torch.load_file("vltune_extra.safetensors")["class_token"]
 text = next(part for name, part in model.named_modules() if name.endswith("embeddings.text_embeddings"))
@@ -31,17 +32,24 @@ def export_peft(source: Path, out: Path) -> None:
     """Writes a run's LoRA, DoRA or (IA)3 as a folder that `peft.PeftModel.from_pretrained` loads on a model of
     transformers', with what else was trained; what PEFT has no place for lies beside it."""
     record, state = adapter.tuned(source)
-    kind = class_of(record, source)
+    there = counterpart(record, source)
+    if there.settings and TOKEN_TYPES not in state:
+        raise UserError(
+            f"{source}: the weights beneath have token types for one image, and a PEFT folder that holds the head alone "
+            "none for a second; --format merged or vltune holds them"
+        )
     config, tensors = peft_types.exported(record, state, source)
-    labels = len(state["task.head.3.bias"])
+    settings = {"num_labels": outputs(state), **there.settings, "ignore_mismatched_sizes": True}
+    given = ", ".join(["BASE", *(f"{name}={value}" for name, value in settings.items())])
     load = f"""import peft, safetensors.torch, torch, transformers
 
-base = transformers.{kind}.from_pretrained(BASE, num_labels={labels})  # BASE: the weights below
+# BASE: the weights below
+base = transformers.{there.name}.from_pretrained({given})
 model = peft.PeftModel.from_pretrained(base, FOLDER).eval()"""
     with writing(out) as folder:
         write_json(folder / peft_types.CONFIG, config)
         write_tensors(folder / peft_types.TENSORS, tensors, {"format": "pt"})
-        finish(folder, record, state, (f"An adapter of PEFT's for transformers' {kind}", load, "peft"))
+        finish(folder, record, state, (f"An adapter of PEFT's for transformers' {there.name}", load, "peft"))
 
 
 def export_merged(source: Path, out: Path) -> None:
@@ -49,7 +57,7 @@ def export_merged(source: Path, out: Path) -> None:
     from vltune.sharing.merged import merged
 
     record, state = adapter.tuned(source)
-    kind = class_of(record, source)
+    kind = counterpart(record, source).name
     config, tensors = merged(record, state, source)
     load = f"""import safetensors.torch, torch, transformers
 

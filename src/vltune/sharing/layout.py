@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vltune.backbones.vilt import Vilt
 from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.records.record import Record
+from vltune.tasks.nlvr2 import NLVR2
+from vltune.tasks.retrieval import Retrieval
+from vltune.tasks.snli_ve import SNLIVE
 from vltune.tasks.vqa import VQA
 from vltune.weights.maps.vilt import TRANSFORMERS_BACKBONE
 
@@ -18,15 +22,34 @@ if TYPE_CHECKING:
 
 BACKBONES = {Vilt: TRANSFORMERS_BACKBONE}
 """Of those that transformers has, the rules of its names (`Family.rules`)."""
-CLASSES = {(Vilt, VQA): "ViltForQuestionAnswering"}
-INSIDE, HEAD = "vilt.", "classifier."
-"""Where such a class holds the backbone and the head."""
+INSIDE, OWN_HEAD = "vilt.", "task.head"
+"""Where a class of transformers' holds the backbone; where a tuned model of ours holds the head."""
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """What a tuned model is in transformers.  head: what holds the head there.  settings: of its configuration, which a
+    pretrained model's lacks."""
+
+    name: str
+    head: str = "classifier"
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+
+CLASSES = {
+    (Vilt, VQA): Counterpart("ViltForQuestionAnswering"),
+    (Vilt, SNLIVE): Counterpart("ViltForQuestionAnswering"),
+    (Vilt, NLVR2): Counterpart(
+        "ViltForImagesAndTextClassification", settings={"num_images": 2, "modality_type_vocab_size": 3}
+    ),
+    (Vilt, Retrieval): Counterpart("ViltForImageAndTextRetrieval", head="rank_output"),
+}
 CLASS_TOKEN = "backbone.class_token"
 """What transformers has no place for: there the text's first embedding, which ends in a LayerNorm, stands for it."""
 
 
-def class_of(record: Record, source: object) -> str:
-    """The class in transformers that a tuned model is.  UserError where there is none."""
+def counterpart(record: Record, source: object) -> Counterpart:
+    """UserError where there is none."""
     config = record["config"]
     found = CLASSES.get((find(config["backbone"]["_target_"]), find(config["task"]["_target_"])))
     if found is None:
@@ -52,21 +75,26 @@ def their_name(backbone: type, module: str) -> str | None:
     return None
 
 
-def beside_method(state: Mapping[str, Tensor], record: Record) -> tuple[dict[str, Tensor], list[str]]:
+def outputs(state: Mapping[str, Tensor]) -> int:
+    """How many numbers the head gives for an example."""
+    return len(state[max(key for key in state if key.startswith(OWN_HEAD) and key.endswith(".bias"))])
+
+
+def beside_method(state: Mapping[str, Tensor], record: Record, source: object) -> tuple[dict[str, Tensor], list[str]]:
     """Of what was tuned, by transformers' names, what is trained with every method (head, pooler, token types), and the
     modules that hold it.  The class token is left out."""
-    found, modules = {}, []
+    found, modules, head = {}, [], counterpart(record, source).head
     for key, tensor in state.items():
         if ".delta." in key or key == CLASS_TOKEN:
             continue
         module, _, kind = key.rpartition(".")
-        if key.startswith("task.head."):
-            name = HEAD + module.removeprefix("task.head.")
-            modules.append(HEAD.rstrip("."))
+        if key.startswith(OWN_HEAD):
+            name = head + module.removeprefix(OWN_HEAD)
+            modules.append(head)
         else:
             name = theirs(module.removeprefix("backbone."), record)
             modules.append(str(name))
         if name is None:
-            raise UserError(f"{record['id']}: transformers has no place for {key}; --format vltune takes any")
+            raise UserError(f"{source}: transformers has no place for {key}; --format vltune takes any")
         found[f"{name}.{kind}"] = tensor
     return found, list(dict.fromkeys(modules))

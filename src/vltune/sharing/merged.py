@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ import torch
 
 from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.records.record import Record
-from vltune.sharing.layout import BACKBONES, CLASS_TOKEN, HEAD, INSIDE
+from vltune.sharing.layout import BACKBONES, CLASS_TOKEN, INSIDE, Counterpart, counterpart, outputs
 from vltune.sites import PartSite
 from vltune.weights.keys import flat
 from vltune.weights.maps.vilt import split_positions
@@ -32,14 +34,15 @@ def merged(record: Record, state: Mapping[str, Tensor], source: Path) -> tuple[d
     now, before = fingerprints_of(files), (record.get("fingerprints") or {}).get("weights")
     if now != before:
         raise UserError(f"{source}: was made with other weights than {config['weights']} now holds: give back its own")
-    labels = len(state["task.head.3.bias"])
+    there, labels = counterpart(record, source), [str(label) for label in range(outputs(state))]
     groups = (config[group] for group in ("weights", "backbone", "task", "method"))
-    model = build_pretrained(*groups, {"answers": [str(label) for label in range(labels)]}).eval()
+    names = {"answers": labels} if "answers" in signature(find(config["task"]["_target_"])).parameters else {}
+    model = build_pretrained(*groups, names).eval()
     model.load_tuned(dict(state))
     fold(model, source)
     tensors = {f"{INSIDE}{name}": tensor for name, tensor in translated(model).items()}
-    tensors |= {HEAD + name.removeprefix("head."): tensor for name, tensor in model.task.state_dict().items()}
-    return model_config(config["backbone"], labels), tensors
+    tensors |= {there.head + name.removeprefix("head"): tensor for name, tensor in model.task.state_dict().items()}
+    return model_config(config["backbone"], there, labels), tensors
 
 
 @torch.no_grad()
@@ -85,13 +88,13 @@ def backwards(backbone: Any) -> dict[Callable | None, Callable[..., Tensor]]:
     }
 
 
-def model_config(spec: Mapping[str, Any], labels: int) -> dict[str, Any]:
-    """`config.json`.  spec: the backbone's configuration.  A label is called by its number, as the data counts it.
+def model_config(spec: Mapping[str, Any], there: Counterpart, labels: Sequence[str]) -> dict[str, Any]:
+    """`config.json`.  spec: the backbone's configuration.  labels: each is called by its number, as the data counts it.
 
     transformers has one epsilon, ours are 1e-12 in the text's norm and 1e-6 in the blocks': the text's is taken, whose
     inputs are the smallest.  On vilt_mini logits are then 1e-5 apart, with the other 1e-4."""
     return {
-        "architectures": ["ViltForQuestionAnswering"],
+        "architectures": [there.name],
         "model_type": "vilt",
         "hidden_size": spec["width"],
         "num_hidden_layers": spec["layers"],
@@ -107,6 +110,7 @@ def model_config(spec: Mapping[str, Any], labels: int) -> dict[str, Any]:
         "max_position_embeddings": spec["max_text_len"],
         "modality_type_vocab_size": spec["token_types"],
         "max_image_length": spec["max_image_len"],
-        "id2label": {str(label): str(label) for label in range(labels)},
-        "label2id": {str(label): label for label in range(labels)},
+        "id2label": dict(zip(labels, labels, strict=True)),
+        "label2id": {label: int(label) for label in labels},
+        **there.settings,
     }

@@ -65,7 +65,7 @@ def exported(record: Record, state: Mapping[str, Tensor], source: object) -> tup
         targets[module] = place
         shape = {"ia3_l": (1, -1) if place in READING else (-1, 1)}.get(OF_DELTA[name], tensor.shape)
         tensors[f"{START}{module}.{OF_DELTA[name]}"] = tensor.reshape(shape).contiguous()
-    more, modules = beside_method(state, record)
+    more, modules = beside_method(state, record, source)
     tensors |= {f"{START}{name}": tensor for name, tensor in more.items()}
     if settings["peft_type"] == "IA3":
         settings["feedforward_modules"] = [module for module, place in targets.items() if place in READING]
