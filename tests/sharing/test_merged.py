@@ -22,7 +22,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 def built(config):
     groups = (config[group] for group in ("weights", "backbone", "task", "method"))
-    return build_pretrained(*groups, {"answers": tiny.ANSWERS} if config["task"]["name"] == "vqa" else {}).eval()
+    return build_pretrained(*groups, {"answers": tiny.ANSWERS}).eval()
 
 
 def tuned(method, tmp_path, task="vqa"):

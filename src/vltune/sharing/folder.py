@@ -14,14 +14,13 @@ from vltune.engine.artifacts import write_tensors
 from vltune.errors import UserError
 from vltune.sharing import adapter, peft_types
 from vltune.sharing.card import card
-from vltune.sharing.layout import CLASS_TOKEN, counterpart, outputs
+from vltune.sharing.layout import CLASS_TOKEN, TOKEN_TYPES, counterpart, outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vltune.records.record import Record
 
-TOKEN_TYPES = "backbone.token_type.weight"
 EXTRA = "vltune_extra.safetensors"
 APPLY = """token = safetensors.torch.load_file("vltune_extra.safetensors")["class_token"]
 text = next(part for name, part in model.named_modules() if name.endswith("embeddings.text_embeddings"))
@@ -33,7 +32,7 @@ def export_peft(source: Path, out: Path) -> None:
     transformers', with what else was trained; what PEFT has no place for lies beside it."""
     record, state = adapter.tuned(source)
     there = counterpart(record, source)
-    if there.settings and TOKEN_TYPES not in state:
+    if "modality_type_vocab_size" in there.settings and TOKEN_TYPES not in state:
         raise UserError(
             f"{source}: the weights beneath have token types for one image, and a PEFT folder that holds the head alone "
             "none for a second; --format merged or vltune holds them"

@@ -44,6 +44,7 @@ CLASSES = {
     ),
     (Vilt, Retrieval): Counterpart("ViltForImageAndTextRetrieval", head="rank_output"),
 }
+TOKEN_TYPES = "backbone.token_type.weight"
 CLASS_TOKEN = "backbone.class_token"
 """What transformers has no place for: there the text's first embedding, which ends in a LayerNorm, stands for it."""
 

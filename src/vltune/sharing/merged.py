@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from inspect import signature
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ import torch
 
 from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import fingerprints_of, weight_files
-from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.records.record import Record
@@ -36,8 +34,7 @@ def merged(record: Record, state: Mapping[str, Tensor], source: Path) -> tuple[d
         raise UserError(f"{source}: was made with other weights than {config['weights']} now holds: give back its own")
     there, labels = counterpart(record, source), [str(label) for label in range(outputs(state))]
     groups = (config[group] for group in ("weights", "backbone", "task", "method"))
-    names = {"answers": labels} if "answers" in signature(find(config["task"]["_target_"])).parameters else {}
-    model = build_pretrained(*groups, names).eval()
+    model = build_pretrained(*groups, {"answers": labels}).eval()
     model.load_tuned(dict(state))
     fold(model, source)
     tensors = {f"{INSIDE}{name}": tensor for name, tensor in translated(model).items()}

@@ -135,9 +135,9 @@ def located(plan: Plan) -> Plan:
     locate, varying = Places(plan.root), set.union(*map(set, plan.jobs)) - set.intersection(*map(set, plan.jobs))
     labels = (" ".join(each for each in job if each in varying) for job in plan.jobs)
     runs = [described(*of, locate) for of in zip(plan.jobs, labels, plan.configs, strict=True)]
-    kept = different(runs, plan.configs)
-    alike = len(runs) - len(kept)
-    jobs, configs, runs = ([of[number] for number in kept] for of in (plan.jobs, plan.configs, runs))
+    first = different(runs, plan.configs)
+    alike = len(runs) - len(first)
+    jobs, configs, runs = ([of[number] for number in first] for of in (plan.jobs, plan.configs, runs))
     found = replace(plan, jobs=jobs, configs=configs, runs=runs, alike=alike)
     if all(run.places and not run.missing for run in runs) and not is_passing(plan.project, plan.arguments):
         keep(found, locate.read)
@@ -184,16 +184,15 @@ def kept(project: Path, arguments: Sequence[str]) -> Plan | None:
     return None
 
 
-def keep(built: Plan, read: Iterable[Path]) -> None:
+def keep(plan: Plan, read: Iterable[Path]) -> None:
     """Where that can be: it saves the next look some seconds."""
     names = sorted(map(str, read))
-    numbers = {parts_of(config): number for number, config in reversed([*enumerate(built.configs)])}
-    sorts = {first: number for number, first in enumerate(numbers.values())}
-    content = {"name": built.name, "root": str(built.root), "launcher": built.launcher, "alike": built.alike}
-    content |= {"configs": [built.configs[first] for first in sorts], "read": names}
-    content |= {"sorts": [sorts[numbers[parts_of(config)]] for config in built.configs]}
-    content |= {"runs": [vars(run) for run in built.runs], "stamp": stamp(built.project, names)}
-    with suppress(UserError), replacing(place(built.project, built.arguments)) as temporary:
+    sorts = {parts_of(config): config for config in plan.configs}
+    numbers = {parts: number for number, parts in enumerate(sorts)}
+    content = {"name": plan.name, "root": str(plan.root), "launcher": plan.launcher, "alike": plan.alike}
+    content |= {"configs": [*sorts.values()], "sorts": [numbers[parts_of(config)] for config in plan.configs]}
+    content |= {"runs": [vars(run) for run in plan.runs], "read": names, "stamp": stamp(plan.project, names)}
+    with suppress(UserError), replacing(place(plan.project, plan.arguments)) as temporary:
         temporary.write_text(json.dumps(content))
 
 
