@@ -8,10 +8,11 @@ four), `feed_forward_up`, `feed_forward_down`, `norm` (a block's).
 
 `OutputSite`: a sublayer's output beside its input.  Roles: `attention_output`, `feed_forward_output` (after the
 sublayer's last linear layer, before dropout and the residual), `parallel_output` (where what runs beside an attention
-sublayer is added: its output in a pre-norm block, after add-and-norm in a post-norm one).
+sublayer is added: its output in a pre-norm block, after add-and-norm in a post-norm one), `embedding` (what a text or an
+image is where towers alone meet, with itself beside it).
 
-`TokenSite`: a sequence to which tokens are appended.  Roles: `memory` (what keys and values are read from),
-`cross_memory` (the same where it is another stream's), `sequence` (what enters the first block of fusion).
+`TokenSite`: a sequence that tokens join.  Roles: `memory` (what keys and values are read from), `cross_memory` (the same
+where it is another stream's), `sequence` (what enters the first block of fusion, or of a tower).
 
 `KeyValueSite`: an attention layer's keys and values, after their projections, to which keys and values are appended.
 Roles: `keys_values`, `cross_keys_values` (in cross-attention).
@@ -39,7 +40,7 @@ from vltune.layout import PatchLayout
 LINEAR_ROLES = ("query", "key", "value", "projection", "feed_forward_up", "feed_forward_down")
 ROLES = (
     *(*LINEAR_ROLES, "norm"),
-    *("attention_output", "feed_forward_output", "parallel_output"),
+    *("attention_output", "feed_forward_output", "parallel_output", "embedding"),
     *("memory", "cross_memory", "sequence", "keys_values", "cross_keys_values", "block"),
 )
 PLACES = {"fusion": ("fusion",), "text": ("text",), "image": ("image",), "towers": ("text", "image")}
@@ -86,9 +87,11 @@ def scaled(part: Layer, scale: Tensor, shift: Tensor | None = None) -> Layer:
 class Delta(nn.Module):
     """What a method does at one site; a subclass defines `forward` with the site's arguments, or `around`.
 
-    every_token: at a `BlockSite`, whether it looks at every token of what the block gives, also of the last layer's."""
+    every_token: at a `BlockSite`, whether it looks at every token of what the block gives, also of the last layer's.
+    follows_image: at a `TokenSite`, whether its tokens are made of the site's `image`."""
 
     every_token: bool = False
+    follows_image: bool = False
 
     def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """At a `PartSite` or a `BlockSite`: what takes the place of `part(x)`.  x: (B, N, in_width) -> (B, N, width)"""
@@ -151,6 +154,7 @@ class Chain(Delta):
         super().__init__()
         self.deltas = nn.ModuleList(deltas)
         self.every_token = any(delta.every_token for delta in deltas)
+        self.follows_image = any(delta.follows_image for delta in deltas)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         for delta in self.deltas:
@@ -287,7 +291,8 @@ class PartSite(Site):
 class BlockSite(Site):
     """A whole block, called through its site: a delta may look at it, change what it reads or gives, or leave it out.
 
-    mask: (B, N) bool of the sequence that the block is reading, True = token, or None where nothing is masked."""
+    mask: (B, N) bool of the sequence that the block is reading, True = token; (B, N, N) where a token sees those before it
+    alone, or None where nothing is masked."""
 
     what = "a whole block"
 
@@ -309,22 +314,34 @@ class BlockSite(Site):
 
 
 class TokenSite(Site):
-    """Appends a method's tokens (P, width) to a sequence, and ones to its mask.
+    """Adds a method's tokens, (P, width) or (B, P, width), to a sequence, and ones to its mask.
 
+    at: the place of the first of them; None: after all others.  image_width: where the sequence is a text's that is compared
+    with images, the width of `image`, (1, image_width): the embedding of the one that tokens which follow images are for.
     `prepare` is what the block does to a sequence before its keys and values are read (a norm, say).
     """
 
     what = "a sequence that tokens join"
     together = Joined
 
+    def __init__(self, role: str, width: int, at: int | None = None, image_width: int | None = None):
+        super().__init__(role, width)
+        self.at, self.image_width = at, image_width
+        self.image: Tensor | None = None
+
+    @property
+    def follows_image(self) -> bool:
+        """Whether its tokens differ from image to image."""
+        return self.delta is not None and self.delta.follows_image
+
     def forward(
         self, tokens: Tensor, mask: Tensor | None, prepare: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """tokens: (B, N, width); mask: (B, N) bool, True = token, or None where nothing is masked."""
+        """tokens: (B, N, width); mask: (B, N) or (B, N, N) bool, True = token, or None where nothing is masked."""
         if self.delta is None:
             return tokens, mask
         extra = self.acts(prepare) if prepare else self.acts()
-        tokens = append(tokens, extra)
+        tokens = append(tokens, extra, self.at)
         return tokens, extend(mask, tokens.shape[1])
 
 
@@ -345,14 +362,15 @@ class KeyValueSite(Site):
         return keys, values, extend(mask, keys.shape[1])
 
 
-def append(tokens: Tensor, extra: Tensor) -> Tensor:
-    """(B, N, width), (P, width) or (B, P, width) -> (B, N + P, width)"""
-    return torch.cat([tokens, extra.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
+def append(tokens: Tensor, extra: Tensor, at: int | None = None) -> Tensor:
+    """(B, N, width), (P, width) or (B, P, width) -> (B, N + P, width), the others at a place or after all."""
+    extra = extra.expand(len(tokens), -1, -1).to(tokens.dtype)
+    return torch.cat([tokens, extra] if at is None else [tokens[:, :at], extra, tokens[:, at:]], dim=1)
 
 
 def extend(mask: Tensor | None, length: int) -> Tensor | None:
-    """(B, N) -> (B, length), with tokens after it that all attend to."""
-    return None if mask is None else F.pad(mask, (0, length - mask.shape[1]), value=True)
+    """(B, N) -> (B, length), or (B, N, N) -> (B, N, length), with tokens after it that all attend to."""
+    return None if mask is None else F.pad(mask, (0, length - mask.shape[-1]), value=True)
 
 
 def sites(module: nn.Module) -> Iterator[Site]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from vltune.layout import PatchGrid
 LAST_LAYERS = ("class_token", "all")
 JOINT = ("encode_text", "encode_image", "fuse")
 """The parts of a backbone for texts with images, of which `forward` follows."""
+TWO_TOWERS = ("embed_text", "embed_image", "compare")
+"""Those of one whose texts and images meet in one space alone."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Backbone(nn.Module):
     width: int
     pooled_width: int
     last_layer: str = "all"
-    parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features")
+    parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features", *TWO_TOWERS)
 
     @classmethod
     def offers(cls, part: str) -> bool:
@@ -113,6 +116,22 @@ class Backbone(nn.Module):
     def image_features(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, width): the same of the image tower."""
         raise self.lack("image_features")
+
+    def embed_text(self, ids: Tensor, image: Tensor | None = None) -> Tensor:
+        """(C, T) int64 -> (C, dim), or (B, C, dim) where a method makes of texts what follows from images, (B, dim)."""
+        raise self.lack("embed_text")
+
+    def embed_image(self, batch: Batch, image: str = "image") -> Tensor:
+        """(B, dim): batch as `encode_image` takes it."""
+        raise self.lack("embed_image")
+
+    def compare(self, image: Tensor, text: Tensor) -> Tensor:
+        """(B, dim) and (C, dim), or (B, C, dim) -> (B, C) logits"""
+        raise self.lack("compare")
+
+    def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
+        """Whether `embed_text` gives the same throughout a run.  trains: whether what a module computes changes in it."""
+        return False
 
     def start_class_token(self, cls_id: int) -> None:
         """Once pretrained weights are in: starts what they do not hold.  cls_id: the vocabulary's first token of a text."""

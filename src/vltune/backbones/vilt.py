@@ -93,7 +93,7 @@ class Vilt(Backbone):
         for block in self.blocks[:-1]:
             x = block(x, mask)
         class_token_only = self.last_layer == "class_token"
-        x = self.norm(self.blocks[-1](x, mask, first_only=class_token_only))
+        x = self.norm(self.blocks[-1](x, mask, only=0 if class_token_only else None))
         if class_token_only:
             return Features(self.pooler(x))
         return Features(self.pooler(x), x[:, :length], x[:, length:tokens])

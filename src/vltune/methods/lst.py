@@ -94,7 +94,7 @@ def tokens(x: Tensor) -> Tensor:
 
 
 class SideBlock(nn.Module):
-    """A pre-norm transformer block: (B, N, width), mask (B, N) or None -> (B, N, width)."""
+    """A pre-norm transformer block: (B, N, width), mask (B, N), (B, N, N) or None -> (B, N, width)."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -111,5 +111,6 @@ class SideBlock(nn.Module):
     def attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         parts = self.query_key_value(x).chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None])
+        of_heads = None if mask is None else mask[:, None, None] if mask.dim() == 2 else mask[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, of_heads)
         return self.out(y.transpose(1, 2).flatten(2))

@@ -9,7 +9,8 @@ from vltune.sites import KeyValueSite, OutputSite, PartSite, Site
 
 
 class Attention(nn.Module):
-    """x: (B, N, width) asks, memory: (B, M, width) answers; mask: (B, M) bool, True = attend, or None.
+    """x: (B, N, width) asks, memory: (B, M, width) answers; mask: (B, M) bool, True = attend, or (B, N, M) where that
+    differs from token to token, or None.
 
     dropout: of attention weights, in training.  role: of the site of keys and values."""
 
@@ -31,7 +32,7 @@ class Attention(nn.Module):
         k, v, mask = self.at_keys_values(self.at_key(memory), self.at_value(memory), mask)
         q, k, v = (self.split(y) for y in (self.at_query(x), k, v))
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None], dropout)
+        y = F.scaled_dot_product_attention(q, k, v, of_heads(mask), dropout)
         return self.at_output(self.at_projection(y.transpose(1, 2).flatten(2)), x)
 
     @property
@@ -42,3 +43,8 @@ class Attention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         """(B, N, width) -> (B, heads, N, width / heads)"""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def of_heads(mask: Tensor | None) -> Tensor | None:
+    """A mask (B, M) or (B, N, M) as fused attention takes it, the same for every head."""
+    return None if mask is None else mask[:, None, None] if mask.dim() == 2 else mask[:, None]

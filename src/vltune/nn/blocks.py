@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vltune.layout import PatchLayout
@@ -26,19 +27,28 @@ class PreNormBlock(nn.Module):
         self.feed_forward = FeedForward(width, hidden, activation, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, first_only: bool = False) -> Tensor:
-        """x: (B, N, width), mask: (B, N) or None -> (B, N, width), or (B, 1, width) where only the first is asked for:
-        keys and values need every token, everything else of a token is its own affair."""
-        first_only = first_only and not self.at_block.every_token
-        return self.at_block(x, lambda x: self.inside(x, mask, first_only), mask)
+    def forward(self, x: Tensor, mask: Tensor | None, only: int | Tensor | None = None) -> Tensor:
+        """x: (B, N, width), mask: (B, N), (B, N, N) or None -> (B, N, width), or (B, 1, width) where `only` one token is
+        asked for, at the same place in all or each at its own, (B,): keys and values need every token, everything else of
+        a token is its own affair."""
+        only = None if self.at_block.every_token else only
+        return self.at_block(x, lambda x: self.inside(x, mask, only), mask)
 
-    def inside(self, x: Tensor, mask: Tensor | None, first_only: bool) -> Tensor:
+    def inside(self, x: Tensor, mask: Tensor | None, only: int | Tensor | None) -> Tensor:
         h = self.at_norm1(x)
         memory, mask = self.at_memory(h, mask, self.at_norm1)
-        if first_only:
-            x, h = x[:, :1], h[:, :1]
+        if only is not None:
+            x, h = one(x, only), one(h, only)
+            mask = mask if mask is None or mask.dim() == 2 else one(mask.expand(len(x), -1, -1), only)
         x = x + self.dropout(self.at_parallel(self.attention(h, memory, mask), h))
         return x + self.dropout(self.feed_forward(self.at_norm2(x)))
+
+
+def one(x: Tensor, place: int | Tensor) -> Tensor:
+    """(B, N, width) -> (B, 1, width): the token at a place, of each example's own where it is (B,)."""
+    if isinstance(place, int):
+        return x[:, place : place + 1]
+    return x[torch.arange(len(x), device=x.device), place][:, None]
 
 
 class PostNormAttention(nn.Module):
