@@ -244,7 +244,8 @@ class OnEveryBackbone:
         model = Model(backbone, make_task(backbone), self.made(method))
         disturb(model)
         model.train()
-        model.task.loss(model(batch), batch).backward()
+        if (loss := model.task.loss(model(batch), batch)).requires_grad:
+            loss.backward()
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 assert parameter.grad is not None, name

@@ -38,7 +38,7 @@ class TaskSettings(TypedDict):
     shots: NotRequired[Literal[1, 2, 4, 8, 16]]
     """Of these protocols: training images of each class."""
     template: NotRequired[Literal["first", "ensemble", "name", "own"]]
-    """Prompts of the data set's own template, of all that are published, of a class's name alone, or of dataset.template."""
+    """Prompts: the data set's first template, all published ones, a class's name alone, or dataset.template."""
     steps: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
     """By shots, the optimiser steps that recipes refer to."""
     caption_tokens: NotRequired[Annotated[int, Interval(ge=3, le=1000)]]
