@@ -137,7 +137,7 @@ def test_wrong_settings_are_told_in_one_line(make, where, message):
 
 def test_fewer_words_than_prompts_are_told():
     model = tuned(CoOp(4, "a photo"))
-    with pytest.raises(UserError, match="method.words='a photo': has 2 tokens, and method.prompts=4"):
+    with pytest.raises(UserError, match=r"method.words='a photo': has 2 tokens, and method.prompts=4"):
         model.tuning.start(model, lambda steps: iter(()))
 
 

