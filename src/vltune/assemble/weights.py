@@ -53,6 +53,7 @@ def fingerprints_of(files: dict[str, Path]) -> dict[str, str]:
 
 def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, built: Backbone, head: Task) -> None:
     """The weights that a configuration names, into the modules that were built of it."""
+    from vltune.weights.architecture import check_activation
     from vltune.weights.backbones import load_backbone
     from vltune.weights.heads import start_from_matching
     from vltune.weights.keys import MisfitError
@@ -65,6 +66,8 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
         if part in files:
             load_tower(getattr(built, part), files[part], part)
     if "backbone" in files:
+        if "models" in backbone:
+            check_activation(files["backbone"], backbone["activation"], "backbone.activation")
         try:
             load_backbone(built, files["backbone"], cls_id, f"backbone={backbone['name']}")
         except MisfitError as error:
