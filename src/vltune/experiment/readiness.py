@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.assemble.checkpoint import adopted
+from vltune.assemble.adopt import adopted
 from vltune.assemble.factory import build, check_values
 from vltune.assemble.match import sized
 from vltune.command_line import resolve

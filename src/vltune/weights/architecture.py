@@ -1,7 +1,7 @@
 """What a CLIP checkpoint is, in the words of `backbone`: its sizes, and what its tensors cannot tell.
 
-Sizes are those of its tensors.  The number of heads, the activation, the end-of-text token and how images are prepared leave
-no trace in these: a transformers folder says them in `config.json` and `preprocessor_config.json`, open_clip's in
+Sizes are those of its tensors.  The number of heads, the activation, the end-of-text token and how images are prepared
+leave no trace in these: a transformers folder says them in `config.json` and `preprocessor_config.json`, open_clip's in
 `open_clip_config.json`.  Of a file alone the heads are 64 wide, as OpenAI's and most of open_clip's; and the activation is
 QuickGELU where it is a TorchScript archive, which OpenAI's are, else not known.
 """
@@ -137,8 +137,8 @@ def check_same(sizes: Mapping[str, Any], beside: Described, path: Path) -> None:
     if other := [name for name, size in found.items() if told.get(name, size) != size]:
         name = other[0]
         raise UserError(
-            f"{beside.file}: says {name.replace('_', ' ')} {told[name]}, and {path.name} has {found[name]}: they are not of "
-            "one model"
+            f"{beside.file}: says {name.replace('_', ' ')} {told[name]}, and {path.name} has {found[name]}: they are not "
+            "of one model"
         )
 
 

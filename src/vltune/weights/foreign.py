@@ -43,4 +43,4 @@ def refuse(state: Collection[str], path: Path) -> None:
 
 
 def told(name: str) -> str:
-    return f"{name}, which no backbone here reads; backbone=clip takes CLIP with a ViT, of OpenAI, open_clip or transformers"
+    return f"{name}, which no backbone here reads; backbone=clip takes a CLIP with a ViT, OpenAI's or of that shape"

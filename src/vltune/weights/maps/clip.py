@@ -1,4 +1,4 @@
-"""Key maps of CLIP and of its image tower alone: OpenAI's state dict, which open_clip's is too, and transformers' folders."""
+"""Key maps of CLIP and of its image tower alone: OpenAI's state dict, also open_clip's, and transformers' folders."""
 
 from __future__ import annotations
 
