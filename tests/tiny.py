@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from vltune.backbones.clip import Clip
 from vltune.backbones.meter import Meter
 from vltune.backbones.vilt import Vilt
 from vltune.engine.session import Session
@@ -11,6 +12,7 @@ from vltune.engine.source import BadExamples, Data
 from vltune.loggers.none import NoLogger
 from vltune.settings.engine import Settings
 from vltune.sites import sites
+from vltune.tasks.image_classification import ImageClassification
 
 WIDTH, ANSWERS, VOCABULARY, TEXT = 32, ["yes", "no", "red", "2"], 120, 12
 
@@ -36,6 +38,37 @@ def meter(text_dropout=0.0, **more):
     image = {**tower, "kind": "clip", "width": 40, "patch_size": 16, "image_size": 64}
     sizes = {"width": WIDTH, "layers": 2, "heads": 4, "hidden": 64, "token_types": 3, "dropout": 0.0}
     return Meter(text_tower=text, image_tower="clip", image_towers={"clip": image}, **{**sizes, **more}).eval()
+
+
+CLASSES, END_OF_TEXT = ["red", "green", "dark blue"], VOCABULARY - 1
+
+
+def clip(**more):
+    torch.manual_seed(0)
+    tower = {"layers": 2, "heads": 2}
+    text = {
+        **tower,
+        "width": 24,
+        "hidden": 48,
+        "vocabulary_size": VOCABULARY,
+        "positions": 30,
+        "end_of_text": END_OF_TEXT,
+    }
+    image = {**tower, "width": 40, "hidden": 80, "patch_size": 16, "image_size": 64}
+    return Clip(**{"models": {"tiny": {"text": text, "image": image, "dim": 20}}, "model": "tiny", **more}).eval()
+
+
+class Words:
+    """A tokenizer of few words."""
+
+    max_length = TEXT
+
+    def __call__(self, text):
+        return [1, *(2 + sum(map(ord, word)) % 100 for word in text.split()), END_OF_TEXT]
+
+
+def classification(in_width=20, width=20, **more):
+    return ImageClassification(in_width, CLASSES, ["a photo of a {}"], Words(), **more)
 
 
 SIZES = ((64, 80), (48, 64), (64, 64))  # images that differ, for backbones that take any

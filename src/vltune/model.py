@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import Backbone
@@ -33,9 +36,16 @@ class Model(nn.Module):
         self.requires_grad_(False)
         for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:
             parameter.requires_grad_(True)
+        task.meet(backbone.text_is_fixed(self.trains))
 
     def forward(self, batch: Batch) -> Tensor:
         return self.task(self.backbone, batch)
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Inference with everything computed once that is the same for all examples."""
+        with self.tuning.folded(), self.task.settled():
+            yield
 
     def trains(self, part: nn.Module) -> bool:
         """Whether what a part of the backbone computes changes in training."""
@@ -57,4 +67,5 @@ class Model(nn.Module):
 
     def _tuned(self) -> dict[str, Tensor]:
         trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return trained | {f"backbone.{name}": tensor for name, tensor in self.tuning.decided().items()}
+        decided = {f"backbone.{name}": tensor for name, tensor in self.tuning.decided().items()}
+        return trained | decided | {f"task.{name}": tensor for name, tensor in self.task.decided().items()}

@@ -316,8 +316,8 @@ class BlockSite(Site):
 class TokenSite(Site):
     """Adds a method's tokens, (P, width) or (B, P, width), to a sequence, and ones to its mask.
 
-    at: the place of the first of them; None: after all others.  image_width: where the sequence is a text's that is compared
-    with images, the width of `image`, (1, image_width): the embedding of the one that tokens which follow images are for.
+    at: the place of the first of them; None: after all others.  image_width: where the sequence is a text's that images are
+    compared with, the width of `image`, (1, image_width): the embedding of the one that tokens which follow images are for.
     `prepare` is what the block does to a sequence before its keys and values are read (a norm, say).
     """
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vltune.errors import UserError
-from vltune.sites import PLACES, ROLES, Delta, OutputSite, PartSite, Site, sites
+from vltune.sites import PLACES, ROLES, Delta, OutputSite, PartSite, Site, TokenSite, sites
 
 ALWAYS_TRAINED = ("paper", "head_only")
 
@@ -128,6 +128,25 @@ class LinearMethod(Method):
         return None if site.is_linear else "which is no linear layer"
 
 
+class LearnedWords(Method):
+    """Tokens in a text that images are compared with, each delta's `prompts`.  words: a text of so many tokens at least,
+    whose first ones they start as; None: as the delta starts them."""
+
+    kinds = (TokenSite,)
+    size = "prompts"
+    sites_in = "text"
+    prompts: int
+    words: str | None
+
+    def misfit(self, site: TokenSite) -> str | None:
+        return None if site.image_width else "which is no text that images are compared with"
+
+    def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
+        if self.words is not None:
+            for delta in deltas:
+                delta.prompts.data.copy_(embedded(model, self.words, self.prompts))
+
+
 class Stack(Method):
     """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives.
 
@@ -234,6 +253,15 @@ class Tuning:
             if site in tokens
         ]
         return None if None in counted else sum(counted)
+
+
+def embedded(model: nn.Module, words: str, most: int) -> Tensor:
+    """(most, width) What a text's first tokens are to the text tower, for prompts to start as.  UserError where there are
+    fewer."""
+    ids = model.task.tokenizer(words)[1:-1][:most]
+    if len(ids) < most:
+        raise UserError(f"method.words={words!r}: has {len(ids)} tokens, and method.prompts={most}; give as many")
+    return model.backbone.embed_words(torch.tensor(ids, device=next(model.parameters()).device))
 
 
 def is_texts(value: Any) -> bool:

@@ -26,6 +26,7 @@ def build_pretrained(
 
     built, head = build_modules(backbone, task, facts)
     load(weights, backbone, task, built, head)
+    head.begin(built)
     return Model(built, head, build_method(method))
 
 

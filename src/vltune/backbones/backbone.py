@@ -129,6 +129,10 @@ class Backbone(nn.Module):
         """(B, dim) and (C, dim), or (B, C, dim) -> (B, C) logits"""
         raise self.lack("compare")
 
+    def embed_words(self, ids: Tensor) -> Tensor:
+        """(T,) -> (T, width): what tokens are to the text tower, before their positions."""
+        raise self.lack("embed_words")
+
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
         """Whether `embed_text` gives the same throughout a run.  trains: whether what a module computes changes in it."""
         return False

@@ -198,6 +198,9 @@ class Clip(Backbone):
             features = self.image_features(batch[image])
         return self.at_image(features, features)[:, 0]
 
+    def embed_words(self, ids: Tensor) -> Tensor:
+        return self.text.word(ids).detach()
+
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
         return not any(map(trains, (self.text, self.text_projection, self.at_text)))
 

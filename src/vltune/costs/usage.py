@@ -30,7 +30,7 @@ def inference(model: Model, batch: Batch, repeats: int = 20) -> list[float]:
     device = next(model.parameters()).device
     batch, taken = {key: tensor.to(device) for key, tensor in batch.items()}, []
     model.eval()
-    with model.tuning.folded():
+    with model.settled():
         for _ in range(repeats):
             began = time.perf_counter()
             model(batch)

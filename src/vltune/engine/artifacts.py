@@ -57,7 +57,8 @@ def write_predictions(
     import pyarrow as pa
     from pyarrow import parquet
 
-    own = {"text": pa.dictionary(pa.int32(), pa.string()), "number": pa.int32(), "image": pa.string()}
+    own = {"text": pa.dictionary(pa.int32(), pa.string()), "number": pa.int32(), "share": pa.float32()}
+    own["image"] = pa.string()
     schema = pa.schema(
         {
             "split": pa.dictionary(pa.int8(), pa.string()),

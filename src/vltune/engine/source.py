@@ -40,6 +40,10 @@ class TrainingData:
         size = self.order.batch_size // world // accumulation
         return iter(loader(self.dataset, self.collate, self.workers, size, batch_sampler=sampler))
 
+    def once(self, batch_size: int) -> Iterator[dict]:
+        """Every example, in order and not augmented."""
+        return iter(loader(self.dataset, self.collate, self.workers, batch_size))
+
 
 class GeneratedData(Dataset):
     """Batches that a pure function of a number makes; `generate(n)` gives the n-th micro-batch of the whole run."""

@@ -49,6 +49,8 @@ def train(session: Session, validate: Callable[[], float]) -> TrainingState:
 
     validate: the task's primary metric on the validation split.  UserError where a loss is not a number, or memory does
     not hold one example; Interrupted, with a checkpoint, where the session is asked to stop."""
+    if not any(parameter.requires_grad for parameter in session.model.parameters()):
+        return untrained(session)
     training = Training(session, validate)
     with closing(training.progress):
         training.start()
@@ -59,6 +61,25 @@ def train(session: Session, validate: Callable[[], float]) -> TrainingState:
         training.choose()
         training.save()
     return training.end()
+
+
+def untrained(session: Session) -> TrainingState:
+    """Where a method trains nothing: no step, but what the task makes of the training examples."""
+    session.fabric.setup_module(session.model)
+    if session.model.task.looks_at_data:
+        look(session)
+    session.model.eval()
+    return TrainingState()
+
+
+@torch.no_grad()
+def look(session: Session) -> None:
+    """Shows the task all training examples."""
+    fabric, model = session.fabric, session.model
+    model.eval()
+    examples = session.data.training().once(session.data.eval_batch_size)
+    with fabric.autocast():
+        model.task.look(model.backbone, (fabric.to_device(batch) for batch in examples))
 
 
 @dataclass
@@ -106,8 +127,13 @@ class Training:
         for point in self.state.history:  # a logger may lack what an interrupted process logged
             self.session.logger.log(point, point["step"])
         self.model.train()
-        if self.state.step == 0 and self.model.tuning.looks_at_data:
-            self.model.tuning.start(self.model, self.first_batches)
+        looks = self.model.task.looks_at_data, self.model.tuning.looks_at_data
+        if self.state.step == 0 and any(looks):
+            if looks[0]:
+                look(self.session)
+                self.model.train()
+            if looks[1]:
+                self.model.tuning.start(self.model, self.first_batches)
             decided = {name: tensor.cpu() for name, tensor in self.model.tuned_state().items()}
             self.model.load_tuned(self.fabric.broadcast(decided))  # dropout drew other numbers in each process
 

@@ -72,7 +72,7 @@ class AllPairs(Evaluator):
         done = (images - sum(map(len, missing))) * len(texts)
         total = done + sum(map(len, blocks)) * len(texts)
         progress = Progress(self.label(split), total, done, "pair", fabric.is_global_zero)
-        with closing(progress), model.tuning.folded():
+        with closing(progress), model.settled():
             captions = self.encode_captions(dataset.captions, texts)
             for batch in loader(
                 dataset.images, session.data.collate, session.settings.workers, IMAGES_PER_BLOCK, batch_sampler=blocks

@@ -21,7 +21,7 @@ class Evaluator(ABC):
 
     - `fabric`: every process of the run calls `predict`, computes its share and returns all rows; `fabric.to_device` and
       `fabric.autocast` are the device and precision of the run;
-    - `model`, with its method folded (`with model.tuning.folded()`), and `model.task`, which makes rows of outputs;
+    - `model`, in inference (`with model.settled()`), and `model.task`, which makes rows of outputs;
     - `data`: `collate`, `eval_batch_size`, and `facts`, what the data tells beside its examples, such as class names;
     - `stop.check(fabric)` after each batch, in every process equally often, so that a run can be stopped anywhere;
     - `bad.note(batch)` for each batch, so that examples that cannot be read are counted;

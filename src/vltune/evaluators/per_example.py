@@ -24,7 +24,7 @@ class PerExample(Evaluator):
         batches = loader(Subset(dataset, share), session.data.collate, session.settings.workers, batch_size=size)
         progress = Progress(self.label(split), len(batches), unit="batch", show=fabric.is_global_zero)
         model.eval()
-        with closing(progress), model.tuning.folded():
+        with closing(progress), model.settled():
             for batch in batches:
                 session.bad.note(batch)
                 if batch["ids"]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vltune.errors import UserError
 from vltune.sites import BlockSite, Delta, OutputSite, Site
-from vltune.tuning import Method, check_size
+from vltune.tuning import Method, Tuning, check_size
 
 
 class DAS(Method):
@@ -45,6 +45,17 @@ class DAS(Method):
     ):
         self.bottleneck, self.share, self.roles = bottleneck, share, roles
         self.search_steps, self.search_lr, self.turn, self.samples = search_steps, search_lr, turn, samples
+
+    def attach(self, backbone: nn.Module) -> Tuning:
+        """Each place is searched by itself, after the one before."""
+        found: dict[str, list[Site]] = {}
+        for site in self.chosen(backbone):
+            found.setdefault(site.place, []).append(site)
+        made = [(self, sites, self.deltas(sites)) for sites in found.values()]
+        for _, sites, deltas in made:
+            for site, delta in zip(sites, deltas, strict=True):
+                site.put(delta)
+        return Tuning(backbone, made)
 
     def deltas(self, sites: Sequence[Site]) -> list[Delta]:
         bottleneck, rows = check_size("bottleneck", self.bottleneck), by_block(sites)

@@ -3,7 +3,8 @@
     W x + up(down(x)),  x: (B, N, in_width), W x: (B, N, width), down: in_width -> rank, up: rank -> width
 
 As released with APT: no alpha / rank scaling, A ~ N(0, 1), dropout 0.1 on the branch's input, in query and value; any
-other linear layer of a block takes it as well.  Outside training W' is computed once, and LoRA costs nothing.
+other linear layer of a block takes it as well.
+CLIP-LoRA (Zanella & Ben Ayed 2024, arXiv 2405.18541) scales it by 1 / sqrt(rank).  Outside training W' is computed once, and LoRA costs nothing.
 """
 
 from __future__ import annotations
@@ -13,36 +14,55 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vltune.errors import UserError
 from vltune.sites import Delta, Foldable, Layer, Linear, PartSite
 from vltune.tuning import LinearMethod, check_size
 
+STARTS = ("normal", "kaiming")
+
 
 class LoRA(LinearMethod):
+    """scale: of what the branch adds.  start: of A, `normal`, N(0, init_std), or `kaiming`, PEFT's and CLIP-LoRA's: uniform
+    up to 1 / sqrt(in_width)."""
+
     size = "rank"
 
     def __init__(
-        self, rank: int = 4, dropout: float = 0.1, init_std: float = 1.0, roles: Sequence[str] = ("query", "value")
+        self,
+        rank: int = 4,
+        dropout: float = 0.1,
+        init_std: float = 1.0,
+        scale: float = 1.0,
+        start: str = "normal",
+        roles: Sequence[str] = ("query", "value"),
     ):
+        if start not in STARTS:
+            raise UserError(f"method.start={start}: must be one of {', '.join(STARTS)}")
         self.rank, self.dropout, self.init_std, self.roles = rank, dropout, init_std, roles
+        self.scale, self.begins = scale, start
 
     def delta(self, site: PartSite) -> Delta:
         rank = check_size("rank", self.rank, min(site.in_width, site.width))
-        return LowRank(site.in_width, site.width, rank, self.dropout, self.init_std)
+        delta = LowRank(site.in_width, site.width, rank, self.dropout, self.scale)
+        if self.begins == "normal":
+            nn.init.normal_(delta.down.weight, std=self.init_std)
+        return delta
 
 
 class LowRank(Foldable):
-    def __init__(self, in_width: int, width: int, rank: int, dropout: float, init_std: float):
+    def __init__(self, in_width: int, width: int, rank: int, dropout: float, scale: float):
         super().__init__()
+        self.scale = scale
         self.down = nn.Linear(in_width, rank, bias=False)
         self.up = nn.Linear(rank, width, bias=False)
         self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.down.weight, std=init_std)
         nn.init.zeros_(self.up.weight)
 
     def around(self, part: Layer, x: Tensor) -> Tensor:
         y, low = part(x), self.down(self.dropout(x))
         # One pass over y: the second product is added in place of being stored first.
-        return torch.addmm(y.flatten(0, -2), low.flatten(0, -2), self.up.weight.t().to(low.dtype)).view_as(y)
+        up = self.up.weight.t().to(low.dtype)
+        return torch.addmm(y.flatten(0, -2), low.flatten(0, -2), up, alpha=self.scale).view_as(y)
 
     def fold(self, part: Layer) -> Linear:
-        return Linear(part.weight + self.up.weight @ self.down.weight, part.bias)
+        return Linear(part.weight + self.scale * (self.up.weight @ self.down.weight), part.bias)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 PERCENT = "%"
+MEANS = ("mean_of", "harmonic_of")
+"""The fields of a metric that name others."""
+BINS = 15
+"""Of confidences, as calibration is commonly measured."""
 
 
 class Prediction(TypedDict, total=False):
@@ -46,8 +50,13 @@ class Metric:
     """The share of groups of rows, equal in this column, of which every row is right."""
     parts: str | None = None
     """The mean over the parts of a split, rows that are equal in this column; of rows that have a value there."""
+    calibration: str | None = None
+    """The expected calibration error (`calibration_error`): how far shares of right rows lie from the confidences, from 0
+    to 1, in this column."""
     mean_of: tuple[str, ...] = ()
     """No rows: the mean of these metrics."""
+    harmonic_of: tuple[str, ...] = ()
+    """No rows: the harmonic mean of these metrics, which no test over examples is of."""
     cluster: int = 1
     """Rows whose id // cluster is equal share an image or a text: the tests take them as one."""
     signs: bool = False
@@ -65,12 +74,22 @@ class Metric:
     @property
     def by_example(self) -> bool:
         """Whether it is a mean over rows, one an example."""
-        return not (self.mean_of or self.every or self.parts)
+        return not (self.made_of or self.grouped)
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The metrics that it is a mean of."""
+        return self.mean_of or self.harmonic_of
+
+    @property
+    def grouped(self) -> str | None:
+        """The column whose values its figure is made of beside the scores."""
+        return self.every or self.parts or self.calibration
 
     @property
     def columns(self) -> list[str]:
         """Beside id, prediction and score, those that it reads."""
-        return [*self.rows, *filter(None, (self.every, self.parts))]
+        return [*self.rows, *filter(None, (self.grouped,))]
 
     def beats(self, figure: float, other: float) -> bool:
         return figure > other if self.better == "more" else figure < other
@@ -79,7 +98,7 @@ class Metric:
         """Whether a row is one of its rows, with a score or without."""
         if self.parts and row.get(self.parts) is None:
             return False
-        return not self.mean_of and all(row.get(column) == value for column, value in self.rows.items())
+        return not self.made_of and all(row.get(column) == value for column, value in self.rows.items())
 
     def outcomes(self, scores: np.ndarray) -> np.ndarray:
         """(rows,) float64: what each adds to the mean.  scores: (rows,) of its rows"""
@@ -91,7 +110,9 @@ class Metric:
             return (np.rint(1 / scores) <= self.within).astype(np.float64)
 
     def figure(self, scores: np.ndarray, groups: Sequence[Any] = ()) -> float:
-        """scores: (rows,) of its rows, at least one.  groups: of each row, the value in `every` or `parts`."""
+        """scores: (rows,) of its rows, at least one.  groups: of each row, the value in `grouped`."""
+        if self.calibration:
+            return self.factor * calibration_error(groups, self.outcomes(scores))
         outcomes = self.outcomes(scores).tolist()
         if self.every or self.parts:
             found: dict[Any, list[float]] = {}
@@ -104,17 +125,39 @@ class Metric:
             return self.factor * sum(outcomes) / len(outcomes)
         return self.factor * sum(means) / len(means) if self.every else self.factor * (sum(means) / len(means))
 
+    def of_others(self, figures: Mapping[str, float]) -> float | None:
+        """What it is of those that it is a mean of; None where one is lacking."""
+        found = [figures.get(part) for part in self.made_of]
+        if None in found:
+            return None
+        if self.harmonic_of:
+            return len(found) / sum(1 / figure for figure in found) if all(found) else 0.0
+        return sum(found) / len(found)
+
     def declaration(self) -> dict[str, Any]:
         """As JSON: the fields that are not their default."""
-        plain = asdict(self) | {"mean_of": list(self.mean_of), "rows": dict(self.rows)}
-        default = asdict(Metric(self.name)) | {"mean_of": [], "rows": {}}
+        plain = asdict(self) | {name: list(getattr(self, name)) for name in MEANS} | {"rows": dict(self.rows)}
+        default = asdict(Metric(self.name)) | {name: [] for name in MEANS} | {"rows": {}}
         return {key: value for key, value in plain.items() if key == "name" or value != default[key]}
+
+
+def calibration_error(confidences: Sequence[float], right: np.ndarray) -> float:
+    """The expected calibration error (Naeini et al. 2015; of networks, Guo et al. 2017, arXiv 1706.04599, eq. 3): over
+    `BINS` equally wide bins of confidence, the mean distance of a bin's share of right ones from its mean confidence.
+
+    confidences: (examples,) from 0 to 1; right: (examples,) 0 to 1."""
+    import numpy as np
+
+    confidences = np.asarray(confidences, np.float64)
+    bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
+    return float(np.abs(np.bincount(bins, right - confidences, minlength=BINS)).sum() / len(right))
 
 
 def declared(record: Mapping[str, Any]) -> dict[str, Metric]:
     """{name: metric} that a record carries; nothing of one from before records carried them."""
     return {
-        each["name"]: Metric(**each | {"mean_of": tuple(each.get("mean_of", ()))}) for each in record.get("scores", ())
+        each["name"]: Metric(**each | {name: tuple(each.get(name, ())) for name in MEANS})
+        for each in record.get("scores", ())
     }
 
 
@@ -128,13 +171,13 @@ def figures(metrics: Iterable[Metric], rows: Sequence[Prediction]) -> dict[str, 
 
     found: dict[str, float] = {}
     for metric in metrics:
-        if metric.mean_of:
-            if set(metric.mean_of) <= found.keys():
-                found[metric.name] = sum(found[part] for part in metric.mean_of) / len(metric.mean_of)
+        if metric.made_of:
+            if (figure := metric.of_others(found)) is not None:
+                found[metric.name] = figure
             continue
         own = [row for row in rows if row["score"] is not None and metric.takes(row)]
         if own:
-            groups = [row[metric.every or metric.parts] for row in own] if metric.every or metric.parts else ()
+            groups = [row[metric.grouped] for row in own] if metric.grouped else ()
             found[metric.name] = metric.figure(np.array([row["score"] for row in own]), groups)
     return found
 

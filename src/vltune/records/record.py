@@ -255,7 +255,7 @@ def _check_metrics(record: dict, source: str) -> None:
     if len(metrics) < len(record.get("scores", ())):
         raise UserError(f"{source}: field 'scores': a metric stands there twice")
     for metric in metrics.values():
-        if lacking := [part for part in metric.mean_of if part not in metrics or metrics[part].mean_of]:
+        if lacking := [part for part in metric.made_of if part not in metrics or metrics[part].made_of]:
             raise UserError(
                 f"{source}: field 'scores': {metric.name} is the mean of {lacking[0]}, which is not declared"
             )

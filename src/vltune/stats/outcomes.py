@@ -61,16 +61,15 @@ class Scored:
         metric = self.metrics.get(name)
         if metric is None:
             return None
-        if metric.mean_of:
-            parts = [self.figure(part) for part in metric.mean_of]
-            return None if None in parts else sum(parts) / len(parts)
+        if metric.made_of:
+            return metric.of_others({part: self.figure(part) for part in metric.made_of})
         if (rows := self.behind(metric)) is None:
             return None
         if rows["score"].null_count:
             rows = rows.filter(rows["score"].is_valid())
         if not rows.num_rows:
             return None
-        groups = metric.every or metric.parts
+        groups = metric.grouped
         return metric.figure(rows["score"].to_numpy(), rows[groups].to_pylist() if groups else ())
 
     def behind(self, metric: Metric) -> Table | None:

@@ -7,7 +7,8 @@ comparisons and logs say of predictions and scores follows from what is declared
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -24,9 +25,9 @@ class RowColumn:
     """A column of prediction rows, beside `id`, `prediction` and `score`.  A row that lacks it has none there."""
 
     name: str
-    kind: Literal["text", "number", "image"]
-    """number: a whole one.  image: a file in the folder beside the record (`Evaluator.beside`), by its path from there,
-    such as `test/7.png`."""
+    kind: Literal["text", "number", "share", "image"]
+    """number: a whole one.  share: from 0 to 1.  image: a file in the folder beside the record (`Evaluator.beside`), by its
+    path from there, such as `test/7.png`."""
 
 
 class Task(nn.Module):
@@ -55,6 +56,27 @@ class Task(nn.Module):
             if not backbone.offers(part):
                 raise backbone.lack(part, cls.__name__)
 
+    def meet(self, text_is_fixed: bool) -> None:
+        """Once a method is attached.  text_is_fixed: of a backbone of two towers, whether texts stay the same in a run."""
+
+    def begin(self, backbone: Backbone) -> None:
+        """Once pretrained weights are in: starts what of the head follows from them."""
+
+    looks_at_data = False
+    """Whether `look` is to be called before the first step."""
+
+    def look(self, backbone: Backbone, batches: Iterable[Batch]) -> None:
+        """batches: of all training examples, each once, never augmented.  Gradients are off."""
+
+    def decided(self) -> dict[str, Tensor]:
+        """By their names in the task, what a run saves of it beside what it trained."""
+        return {}
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """In here nothing changes but examples, and what does not follow from them may be computed once."""
+        yield
+
     def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """The head's output for a batch, (B, ...)."""
         raise TypeError(f"{type(self).__name__} has no forward")
@@ -66,6 +88,11 @@ class Task(nn.Module):
     def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         """One row an example, which the evaluator `per_example` asks for."""
         raise TypeError(f"{type(self).__name__} has no predictions")
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The loss of one that knows nothing, above which training has failed; None where that is not known."""
+        return None
 
     @property
     def primary(self) -> Metric:

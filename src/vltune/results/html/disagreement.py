@@ -145,7 +145,7 @@ def _asked(record: dict) -> list[Metric]:
     """What the runs of an experiment were asked: the primary metric, or those that it is the mean of."""
     metrics = declared(record)
     first = primary(metrics.values())
-    parts = [metrics[name] for name in first.mean_of] or [first] if first else []
+    parts = [metrics[name] for name in first.made_of] or [first] if first else []
     return [metric for metric in parts if metric.by_example and metric.unit == PERCENT]
 
 
