@@ -273,8 +273,8 @@ READERS: dict[str, Callable[[dict], Callable[[dict, Path], Described] | None]] =
 
 
 def pixels(path: Path, image_size: int) -> dict[str, list[float]]:
-    """`mean` and `std` as a file beside a checkpoint says them.  UserError where images are prepared in another way than the
-    shorter side resized to `image_size`, bicubic, and the middle."""
+    """`mean` and `std` as a file beside a checkpoint says them.  UserError where images are prepared in another way than
+    by the shorter side resized to `image_size`, bicubic, and the middle."""
     for name, keys in ((PREPROCESSOR, ("image_mean", "image_std")), (OPEN_CLIP_CONFIG, ("mean", "std"))):
         content = content_of(file := path.parent / name)
         content = (content or {}).get("preprocess_cfg", {}) if name == OPEN_CLIP_CONFIG else content
