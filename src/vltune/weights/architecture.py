@@ -237,7 +237,7 @@ def of_open_clip(content: dict, file: Path) -> Described:
     known = {"vision_cfg": {*vision, "patch_dropout"}, "text_cfg": {*text}}
     known["model_cfg"] = {*known, "embed_dim", "quick_gelu", "init_logit_scale"}
     for part, given in (("model_cfg", model), *((part, model[part]) for part in ("vision_cfg", "text_cfg"))):
-        for name in given.keys() - known[part]:
+        for name in sorted(given.keys() - known[part]):
             if given[name] and given[name] not in HARMLESS.get(name, ()):
                 raise UserError(
                     f"{file}: {part}.{name}={given[name]}: an option of open_clip's that backbone=clip lacks"
