@@ -22,8 +22,8 @@ Roles: `keys_values`, `cross_keys_values` (in cross-attention).
 Places: `fusion`, where both modalities meet; `text` and `image`, the towers of one modality before it.
 
 A site whose sequence holds an image has a `layout`: during a forward pass `site.layout.grid` says which tokens are patches
-of which grid (`vltune.layout`).  Others have None: a text's, and those whose sequence is no whole image.  A site whose sequence is
-stood for by another token than the first has a `summary`, which says which.
+of which grid (`vltune.layout`).  Others have None: a text's, and those whose sequence is no whole image.  Where another
+token than the first stands for a sequence, its sites have a `summary`, which says which.
 """
 
 from __future__ import annotations
