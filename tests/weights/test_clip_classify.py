@@ -2,20 +2,34 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import clips
 import numpy as np
 import pytest
 import torch
+from fabricated import fabricate
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import vltune.data.tokenizer
+from vltune.assemble.checkpoint import taken
+from vltune.assemble.data import tokenizer
+from vltune.assemble.model import build_pretrained
+from vltune.assemble.weights import fingerprints_of
 from vltune.cli import app
+from vltune.data.collate import Collate
+from vltune.data.transforms import SquareResize
 from vltune.experiment.classify import BACKBONE
-from vltune.weights.finding import locate
+from vltune.records import record as records
+from vltune.weights.architecture import architecture
+from vltune.weights.finding import find, locate
 
 pytest.importorskip("transformers", reason="transformers, an oracle of the tests, is not installed")
+CONF = Path(__file__).parents[2] / "conf"
 MERGES = locate(BACKBONE["tokenizer"]["merges"])
 SIZES = {
     "text": clips.TEXT | {"vocabulary_size": 49408, "positions": 77, "end_of_text": 49407},
@@ -182,3 +196,70 @@ def test_a_bad_image_is_told(content, message, folder, tmp_path):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {file}: {message}")
     assert result.stderr.count("\n") == 1
+
+
+def record(folder, method, tmp_path):
+    """Of a finished run of that method, with what it tuned beside it, and the model."""
+    overrides = [
+        "backbone=clip",
+        "backbone.model=checkpoint",
+        f"weights={folder}",
+        "task=classification",
+        "dataset=shapes",
+    ]
+    overrides += [f"method={method}", f"backbone.tokenizer.merges={MERGES}", "engine.max_steps=1"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = OmegaConf.to_container(compose("run", overrides), resolve=True)
+    backbone = taken(chosen["backbone"], architecture(find(str(folder))))
+    facts = {"classes": CLASSES, "templates": ["a {}."], "tokenizer": tokenizer(backbone)}
+    model = build_pretrained(str(folder), backbone, chosen["task"], chosen["method"], facts)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+    prints = {"weights": fingerprints_of({"backbone": find(str(folder))})}
+    config = chosen | {"backbone": backbone}
+    named = fabricate(config=config, fingerprints=prints, backbone="clip", task="classification", method=method)
+    file = records.write(named | {"metrics": {"val": None, "test": {}}, "scores": []}, tmp_path)
+    save_file(model.tuned_state(), file.with_suffix(".safetensors"))
+    return file, model.eval()
+
+
+@needs_words
+@pytest.mark.parametrize("method", ["coop", "clip_lora"])
+def test_a_record_is_classified_by_as_it_was_tuned(method, folder, pictures, tmp_path):
+    file, model = record(folder, method, tmp_path)
+    given = ("--image", *pictures, "--json", "--classes", ",".join(CLASSES), "--template", "a {}.")
+    found = shares(classify("--from", file, *given))
+    images = [SquareResize(40, MEAN, STD).read(picture.read_bytes()) for picture in pictures]
+    batch = Collate(0, MEAN, STD)([{"id": 0, "image": image} for image in images])
+    with torch.no_grad():
+        torch.testing.assert_close(found, model(batch).softmax(1), atol=1e-5, rtol=0)
+    assert (found - shares(classify("--weights", folder, *given))).abs().max() > 0.01
+
+
+@needs_words
+def test_what_a_record_lacks_is_told(folder, pictures, tmp_path):
+    file, _ = record(folder, "coop", tmp_path)
+    given = ("--from", file, "--image", pictures[0])
+    told = "its classes and template stand in its data, which cannot be read ("
+    assert told in one_line(classify(*given))
+    assert told in one_line(classify(*given, "--classes", "cat,dog"))
+    clips.transformers_clip(SIZES | {"dim": 24}).save_pretrained(tmp_path / "other")
+    other = one_line(classify(*given, "--classes", "cat", "--template", "{}", "--weights", tmp_path / "other"))
+    assert "was made with other weights than" in other
+    file.with_suffix(".safetensors").unlink()
+    gone = one_line(classify(*given, "--classes", "cat", "--template", "{}"))
+    assert "the tuned parameters of this record are not here" in gone
+
+
+def test_a_record_of_another_task_is_told(pictures, tmp_path):
+    file = records.write(fabricate(config={"backbone": {"name": "vilt"}, "task": {"name": "vqa"}}), tmp_path)
+    told = one_line(classify("--from", file, "--image", pictures[0]))
+    assert told == f"error: {file}: is of task=vqa; --from takes a record of image classification\n"
+
+
+def one_line(result):
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    return result.stderr
