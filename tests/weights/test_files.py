@@ -173,7 +173,7 @@ def without(pretrained, path):
         ),
         (
             lambda m, p: write(p / "w.ckpt", collections.OrderedDict(a=torch.ones(1))),
-            "a foreign checkpoint: its first keys are a; known layouts: the authors' METER",
+            "a foreign checkpoint: its first keys are a; known layouts: OpenAI's or open_clip's CLIP",
         ),
     ],
 )

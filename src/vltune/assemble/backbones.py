@@ -3,57 +3,115 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vltune.assemble.checkpoint import CHECKPOINT, is_foreign, of_file, stamped, taken
 from vltune.assemble.factory import build
+from vltune.configuration import find
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
+    from vltune.settings.backbone import BackboneSettings
     from vltune.weights.describe import Choice
 
 CONF = Path("conf")  # where the commands of the documentation are typed
+PICKS = ("image_tower", "model")  # settings that choose of several; `models` are those of `model`
 
 
-def advice(weights: Path, task: str) -> str:
-    """What to do about a checkpoint of another backbone."""
+def advice(weights: Path, backbone: BackboneSettings, task: str) -> str:
+    """What to do about a checkpoint that a backbone does not fit."""
     from vltune.weights.describe import fitting, inspect
 
-    suited = [choice for choice in backbones(CONF) if task in choice.tasks]
+    if backbone.get("model", CHECKPOINT) != CHECKPOINT and is_foreign(*stamped(weights)):
+        return "backbone.model=checkpoint takes the file's own sizes"
+    suited = [choice for choice in backbones(CONF, weights) if task in choice.tasks]
     if fits := [choice.overrides for choice, matched in fitting(inspect(weights), suited) if not matched.problems]:
         return f"use {' or '.join(fits)} as it stands"
     return f"`vltune weights {weights}` tells what it is"
 
 
-def backbones(conf: Path) -> list[Choice]:
-    """The backbones of a folder of configurations, each as it stands for its tasks and with its other image towers."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
+def backbones(conf: Path, weights: Path | None = None) -> list[Choice]:
+    """The backbones of a folder of configurations, each as it stands for its tasks, with its other image towers or models,
+    and with the sizes of a checkpoint of CLIP."""
     from vltune.weights.describe import Choice
 
-    tasks = defaultdict(list)
-    for file in sorted(conf.glob("task/*.yaml")):
-        task = group(file)
-        if "reader" in task:
-            tasks[task["token_types"]].append(task["name"])
+    tasks = [task for file in sorted(conf.glob("task/*.yaml")) if "reader" in (task := group(file))]
+    clip = weights if weights is not None and is_foreign(*stamped(weights)) else None
     choices = []
     for file in sorted(conf.glob("backbone/*.yaml")):
         spec = group(file)
-        for token_types, names in sorted(tasks.items()):
-            standing = spec.get("image_tower")
-            for tower in spec.get("image_towers", [standing]):
-                chosen = {"backbone": {**spec, "image_tower": tower}, "task": {"token_types": token_types}}
-                try:
-                    resolved = OmegaConf.to_container(OmegaConf.create(chosen), resolve=True)["backbone"]
-                except OmegaConfBaseException as error:
-                    reason = str(error).splitlines()[0]
-                    raise UserError(f"{file}: {reason}; it may refer to backbone and task.token_types alone") from None
-                other = "" if tower == standing else f" backbone.image_tower={tower}"
-                overrides = f"backbone={file.stem}{other}"
-                choices.append(Choice(overrides, not other, tuple(names), partial(build, resolved)))
+        for token_types, names in offered(spec, tasks, file).items():
+            for chosen, build_it in variants(spec, clip):
+                resolved = resolve(spec | chosen, token_types, file)
+                rank = 2 if CHECKPOINT in chosen.values() else int(bool(chosen))
+                settings = [
+                    f"backbone.{key}={value}" for key, value in (chosen | of_activation(resolved, clip)).items()
+                ]
+                overrides = " ".join([f"backbone={file.stem}", *settings])
+                towers = "tower_weights" in spec
+                choices.append(Choice(overrides, rank, tuple(names), partial(build_it, resolved), towers))
     return choices
+
+
+def variants(spec: Mapping[str, Any], clip: Path | None) -> Iterator[tuple[dict[str, str], Callable]]:
+    """Its settings that choose another tower or model, and what builds the backbone of a resolved configuration; the one as
+    it stands first.  clip: a checkpoint of CLIP, whose sizes are another choice."""
+    yield {}, build
+    for pick in PICKS:
+        for other in spec.get(f"{pick}s", ()):
+            if other != spec[pick]:
+                yield {pick: other}, build
+    if clip is not None and "models" in spec:
+        yield {"model": CHECKPOINT}, partial(build_as, clip)
+
+
+def build_as(clip: Path, resolved: dict) -> Any:
+    return build(taken(resolved, of_file(*stamped(clip))))
+
+
+def of_activation(resolved: Mapping[str, Any], clip: Path | None) -> dict[str, str]:
+    """The setting that a checkpoint's activation needs, where that is not the configuration's."""
+    from vltune.weights.architecture import activation
+
+    if clip is None or "models" not in resolved:
+        return {}
+    known, _ = activation(clip)
+    return {} if known == resolved["activation"] else {"activation": known or "quick_gelu|gelu"}
+
+
+def offered(spec: Mapping[str, Any], tasks: list[dict], file: Path) -> dict[int, list[str]]:
+    """{token types: tasks that are built with so many} of the tasks that a backbone can do; where there are none, none for
+    the first's."""
+    found = defaultdict(list)
+    for task in tasks:
+        resolve(spec, task["token_types"], file)
+        if can(spec, task):
+            found[task["token_types"]].append(task["name"])
+    return dict(sorted(found.items())) or {task["token_types"]: [] for task in tasks[:1]}
+
+
+def can(spec: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
+    try:
+        find(task["_target_"]).check_backbone(find(spec["_target_"]))
+    except UserError:
+        return False
+    return True
+
+
+def resolve(spec: Mapping[str, Any], token_types: int, file: Path) -> dict:
+    """What a backbone's configuration says for a task.  UserError where it refers to anything else."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    chosen = {"backbone": dict(spec), "task": {"token_types": token_types}}
+    try:
+        return OmegaConf.to_container(OmegaConf.create(chosen), resolve=True)["backbone"]
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file}: {reason}; it may refer to backbone and task.token_types alone") from None
 
 
 def group(file: Path) -> dict:

@@ -36,6 +36,7 @@ def weights(
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     file = file if file.startswith(PACKAGE) else place("FILE", file)
-    for line in describe(inspect(find(file)), backbones(conf)):
+    found = find(file)
+    for line in describe(inspect(found), backbones(conf, found)):
         table.add_row(*line)
     Console(highlight=False, markup=False).print(table)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vltune.assemble.adopt import adopted
 from vltune.assemble.factory import build, check_values
 from vltune.assemble.match import sized
 from vltune.command_line import resolve
@@ -44,7 +45,7 @@ def check_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[dict]) -> list[d
     groups = ("mode", "method", "backbone", "task", "match", "dataset", "engine", "logger")
     done: dict[str, dict] = {}
     for job, config in zip(jobs, configs, strict=True):
-        alike = json.dumps({group: config.get(group) for group in groups})
+        alike = json.dumps({group: config.get(group) for group in (*groups, "weights")})
         if alike not in done:
             found = built(config, job).plain
             done[alike] = {group: found[group] for group in groups if group in found}
@@ -63,7 +64,7 @@ def built(resolved: dict, overrides: Sequence[str]) -> RunConfig:
     check_mode(config, overrides)
     with blame(overrides):
         find(config.task["_target_"]).check_backbone(find(config.backbone["_target_"]))
-        config = sized(config, overrides)
+        config = sized(adopted(config, overrides), overrides)
     rehearse(config, overrides)
     return config
 

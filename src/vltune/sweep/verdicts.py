@@ -14,6 +14,8 @@ from pathlib import Path
 import omegaconf
 
 import vltune
+from vltune.assemble.checkpoint import CHECKPOINT, stamped
+from vltune.assemble.weights import weight_files
 from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.experiment.readiness import check_jobs
@@ -56,9 +58,17 @@ def checks(folder: Path) -> Iterator[Check]:
 
 
 def sort(job: Sequence[str], config: dict) -> str:
-    """The name of all that a run is judged by, which its seed is not."""
+    """The name of all that a run is judged by, which its seed is not; and its weights are where it takes sizes of them."""
     typed = sorted(each for each in job if not each.startswith("seed="))
-    return sha256(json.dumps([typed, sorted((config | {"seed": None}).items())]).encode()).hexdigest()
+    of_file = weights_stamp(config) if config["backbone"].get("model") == CHECKPOINT else None
+    return sha256(json.dumps([typed, sorted((config | {"seed": None}).items()), of_file]).encode()).hexdigest()
+
+
+def weights_stamp(config: dict) -> tuple[str, int, int] | None:
+    """None where they are not there, which the check tells."""
+    with suppress(UserError):
+        files = weight_files(config["weights"], config["backbone"])
+        return next(((str(file), size, time) for file, size, time in map(stamped, files.values())), None)
 
 
 def read(file: Path) -> dict[str, dict]:

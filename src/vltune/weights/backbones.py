@@ -7,15 +7,19 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vltune.errors import UserError
-from vltune.weights import maps
+from vltune.weights import foreign, maps
 from vltune.weights.files import read
 from vltune.weights.keys import Family, load, recognise, recognised, within
+from vltune.weights.maps import clip
 
 # Our own files use the model's own names; what stands under `task.` are pretraining's heads.
-MARKS = ("class_token", "token_type.weight")
-OURS = Family(name="vltune", marks=MARKS, rules=(), unused=("task.",))
-TUNED = Family(name="what a run of vltune tuned", marks=MARKS, rules=(), prepare=within("backbone.", MARKS))
-FAMILIES = (*maps.FAMILIES, OURS, TUNED)
+FUSED, TOWERS = ("class_token", "token_type.weight"), ("text.position", "image.class_token", "logit_scale")
+OURS, OUR_TOWERS = (Family(name="vltune", marks=marks, rules=(), unused=("task.",)) for marks in (FUSED, TOWERS))
+TUNED, TUNED_TOWERS = (
+    Family(name="what a run of vltune tuned", marks=marks, rules=(), prepare=within("backbone.", marks))
+    for marks in (FUSED, TOWERS)
+)
+FAMILIES = (*maps.FAMILIES, OURS, TUNED, OUR_TOWERS, TUNED_TOWERS)
 
 # What pretrained checkpoints lack; the class token then starts as the embedding of the text's first token.
 MAY_LACK = ("class_token",)
@@ -26,7 +30,10 @@ def load_backbone(backbone: nn.Module, path: Path, cls_id: int, name: str = "thi
 
     cls_id: the tokenizer's first token of every text.  name: what the backbone is called.  Returns the layout's name."""
     state = read(path)
-    if (family := recognised(state, FAMILIES)) is None:
+    family = recognised(state, FAMILIES)
+    if family is None or family in clip.FAMILIES:
+        foreign.refuse(state, path)
+    if family is None:
         refuse_tower(state, path)
         family = recognise(state, FAMILIES, path)
     if "class_token" in load(backbone, state, family, path, MAY_LACK, name):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vltune.weights import foreign
 from vltune.weights.backbones import FAMILIES, MAY_LACK
 from vltune.weights.files import form, read
 from vltune.weights.finding import parts
@@ -29,13 +30,15 @@ HOW = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A backbone that a configuration can choose.  overrides: how; standing: as the configuration stands, with no
-    override of its own settings; tasks: those for which it is built so; build: makes it."""
+    """A backbone that a configuration can choose.  overrides: how; rank: 0 as the configuration stands, 1 by another of the
+    towers or models that it names, 2 by the file's own sizes; tasks: those for which it is built so; build: makes it;
+    takes_towers: whether a tower can be read alone."""
 
     overrides: str
-    standing: bool
+    rank: int
     tasks: tuple[str, ...]
     build: Callable[[], nn.Module]
+    takes_towers: bool
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ def inspect(path: Path) -> Checkpoint:
 
 
 def fitting(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[Choice, Match]]:
-    """Those choices that the checkpoint fits: as configurations stand where there are such, else by further overrides;
-    where there is none, the nearest alone."""
+    """Those choices that the checkpoint fits, of the lowest rank at which it fits any; where there is none, the nearest
+    alone."""
     tried = []
-    for standing in (True, False):
-        tried += [(choice, try_on(checkpoint, choice)) for choice in choices if choice.standing is standing]
+    choices = [choice for choice in choices if choice.takes_towers or not checkpoint.part]
+    for rank in sorted({choice.rank for choice in choices}):
+        tried += [(choice, try_on(checkpoint, choice)) for choice in choices if choice.rank == rank]
         if found := [(choice, matched) for choice, matched in tried if not matched.problems]:
             return found
     return sorted(tried, key=lambda pair: sum(map(len, pair[1].problems.values())))[:1]
@@ -83,8 +87,10 @@ def describe(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[st
     ]
     if family is None:
         every = [family for families in LAYOUTS.values() for family in families]
-        names, first = ", ".join(family.name for family in every), ", ".join([*state][:3])
+        names, first = ", ".join(dict.fromkeys(family.name for family in every)), ", ".join([*state][:3])
         told = within_names(state, every) or f"none of {names}; the first keys are {first}"
+        if other := foreign.named(state):
+            told = foreign.told(other)
         return [*lines, ("layout", told)]
     ours = {key: tensor for _, key, tensor in translate(family.prepare(state), family, path)}
     return [
@@ -93,7 +99,20 @@ def describe(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[st
         *((name, f"{size:,}") for name, size in sizes(ours).items()),
         ("heads", ", ".join(heads(state)) or "none"),
         *fits(checkpoint, choices),
+        *as_tower(checkpoint, choices),
     ]
+
+
+def as_tower(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, str]]:
+    """What the towers of a whole model fit alone."""
+    lines = []
+    for part, families in TOWERS.items():
+        if checkpoint.part is None and (family := recognised(checkpoint.state, families)):
+            tower = replace(checkpoint, part=part, family=family)
+            found = fitting(tower, choices)
+            if found and not found[0][1].problems:
+                lines += fits(tower, choices)
+    return lines
 
 
 def types(state: dict[str, Tensor]) -> str:
@@ -121,7 +140,7 @@ def fits(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, s
         if checkpoint.part:
             name = f"backbone.tower_weights.{checkpoint.part} of {choice.overrides} weights=null"
         else:
-            name = f"{choice.overrides} with task={', '.join(choice.tasks)}"
+            name = choice.overrides + (f" with task={', '.join(choice.tasks)}" if choice.tasks else "")
             changes += [f"{key} is not in the file and starts as the text's first token" for key in matched.lacks]
         lines.append(("fits", "; ".join([name, *changes])))
     return list(dict.fromkeys(lines)) or [("fits", "not known: there is no conf/backbone here; give --conf FOLDER")]

@@ -15,6 +15,8 @@ from vltune.weights.forms import form, is_safetensors, plain
 PACKAGE = "pkg://vltune/"
 # As transformers names a model's file; with INDEX, the list of a model's several files.
 MODEL_FILES = ("model.safetensors", "pytorch_model.bin")
+# What they, and open_clip, put beside it.
+CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
 INDEX = ".index.json"
 SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")  # of files, which a hub name hardly ends with
 NOTHING = ("none", "nil", "nan", "~")  # of other languages, where YAML has null
@@ -87,7 +89,8 @@ def from_hub(name: str, setting: str) -> Path:
     try:
         for file in map(Path, MODEL_FILES):
             wanted = [file.name, file.name + INDEX, f"{file.stem}-*-of-*{file.suffix}"]
-            folder = Path(snapshot_download(name, allow_patterns=wanted))
+            beside = [CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG]
+            folder = Path(snapshot_download(name, allow_patterns=[*wanted, *beside]))
             if any((folder / name).is_file() for name in wanted):
                 break
         return in_folder(folder, setting)

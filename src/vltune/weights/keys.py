@@ -52,6 +52,14 @@ def qkv(theirs: str, ours: str, joint: str = ".") -> list[tuple]:
     ]
 
 
+def inside(theirs: str, ours: str, rules: list[tuple]) -> list[tuple]:
+    """A tower's rules where the tower is part of a larger model."""
+    return [
+        (theirs + source, ours + target if isinstance(target, str) else tuple(ours + t for t in target), change)
+        for source, target, change in rules
+    ]
+
+
 def flat(tensor: Tensor) -> Tensor:
     """A patch convolution's weight (width, 3, p, p) as that of the same map on unfolded patches (width, 3 p^2)"""
     return tensor.flatten(1)

@@ -48,9 +48,10 @@ WIDTHS: dict[str, dict[str, Callable[[Size], int]]] = {
         "blocks.0.feed_forward.up.weight": rows,
         "blocks.0.feed_forward.feed_forward.up.weight": rows,
         "text_layers.0.feed_forward.feed_forward.up.weight": rows,
+        "text.blocks.0.feed_forward.up.weight": rows,
     },
     "text positions": dict.fromkeys(
-        ("text.position.weight", "text.embedding.position.weight", "embedding.position.weight"), rows
+        ("text.position.weight", "text.position", "text.embedding.position.weight", "embedding.position.weight"), rows
     ),
     "token types": {"token_type.weight": rows},
     "image grid": {"image.position": grid, "position": grid},

@@ -7,16 +7,8 @@ import re
 from torch import Tensor
 
 from vltune.weights.heads import HEADS
-from vltune.weights.keys import Family, both, is_stack, transpose
+from vltune.weights.keys import Family, both, inside, is_stack, transpose
 from vltune.weights.maps import clip, roberta
-
-
-def inside(theirs: str, ours: str, rules: list[tuple]) -> list[tuple]:
-    """A tower's rules where the tower is part of a larger model."""
-    return [
-        (theirs + source, ours + target if isinstance(target, str) else tuple(ours + t for t in target), change)
-        for source, target, change in rules
-    ]
 
 
 def stream(name: str) -> list[tuple]:
