@@ -1,6 +1,7 @@
 """The loop: schedule, accumulation, resuming bit for bit, choosing a checkpoint, what ends a run."""
 
 import itertools
+import math
 import signal
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from vltune.engine.optimiser import linear_schedule, parameter_groups
+from vltune.engine.optimiser import parameter_groups, schedule
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
 from vltune.engine.source import BadExamples, TrainingData
 from vltune.engine.train import Training, train
@@ -69,8 +70,27 @@ def run(path, stop_at=None, model=None, validate=None, **more):
 
 
 def test_schedule_is_warm_up_then_linear_decay_to_zero():
-    factor = linear_schedule(0.1, 100)
+    factor = schedule("linear", 0.1, 100)
     assert [factor(step) for step in (0, 5, 10, 55, 99, 100)] == pytest.approx([0, 0.5, 1, 0.5, 1 / 90, 0])
+
+
+def test_or_a_half_wave_of_a_cosine():
+    factor = schedule("cosine", 0.1, 100)
+    third = (1 + math.cos(math.pi / 3)) / 2
+    assert [factor(step) for step in (0, 5, 10, 40, 55, 70, 100)] == pytest.approx(
+        [0, 0.5, 1, third, 0.5, 1 - third, 0]
+    )
+
+
+def test_lone_numbers_do_not_decay():
+    model = nn.Linear(2, 3)
+    model.scale = nn.Parameter(torch.tensor(2.0))
+    found = parameter_groups(model, [(1.0, ())], 0.05)
+    assert {id(p): group["weight_decay"] for group in found for p in group["params"]} == {
+        id(model.weight): 0.05,
+        id(model.bias): 0.0,
+        id(model.scale): 0.0,
+    }
 
 
 @pytest.mark.parametrize("micro_batch_size", [8, 4, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vltune.settings.dataset import DatasetSettings
     from vltune.settings.task import TaskSettings
 
-HELD_OUT_SEED, HELD_OUT_BATCHES = 2**31 - 1, 32
+HELD_OUT_SEED, HELD_OUT_BATCHES, STEPS_PER_EPOCH = 2**31 - 1, 32, 1000  # of what is generated
 
 
 def data_folder(dataset: DatasetSettings) -> Path:
@@ -135,33 +136,33 @@ def facts(dataset: DatasetSettings) -> dict:
 
 
 def open_generated(config: RunConfig) -> Data:
-    from vltune.data.shapes.pretraining import PretrainingBatches
     from vltune.engine.source import Data, GeneratedData
 
-    backbone, settings = config.backbone, config.engine
-    words = tokenizer(backbone)
+    backbone, task, settings = config.backbone, config.task, config.engine
+    words, size = tokenizer(backbone), settings.micro_batch_size or settings.batch_size
+    generator = find(task["_target_"]).generator
     stream = partial(
-        PretrainingBatches,
+        build,
+        task | {"_target_": f"vltune.data.shapes.{generator}"},
         tokenizer=words,
-        max_text_len=config.task["caption_tokens"],
+        max_text_len=task["caption_tokens"],
         patch_size=backbone["patch_size"],
+        steps=settings.total_steps(STEPS_PER_EPOCH) * settings.batch_size // size,
     )
-    training = stream(seed=config.seed, batch_size=settings.micro_batch_size or settings.batch_size)
+    training = stream(seed=config.seed, batch_size=size)
     held_out = stream(seed=HELD_OUT_SEED, batch_size=settings.batch_size)
     return Data(
-        training=lambda: GeneratedData(partial(numbered, training), steps_per_epoch=1000, workers=settings.workers),
-        split=lambda name: [numbered(held_out, i) for i in range(HELD_OUT_BATCHES)] if name == "val" else None,
+        training=lambda: GeneratedData(
+            partial(numbered, training.batch), steps_per_epoch=STEPS_PER_EPOCH, workers=settings.workers
+        ),
+        split=lambda name: [numbered(held_out.held_out, i) for i in range(HELD_OUT_BATCHES)] if name == "val" else None,
         collate=lambda batches: batches[0],
-        facts={
-            "vocabulary_size": words.size,
-            "mask_id": words.mask_id,
-            "attributes": PretrainingBatches.attribute_classes,
-        },
+        facts={"vocabulary_size": words.size, "mask_id": words.mask_id, **training.facts},
         fingerprint="generated",
         eval_batch_size=1,
     )
 
 
-def numbered(stream, step: int) -> dict:
-    batch = stream.batch(step)
+def numbered(draw: Callable[[int], dict], step: int) -> dict:
+    batch = draw(step)
     return batch | {"ids": list(range(step * len(batch["image"]), (step + 1) * len(batch["image"])))}

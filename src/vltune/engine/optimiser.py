@@ -1,7 +1,9 @@
-"""AdamW and its schedule, as the paper trains: no decay on biases and norms, multiplied rates for head and fusion."""
+"""AdamW and its schedules, as the paper trains: no decay on biases, norms and lone numbers, multiplied rates for head and
+fusion."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from torch import nn
@@ -20,7 +22,7 @@ def parameter_groups(
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and id(parameter) not in seen:
                 seen.add(id(parameter))
-                undecayed = name == "bias" or isinstance(module, nn.LayerNorm)
+                undecayed = name == "bias" or parameter.dim() == 0 or isinstance(module, nn.LayerNorm)
                 key = (rate_of.get(id(parameter), rates[-1][0]), 0.0 if undecayed else weight_decay)
                 groups.setdefault(key, []).append(parameter)
     return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
@@ -30,13 +32,16 @@ def adamw(groups: list[dict], betas: tuple[float, float], eps: float) -> AdamW:
     return AdamW(groups, betas=tuple(betas), eps=eps, fused=True)
 
 
-def linear_schedule(warmup: float, steps: int) -> Callable[[int], float]:
-    """The factor on the rate at an optimiser step: up over the share `warmup` of all `steps`, then down to 0."""
+def schedule(kind: str, warmup: float, steps: int) -> Callable[[int], float]:
+    """The factor on the rate at an optimiser step: up over the share `warmup` of all `steps`, then down to 0.
+
+    kind: of the way down, `linear`, or `cosine`, a half wave of it."""
     rise = round(warmup * steps)
 
     def factor(step: int) -> float:
         if step < rise:
             return step / rise
-        return max(0.0, (steps - step) / max(1, steps - rise))
+        left = max(0.0, (steps - step) / max(1, steps - rise))
+        return left if kind == "linear" else (1 - math.cos(math.pi * left)) / 2
 
     return factor

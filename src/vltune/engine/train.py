@@ -18,7 +18,7 @@ from vltune.batch import Batch
 from vltune.engine import checkpoint, memory
 from vltune.engine.lap import Laps
 from vltune.engine.meeting import Meetings
-from vltune.engine.optimiser import adamw, linear_schedule, parameter_groups
+from vltune.engine.optimiser import adamw, parameter_groups, schedule
 from vltune.engine.order import accumulation_steps
 from vltune.engine.session import Session
 from vltune.errors import UserError
@@ -107,7 +107,8 @@ class Training:
         self.total = self.settings.total_steps(self.data.steps_per_epoch)
         self.every = max(1, self.total // HISTORY_POINTS)  # steps between two points of the log
         groups = parameter_groups(self.model, rates(self.model, self.settings), self.settings.weight_decay)
-        self.rates, self.factor = [group["lr"] for group in groups], linear_schedule(self.settings.warmup, self.total)
+        self.rates = [group["lr"] for group in groups]
+        self.factor = schedule(self.settings.schedule, self.settings.warmup, self.total)
         optimiser = adamw(groups, self.settings.betas, self.settings.eps)
         self.wrapped, self.optimiser = self.fabric.setup(self.model, optimiser)
         self.seed = torch.initial_seed()

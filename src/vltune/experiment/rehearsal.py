@@ -44,7 +44,10 @@ def rehearse(config: RunConfig, overrides: Sequence[str]) -> None:
         needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         if needed > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
             raise ValueError(f"{needed / 1e9:,.0f} GB of parameters, and this machine has {memory / 1e9:,.0f} GB")
-        shown = model if task.get("reader") else model.backbone  # pretraining's batches hold more than these
+        alone = not task.get("reader") and model.backbone.offers(
+            "forward"
+        )  # pretraining's batches hold more than these
+        shown = model.backbone if alone else model
         for (text_len, image), name in sizes(spec, config.mode).items():
             example = macs.example(text_len, image, spec["vocabulary_size"], model.task.images)
             try:

@@ -43,3 +43,7 @@ class TaskSettings(TypedDict):
     """By shots, the optimiser steps that recipes refer to."""
     caption_tokens: NotRequired[Annotated[int, Interval(ge=3, le=1000)]]
     """Tokens of a generated caption at most: of short ones matching is learned sooner."""
+    alone: NotRequired[Annotated[float, Interval(ge=0, le=1)]]
+    """Of contrastive pretraining: share of the steps in which enlarged objects are all that is shown."""
+    widest: NotRequired[Annotated[int, Interval(ge=30, le=64)]]
+    """Of contrastive pretraining: pixels of the largest window that is enlarged at its end."""

@@ -35,6 +35,7 @@ class Pretraining(Task):
     the matching and word losses, so that no mask gives a true pair away.
     """
 
+    generator = "pretraining.PretrainingBatches"
     columns = (RowColumn("kind", "text"),)
     metrics = (
         Metric("match_accuracy", primary=True, rows={"kind": "match"}),

@@ -40,6 +40,8 @@ class Task(nn.Module):
     needs: the parts of a backbone (`Backbone.parts`) that it calls; a backbone that lacks one is refused before any data is
     read.  A task of a text and an image needs all three; `forward` alone says that a backbone of images will do.
     submission: the form in which an official server takes its predictions (vltune.results.submission), if one does.
+    generator: of a task that reads no data, which mode=pretrain trains: what draws its batches, as `MODULE.NAME` of
+    vltune.data.shapes.
     """
 
     images: tuple[str, ...] = ("image",)
@@ -48,6 +50,7 @@ class Task(nn.Module):
     metrics: tuple[Metric, ...]
     needs: ClassVar[tuple[str, ...]] = JOINT
     submission: str | None = None
+    generator: str | None = None
 
     @classmethod
     def check_backbone(cls, backbone: type[Backbone]) -> None:

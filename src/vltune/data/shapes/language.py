@@ -10,15 +10,18 @@ from vltune.data.shapes.scenes import CELLS, COLOURS, POSITIONS, RELATED, RELATI
 
 MAX_CLAUSES = 3
 NO_CLAUSE, BARE, PLACED, RELATING = range(4)
-# A clause is 8 integers: its kind; size (0: unsaid), colour and shape of what it is about; a position or a relation;
-# and size, colour and shape of what the relation is to.
+# A clause is 8 integers: its kind; size, colour and shape of what it is about (0: unsaid, of the shape "object"); a
+# position or a relation; and size, colour and shape of what the relation is to.
 KIND, SIZE, COLOUR, SHAPE, PLACE, OTHER_SIZE, OTHER_COLOUR, OTHER_SHAPE = range(8)
 _FIELDS = 8
 _PLACES = 11  # for words, of a clause
 _CHOICES = np.array([0, len(SIZES), len(COLOURS), len(SHAPES), CELLS, len(SIZES), len(COLOURS), len(SHAPES)])
 
 # Index 0 stands for "no word".
-WORDS = ("", *dict.fromkeys(" ".join(("and a at the", *SIZES, *COLOURS, *SHAPES, *POSITIONS, *RELATIONS)).split()))
+WORDS = (
+    "",
+    *dict.fromkeys(" ".join(("and a at the", *SIZES, *COLOURS, *SHAPES, *POSITIONS, *RELATIONS, "object")).split()),
+)
 _WORD = {word: index for index, word in enumerate(WORDS)}
 
 
@@ -73,8 +76,24 @@ def hold(scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
     return np.select(kinds, [subject.any(2), at_place, related.any((2, 3))], True).all(1)
 
 
+def truth(scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
+    """(B, C) bool: which of B scenes each of C captions holds of."""
+    flat = clauses.reshape(-1, _FIELDS)
+    subject, place = matches(scenes, flat[:, SIZE:PLACE]), flat[:, PLACE]
+    bare, placed, relating = (np.flatnonzero(flat[:, KIND] == kind) for kind in (BARE, PLACED, RELATING))
+    found = np.ones(subject.shape[:2], bool)
+    found[:, bare] = subject[:, bare].any(2)
+    found[:, placed] = subject[:, placed, place[placed]]
+    other = matches(scenes, flat[relating, OTHER_SIZE:]).transpose(1, 0, 2).astype(np.float32)
+    reached = (other @ RELATED[place[relating]].transpose(0, 2, 1).astype(np.float32)).transpose(1, 0, 2) > 0
+    found[:, relating] = (subject[:, relating] & reached).any(2)
+    return found.reshape(len(scenes), *clauses.shape[:2]).all(2)
+
+
 def matches(scenes: Scenes, descriptions: np.ndarray) -> np.ndarray:
-    """(B, N, 9) bool: which cells hold what each of N (size, colour, shape) describes, 0 where it is unsaid."""
+    """(B, N, 9) bool: which cells hold what each of N (size, colour, shape) describes, 0 where it is unsaid.
+
+    descriptions: (B, N, 3), or (N, 3) for all scenes."""
     fits = (scenes.shape > 0)[:, None]
     for k, values in enumerate((scenes.size, scenes.colour, scenes.shape)):
         said = descriptions[..., k, None]
@@ -109,7 +128,7 @@ def to_words(clauses: np.ndarray) -> np.ndarray:
     there, placed, relating = kind != NO_CLAUSE, kind == PLACED, kind == RELATING
     position = _POSITION_WORDS[clauses[..., PLACE]]
     relation = _RELATION_WORDS[clauses[..., PLACE]]
-    article = _WORD["a"]
+    article, unnamed = _WORD["a"], _WORD["object"]
     first = np.zeros(clauses.shape[1], int)
     first[1:] = _WORD["and"]
     words = [
@@ -117,13 +136,13 @@ def to_words(clauses: np.ndarray) -> np.ndarray:
         there * article,
         _SIZE_WORDS[clauses[..., SIZE]],
         _COLOUR_WORDS[clauses[..., COLOUR]],
-        _SHAPE_WORDS[clauses[..., SHAPE]],
+        np.where(there & (clauses[..., SHAPE] == 0), unnamed, _SHAPE_WORDS[clauses[..., SHAPE]]),
         relating * relation[..., 0] + placed * _WORD["at"],
         relating * relation[..., 1] + placed * _WORD["the"],
         relating * article + placed * position[..., 0],
         relating * _SIZE_WORDS[clauses[..., OTHER_SIZE]] + placed * position[..., 1],
         _COLOUR_WORDS[clauses[..., OTHER_COLOUR]],
-        _SHAPE_WORDS[clauses[..., OTHER_SHAPE]],
+        np.where(relating & (clauses[..., OTHER_SHAPE] == 0), unnamed, _SHAPE_WORDS[clauses[..., OTHER_SHAPE]]),
     ]
     return np.stack(words, -1).reshape(len(clauses), MAX_CLAUSES * _PLACES)
 

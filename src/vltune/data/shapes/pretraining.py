@@ -1,12 +1,13 @@
 """Batches of images and captions for pretraining on the embedded world, drawn as they are needed."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from vltune.data.shapes import language, scenes
 from vltune.data.shapes.render import SIDE, coverage, render, sprite_index
+from vltune.data.shapes.tokens import CaptionTokens
 from vltune.data.tokenizer import Tokenizer
 from vltune.errors import UserError
 
@@ -25,6 +26,7 @@ class PretrainingBatches:
     attribute_classes: ClassVar[tuple[int, int, int]] = tuple(
         1 + len(names) for names in (scenes.SHAPES, scenes.COLOURS, scenes.SIZES)
     )
+    facts: ClassVar[dict[str, Any]] = {"attributes": attribute_classes}
 
     def __init__(self, seed: int, batch_size: int, tokenizer: Tokenizer, max_text_len: int, patch_size: int = 16):
         if SIDE % patch_size:
@@ -32,11 +34,7 @@ class PretrainingBatches:
         if max_text_len < 12:
             raise UserError(f"max_text_len={max_text_len}: the longest clause of a caption needs 12 tokens")
         self.seed, self.batch_size, self.max_text_len, self.patch_size = seed, batch_size, max_text_len, patch_size
-        tokens = [tokenizer(word) for word in language.WORDS[1:]]
-        if split := [word for word, ids in zip(language.WORDS[1:], tokens, strict=True) if len(ids) != 3]:
-            raise UserError(f"the tokenizer splits the caption words {', '.join(split)}: use weights/shapes_vocab.txt")
-        self._cls, self._sep, self._pad = tokens[0][0], tokens[0][2], tokenizer.pad_id
-        self._tokens = np.array([self._pad] + [ids[1] for ids in tokens])
+        self._tokens = CaptionTokens(tokenizer)
 
     def batch(self, step: int) -> dict[str, torch.Tensor]:
         """One batch of B; half of the captions are true, a quarter another image's, a quarter false in one word.
@@ -74,6 +72,8 @@ class PretrainingBatches:
             "attributes": torch.from_numpy(self._attributes(drawn)),
         }
 
+    held_out = batch
+
     def _foreign_captions(self, rng: np.random.Generator, drawn: scenes.Scenes, max_words: int) -> np.ndarray:
         """Captions of other scenes that are false of these."""
         clauses = np.zeros((len(drawn), language.MAX_CLAUSES, 8), int)
@@ -84,13 +84,7 @@ class PretrainingBatches:
         return clauses
 
     def _text(self, words: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
-        order = (words == 0).argsort(1, kind="stable")
-        lengths = (words > 0).sum(1)
-        order = order[:, : lengths.max()]
-        ids = np.full((len(words), lengths.max() + 2), self._pad)
-        ids[:, 0] = self._cls
-        ids[:, 1:-1] = self._tokens[np.take_along_axis(words, order, 1)]
-        ids[np.arange(len(words)), lengths + 1] = self._sep
+        ids, lengths, order = self._tokens.of(words)
         place = np.arange(ids.shape[1])
         wrong_words = np.zeros(ids.shape, bool)
         wrong_words[:, 1:-1] = np.take_along_axis(wrong, order, 1)
