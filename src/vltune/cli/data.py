@@ -6,18 +6,13 @@ import inspect
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vltune.data.dataset import preparation, preparations
 from vltune.data.shapes import layouts
 from vltune.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from vltune.data.check.classes import ClassSummary
 
 _CLASSES = 10  # that `check` shows
 
@@ -95,30 +90,16 @@ def check(
     for line in found.lines:
         table.add_row(line.split, *(f"{n:,}" for n in (line.rows, line.texts, line.bytes, line.problems)))
     Console(highlight=False).print(table)
-    if found.classes:
-        console = Console(highlight=False)
-        console.print(_class_table(found.classes))
-        if (more := len(found.classes) - _CLASSES) > 0:
-            console.print(f"and {more:,} more classes")
+    for each in found.classes[:_CLASSES]:
+        counts = ", ".join(f"{split} {count:,}" for split, count in each.images.items())
+        typer.echo(f"class {each.label}, {each.name}: {each.prompt!r}; {counts}")
+    if (more := len(found.classes) - _CLASSES) > 0:
+        typer.echo(f"and {more:,} more classes")
     for told in [*found.notes, *found.problems]:
         typer.echo(told)
     typer.echo(f"{found.count} {'problem' if found.count == 1 else 'problems'}" if found.count else "all is well")
     if found.count:
         raise typer.Exit(1)
-
-
-def _class_table(classes: list[ClassSummary]) -> Table:
-    """Of the first few: what a model is asked, and how many images there are."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("label", "class", "prompt")
-    for split in classes[0].images:
-        table.add_column(split, justify="right")
-    for each in classes[:_CLASSES]:
-        counts = (f"{count:,}" for count in each.images.values())
-        table.add_row(str(each.label), escape(each.name), escape(each.prompt), *counts)
-    return table
 
 
 def shapes(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from vltune.data.fields import file_name, words
 from vltune.data.labelled.official import Labelled, display
@@ -14,6 +17,7 @@ from vltune.data.preparation import pipeline
 from vltune.data.preparation.entries import Entries
 from vltune.data.preparation.raw import Sources, either
 from vltune.errors import UserError
+from vltune.images import opened
 
 _LIST = "emoji.json"
 _VENDORS = ("twitter", "google")
@@ -31,15 +35,26 @@ def prepare(
     `node_modules`, or with npm pack's `package/` in it) with `emoji.json` and `img/{vendor}/64/`.  out: receives
     `emoji_{vendor}_{train,val}-*.arrow` and `manifest.json`; `emoji_{vendor}_test` is both.  A class is a subcategory with
     20 emoji or more that both vendors draw; flags and people are left out.  A fifth of each class's emoji, the same ones of
-    both vendors, is for validation.
+    both vendors, is for validation.  What is transparent becomes white.
 
     Further arguments, and errors: `preparation.pipeline.prepare`.
     """
     return pipeline.prepare(Emoji(Path(raw)), out, max_bad, progress, readers)
 
 
+def on_white(content: bytes) -> bytes:
+    """A drawing as a PNG without transparency: the colours under it would fill the square around the drawing."""
+    with opened(content) as image:
+        drawing = image.convert("RGBA")
+    page = Image.new("RGBA", drawing.size, "white")
+    written = BytesIO()
+    Image.alpha_composite(page, drawing).convert("RGB").save(written, "PNG")
+    return written.getvalue()
+
+
 class Emoji(Labelled):
     kind = "emoji-datasource"
+    stored = staticmethod(on_white)
     unpack = "npm pack emoji-datasource-twitter@16.0.0 and -google, and unpack each into a folder of its name"
 
     def __init__(self, raw: Path):

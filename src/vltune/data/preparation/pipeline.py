@@ -315,7 +315,7 @@ def _write(
     todo = [shard for shard in wanted if shard not in written]
     rows = sum(shard.end - shard.first for shard in todo)
     processes = max(1, min(readers or min(pool.cores(), MOST_READERS), rows // _ROWS_PER_READER))
-    about = folder, folder / _DATABASE, official.raw, official.schema, official.text_column
+    about = folder, folder / _DATABASE, official.raw, official.schema, official.text_column, official.stored
     jobs = (shards.ShardSpec(shard, *about) for shard in todo)
     with (
         _images_bar(official, wanted, written, progress) as bar,

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +35,7 @@ class Official(ABC):
     ]  # what rows and texts are called in the counts; rows alone where there are no texts
     text_column: ClassVar[str | None]  # a list of texts in every row; None: a row has none, and counts as one
     by_image: ClassVar[bool] = False  # rows in the order of their images' names; else of their first entries
+    stored: ClassVar[Callable[[bytes], bytes] | None] = None  # what is stored of an image file's bytes; None: these
     unpack: ClassVar[str]  # what to do where raw files are missing
     may_be_empty: tuple[str, ...] = ()  # splits that a data set is whole without
 
