@@ -23,7 +23,7 @@ _CALLED = {"train": ("train", "training"), "val": ("val", "valid", "validation")
 _VAL, _TEST = 0.2, 0.3  # of a class's images, where nothing says which
 
 
-class Tree(Labelled):
+class ClassFolders(Labelled):
     """One folder a class.  `classnames.txt`, where there is one, says what a class is called: folder and name."""
 
     def __init__(self, raw: Path, name: str, splits: tuple[str, ...], published: Published | None = None):
@@ -69,7 +69,7 @@ class Tree(Labelled):
         return super().facts() | {"listing": self._names_and_sizes.hexdigest()}
 
 
-class ImageNet(Tree):
+class ImageNet(ClassFolders):
     """`images/{train,val}/n*/`, of which val is the test, and `classnames.txt`."""
 
     def __init__(self, raw: Path, name: str, published: Published):
@@ -91,7 +91,7 @@ class ImageNet(Tree):
         self.name_classes({label: called[folder] for folder, label in labels.items()})
 
 
-class Folder(Tree):
+class OwnFolder(ClassFolders):
     """One's own: one folder a class, below `train/`, `val/` and `test/` or all in one; or a table of `path,class[,split]`.
 
     Where nothing says which image is of which split, a fifth of each class is for validation and three tenths are for the

@@ -12,7 +12,7 @@ from vltune.data.preparation.entries import Entries
 from vltune.data.preparation.raw import Sources
 
 
-class Split(Labelled):
+class Listed(Labelled):
     """By CoOp's `split_zhou_*.json`: {"train": [[path below the image folder, label, name], ...], "val", "test"}."""
 
     def __init__(self, raw: Path, name: str, published: Published):

@@ -9,8 +9,8 @@ from typing import Any
 
 from vltune.data import manifest
 from vltune.data.check.classes import shared_names
-from vltune.data.labelled.folders import Folder, ImageNet
-from vltune.data.labelled.listed import Aircraft, Split
+from vltune.data.labelled.folders import ImageNet, OwnFolder
+from vltune.data.labelled.listed import Aircraft, Listed
 from vltune.data.labelled.official import Labelled
 from vltune.data.labelled.published import PUBLISHED
 from vltune.data.preparation import pipeline
@@ -42,9 +42,9 @@ def _official(raw: Path, name: str) -> Labelled:
     if raw.suffix in (".pkl", ".pickle"):
         raise UserError(f"{raw}: a pickle, which is never read; --raw names the folder of images and their list")
     if name == "folder":
-        return Folder(raw)
+        return OwnFolder(raw)
     published = PUBLISHED[name]
-    return _KINDS.get(published.listing, Split)(raw, name, published)
+    return _KINDS.get(published.listing, Listed)(raw, name, published)
 
 
 def warnings(found: Mapping[str, Any], name: str) -> Iterator[str]:

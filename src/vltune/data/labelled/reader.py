@@ -22,6 +22,7 @@ from vltune.data.transforms import Transform
 from vltune.errors import UserError
 from vltune.settings.kinds import Count
 
+_FEW = ("few_shot", "base_to_new")  # protocols
 _MOST_VAL = 4  # images of a class, of a validation split that goes with few shots
 
 
@@ -73,9 +74,9 @@ class LabelledImages(Reader):
         self.role, self.protocol, self.shots, self.draw = role, protocol, shots, draw
         self.template, self.own_template = template, own_template
         self.few_shot_list = None if few_shot_list is None else FewShotList(Path(few_shot_list))
-        if self.few_shot_list and protocol == "full":
+        if self.few_shot_list and not self.may_be_few:
             named = f"dataset.few_shot_list={few_shot_list}"
-            raise UserError(f"{named}: task.protocol=full reads all images; take few_shot or base_to_new")
+            raise UserError(f"{named}: task.protocol={protocol} reads all images; take {' or '.join(_FEW)}")
         more = images, seed, image_cache_bytes, fraction, fraction_seed
         super().__init__(data_dir, splits, tokenizer, transform, *more)
 
@@ -87,7 +88,7 @@ class LabelledImages(Reader):
 
     def chosen(self, texts: Sequence[int], rows: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         self._refuse_unknown()
-        if self.role == "test" or self.protocol == "full":
+        if self.role == "test" or not self.may_be_few:
             return texts, rows
         places = np.asarray(texts)
         names, labels = [self.names[place] for place in places], self._index["label"][places]
@@ -103,7 +104,7 @@ class LabelledImages(Reader):
 
     @property
     def may_be_few(self) -> bool:
-        return self.protocol != "full"
+        return self.protocol in _FEW
 
     @cached_property
     def names(self) -> list[str]:
@@ -126,7 +127,7 @@ class LabelledImages(Reader):
         """Which images a few-shot run trains on: their ids, and a hash of their names; None where it is all of them.
 
         seed: None where a list says which."""
-        if self.protocol == "full":
+        if not self.may_be_few:
             return None
         return {
             "protocol": self.protocol,
