@@ -108,13 +108,13 @@ def test_no_branch_on_the_name_of_a_method_or_backbone():
 
 
 def names() -> set[str]:
-    """Of methods, tasks, data sets and metrics."""
+    """Of methods, tasks, data sets and metrics, but for what every message may say."""
     project = SOURCE.parents[1]
     found = {file.stem for group in ("method", "task", "dataset") for file in (project / "conf" / group).glob("*.yaml")}
     for file in (SOURCE / "tasks").glob("*.py"):
         module = import_module(f"vltune.tasks.{file.stem}")
         found |= {metric.name for each in vars(module).values() for metric in getattr(each, "metrics", ())}
-    return found
+    return found - {"folder"}
 
 
 def test_what_reads_scores_names_no_method_task_data_set_or_metric():

@@ -188,3 +188,42 @@ def test_wrong_configuration():
         MinMaxResize(decode="quick")
     with pytest.raises(UserError, match="randaugment='auto-m9'"):
         MinMaxResize(randaugment="auto-m9")(noise(), seed=0)
+
+
+def test_crop_flip_is_of_the_seed_and_of_training_alone():
+    square = SquareResize(48, augment="crop_flip")
+    image = noise()
+    assert square.augments and not SquareResize(48).augments
+    assert torch.equal(square(image, seed=3), square(image, seed=3))
+    assert square(image, seed=3).shape == (3, 48, 48)
+    assert not torch.equal(square(image, seed=3), square(image, seed=4))
+    assert torch.equal(square(image), SquareResize(48)(image))
+    ratio = MinMaxResize(64, 64, 16, augment="crop_flip")
+    assert ratio(image, seed=1).shape == ratio(image).shape
+    with pytest.raises(UserError, match=r"dataset\.augment='flip': use crop_flip or null"):
+        SquareResize(48, augment="flip")
+
+
+def test_crop_flip_cuts_out_8_to_100_percent_and_mirrors_half_of_the_time():
+    gradient = np.stack([np.tile(np.arange(200, dtype=np.uint8), (100, 1))] * 3, axis=2)
+    square, mirrored, areas = SquareResize(32, augment="crop_flip"), 0, []
+    for seed in range(300):
+        row = square(Image.fromarray(gradient), seed)[0, 16].float()
+        mirrored += bool(row[-1] < row[0])
+        areas.append(float(row.max() - row.min()) / 200)  # the width that is left
+    assert 120 < mirrored < 180
+    assert 0.15 < min(areas) < 0.3
+    assert max(areas) <= 0.68  # of 100 pixels, 4:3 at most
+
+
+def test_crop_flip_of_a_long_image_takes_its_middle():
+    long = np.zeros((10, 1000, 3), np.uint8)
+    long[:, 480:520] = 255
+    seen = [SquareResize(16, augment="crop_flip")(Image.fromarray(long), seed).float().mean() for seed in range(40)]
+    assert sum(mean > 250 for mean in seen) > 30
+
+
+def test_crop_flip_is_exact_whatever_decodes():
+    content = jpeg(640, 480)
+    ways = [SquareResize(48, augment="crop_flip", decode=decode) for decode in ("exact", "fast")]
+    assert torch.equal(*(way.read(content, seed=5) for way in ways))

@@ -14,6 +14,8 @@ from vltune.data.dataset import preparation, preparations
 from vltune.data.shapes import layouts
 from vltune.errors import UserError
 
+_CLASSES = 10  # that `check` shows
+
 
 def prepare(
     dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(preparations())}.")],
@@ -43,6 +45,8 @@ def prepare(
       vltune prepare f30k --raw ~/flickr30k --out data/f30k
       vltune prepare coco --raw ~/coco --out data/coco
       vltune prepare snli_ve --raw ~/snli_ve --out data/snli_ve
+      vltune prepare oxford_pets --raw ~/oxford_pets --out data/oxford_pets
+      vltune prepare folder --raw ~/birds --out data/birds
       vltune prepare vqav2 --raw ~/vqa --out data/vqav2 --max-bad 3
     """
     if dataset not in preparations():
@@ -66,10 +70,12 @@ def check(
     """Look at all that runs would read: every image is decoded, every label looked at, everything counted.
 
     No image may be in a training and in a test split, no grey one have more than 8 bits, no question id stand twice, no
-    split be empty.  Images with an EXIF orientation or transparency are counted.  Exit status 1 where anything is wrong.
+    split be empty.  Images with an EXIF orientation or transparency are counted.  Of labelled images the first class names
+    are shown with their prompts.  Exit status 1 where anything is wrong.
 
     \b
       vltune check data/vqav2
+      vltune check data/oxford_pets
       vltune check ~/vilt_arrows/f30k_caption_karpathy_test.arrow
     """
     from rich.console import Console
@@ -84,6 +90,11 @@ def check(
     for line in found.lines:
         table.add_row(line.split, *(f"{n:,}" for n in (line.rows, line.texts, line.bytes, line.problems)))
     Console(highlight=False).print(table)
+    for each in found.classes[:_CLASSES]:
+        counts = ", ".join(f"{split} {count:,}" for split, count in each.images.items())
+        typer.echo(f"class {each.label}, {each.name}: {each.prompt!r}; {counts}")
+    if (more := len(found.classes) - _CLASSES) > 0:
+        typer.echo(f"and {more:,} more classes")
     for told in [*found.notes, *found.problems]:
         typer.echo(told)
     typer.echo(f"{found.count} {'problem' if found.count == 1 else 'problems'}" if found.count else "all is well")

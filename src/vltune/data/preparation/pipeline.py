@@ -315,7 +315,7 @@ def _write(
     todo = [shard for shard in wanted if shard not in written]
     rows = sum(shard.end - shard.first for shard in todo)
     processes = max(1, min(readers or min(pool.cores(), MOST_READERS), rows // _ROWS_PER_READER))
-    about = folder, folder / _DATABASE, official.raw, official.schema, official.text_column
+    about = folder, folder / _DATABASE, official.raw, official.schema, official.text_column, official.stored
     jobs = (shards.ShardSpec(shard, *about) for shard in todo)
     with (
         _images_bar(official, wanted, written, progress) as bar,
@@ -351,7 +351,7 @@ def _counts(
     texts = {
         split: sum(written[shard].texts for shard in splits[f"{official.stem}_{split}"]) for split in official.splits
     }
-    return dict(zip(official.names, (rows, texts), strict=True)) | facts["dropped"]
+    return dict(zip(official.names, (rows, texts), strict=False)) | facts["dropped"]
 
 
 def _kept_rows(folder: Path, written: Mapping[Shard, Written]) -> Iterator[tuple[str, dict[str, Any]]]:

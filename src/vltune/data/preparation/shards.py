@@ -1,7 +1,7 @@
 """Arrow files of about a thousand rows: planned, written with the bytes of their images, named so that all are counted."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,16 @@ class Written:
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """A shard to be written.  folder: receives it.  database: of the rows.  raw: what their files are relative to."""
+    """A shard to be written.  folder: receives it.  database: of the rows.  raw: what their files are relative to.
+    stored: what is stored of an image file's bytes; None: these."""
 
     shard: Shard
     folder: Path
     database: Path
     raw: Path
     schema: pa.Schema
-    text_column: str
+    text_column: str | None
+    stored: Callable[[bytes], bytes] | None = None
 
 
 def plan(stem: str, parts: Mapping[str, list[tuple[str, int, int]]]) -> dict[str, list[Shard]]:
@@ -144,7 +146,7 @@ def _complete(spec: ShardSpec, written: Written) -> Iterator[tuple[dict[str, byt
             try:
                 content = (spec.raw / file).read_bytes()
                 with opened(content):
-                    images[column] = content
+                    images[column] = spec.stored(content) if spec.stored else content
             except UnreadableImageError as error:
                 written.bad[file] = str(error)
             except OSError as error:
@@ -153,5 +155,5 @@ def _complete(spec: ShardSpec, written: Written) -> Iterator[tuple[dict[str, byt
             written.dropped.append(number)
             continue
         written.rows += 1
-        written.texts += len(others[spec.text_column])
+        written.texts += len(others[spec.text_column]) if spec.text_column else 1
         yield images, others
