@@ -28,6 +28,10 @@ class Generation(TypedDict):
     """Of its scenes and sentences."""
     questions_per_image: NotRequired[Count]
     """In VQAv2's layout: how many questions are asked of an image."""
+    shift: NotRequired[Annotated[int, Interval(ge=0, le=1)]]
+    """In a layout of classes: 1 shows them in another light than pretraining, brighter, paler and noisy, 0 in the same."""
+    halves: NotRequired[Literal["recombined", "words"]]
+    """In a layout of classes: the new ones' names are recombined of words of the base, or have words that it lacks."""
     images: NotRequired[SplitSizes | None]
     """How many images each split has (in NLVR2's layout: pairs), or null for the toy world's own numbers."""
 
