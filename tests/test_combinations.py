@@ -17,8 +17,11 @@ from vltune.methods.adaptformer import AdaptFormer
 from vltune.methods.apt import APT
 from vltune.methods.bitfit import BitFit
 from vltune.methods.classifier_only import ClassifierOnly
+from vltune.methods.clip_adapter import ClipAdapter
+from vltune.methods.cocoop import CoCoOp
 from vltune.methods.compacter import Compacter
 from vltune.methods.convpass import Convpass
+from vltune.methods.coop import CoOp
 from vltune.methods.das import DAS
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.dora import DoRA
@@ -29,6 +32,7 @@ from vltune.methods.ln_tuning import LNTuning
 from vltune.methods.lokr import LoKr
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
+from vltune.methods.maple import Left, MaPLe
 from vltune.methods.mona import Mona
 from vltune.methods.peft import Peft
 from vltune.methods.prefix import Prefix
@@ -127,7 +131,11 @@ METHODS = {
     "bitfit": (BitFit, lambda site: site.width, True),
     "ln_tuning": (LNTuning, lambda site: 2 * site.width, True),
     "ssf": (SSF, lambda site: 2 * site.width, False),
-    "fact": (lambda: FacT(rank=2), lambda site: 2**2 * max(site.in_width, site.width) // tiny.WIDTH, True),
+    "fact": (
+        lambda: FacT(rank=2),
+        lambda site: 2**2 * max(site.in_width, site.width) // min(site.in_width, site.width),
+        True,
+    ),
     "peft": (lambda: Peft("lora", {"r": 2}), lambda site: 2 * (site.in_width + site.width), True),
     "peft oft": (lambda: Peft("oft", {"oft_block_size": 8}), lambda site: site.in_width // 8 * 28, True),
     "peft boft": (
@@ -188,6 +196,9 @@ class OnEveryBackbone:
     on_own: tuple = ()  # those that train parameters of the backbone's
     shared: ClassVar[dict] = {}
 
+    def made(self, method):
+        return self.methods[method][0]()
+
     @pytest.fixture(params=BACKBONES)
     def backbone(self, request):
         made = BACKBONES[request.param][0]()
@@ -199,11 +210,11 @@ class OnEveryBackbone:
         return tiny.batch(BACKBONES[backbone.name][1])
 
     def test_starts_as_promised(self, method, backbone, make_task, batch):
-        make, _, identity = self.methods[method]
+        identity = self.methods[method][2]
         untouched = copy.deepcopy(backbone)
         torch.manual_seed(0)
         task = make_task(backbone).eval()
-        model = Model(backbone, task, make()).eval()
+        model = Model(backbone, task, self.made(method)).eval()
         with torch.no_grad():
             ours, before = model(batch), task(untouched, batch)
         if identity:
@@ -212,11 +223,11 @@ class OnEveryBackbone:
             assert not torch.equal(ours, before)
 
     def test_trains_exactly_its_set(self, method, backbone, make_task):
-        make, size, _ = self.methods[method]
+        size = self.methods[method][1]
         own = {id(p) for p in backbone.parameters()}
         always = {id(p) for p in backbone.shared_parameters()}
         task = make_task(backbone)
-        model = Model(backbone, task, make())
+        model = Model(backbone, task, self.made(method))
         trained = {id(p) for p in model.parameters() if p.requires_grad}
         of_method = {id(p) for p in model.method_parameters}
         assert trained == always | {id(p) for p in task.parameters()} | of_method
@@ -230,10 +241,11 @@ class OnEveryBackbone:
             assert not of_method & own
 
     def test_every_trained_parameter_gets_a_gradient(self, method, backbone, make_task, batch):
-        model = Model(backbone, make_task(backbone), self.methods[method][0]())
+        model = Model(backbone, make_task(backbone), self.made(method))
         disturb(model)
         model.train()
-        model.task.loss(model(batch), batch).backward()
+        if (loss := model.task.loss(model(batch), batch)).requires_grad:
+            loss.backward()
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 assert parameter.grad is not None, name
@@ -243,13 +255,13 @@ class OnEveryBackbone:
 
     def test_backbone_keys_are_unchanged(self, method, backbone, make_task):
         before = set(backbone.state_dict())
-        Model(backbone, make_task(backbone), self.methods[method][0]())
+        Model(backbone, make_task(backbone), self.made(method))
         added = set(backbone.state_dict()) - before
         assert before <= set(backbone.state_dict())
         assert all(".delta." in key for key in added)
 
     def test_folding_changes_nothing(self, method, backbone, make_task, batch):
-        model = Model(backbone, make_task(backbone), self.methods[method][0]()).eval()
+        model = Model(backbone, make_task(backbone), self.made(method)).eval()
         disturb(model)
         keys = set(model.state_dict())
         saved = {key: tensor.clone() for key, tensor in model.state_dict().items()}
@@ -265,7 +277,7 @@ class OnEveryBackbone:
             assert torch.equal(tensor, saved[key]), key
 
     def test_the_last_layer_for_the_class_token_alone_gives_the_same(self, method, backbone, make_task, batch):
-        model = Model(backbone, make_task(backbone), self.methods[method][0]()).eval()
+        model = Model(backbone, make_task(backbone), self.made(method)).eval()
         disturb(model)
         with torch.no_grad():
             one = model(batch)
@@ -275,15 +287,15 @@ class OnEveryBackbone:
 
     def test_padding_is_masked(self, method, backbone, make_task, batch):
         """An example alone and the same beside longer texts and larger images."""
-        model = Model(backbone, make_task(backbone), self.methods[method][0]()).eval()
+        model = Model(backbone, make_task(backbone), self.made(method)).eval()
         disturb(model)
         alone = tiny.alone(batch, 1, 7, batch["image_size"][1].tolist())
         with torch.no_grad():
             torch.testing.assert_close(model(alone)[0, :1], model(batch)[1, :1], atol=1e-5, rtol=1e-4)
 
     def test_saves_and_loads(self, method, backbone, make_task, batch):
-        model = Model(copy.deepcopy(backbone), make_task(backbone), self.methods[method][0]()).eval()
-        other = Model(copy.deepcopy(backbone), make_task(backbone), self.methods[method][0]()).eval()
+        model = Model(copy.deepcopy(backbone), make_task(backbone), self.made(method)).eval()
+        other = Model(copy.deepcopy(backbone), make_task(backbone), self.made(method)).eval()
         disturb(model)
         other.load_tuned(model.tuned_state())
         with torch.no_grad():
@@ -302,6 +314,56 @@ class TestPaper(OnEveryBackbone):
     """The paper's methods on its other tasks as well."""
 
     methods, make_task = METHODS, on("retrieval", "snli_ve")
+
+
+# Of two towers alone, as METHODS: CoCoOp's h and MaPLe's maps are counted at the sites that they lie at.
+OF_TOWERS = {
+    "coop": (lambda: CoOp(prompts=5), lambda site: 5 * site.width, False),
+    "cocoop": (
+        lambda: CoCoOp(prompts=5, reduction=10),
+        lambda site: 5 * site.width + 2 * (site.image_width + 1) + 3 * site.width,
+        False,
+    ),
+    "maple": (
+        lambda: MaPLe(prompts=3, depth=2),
+        lambda site: of_maple(site, 3 * site.width if site.place == "text" else (24 + 1) * site.width),
+        False,
+    ),
+    "ivlp": (lambda: MaPLe(prompts=3, depth=2, coupled=False), lambda site: of_maple(site, 3 * site.width), False),
+    "clip_adapter": (lambda: ClipAdapter(), lambda site: 2 * site.width * (site.width // 4), False),
+}
+OF_TEXT = ("coop", "cocoop")
+
+
+def of_maple(site, size):
+    """Of one of two blocks, the second, and of the sequence before both."""
+    return 0 if isinstance(site.delta, Left) else size
+
+
+@pytest.mark.parametrize("method", METHODS | OF_TOWERS)
+class TestTwoTowers(OnEveryBackbone):
+    """In both towers of CLIP, whose widths differ."""
+
+    methods, on_own = METHODS | OF_TOWERS, ("bitfit", "ln_tuning")
+    shared: ClassVar = SHARED | {"fact": 2 * 2 * (24 + 40)}
+
+    def made(self, method):
+        made = super().made(method)
+        for each in (made, *getattr(made, "methods", ())):
+            each.sites_in = "text" if method in OF_TEXT else "image" if method == "clip_adapter" else "towers"
+        return made
+
+    @pytest.fixture(params=["few_shot", "base_to_new"])
+    def make_task(self, request):
+        return lambda backbone: tiny.classification(protocol=request.param)
+
+    @pytest.fixture
+    def backbone(self):
+        return tiny.clip()
+
+    @pytest.fixture
+    def batch(self):
+        return tiny.batch(tiny.SQUARE)
 
 
 @pytest.mark.parametrize("backbone", SITES)

@@ -74,6 +74,21 @@ class PatchGrid:
         return torch.cat([beside[:, : here.start], mapped, beside[:, here.stop :]], dim=1)
 
 
+class Summary:
+    """Which token of a sequence stands for all of it, for the sites of a tower where that is not the first one.
+
+    place: (B,) int64, set for each batch."""
+
+    def __init__(self):
+        self.place: Tensor | None = None
+
+    def read(self, x: Tensor) -> Tensor:
+        """(B, N, width) -> (B, 1, width); the only token where N is 1."""
+        if x.shape[1] == 1:
+            return x
+        return x[torch.arange(len(x), device=x.device), self.place][:, None]
+
+
 class PatchLayout:
     """The grid of one sequence, which all sites that see the sequence share; its backbone sets it for each batch, or once
     where it is always the same."""

@@ -22,7 +22,8 @@ Roles: `keys_values`, `cross_keys_values` (in cross-attention).
 Places: `fusion`, where both modalities meet; `text` and `image`, the towers of one modality before it.
 
 A site whose sequence holds an image has a `layout`: during a forward pass `site.layout.grid` says which tokens are patches
-of which grid (`vltune.layout`).  Others have None: a text's, and those whose sequence is no whole image.
+of which grid (`vltune.layout`).  Others have None: a text's, and those whose sequence is no whole image.  Where another
+token than the first stands for a sequence, its sites have a `summary`, which says which.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.layout import PatchLayout
+from vltune.layout import PatchLayout, Summary
 
 LINEAR_ROLES = ("query", "key", "value", "projection", "feed_forward_up", "feed_forward_down")
 ROLES = (
@@ -223,6 +224,7 @@ class Site(nn.Module):
         self.role, self.width, self.in_width = role, width, in_width or width
         self.place = "fusion"
         self.layout: PatchLayout | None = None
+        self.summary: Summary | None = None
         self.register_module("delta", None)
         self._folded: tuple[Callable, ...] = ()  # in a tuple, so that no module is registered a second time
 

@@ -4,7 +4,7 @@ from itertools import count
 
 import torch
 
-from vltune.weights.keys import flat
+from vltune.weights.keys import flat, transpose
 
 
 def written(model, family):
@@ -28,4 +28,6 @@ def undo(change, tensors):
     if change is flat:
         side = round((tensors[0].shape[1] / 3) ** 0.5)
         return tensors[0].unflatten(1, (3, side, side))
+    if change is transpose:
+        return tensors[0].t()
     return tensors[0]

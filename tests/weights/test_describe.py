@@ -13,16 +13,17 @@ from typer.testing import CliRunner
 
 from vltune.assemble.backbones import backbones
 from vltune.assemble.model import build_pretrained
-from vltune.backbones.clip import ClipTower
+from vltune.backbones.clip import Clip, ClipTower
 from vltune.cli import app
 from vltune.errors import UserError
 from vltune.settings.config import RunConfig
 from vltune.weights.backbones import load_backbone
-from vltune.weights.describe import Checkpoint, fits, heads
+from vltune.weights.describe import Checkpoint, as_tower, fits, heads
 from vltune.weights.maps import clip, meter, roberta, vilt
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
+CLIPS = "classification"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def choices():
 
 def built(choices, overrides):
     """A backbone of a configuration, on the meta device."""
-    choice = next(choice for choice in choices if choice.overrides == overrides and "vqa" in choice.tasks)
+    choice = next(choice for choice in choices if choice.overrides == overrides and {"vqa", CLIPS} & {*choice.tasks})
     with torch.device("meta"):
         return choice.build()
 
@@ -107,6 +108,39 @@ def test_a_tower_is_told_with_the_key_that_takes_it(choices):
     text = built(choices, "backbone=meter").text
     expected = "backbone.tower_weights.text of backbone=meter weights=null"
     assert told(choices, written(text, roberta.TRANSFORMERS), roberta.TRANSFORMERS, "text") == [("fits", expected)]
+
+
+@pytest.mark.parametrize("family", clip.FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("model", ["backbone=clip", "backbone=clip backbone.model=l14"])
+def test_a_whole_clip_fits_the_model_of_its_sizes_and_a_tower(model, family, choices):
+    state = written(built(choices, model), family)
+    assert told(choices, state, family) == [("fits", f"{model} with task={CLIPS}")]
+    towers = as_tower(Checkpoint(Path("file"), state, None, family), choices)
+    changed = "image size 224 -> 384, positions are interpolated"
+    expected = ("fits", f"backbone.tower_weights.image of backbone=meter weights=null; {changed}")
+    assert towers == ([expected] if model == "backbone=clip" else [])  # METER has no tower of ViT-L
+
+
+def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path):
+    sizes = {"layers": 2, "heads": 1, "hidden": 40, "width": 64}
+    text, image = {"vocabulary_size": 99, "positions": 20, "end_of_text": 98}, {"patch_size": 8, "image_size": 40}
+    models = {"odd": {"text": sizes | text, "image": sizes | image, "dim": 20}}
+    torch.save(written(Clip(models, "odd"), clip.WHOLE_OPENAI), tmp_path / "mine.pt")
+    result = weights(tmp_path / "mine.pt", "--conf", CONF)
+    for line in (
+        "layout          OpenAI's or open_clip's CLIP",
+        "text positions  20",
+        f"backbone=clip backbone.model=checkpoint backbone.activation=quick_gelu|gelu with task={CLIPS}",
+    ):
+        assert line in result.stdout, result.stdout
+
+
+def test_the_command_names_other_families(tmp_path):
+    save_file({"logit_bias": torch.ones(1), "vision_model.head.probe": torch.ones(1)}, tmp_path / "siglip.safetensors")
+    assert (
+        "layout   SigLIP, which no backbone here reads; backbone=clip takes"
+        in weights(tmp_path / "siglip.safetensors").stdout
+    )
 
 
 def test_heads_are_named():

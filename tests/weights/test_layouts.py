@@ -14,7 +14,7 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.tasks.vqa import VQA
-from vltune.weights.backbones import FAMILIES, OURS, TUNED, load_backbone
+from vltune.weights.backbones import FAMILIES, OUR_TOWERS, OURS, TUNED, load_backbone
 from vltune.weights.files import read
 from vltune.weights.keys import MisfitError, recognised
 from vltune.weights.maps import clip, meter, vilt
@@ -250,8 +250,8 @@ def test_a_model_in_several_files(name, tmp_path):
 
 
 def test_families_do_not_take_each_others_files():
-    for case in CASES:
-        family, make = case.values
+    towers = [(family, tiny.clip) for family in (*clip.FAMILIES, OUR_TOWERS)]
+    for family, make in [*(case.values for case in CASES), *towers]:
         assert recognised(written(make(), family), FAMILIES) is family
 
 

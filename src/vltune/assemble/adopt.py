@@ -58,8 +58,8 @@ def check_told(config: RunConfig, typed: set[str]) -> None:
         raise untold(file)
 
 
-def untold(file: Path) -> UserError:
+def untold(file: Path, setting: str = "backbone.activation") -> UserError:
     return UserError(
-        f"{file}: nothing tells its activation: give backbone.activation=quick_gelu (OpenAI's) or backbone.activation=gelu "
+        f"{file}: nothing tells its activation: give {setting}=quick_gelu (OpenAI's) or {setting}=gelu "
         "(most of open_clip's), or put its config.json or open_clip_config.json beside it"
     )

@@ -128,7 +128,11 @@ def open_files(config: RunConfig) -> Data:
 
 def facts(dataset: DatasetSettings) -> dict:
     """What a task's head is built from where no data is read, or where the data does not tell."""
-    return {"answers": [str(i) for i in range(dataset.get("answers", 0))]}
+    return {
+        "answers": [str(i) for i in range(dataset.get("answers", 0))],
+        "classes": [str(i) for i in range(dataset.get("classes", 0))],
+        "templates": ["{}"],
+    }
 
 
 def open_generated(config: RunConfig) -> Data:

@@ -61,13 +61,15 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
 
     if not (files := weight_files(weights, backbone)):
         return
-    cls_id = tokenizer(backbone).cls_id
+    words = tokenizer(backbone)
+    cls_id = words.cls_id
     for part in ("text", "image"):
         if part in files:
             load_tower(getattr(built, part), files[part], part)
     if "backbone" in files:
         if "models" in backbone:
             check_activation(files["backbone"], backbone["activation"], "backbone.activation")
+            check_end(files["backbone"], built, words.sep_id)
         try:
             load_backbone(built, files["backbone"], cls_id, f"backbone={backbone['name']}")
         except MisfitError as error:
@@ -76,3 +78,12 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
             start_from_matching(head, files["backbone"])
     else:
         built.start_class_token(cls_id)
+
+
+def check_end(file: Path, built: Backbone, end: int) -> None:
+    """UserError where texts end with another token than the text tower looks for."""
+    if built.text.end_of_text != end:
+        raise UserError(
+            f"{file}: ends a text with token {built.text.end_of_text}, and backbone.tokenizer with {end}: they have other "
+            "vocabularies; give a CLIP of OpenAI's vocabulary"
+        )

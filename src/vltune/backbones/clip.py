@@ -17,11 +17,11 @@ from torch.utils.checkpoint import checkpoint
 from vltune.backbones.backbone import Backbone, check_last_layer
 from vltune.batch import Batch
 from vltune.errors import UserError
-from vltune.layout import PatchGrid, PatchLayout
+from vltune.layout import PatchGrid, PatchLayout, Summary
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock, one
 from vltune.nn.embeddings import unfold
-from vltune.sites import OutputSite, TokenSite, lay, place
+from vltune.sites import OutputSite, TokenSite, lay, place, sites
 
 HIGHEST_LOGIT_SCALE = math.log(100)  # as CLIP was trained
 EPS = 1e-5
@@ -103,6 +103,9 @@ class ClipTextTower(nn.Module):
         self.at_sequence = TokenSite("sequence", width, at=1, image_width=image_width)
         self.blocks = blocks(width, layers, heads, hidden, activation)
         self.norm = nn.LayerNorm(width, eps=EPS)
+        self.summary = Summary()
+        for site in sites(self):
+            site.summary = self.summary
 
     def forward(self, ids: Tensor, last_layer: str = "class_token") -> Tensor:
         x, _ = self.at_sequence(self.word(ids), None)
@@ -113,7 +116,7 @@ class ClipTextTower(nn.Module):
                 f"a text of {length} tokens{prompts} exceeds the {len(self.position)} positions of the backbone: "
                 "shorten the template or the names, or take fewer prompts"
             )
-        end = (ids == self.end_of_text).int().argmax(1) + extra
+        end = self.summary.place = (ids == self.end_of_text).int().argmax(1) + extra
         mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()[None]
         x = x + self.position[:length]
         for block in self.blocks[:-1]:

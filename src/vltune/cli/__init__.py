@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from vltune import __version__
-from vltune.cli import answers, checkpoints, data, mirror, records, settings, sharing
+from vltune.cli import answers, checkpoints, data, mirror, pictures, records, settings, sharing
 from vltune.cli.places import with_places
 from vltune.command_line import is_users, leave
 from vltune.errors import UserError
@@ -69,6 +69,10 @@ def main(
       vltune weights weights/vilt_200k_mlm_itm.ckpt
 
     \b
+    What images show, by CLIP as it is or as a run tuned it:
+      vltune classify --weights weights/clip-vit-base-patch16 --image photo.jpg --classes "cat,dog"
+
+    \b
     What a run tuned, as one file or for transformers and PEFT:
       vltune export results/records/vilt/vqa-vqav2/lora-1a2b3c4d-seed0.json --format peft --out shared/lora
 
@@ -100,6 +104,7 @@ for command in (
     answers.score,
     mirror.wandb_sync,
     checkpoints.weights,
+    pictures.classify,
     sharing.export,
     sharing.inspect,
     sharing.push,

@@ -30,7 +30,7 @@ def label(parameter: inspect.Parameter) -> str:
     """How a person types it: `--results-dir`, or an argument's name in the help."""
     arguments = [each for each in getattr(parameter.annotation, "__metadata__", ()) if isinstance(each, ArgumentInfo)]
     if not arguments:
-        return f"--{parameter.name.replace('_', '-')}"
+        return f"--{parameter.name.rstrip('_').replace('_', '-')}"
     return (arguments[0].metavar or parameter.name.upper()).removesuffix("...")
 
 

@@ -24,9 +24,9 @@ from vltune.sites import Site
 
 # Elementwise work, comparisons and bookkeeping: a few operations an element where a linear layer takes `width`.
 CHEAP_NAMES = """
-abs add add_ all amax any arange argsort bitwise_not clamp clamp_min cumsum div embedding eq exp expand_as fill_
+abs add add_ all amax any arange argmax argsort bitwise_not clamp clamp_min cumsum div embedding eq exp expand_as fill_
 floor_divide ge gelu gt le lt max maximum mean min minimum mul mul_ ne neg nonzero one_hot ones ones_like pad pow prod
-reciprocal relu relu_ repeat rsub sigmoid softmax sort sub sum tanh tile unflatten unique_dim view_as where zeros
+reciprocal relu relu_ repeat rsub sigmoid softmax sort sub sum tanh tile tril unflatten unique_dim view_as where zeros
 zeros_like _unique2
 """
 CHEAP = {f"aten::{name}" for name in CHEAP_NAMES.split()}
@@ -41,12 +41,13 @@ def attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 class _Plain(nn.Module):
     """A model as a function of tensors, which is what fvcore traces."""
 
-    def __init__(self, model: Model, keys: list[str]):
+    def __init__(self, model: Model, keys: list[str], part: str):
         super().__init__()
-        self.model, self.keys = model, keys
+        self.model, self.keys, self.part = model, keys, part
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        return self.model(dict(zip(self.keys, tensors, strict=True)))
+        batch = dict(zip(self.keys, tensors, strict=True))
+        return self.model.task.counted(self.model.backbone, batch)[self.part]()
 
 
 def example(
@@ -64,14 +65,18 @@ def example(
     return batch
 
 
+def count(model: Model, batch: Batch) -> dict[str, int]:
+    """MACs in inference of each part that an example is made up of."""
+    return {part: count_part(model, batch, part) for part in model.task.counted(model.backbone, batch)}
+
+
 @torch.no_grad()
-def count(model: Model, batch: Batch) -> int:
-    """MACs of one forward pass in inference."""
+def count_part(model: Model, batch: Batch, part: str) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function while it is imported
         from fvcore.nn import FlopCountAnalysis
 
-    analysis = FlopCountAnalysis(_Plain(model, list(batch)).eval(), tuple(batch.values()))
+    analysis = FlopCountAnalysis(_Plain(model, list(batch), part).eval(), tuple(batch.values()))
     analysis.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     total = analysis.total()
@@ -91,16 +96,19 @@ def every_token(backbone: Backbone) -> Iterator[None]:
         backbone.last_layer = before
 
 
-def macs(model: Model, batch: Batch) -> dict[str, int | None]:
+def macs(model: Model, batch: Batch) -> dict[str, Any]:
     """`macs`, `additional_macs` over classifier-only tuning, both of folded inference with every token in the last layer,
-    and `additional_macs_as_published`, what the paper counted."""
+    and `additional_macs_as_published`, what the paper counted.  Where an example has several parts, such as an image and a
+    class, `parts` has the first two of each."""
     with every_token(model.backbone):
         with model.tuning.folded():
             total = count(model, batch)
         with model.tuning.off():
             base = count(model, batch)
         published = as_published(model, batch)
-    return {"macs": total, "additional_macs": total - base, "additional_macs_as_published": published}
+    parts = {part: {"macs": total[part], "additional_macs": total[part] - base[part]} for part in total}
+    found = {name: sum(each[name] for each in parts.values()) for name in ("macs", "additional_macs")}
+    return found | {"additional_macs_as_published": published} | ({"parts": parts} if len(parts) > 1 else {})
 
 
 @torch.no_grad()
@@ -114,11 +122,18 @@ def as_published(model: Model, batch: Batch) -> int | None:
         for site in model.tuning.sites
     ]
     try:
-        model.eval()(batch)
+        run(model.eval(), batch)
     finally:
         for hook in hooks:
             hook.remove()
     return model.tuning.macs_as_published(tokens)
+
+
+@torch.no_grad()
+def run(model: Model, batch: Batch) -> None:
+    """All that costs are counted on."""
+    for part in model.task.counted(model.backbone, batch).values():
+        part()
 
 
 def parameters(model: Model) -> dict[str, int]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vltune.batch import Batch
-from vltune.costs.macs import every_token
+from vltune.costs.macs import every_token, run
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.tuning import Method, Tuning
@@ -122,5 +122,5 @@ def forward_macs(model: Model, batch: Batch) -> int:
     CPU in place of 7 for one on METER.  It is given fvcore's count of a LayerNorm; tests hold both equal."""
     norm = {torch.ops.aten.native_layer_norm: lambda shape, *_, **__: 2 * 5 * prod(shape)}
     with FlopCounterMode(display=False, custom_mapping=norm) as counter:
-        model.eval()(batch)
+        run(model.eval(), batch)
     return counter.get_total_flops() // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from vltune.assemble.factory import check_values
 from vltune.assemble.model import build_pretrained
 from vltune.configuration import check_constructors
 from vltune.errors import UserError
+from vltune.experiment import transfer
 from vltune.experiment.setup import keep_features, make_fabric, prepare
 from vltune.runs.identity import identity as identify
 from vltune.runs.signals import Interrupted, StopRequest
@@ -44,6 +46,12 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
     except UserError as error:
         raise UserError(f"from={error}") from None
     check_tuned(record, file)
+    if transfer.is_transfer(overrides):
+        own = [override for override in overrides if not transfer.is_of_data(override)]
+        tuned = of_record(record, file, config.plain, own)
+        other = transfer.on_other_data(tuned, config.plain, file)
+        transfer.scored_on_other_data(other, record, file, partial(figures, file=file))
+        return transfer.beside(file, other.dataset["name"])
     scored = of_record(record, file, config.plain, overrides)
     data, fingerprints = prepare(scored)
     # Which splits are scored now decides nothing of what was tuned.
@@ -56,7 +64,8 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
             f"{file}: was made with other {' and '.join(other)} than are here "
             f"(a hash of {identity['hash']} for {record['identity']['hash']}): give its own"
         )
-    rescore(scored, record, file, data)
+    for split, found in figures(scored, data, file).items():
+        compare(record, split, found)
     return file
 
 
@@ -104,8 +113,8 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
         target.pop(last, None)
 
 
-def rescore(config: RunConfig, record: dict, file: Path, data: Data) -> None:
-    """Prints each figure of the splits, and what the record has of it."""
+def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, float]]:
+    """{split: what the tuned model beside a record scores}, in the first process."""
     from vltune.engine import artifacts
     from vltune.engine.session import Session
     from vltune.engine.source import BadExamples
@@ -118,7 +127,7 @@ def rescore(config: RunConfig, record: dict, file: Path, data: Data) -> None:
     model = build_pretrained(config.weights, config.backbone, config.task, config.method, data.facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     model.to(fabric.device)
-    bad = BadExamples(config.dataset["max_bad_examples"])
+    bad, found = BadExamples(config.dataset["max_bad_examples"]), {}
     with StopRequest() as stop, TemporaryDirectory() as own:
         folder = Path(fabric.broadcast(own))
         session = Session(fabric, model, data, settings, folder / file.name, folder, stop, bad)
@@ -128,11 +137,12 @@ def rescore(config: RunConfig, record: dict, file: Path, data: Data) -> None:
             for split in settings.evaluate:
                 rows = predictions(session, split)
                 if fabric.is_global_zero:
-                    compare(record, split, model.task.figures(rows) if rows else {})
+                    found[split] = model.task.figures(rows) if rows else {}
         except Interrupted as stopped:
             stopped.outcome = "nothing was written"
             raise
         fabric.barrier()  # the folder is the first process's
+    return found
 
 
 def compare(record: dict, split: str, figures: dict[str, float]) -> None:

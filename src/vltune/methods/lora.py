@@ -3,8 +3,8 @@
     W x + up(down(x)),  x: (B, N, in_width), W x: (B, N, width), down: in_width -> rank, up: rank -> width
 
 As released with APT: no alpha / rank scaling, A ~ N(0, 1), dropout 0.1 on the branch's input, in query and value; any
-other linear layer of a block takes it as well.
-CLIP-LoRA (Zanella & Ben Ayed 2024, arXiv 2405.18541) scales it by 1 / sqrt(rank).  Outside training W' is computed once, and LoRA costs nothing.
+other linear layer of a block takes it as well.  CLIP-LoRA (Zanella & Ben Ayed 2024, arXiv 2405.18541) scales the branch by
+1 / sqrt(rank).  Outside training W' is computed once, and LoRA costs nothing.
 """
 
 from __future__ import annotations

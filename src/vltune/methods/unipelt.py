@@ -2,8 +2,8 @@
 
     y + g (f(y) - y),  g = sigmoid(w z_1 + b): (B, 1, 1);  a prefix: keys g P_k, values g P_v
 
-    f(y): what the method makes of y; z_1: (B, 1, width), the first token of what it reads there: x at a layer, y at a
-    sublayer's output, the layer's own keys at keys and values
+    f(y): what the method makes of y; z_1: (B, 1, width), the first token of what it reads there, or the one that stands
+    for the sequence (CLIP's end of text): x at a layer, y at a sublayer's output, the layer's own keys at keys and values
 
 w ~ N(0, 0.02), b = 0: half open at the start.  The paper takes the mean of the gates of all tokens, with padding among
 them, and a prefix's gate reads what the keys are made of.  The first token, the class token where there is one, gives an
@@ -30,7 +30,7 @@ class UniPELT(Stack):
         parts: list[tuple] = []
         for method, sites in zip(self.methods, chosen, strict=True):
             made = method.deltas(sites)
-            gates = [Gate(delta, site.in_width) for delta, site in zip(made, sites, strict=True)]
+            gates = [Gate(delta, site) for delta, site in zip(made, sites, strict=True)]
             for site, gate in zip(sites, gates, strict=True):
                 site.put(gate)
             parts += [(method, sites, made), (self, sites, gates)]
@@ -47,11 +47,11 @@ class UniPELT(Stack):
 
 
 class Gate(Delta):
-    """What another delta adds, times a number of each example.  in_width: of what the gate reads."""
+    """What another delta adds, times a number of each example."""
 
-    def __init__(self, delta: Delta, in_width: int):
+    def __init__(self, delta: Delta, site: Site):
         super().__init__()
-        self.delta, self.gate = delta, nn.Linear(in_width, 1)
+        self.delta, self.gate, self.summary = delta, nn.Linear(site.in_width, 1), site.summary
         nn.init.normal_(self.gate.weight, std=0.02)
         nn.init.zeros_(self.gate.bias)
 
@@ -60,7 +60,7 @@ class Gate(Delta):
 
     def open(self, read: Tensor) -> Tensor:
         """(B, N, in_width) -> (B, 1, 1)"""
-        return self.gate(read[:, :1]).sigmoid()
+        return self.gate(read[:, :1] if self.summary is None else self.summary.read(read)).sigmoid()
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         return y + self.open(y) * (self.delta(y, x) - y)

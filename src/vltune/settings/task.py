@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
@@ -32,6 +33,14 @@ class TaskSettings(TypedDict):
     """The raw layout that the toy world is written in for this task."""
     splits: NotRequired[Annotated[TaskSplits, NotDecisive()]]
     """The splits of the toy world in that layout."""
+    protocol: NotRequired[Literal["few_shot", "base_to_new", "full"]]
+    """Of image classification: few images a class, the same of half of the classes, or all images."""
+    shots: NotRequired[Literal[1, 2, 4, 8, 16]]
+    """Of these protocols: training images of each class."""
+    template: NotRequired[Literal["first", "ensemble", "name", "own"]]
+    """Prompts: the data set's first template, all published ones, a class's name alone, or dataset.template."""
+    steps: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
+    """By shots, the optimiser steps that recipes refer to."""
     caption_tokens: NotRequired[Annotated[int, Interval(ge=3, le=1000)]]
     """Tokens of a generated caption at most: of short ones matching is learned sooner."""
     alone: NotRequired[Annotated[float, Interval(ge=0, le=1)]]

@@ -1,7 +1,7 @@
 """LoRA, DoRA and (IA)3 as Hugging Face PEFT saves them: `adapter_config.json` and `adapter_model.safetensors`.
 
-PEFT's LoRA is W + s B A with s = alpha / r; ours has its factor itself, 1 unless it says another.  Its (IA)3 scales what a layer
-gives, and what one of the `feedforward_modules` reads.
+PEFT's LoRA is W + s B A with s = alpha / r; ours has its factor itself, 1 unless it says another.  Its (IA)3 scales what a
+layer gives, and what one of the `feedforward_modules` reads.
 """
 
 from __future__ import annotations

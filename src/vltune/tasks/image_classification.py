@@ -135,8 +135,8 @@ class ImageClassification(Task):
 
     def class_features(self, backbone: Backbone, image: Tensor | None, count: int) -> Tensor:
         """(C, dim), normalised, of the first `count` classes, or with a method that makes texts of images (B, C, dim)."""
-        if count in self._kept:
-            return self._kept[count]
+        if (kept := self._kept.get(count)) is not None and kept.device == self.prompts.device:
+            return kept
         features = F.normalize(backbone.embed_text(self.prompts[:, :count].flatten(0, 1), image), dim=-1)
         features = features.unflatten(-2, (self.templates, count)).mean(-3)
         if self.templates > 1:
@@ -144,6 +144,16 @@ class ImageClassification(Task):
         if features.dim() == 2 and (self.text_is_fixed or (self._settled and not torch.is_grad_enabled())):
             self._kept[count] = features.detach()
         return features
+
+    def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
+        """An image and one class of as long a prompt as costs are counted on; the image alone where there is no text."""
+        if self.head is not None:
+            return {"image": lambda: self(backbone, batch)}
+        image = torch.zeros(1, backbone.pooled_width, device=self.prompts.device)
+        return {
+            "image": lambda: backbone.embed_image(batch),
+            "class": lambda: backbone.embed_text(batch["text_ids"], image),
+        }
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float(), batch["label"])

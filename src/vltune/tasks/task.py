@@ -7,7 +7,7 @@ comparisons and logs say of predictions and scores follows from what is declared
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -83,6 +83,11 @@ class Task(nn.Module):
     def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """The head's output for a batch, (B, ...)."""
         raise TypeError(f"{type(self).__name__} has no forward")
+
+    def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
+        """What costs are counted on, a batch of one: by name the parts that make it up, of which costs are told apart where
+        there are several."""
+        return {"example": lambda: self(backbone, batch)}
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """The mean loss of a batch, a scalar."""

@@ -237,7 +237,7 @@ def of_open_clip(content: dict, file: Path) -> Described:
     known = {"vision_cfg": {*vision, "patch_dropout"}, "text_cfg": {*text}}
     known["model_cfg"] = {*known, "embed_dim", "quick_gelu", "init_logit_scale"}
     for part, given in (("model_cfg", model), *((part, model[part]) for part in ("vision_cfg", "text_cfg"))):
-        for name in given.keys() - known[part]:
+        for name in sorted(given.keys() - known[part]):
             if given[name] and given[name] not in HARMLESS.get(name, ()):
                 raise UserError(
                     f"{file}: {part}.{name}={given[name]}: an option of open_clip's that backbone=clip lacks"
@@ -273,8 +273,8 @@ READERS: dict[str, Callable[[dict], Callable[[dict, Path], Described] | None]] =
 
 
 def pixels(path: Path, image_size: int) -> dict[str, list[float]]:
-    """`mean` and `std` as a file beside a checkpoint says them.  UserError where images are prepared in another way than the
-    shorter side resized to `image_size`, bicubic, and the middle."""
+    """`mean` and `std` as a file beside a checkpoint says them.  UserError where images are prepared in another way than
+    by the shorter side resized to `image_size`, bicubic, and the middle."""
     for name, keys in ((PREPROCESSOR, ("image_mean", "image_std")), (OPEN_CLIP_CONFIG, ("mean", "std"))):
         content = content_of(file := path.parent / name)
         content = (content or {}).get("preprocess_cfg", {}) if name == OPEN_CLIP_CONFIG else content

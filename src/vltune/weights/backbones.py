@@ -13,13 +13,13 @@ from vltune.weights.keys import Family, load, recognise, recognised, within
 from vltune.weights.maps import clip
 
 # Our own files use the model's own names; what stands under `task.` are pretraining's heads.
-FUSED, DUAL = ("class_token", "token_type.weight"), ("text.position", "image.class_token", "logit_scale")
-OURS = tuple(Family(name="vltune", marks=marks, rules=(), unused=("task.",)) for marks in (FUSED, DUAL))
-TUNED = tuple(
+FUSED, TOWERS = ("class_token", "token_type.weight"), ("text.position", "image.class_token", "logit_scale")
+OURS, OUR_TOWERS = (Family(name="vltune", marks=marks, rules=(), unused=("task.",)) for marks in (FUSED, TOWERS))
+TUNED, TUNED_TOWERS = (
     Family(name="what a run of vltune tuned", marks=marks, rules=(), prepare=within("backbone.", marks))
-    for marks in (FUSED, DUAL)
+    for marks in (FUSED, TOWERS)
 )
-FAMILIES = (*maps.FAMILIES, *OURS, *TUNED)
+FAMILIES = (*maps.FAMILIES, OURS, TUNED, OUR_TOWERS, TUNED_TOWERS)
 
 # What pretrained checkpoints lack; the class token then starts as the embedding of the text's first token.
 MAY_LACK = ("class_token",)

@@ -1,0 +1,87 @@
+"""What images show: `vltune classify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vltune.errors import UserError
+from vltune.values import place, printable
+
+
+def classify(
+    files: Annotated[list[Path] | None, typer.Argument(help="Images.", metavar="FILE...")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="An image, or several: --image a.jpg b.jpg.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A CLIP: a folder, a file or a hub name.", show_default="with --from, the record's"),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help='Their names: "cat,dog".', show_default="with --from, the record's")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="What a name stands in, at {}.", show_default="a photo of a {}.; with --from, the record's"),
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="A record of image classification: as that run tuned it.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="quick_gelu or gelu, of a file that does not tell.", show_default="the file's")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell which of some classes images show: the probability of each, by CLIP as it is or as a run tuned it.
+
+    \b
+      vltune classify --weights weights/clip-vit-base-patch16 --image photo.jpg --classes "cat,dog"
+      vltune classify --weights weights/ViT-B-16.pt --image *.jpg --classes "red,blue" --template "a {} car."
+      vltune classify --from results/records/clip_b16/classification-dtd/coop-1a2b3c4d-seed0.json --image wall.jpg --json
+    """
+    images = [*(image or []), *(files or [])]
+    names, chosen = of_classes(classes), chosen_weights(weights)
+    if not images:
+        raise UserError("--image: name an image")
+    if template is not None and template.count("{}") != 1:
+        raise UserError(f"--template {template}: must hold {{}} once, where the name goes, as in a photo of a {{}}.")
+    if from_ is None:
+        if chosen is None:
+            raise UserError("--weights: name a checkpoint of CLIP, or a record with --from")
+        if not names:
+            raise UserError('--classes: name what the image may show, as in --classes "cat,dog"')
+    elif activation is not None:
+        raise UserError(f"--activation {activation}: the record says that; leave it out")
+    from vltune.experiment.classify import of_record, zero_shot
+
+    found = of_record(from_, chosen, names, template) if from_ else zero_shot(chosen, names, template, activation)
+    shares = [dict(zip(found.classes, of_image, strict=True)) for of_image in found(images)]
+    if as_json:
+        rows = [{"image": str(file), "probabilities": of} for file, of in zip(images, shares, strict=True)]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    width = max(len(printable(name)) for name in found.classes)
+    for file, of in zip(images, shares, strict=True):
+        typer.echo(printable(str(file)))
+        for name, share in sorted(of.items(), key=lambda each: -each[1]):
+            typer.echo(f"  {printable(name):{width}}  {share:.4f}")
+
+
+def of_classes(classes: str | None) -> list[str]:
+    """UserError where a name is empty or stands twice."""
+    if classes is None:
+        return []
+    names = [name.strip() for name in classes.split(",")]
+    if not all(names):
+        raise UserError(f"--classes {classes}: holds an empty name; give names with commas between them")
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise UserError(f"--classes {classes}: holds {twice[0]} twice; leave one out")
+    return names
+
+
+def chosen_weights(weights: str | None) -> str | None:
+    from vltune.weights.finding import PACKAGE
+
+    return weights if weights is None or weights.startswith(PACKAGE) else place("--weights", weights)

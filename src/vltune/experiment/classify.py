@@ -1,0 +1,140 @@
+"""`vltune classify`: which of some words an image shows, by CLIP as it was pretrained or as a run tuned it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vltune.assemble.adopt import untold
+from vltune.assemble.checkpoint import CHECKPOINT, of_file, stamped, taken
+from vltune.assemble.data import open_data, tokenizer
+from vltune.assemble.factory import build
+from vltune.assemble.model import build_pretrained
+from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.errors import UserError
+from vltune.experiment.evaluate import whole
+from vltune.settings.config import RunConfig
+from vltune.sharing.adapter import check_tuned, record_of
+
+if TYPE_CHECKING:
+    from vltune.data.transforms import Transform
+    from vltune.model import Model
+
+TEMPLATE = "a photo of a {}."
+AT_A_TIME = 32  # images
+# What a checkpoint of CLIP does not say of the backbone, as in conf/backbone/clip.yaml.
+BACKBONE: dict[str, Any] = {
+    "name": "clip",
+    "_target_": "vltune.backbones.clip.Clip",
+    "model": CHECKPOINT,
+    "models": {},
+    "tokenizer": {
+        "_target_": "vltune.data.tokenizer.ClipTokenizer",
+        "merges": "pkg://vltune/weights/bpe_simple_vocab_16e6.txt.gz",
+    },
+    "transform": {"_target_": "vltune.data.transforms.SquareResize"},
+    "protocol": {},
+}
+TASK = {
+    "name": "classification",
+    "_target_": "vltune.tasks.image_classification.ImageClassification",
+    "protocol": "full",
+}
+UNTUNED = {"_target_": "vltune.tuning.Method"}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    model: Model
+    transform: Transform
+
+    @property
+    def classes(self) -> list[str]:
+        return self.model.task.classes
+
+    def __call__(self, files: Sequence[Path]) -> list[list[float]]:
+        """The probability of each class, of each image.  UserError where one is none."""
+        import torch
+
+        from vltune.data.collate import Collate
+
+        pixels = [self.pixels(file) for file in files]
+        collate, found = Collate(0, self.transform.mean, self.transform.std), []
+        model = self.model.eval()
+        with torch.no_grad(), model.settled():
+            for start in range(0, len(pixels), AT_A_TIME):
+                rows = [{"id": start, "image": image} for image in pixels[start : start + AT_A_TIME]]
+                found += model(collate(rows)).double().softmax(1).tolist()
+        return found
+
+    def pixels(self, file: Path) -> Any:
+        from vltune.images import UnreadableImageError
+
+        if not file.is_file():
+            raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; name an image")
+        try:
+            return self.transform.read(file.read_bytes())
+        except UnreadableImageError as error:
+            raise UserError(f"{file}: no image but {error}; name another file") from None
+
+
+def zero_shot(weights: str, classes: Sequence[str], template: str | None, activation: str | None) -> Classifier:
+    """Of a checkpoint of CLIP alone.  activation: of one of which nothing tells it."""
+    from vltune.weights.architecture import check_activation
+
+    file = weight_files(weights, {})["backbone"]
+    found = of_file(*stamped(file))
+    if activation is not None:
+        check_activation(file, activation, "--activation")
+    elif found.activation is None:
+        raise untold(file, "--activation")
+    backbone = taken(BACKBONE | {"activation": found.activation or activation}, found)
+    return classifier(weights, backbone, TASK, UNTUNED, named(backbone, classes, template or TEMPLATE))
+
+
+def of_record(file: Path, weights: str | None, classes: Sequence[str], template: str | None) -> Classifier:
+    """As a run tuned it.  classes: its own where there are none.  template: its own where it is None."""
+    from vltune.engine import artifacts
+
+    record = record_of(file)
+    check_tuned(record, file)
+    config = record["config"] | ({} if weights is None else {"weights": weights})
+    backbone, task = config["backbone"], config["task"]
+    if "classifier" not in task:
+        raise UserError(f"{file}: is of task={task['name']}; --from takes a record of image classification")
+    if classes and task["classifier"] != "text":
+        raise UserError(f"{file}: its classifier={task['classifier']} has classes of its own; leave out --classes")
+    now = fingerprints_of(weight_files(config["weights"], backbone))
+    if now != (record.get("fingerprints") or {}).get("weights"):
+        raise UserError(
+            f"{file}: was made with other weights than {config['weights']} now holds: give its own, --weights"
+        )
+    if not classes or template is None:
+        known = of_data(config, file)
+    given = named(backbone, classes, template) if classes and template else None
+    if classes:
+        task = task | {"protocol": "full"}  # a name is a base class or a new one in its own data alone
+    facts = given or known | ({"classes": classes} if classes else {}) | ({"templates": [template]} if template else {})
+    found = classifier(config["weights"], backbone, task, config["method"], facts)
+    artifacts.read_tuned(file.with_suffix(".safetensors"), found.model)
+    return found
+
+
+def of_data(config: dict, file: Path) -> dict:
+    """What a record's task is built from, which its data tells."""
+    try:
+        return open_data(RunConfig.of(whole(config, config, file))).facts
+    except UserError as error:
+        told = f"its classes and template stand in its data, which cannot be read ({error})"
+        raise UserError(f"{file}: {told}; give --classes and --template") from None
+
+
+def named(backbone: dict, classes: Sequence[str], template: str) -> dict:
+    return {"classes": classes, "templates": [template], "tokenizer": tokenizer(backbone)}
+
+
+def classifier(weights: str, backbone: dict, task: dict, method: dict, facts: dict) -> Classifier:
+    model = build_pretrained(weights, backbone, task, method, facts)
+    return Classifier(model, build(backbone["transform"], decode="exact"))

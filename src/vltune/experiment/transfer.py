@@ -1,0 +1,72 @@
+"""mode=eval with another data set: the tuned model of a finished run, scored on data that it was not tuned for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltune.configuration import check_constructors
+from vltune.errors import UserError
+from vltune.experiment.setup import prepare
+from vltune.records.record import save
+from vltune.settings.config import RunConfig
+from vltune.values import shown
+
+if TYPE_CHECKING:
+    from vltune.engine.source import Data
+
+
+Score = Callable[[RunConfig, "Data"], dict[str, dict[str, float]]]
+"""Of a tuned model on a configuration's data: {split: {metric: figure}}."""
+
+
+def is_transfer(overrides: Sequence[str]) -> bool:
+    return any(override.startswith("dataset=") for override in overrides)
+
+
+def is_of_data(override: str) -> bool:
+    """Whether it says something of the data set, or chooses the task that a data set's own settings may refer to."""
+    return override.lstrip("+~").startswith(("dataset=", "dataset.", "task="))
+
+
+def beside(file: Path, dataset: str) -> Path:
+    """Where the scores on another data set lie."""
+    return file.with_suffix("") / f"on-{dataset}.json"
+
+
+def on_other_data(tuned: RunConfig, composed: dict, file: Path) -> RunConfig:
+    """The record's configuration with the data set of `composed`.  UserError where its task cannot read that."""
+    dataset, task = composed["dataset"], dict(tuned.plain["task"])
+    reader = composed["task"].get("reader") if "reader" not in dataset else dataset["reader"]
+    if reader != task.get("reader"):
+        named = shown(f"dataset={dataset['name']}")
+        raise UserError(f"{named}: is read as {reader}, and {file} was tuned on {task.get('reader')}; name another")
+    if task.get("protocol"):
+        task["protocol"] = "full"  # every class and every image, and no draw of training images
+    plain = tuned.plain | {"dataset": dataset, "task": task}
+    check_constructors(plain)
+    return RunConfig.of(plain)
+
+
+def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Score) -> None:
+    """Prints what is scored, and writes it beside the record.  UserError where other weights are here than it was tuned
+    on."""
+    data, fingerprints = prepare(config)
+    before = record.get("fingerprints") or {}
+    for part in ("weights", "tokenizer"):
+        if fingerprints[part] != before.get(part, fingerprints[part]):
+            raise UserError(f"{file}: was made with other {part} than are here: give its own")
+    of, own = config.dataset["name"], record["identity"]["dataset"]
+    figures = score(config, data)
+    for split, found in figures.items():
+        for name, value in found.items():
+            print(f"{split} {name}: {value:.2f} on {of}, tuned on {own}")
+    written = {
+        "from": record["id"],
+        "dataset": config.plain["dataset"],
+        "fingerprints": fingerprints,
+        "metrics": figures,
+    }
+    save(beside(file, of), json.dumps(written, indent=1).encode() + b"\n")
