@@ -234,7 +234,8 @@ def test_no_default_that_decides_a_result_stands_in_the_code_alone():
             found |= defaults_in_code(composed(f"backbone={backbone}", f"task={task}"))
     for method in choices("method"):
         found |= defaults_in_code(composed(f"method={method}")["method"])
-    assert found == {"crop": True, "randaugment": None, "decode": "exact"}  # the last two come from the data set
+    # All but the first come from the data set.
+    assert found == {"crop": True, "randaugment": None, "decode": "exact", "augment": None}
     assert {field.name for field in dataclasses.fields(Settings)} <= composed()["engine"].keys()
 
 

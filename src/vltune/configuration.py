@@ -33,12 +33,16 @@ READ = {
     "image_cache_bytes",
     "fraction",
     "fraction_seed",
+    "role",
+    "draw",
+    "own_template",
+    "few_shot_list",
 }
 GIVEN = {
     "task": READ | {"in_width", "width", "vocabulary_size", "mask_id", "attributes"},
     "logger": {"otherwise"},
     "backbone.tokenizer": {"max_length"},
-    "backbone.transform": {"randaugment", "decode", "crop"},
+    "backbone.transform": {"randaugment", "decode", "augment", "crop"},
 }
 
 

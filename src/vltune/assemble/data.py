@@ -92,28 +92,34 @@ def open_files(config: RunConfig) -> Data:
 
     backbone, task, dataset, settings = config.backbone, config.task, config.dataset, config.engine
     words = tokenizer(backbone)
-    transform = build(backbone["transform"], randaugment=dataset["randaugment"], decode=dataset["decode"])
+    pixels = {key: dataset[key] for key in ("randaugment", "decode", "augment")}
+    transform = build(backbone["transform"], **pixels)
     if transform.randaugment is not None:
         transform(Image.new("RGB", (32, 32)), seed=0)  # a policy that there is not is told before any work
     reader = task | {"_target_": reader_of(task["reader"]), "images": dataset["images"]}
     part = {"fraction": dataset["train_fraction"], "fraction_seed": dataset["train_fraction_seed"]}
-    given = {"data_dir": data_folder(dataset), "tokenizer": words, "transform": transform}
+    given = {"data_dir": data_folder(dataset), "tokenizer": words, "transform": transform, "draw": config.seed}
+    given |= {"own_template": dataset.get("template"), "few_shot_list": dataset["few_shot_list"]}
 
     @cache
     def read(name: str) -> Dataset | None:
         more = part if name == "train" else {}  # what is scored is whole
-        return build(reader, splits=dataset[name], **given, **more) if dataset[name] else None
+        return build(reader, splits=dataset[name], role=name, **given, **more) if dataset[name] else None
 
     train, collate = read("train"), Collate(words.pad_id, transform.mean, transform.std)
     scored = {*settings.evaluate} | ({"val"} if settings.select == "best" else set())
     for name in sorted(scored):
         read(name)  # a split that is missing is told before any work
-    if part["fraction"] < 1 and len(train) < settings.batch_size:
+    batch_size = settings.batch_size
+    if train.may_be_few:
+        together = settings.devices * settings.nodes
+        batch_size = min(batch_size, max(1, len(train) // together) * together)
+    elif part["fraction"] < 1 and len(train) < batch_size:
         raise UserError(
             f"dataset.train_fraction={dataset['train_fraction']}: leaves {len(train)} examples, which fill no batch of "
             f"engine.batch_size={settings.batch_size}; take a larger share or a smaller batch"
         )
-    order = settings.batch_size, config.seed, settings.workers
+    order = batch_size, config.seed, settings.workers
     return Data(
         training=lambda: TrainingData(
             train, collate, *order, lengths=train.lengths if settings.group_by_length else None
@@ -128,11 +134,8 @@ def open_files(config: RunConfig) -> Data:
 
 def facts(dataset: DatasetSettings) -> dict:
     """What a task's head is built from where no data is read, or where the data does not tell."""
-    return {
-        "answers": [str(i) for i in range(dataset.get("answers", 0))],
-        "classes": [str(i) for i in range(dataset.get("classes", 0))],
-        "templates": ["{}"],
-    }
+    numbers = {key: [str(i) for i in range(dataset.get(key, 0))] for key in ("answers", "classes")}
+    return numbers | {"templates": [dataset.get("template", "{}")]}
 
 
 def open_generated(config: RunConfig) -> Data:

@@ -6,13 +6,20 @@ import inspect
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vltune.data.dataset import preparation, preparations
 from vltune.data.shapes import layouts
 from vltune.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vltune.data.check.classes import ClassSummary
+
+_CLASSES = 10  # that `check` shows
 
 
 def prepare(
@@ -43,6 +50,8 @@ def prepare(
       vltune prepare f30k --raw ~/flickr30k --out data/f30k
       vltune prepare coco --raw ~/coco --out data/coco
       vltune prepare snli_ve --raw ~/snli_ve --out data/snli_ve
+      vltune prepare oxford_pets --raw ~/oxford_pets --out data/oxford_pets
+      vltune prepare folder --raw ~/birds --out data/birds
       vltune prepare vqav2 --raw ~/vqa --out data/vqav2 --max-bad 3
     """
     if dataset not in preparations():
@@ -66,10 +75,12 @@ def check(
     """Look at all that runs would read: every image is decoded, every label looked at, everything counted.
 
     No image may be in a training and in a test split, no grey one have more than 8 bits, no question id stand twice, no
-    split be empty.  Images with an EXIF orientation or transparency are counted.  Exit status 1 where anything is wrong.
+    split be empty.  Images with an EXIF orientation or transparency are counted.  Of labelled images the first class names
+    are shown with their prompts.  Exit status 1 where anything is wrong.
 
     \b
       vltune check data/vqav2
+      vltune check data/oxford_pets
       vltune check ~/vilt_arrows/f30k_caption_karpathy_test.arrow
     """
     from rich.console import Console
@@ -84,11 +95,30 @@ def check(
     for line in found.lines:
         table.add_row(line.split, *(f"{n:,}" for n in (line.rows, line.texts, line.bytes, line.problems)))
     Console(highlight=False).print(table)
+    if found.classes:
+        console = Console(highlight=False)
+        console.print(_class_table(found.classes))
+        if (more := len(found.classes) - _CLASSES) > 0:
+            console.print(f"and {more:,} more classes")
     for told in [*found.notes, *found.problems]:
         typer.echo(told)
     typer.echo(f"{found.count} {'problem' if found.count == 1 else 'problems'}" if found.count else "all is well")
     if found.count:
         raise typer.Exit(1)
+
+
+def _class_table(classes: list[ClassSummary]) -> Table:
+    """Of the first few: what a model is asked, and how many images there are."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("label", "class", "prompt")
+    for split in classes[0].images:
+        table.add_column(split, justify="right")
+    for each in classes[:_CLASSES]:
+        counts = (f"{count:,}" for count in each.images.values())
+        table.add_row(str(each.label), escape(each.name), escape(each.prompt), *counts)
+    return table
 
 
 def shapes(

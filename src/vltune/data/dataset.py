@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class DataSet:
 
     reader: the `Reader` (data/reader.py) from which runs get examples.
     prepare: {name for `vltune prepare`: a function (raw, out, *, max_bad, progress, readers) -> {what: how much}}; one that
-        takes `min_answer_count` too gets it from the command line.
+        takes `min_answer_count` too gets it from the command line, and one that takes `name` the name.
     kinds: {how the names of its Arrow files begin: the `Kind` (data/check/kind.py) that `vltune check` expects there}.
     examples: the `Examples` (data/examples.py) that pages and dashboards show; without them nothing is shown.
     """
@@ -78,7 +79,8 @@ def preparations() -> dict[str, tuple[str, str]]:
 
 
 def preparation(name: str) -> Callable[..., dict[str, int]]:
-    return part(*preparations()[name])
+    function = part(*preparations()[name])
+    return partial(function, name=name) if "name" in signature(function).parameters else function
 
 
 @cache

@@ -36,17 +36,20 @@ class Asked:
 class Examples:
     """The examples of a split.  `asked` takes the id of a prediction; `said` shows what a prediction means."""
 
-    text_column: str
+    text_column: str | None  # None: rows hold no texts, and each counts as one
     image_columns: tuple[str, ...] = ("image",)
     other_columns: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, splits: Sequence[str]):
-        columns = [*self.image_columns, self.text_column, *self.other_columns]
+        columns = [*self.image_columns, *self.other_columns]
+        columns += [self.text_column] if self.text_column else []
         about = manifest.read(folder)
         files = [file for name in splits for file in manifest.find(folder, about, name).files]
         self.table = pa.concat_tables([open_table(file, columns) for file in files], promote_options="permissive")
-        texts = pc.fill_null(pc.list_value_length(self.table[self.text_column]), 0)
-        self.first = np.cumsum([0, *texts.to_numpy()])
+        texts = np.ones(len(self.table), int)
+        if self.text_column:
+            texts = pc.fill_null(pc.list_value_length(self.table[self.text_column]), 0).to_numpy()
+        self.first = np.cumsum([0, *texts])
 
     def asked(self, id: int, prediction: str) -> Asked:
         """KeyError where there is no such example.  prediction: any that was made for it."""

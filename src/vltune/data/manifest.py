@@ -15,7 +15,7 @@ from vltune.streamed import once
 
 MANIFEST = "manifest.json"
 _ANEW = "delete it and run `vltune prepare` again"
-_KINDS = {"splits": dict, "subsets": dict, "answers": list, "sources": dict}
+_KINDS = {"splits": dict, "subsets": dict, "answers": list, "classes": list, "sources": dict}
 _COUNTS = ("images", "questions", "pairs", "statements", "captions", "sentences")
 _NOT_CONTENT = ("version", "splits", "source_bytes")
 
@@ -50,8 +50,9 @@ def _malformed(content: Any) -> str | None:
             return f"its {key} is no object of whole numbers"
     if "min_answer_count" in content and "answers" not in content:
         return "its answers are missing"
-    if not all(isinstance(answer, str) for answer in content.get("answers", ())):
-        return "an answer is no text"
+    for key, one in (("answers", "an answer"), ("classes", "a class")):
+        if not all(isinstance(each, str) for each in content.get(key, ())):
+            return f"{one} is no text"
     for name, shards in content.get("splits", {}).items():
         if not isinstance(shards, list) or not shards or not all(map(_is_shard, shards)):
             return f"its split {name} is no list of files with their rows and texts"

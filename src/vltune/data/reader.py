@@ -40,7 +40,8 @@ class FeatureSource(Protocol):
 
 
 class Reader(torch.utils.data.Dataset):
-    """Texts about pictures: a row of an Arrow file holds one picture (a few images) and a list of texts.
+    """Texts about pictures: a row of an Arrow file holds one picture (a few images) and a list of texts; or, where there is
+    no `text_column`, a picture that is an example by itself.
 
     data_dir: folder of the files.  splits: names of splits, read one after the other: the shards that the manifest lists
     under that name, or `{split}.arrow`; or of subsets, which the manifest says the texts of.
@@ -64,11 +65,12 @@ class Reader(torch.utils.data.Dataset):
 
     schema: ClassVar[pa.Schema]  # of the data set's files
     pattern: ClassVar[str]  # of the data set's file names
-    text_column: ClassVar[str]
+    text_column: ClassVar[str | None]  # None: rows hold no texts, and each counts as one
     image_columns: ClassVar[tuple[str, ...]] = ("image",)
     name_column: ClassVar[str | None] = None  # names a row in messages
     other_columns: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()  # the names in `facts`
+    may_be_few: bool = False  # whether fewer examples than a batch are meant to be trained on, all in one
 
     def __init__(
         self,
@@ -109,8 +111,11 @@ class Reader(torch.utils.data.Dataset):
         if fraction < 1:
             self._texts, self._rows = self._part(fraction, fraction_seed)
         if not len(self):
-            raise UserError(f"{self.data_dir}: {self.splits} hold no {self.text_column}; choose splits that hold some")
-        self._tokens = open_index(self._paths, f"{kind} {tokenizer.fingerprint}", self._tokenised)
+            what = self.text_column or "images"
+            raise UserError(f"{self.data_dir}: {self.splits} hold no {what}; choose splits that hold some")
+        self._texts, self._rows = self.chosen(self._texts, self._rows)
+        if self.text_column:
+            self._tokens = open_index(self._paths, f"{kind} {tokenizer.fingerprint}", self._tokenised)
         self._picture = _derangement(self.pictures(), seed) if images == "shuffled" else range(self.pictures())
 
     def __len__(self) -> int:
@@ -131,6 +136,10 @@ class Reader(torch.utils.data.Dataset):
     def about(self, text: int, seed: int | None) -> dict[str, Any]:
         """What an example holds besides image and text.  text: its place among all of the files."""
         return {}
+
+    def chosen(self, texts: Sequence[int], rows: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Of the texts to read and the rows that they are in those that are read indeed; both ascending."""
+        return texts, rows
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -170,7 +179,7 @@ class Reader(torch.utils.data.Dataset):
     def texts(self) -> Iterator[list[int]]:
         """The token ids of every distinct text, in the order of first occurrence."""
         known = set()
-        for text in self._texts:
+        for text in self._texts if self.text_column else ():
             if (key := tuple(self.token_ids(text))) not in known:
                 known.add(key)
                 yield list(key)
@@ -190,7 +199,9 @@ class Reader(torch.utils.data.Dataset):
         return seen
 
     def said(self, text: int) -> dict[str, Any]:
-        """A text: its token ids, and its features where there are some."""
+        """A text: its token ids, and its features where there are some; nothing where rows hold no texts."""
+        if not self.text_column:
+            return {}
         ids = self.token_ids(text)
         features = None if self.features is None else self.features.text(ids)
         return {"text_ids": ids} if features is None else {"text_ids": ids, "text_features": features}
@@ -201,7 +212,9 @@ class Reader(torch.utils.data.Dataset):
 
     @property
     def lengths(self) -> np.ndarray:
-        """(texts,) how many tokens each has."""
+        """(texts,) how many tokens each has; 0 where rows hold no texts."""
+        if not self.text_column:
+            return np.zeros(len(self), int)
         return np.diff(self._tokens["first"])[self._texts]
 
     @property
@@ -211,7 +224,7 @@ class Reader(torch.utils.data.Dataset):
         width, height = self.transform.size(640, 480)
         pixels = 3 * width * height * len(self.image_columns)
         fits = pixels * self.pictures() <= self.image_cache_bytes
-        return 0 if fits and self.transform.randaugment is None else 4 * pixels
+        return 0 if fits and not self.transform.augments else 4 * pixels
 
     def wordings(self, items: pa.Array) -> list[str]:
         """The texts of items of the text column's lists."""
@@ -221,9 +234,13 @@ class Reader(torch.utils.data.Dataset):
         tables = self._tables()
         for path, table in zip(self._paths, tables, strict=True):
             self._refuse_nulls(path, table)
-        per_row = np.concatenate([list_lengths(table[self.text_column]) for table in tables])
+        per_row = np.concatenate([self._texts_of(table) for table in tables])
         row = np.repeat(np.arange(len(per_row), dtype=np.int32), per_row)
         return {"row": row, "first_text": np.cumsum([0, *per_row])} | self.index(tables)
+
+    def _texts_of(self, table: pa.Table) -> np.ndarray:
+        """(rows,) how many texts each has."""
+        return list_lengths(table[self.text_column]) if self.text_column else np.ones(table.num_rows, int)
 
     def _refuse_nulls(self, path: Path, table: pa.Table) -> None:
         """UserError where a column of numbers or texts lacks a value; images that lack theirs are bad examples."""
@@ -251,7 +268,7 @@ class Reader(torch.utils.data.Dataset):
         return {"ids": np.concatenate(ids), "first": np.cumsum(np.concatenate(lengths))}
 
     def _pixels(self, picture: int, which: int, seed: int | None) -> torch.Tensor:
-        if self.transform.randaugment is None:
+        if not self.transform.augments:
             seed = None
         if seed is None and (picture, which) in self._cached:
             return self._cached[picture, which]
@@ -306,8 +323,8 @@ class Reader(torch.utils.data.Dataset):
 
     def _tables(self) -> list[pa.Table]:
         if self._process != os.getpid():
-            columns = [*self.image_columns, self.text_column, *self.other_columns]
-            columns += [self.name_column] if self.name_column else []
+            columns = [*self.image_columns, *self.other_columns]
+            columns += [column for column in (self.text_column, self.name_column) if column]
             types = {column: self.schema.field(column).type for column in columns}
             opened = [open_mapped(path, columns, types) for path in self._paths]
             self._opened, self._mapped = [table for table, _ in opened], [mapped for _, mapped in opened]

@@ -1,13 +1,15 @@
-"""BERT's uncased WordPiece and RoBERTa's byte-level BPE, by the `tokenizers` library."""
+"""BERT's uncased WordPiece, RoBERTa's byte-level BPE and CLIP's, by the `tokenizers` library."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import tokenizers
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers.implementations import BaseTokenizer, BertWordPieceTokenizer, ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing
 
@@ -18,6 +20,11 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SOURCE = "for BERT's, download vocab.txt from https://huggingface.co/google-bert/bert-base-uncased"
 _ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _ROBERTA = "for RoBERTa's, download vocab.json and merges.txt from https://huggingface.co/FacebookAI/roberta-base"
+_CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
+_CLIP = "pkg://vltune/weights/bpe_simple_vocab_16e6.txt.gz comes with the package"
+_CLIP_MERGES = 49152 - 256 - 2  # of those in the file: CLIP was trained with these
+_CLIP_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_WORD_END = "</w>"
 
 
 class _Subwords:
@@ -25,7 +32,9 @@ class _Subwords:
 
     Attributes: pad_id, cls_id, sep_id, mask_id, size (entries in the vocabulary), max_length."""
 
-    def __init__(self, encoder: BaseTokenizer, pad: str, cls: str, sep: str, mask: str, max_length: int):
+    def __init__(
+        self, encoder: BaseTokenizer | tokenizers.Tokenizer, pad: str, cls: str, sep: str, mask: str, max_length: int
+    ):
         if max_length < 3:
             raise UserError(f"max_length={max_length}: a text needs at least 3 tokens, {cls} word {sep}")
         encoder.enable_truncation(max_length)
@@ -93,6 +102,55 @@ class BytePairTokenizer(_Subwords):
         encoder.add_special_tokens([*_ROBERTA_SPECIAL[:-1], AddedToken("<mask>", lstrip=True)])
         super().__init__(encoder, "<pad>", "<s>", "</s>", "<mask>", max_length)
         encoder.post_processor = RobertaProcessing(("</s>", self.sep_id), ("<s>", self.cls_id), add_prefix_space=False)
+
+
+class ClipTokenizer(_Subwords):
+    """Text -> `<|startoftext|> ... <|endoftext|>` as ids, at most `max_length` of them, as CLIP does: in lower case.
+
+    merges: `bpe_simple_vocab_16e6.txt.gz` (openai/CLIP), of which the first 48,894 count: 49,408 tokens.  UserError if it
+    is missing or malformed.  A text never holds the two special tokens by spelling them.  HTML entities and curly quotes
+    are taken as they stand; the released code mends them first.
+    Attributes: pad_id (0, as released), cls_id (of `<|startoftext|>`), sep_id (of `<|endoftext|>`), mask_id (pad_id: CLIP
+    masks nothing), size (entries in the vocabulary), max_length.
+    """
+
+    def __init__(self, merges: Path, max_length: int):
+        pairs = _clip_merges(Path(merges))
+        letters = _byte_letters()
+        tokens = [*letters, *(letter + _WORD_END for letter in letters), *map("".join, pairs), *_CLIP_SPECIAL]
+        ids = {token: id for id, token in enumerate(tokens)}
+        try:
+            encoder = tokenizers.Tokenizer(models.BPE(ids, pairs, end_of_word_suffix=_WORD_END))
+        except Exception as error:  # the library raises nothing narrower
+            raise UserError(f"{merges}: not CLIP's merges ({' '.join(str(error).split())}); {_CLIP}") from None
+        encoder.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+        pieces = pre_tokenizers.Split(Regex(_CLIP_PIECES), behavior="removed", invert=True)
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        encoder.pre_tokenizer = pre_tokenizers.Sequence([pieces, byte_level])
+        start, end = _CLIP_SPECIAL
+        super().__init__(encoder, letters[0], start, end, letters[0], max_length)
+        ends = (end, self.sep_id), (start, self.cls_id)
+        encoder.post_processor = RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
+
+
+def _clip_merges(file: Path) -> list[tuple[str, str]]:
+    if (found := other_than_file(file)) is not None:
+        raise UserError(f"{file}: {found}, no such vocabulary file; {_CLIP}")
+    try:
+        lines = gzip.decompress(file.read_bytes()).decode().split("\n")[1 : _CLIP_MERGES + 1]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not CLIP's merges in a gzip archive ({error}); {_CLIP}") from None
+    pairs = [tuple(line.split()) for line in lines if line.strip()]
+    if not pairs or (wrong := [pair for pair in pairs if len(pair) != 2]):
+        why = f"{' '.join(wrong[0])} is no pair" if pairs else "there are none"
+        raise UserError(f"{file}: not CLIP's merges ({why}); {_CLIP}")
+    return pairs
+
+
+def _byte_letters() -> list[str]:
+    """(256,) the letter that stands for each byte, printable ones for themselves, in the order of their ids."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [*map(chr, printable), *map(chr, range(0x100, 0x200 - len(printable)))]
 
 
 def _read(file: Path, source: str) -> str:

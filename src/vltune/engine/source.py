@@ -32,7 +32,7 @@ class TrainingData:
         lengths: np.ndarray | None = None,
     ):
         self.order = Order(len(dataset), batch_size, seed, lengths)
-        self.steps_per_epoch = self.order.steps_per_epoch
+        self.steps_per_epoch, self.batch_size = self.order.steps_per_epoch, batch_size
         self.dataset, self.collate, self.workers = dataset, collate, workers
 
     def batches(self, start: int, end: int, accumulation: int, rank: int, world: int) -> Iterator[dict]:
@@ -49,6 +49,7 @@ class GeneratedData(Dataset):
     """Batches that a pure function of a number makes; `generate(n)` gives the n-th micro-batch of the whole run."""
 
     divisible = False
+    batch_size = None  # as configured
 
     def __init__(self, generate: Callable[[int], dict], steps_per_epoch: int, workers: int | None):
         self.generate, self.steps_per_epoch, self.workers = generate, steps_per_epoch, workers

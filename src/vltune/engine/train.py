@@ -114,10 +114,11 @@ class Training:
         self.seed = torch.initial_seed()
         self.file = session.folder / CHECKPOINT
         self.state = resume(self.file, self.model, self.optimiser)
-        self.share = self.settings.batch_size // self.fabric.world_size  # examples of a step in this process
+        batch_size = self.data.batch_size or self.settings.batch_size
+        self.share = batch_size // self.fabric.world_size  # examples of a step in this process
         sizes = self.state.micro_batch, self.settings.micro_batch_size, self.share
         micro_batch = min(size for size in sizes if size is not None)
-        self.accumulation = accumulation_steps(self.settings.batch_size, micro_batch, self.fabric.world_size)
+        self.accumulation = accumulation_steps(batch_size, micro_batch, self.fabric.world_size)
         self.stream: Iterator[dict] | None = None
         self.unread: list[Step] = []
         self.saved, self.meetings = time.monotonic(), Meetings(self.fabric, self.state.step)

@@ -46,8 +46,10 @@ def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     if not readers:
         return []
     towers = {name: parts for name, parts in backbone.towers().items() if not any(map(model.trains, parts))}
-    if any(reader.transform.randaugment is not None for reader in readers):
+    if any(reader.transform.augments for reader in readers):
         towers.pop("image", None)
+    if all(reader.text_column is None for reader in readers):
+        towers.pop("text", None)
     if not towers:
         return []
     precision, training = fabric.strategy.precision, backbone.training
@@ -157,7 +159,8 @@ class ImageInputs:
             self.keys.append(keys)
 
     def about(self) -> dict[str, str]:
-        settings = {name: value for name, value in vars(self.transform).items() if name[0] != "_" and name != "decode"}
+        apart = "decode", "augment"  # the first is in `decoder`, and what is augmented is not kept
+        settings = {name: value for name, value in vars(self.transform).items() if name[0] != "_" and name not in apart}
         return {"transform": f"{type(self.transform).__name__} {settings}", "decoder": self.transform.decoder}
 
     def probe(self) -> dict:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
 
-from vltune.settings.kinds import Before, Count, FolderPath, Name, NotDecisive, Number, Size, Words
+from vltune.settings.kinds import Before, Count, FolderPath, Name, NotDecisive, Number, Size, Template, Words
 
 
 class SplitSizes(TypedDict):
@@ -65,6 +66,15 @@ class DatasetSettings(TypedDict):
     """How JPEG files are read: as Pillow does, as released, or about twice as fast with nearly the same pixels."""
     answers: NotRequired[Size]
     """How many answers the vocabulary has, for mode=cost, which reads no data."""
+    classes: NotRequired[Size]
+    """How many classes there are, for mode=cost, which reads no data."""
+    template: NotRequired[Template]
+    """What a model is asked for a class, with {} in the place of its name; of task.template=own, and of data that
+    has no usual one."""
+    few_shot_list: NotRequired[Annotated[Path | None, Before(None)]]
+    """A list of the images of few-shot training, a shot_N-seed_K.json of cross_modal_adaptation, or null to draw them."""
+    augment: NotRequired[Annotated[Literal["crop_flip"] | None, Before(None)]]
+    """A random part of each training image as the whole of it, mirrored half of the time, or null for none."""
     folds: NotRequired[Count]
     """Retrieval's recall is also the mean over so many parts of the test images."""
     make: NotRequired[Annotated[str, NotDecisive()]]

@@ -64,6 +64,10 @@ def has_no_repetition(words: Sequence[str]) -> bool:
     return len({*words}) == len(words)
 
 
+def is_template(text: str) -> bool:
+    return text.count("{}") == 1 and not {*"{}"} & {*text.replace("{}", "")}
+
+
 Name = Annotated[
     str, Predicate(is_name), Called(f"a name of letters, digits, '.', '_' and '-', {LONGEST} at most")
 ]  # that files and folders are named by
@@ -72,6 +76,7 @@ Words = Annotated[
     Predicate(has_no_repetition),
     Called("a list of words, none twice, or [] for none"),
 ]
+Template = Annotated[str, Predicate(is_template), Called("a text that holds {} once, where a class name goes")]
 FolderPath = Annotated[Path, Folder()]
 Count = Annotated[int, Interval(ge=1)]
 Number = Annotated[int, Interval(ge=0)]

@@ -13,6 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from vltune.data import pool
+from vltune.data.check.classes import ClassSummary, summaries
+from vltune.data.check.classes import notes as class_notes
 from vltune.data.check.rows import DIGEST, Found, Problems, Span, look, open_rows
 from vltune.data.dataset import kinds
 from vltune.data.manifest import MANIFEST
@@ -58,6 +60,7 @@ class File:
         self.ids = np.concatenate([np.zeros(0, np.int64), *(np.array(part.ids) for part in found)])
         self.digests = np.frombuffer(b"".join(part.digests for part in found), f"V{DIGEST}")
         self.names = Counter(name for part in found for name in part.names)
+        self.labels = sum((part.labels for part in found), Counter())
         for part in found:
             self.problems.extend(part.problems)
             self.notes += part.notes
@@ -80,12 +83,13 @@ class SplitSummary:
 @dataclass(frozen=True)
 class Report:
     """problems: the first of each file and of the whole folder; there are `count` in all.  notes: what was not checked, and
-    what is well to know."""
+    what is well to know.  classes: of labelled images."""
 
     lines: list[SplitSummary]
     problems: list[str]
     count: int
     notes: list[str]
+    classes: list[ClassSummary]
 
 
 def check(path: Path, progress: bool = True, readers: int | None = None) -> Report:
@@ -99,7 +103,7 @@ def check(path: Path, progress: bool = True, readers: int | None = None) -> Repo
     manifest = read_manifest(folder) or {}
     splits, unknown = _splits(path, manifest)
     files = {file.path: file for of in splits.values() for file in of}
-    answers = manifest.get("answers", [None] * _RELEASED_ANSWERS)
+    answers = manifest.get("answers", manifest.get("classes", [None] * _RELEASED_ANSWERS))
     jobs = [job for file in files.values() for job in file.jobs(answers)]
     _look_at(jobs, files, progress, readers)
     whole = Problems()
@@ -120,8 +124,21 @@ def check(path: Path, progress: bool = True, readers: int | None = None) -> Repo
     )
     notes += [f"not looked at, of no data set known here: {', '.join(unknown)}"] if unknown and not manifest else []
     notes += [f"{stem}: {_images(n)} {what}" for stem, of in splits.items() for what, n in _noted(of).items()]
+    classes = _classes(splits, manifest)
+    notes += class_notes(classes)
     named = [problem for file in files.values() for problem in _told(file.problems, file.path.name)]
-    return Report(lines, named + _told(whole, "the whole"), _count(files.values()) + whole.count, notes)
+    return Report(lines, named + _told(whole, "the whole"), _count(files.values()) + whole.count, notes, classes)
+
+
+def _classes(splits: Mapping[str, list[File]], manifest: Mapping[str, Any]) -> list[ClassSummary]:
+    labelled = {stem: of for stem, of in splits.items() if kinds()[of[0].kind].label}
+    if not labelled:
+        return []
+    kind = next(iter(labelled.values()))[0].kind
+    counts = {
+        stem.removeprefix(f"{kind}_"): sum((file.labels for file in of), Counter()) for stem, of in labelled.items()
+    }
+    return summaries(kinds()[kind], manifest, counts)
 
 
 def _count(files: Iterable[File]) -> int:
@@ -191,7 +208,7 @@ def _of_the_whole(splits: Mapping[str, list[File]], files: list[File], manifest:
 
 def _miscounted(stem: str, of: list[File], manifest: Mapping[str, Any]) -> Iterator[str]:
     split = stem.removeprefix(f"{of[0].kind}_")
-    for what, found in zip(kinds()[of[0].kind].counted, ("rows", "texts"), strict=True):
+    for what, found in zip(kinds()[of[0].kind].counted, ("rows", "texts"), strict=False):
         said, have = manifest.get(what, {}).get(split), sum(getattr(file, found) for file in of)
         if said not in (None, have):
             yield f"{stem}: {have} {what}, {MANIFEST} says {said}"

@@ -11,15 +11,19 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Kind:
-    """counted: what the manifest calls rows and texts.  problems: what is wrong with a row.  name: the
-    column that tells rows apart, if a score follows from it.  may_be_empty: splits."""
+    """counted: what the manifest calls rows and texts, or rows alone without a `text_column`.  problems: what is wrong with
+    a row.  name: the column that tells rows apart, if a score follows from it.  may_be_empty: splits.  label: the column of
+    a row's class, by its place in the manifest's `classes`.  prompt: what a model is asked for a class, by manifest, name.
+    """
 
     schema: pa.Schema
-    counted: tuple[str, str]
-    text_column: str
+    counted: tuple[str, ...]
+    text_column: str | None
     problems: Callable[[Mapping[str, Any], Sequence[str | None]], Iterator[str]]
     name: str | None = None
     may_be_empty: tuple[str, ...] = ()
+    label: str | None = None
+    prompt: Callable[[Mapping[str, Any], str], str] | None = None
 
     @property
     def columns(self) -> pa.Schema:

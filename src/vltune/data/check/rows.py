@@ -54,12 +54,13 @@ class Span:
 @dataclass
 class Found:
     """What rows hold.  digests: of their images, row by row.  ids: of their questions.  names: of the rows, where a score
-    follows from these.  notes: how many images are what."""
+    follows from these.  labels: how many rows are of which class.  notes: how many images are what."""
 
     texts: int = 0
     digests: bytearray = field(default_factory=bytearray)
     ids: array = field(default_factory=lambda: array("q"))
     names: list[str] = field(default_factory=list)
+    labels: Counter[int] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     problems: Problems = field(default_factory=Problems)
 
@@ -76,10 +77,12 @@ def look(span: Span) -> tuple[Span, Found]:
                 found.problems.add(f"{where}: {column} {problem}")
         [others] = row.drop_columns(kind.images).to_pylist()
         try:
-            found.texts += (texts := len(others[kind.text_column]))
+            found.texts += (texts := len(others[kind.text_column]) if kind.text_column else 1)
             found.ids.extend(others.get("question_id", ()))
             if kind.name:
                 found.names.append(others[kind.name])
+            if kind.label:
+                found.labels[others[kind.label]] += 1
             for problem in kind.problems(others, span.answers):
                 found.problems.add(f"{where}: {problem}")
             if not texts:

@@ -351,7 +351,7 @@ def _counts(
     texts = {
         split: sum(written[shard].texts for shard in splits[f"{official.stem}_{split}"]) for split in official.splits
     }
-    return dict(zip(official.names, (rows, texts), strict=True)) | facts["dropped"]
+    return dict(zip(official.names, (rows, texts), strict=False)) | facts["dropped"]
 
 
 def _kept_rows(folder: Path, written: Mapping[Shard, Written]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -30,8 +30,10 @@ class Official(ABC):
 
     kind: ClassVar[str]  # its name in messages
     schema: ClassVar[pa.Schema]
-    names: ClassVar[tuple[str, str]]  # what rows and texts are called in the counts
-    text_column: ClassVar[str]  # a list of texts in every row
+    names: ClassVar[
+        tuple[str, ...]
+    ]  # what rows and texts are called in the counts; rows alone where there are no texts
+    text_column: ClassVar[str | None]  # a list of texts in every row; None: a row has none, and counts as one
     by_image: ClassVar[bool] = False  # rows in the order of their images' names; else of their first entries
     unpack: ClassVar[str]  # what to do where raw files are missing
     may_be_empty: tuple[str, ...] = ()  # splits that a data set is whole without
@@ -188,6 +190,22 @@ class Sources:
                     self.bad.note(where, "it is not in UTF-8")
                 except BrokenJSONError as error:
                     self.bad.note(where, str(error))
+
+    def text_lines(self, path: Path) -> Iterator[tuple[str, str]]:
+        """The lines of a text that are not blank, and where each stands; one that is not in UTF-8 is noted as bad.
+
+        UserError where the file begins as something else."""
+        name = path.relative_to(self.bad.raw)
+        with self._open(path) as file:
+            if (found := identify(_head(path))).fix:
+                raise UserError(f"{path}: {found.name}, not a text of lines; {found.fix}")
+            for number, line in enumerate(file, 1):
+                where = f"{name} line {number}"
+                try:
+                    if text := line.removeprefix(_MARK).decode().strip():
+                        yield where, text
+                except UnicodeDecodeError:
+                    self.bad.note(where, "it is not in UTF-8")
 
     def _other(self, path: Path, wanted: str, why: str = "") -> UserError:
         """What to say of a file that is something else.  why: what is wrong with its JSON, where it begins as such."""

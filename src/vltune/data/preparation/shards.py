@@ -47,7 +47,7 @@ class ShardSpec:
     database: Path
     raw: Path
     schema: pa.Schema
-    text_column: str
+    text_column: str | None
 
 
 def plan(stem: str, parts: Mapping[str, list[tuple[str, int, int]]]) -> dict[str, list[Shard]]:
@@ -153,5 +153,5 @@ def _complete(spec: ShardSpec, written: Written) -> Iterator[tuple[dict[str, byt
             written.dropped.append(number)
             continue
         written.rows += 1
-        written.texts += len(others[spec.text_column])
+        written.texts += len(others[spec.text_column]) if spec.text_column else 1
         yield images, others

@@ -1,0 +1,13 @@
+"""Images of classes: the eleven data sets that CLIP is tuned on, one's own folder, and emoji."""
+
+from vltune.data.dataset import DataSet
+from vltune.data.labelled.published import PUBLISHED
+
+_PREPARED = dict.fromkeys(PUBLISHED, "prepare.prepare") | {"folder": "prepare.prepare", "emoji": "emoji.prepare"}
+
+DATA_SET = DataSet(
+    reader="reader.LabelledImages",
+    prepare=_PREPARED,
+    kinds=dict.fromkeys(_PREPARED, "rows.KIND"),
+    examples="examples.Classes",
+)

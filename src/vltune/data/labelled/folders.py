@@ -1,0 +1,200 @@
+"""Data sets whose folders say which image is of which class: ImageNet's, and one's own; or a table of one's own."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from vltune.data.fields import choice, place, words
+from vltune.data.labelled.official import SPLITS, Labelled, display
+from vltune.data.labelled.published import Published
+from vltune.data.labelled.shots import in_order
+from vltune.data.preparation.entries import Entries
+from vltune.data.preparation.raw import Sources, stands
+from vltune.errors import UserError
+
+CLASS_NAMES = "classnames.txt"
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+_CALLED = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+_VAL, _TEST = 0.2, 0.3  # of a class's images, where nothing says which
+
+
+class Tree(Labelled):
+    """One folder a class.  `classnames.txt`, where there is one, says what a class is called: folder and name."""
+
+    def __init__(self, raw: Path, name: str, splits: tuple[str, ...], published: Published | None = None):
+        super().__init__(raw, name, splits, published)
+        self._names_and_sizes, self._others = sha256(), dict.fromkeys(splits, 0)
+
+    def called(self, sources: Sources) -> dict[str, str]:
+        """{folder of a class: its name}, as `classnames.txt` says."""
+        found = {}
+        for where, line in sources.text_lines(self.raw / CLASS_NAMES):
+            with sources.bad.entry(where):
+                folder, _, name = line.partition(" ")
+                found[folder] = display(name)
+        sources.bad.check()
+        return found
+
+    def images(self, split: str, folder: Path) -> Iterator[tuple[str, str]]:
+        """The class folder and the path below `self.folder` of each image of a folder of classes, sorted."""
+        for each in classes_in(folder):
+            found = [path for path in sorted(each.rglob("*")) if not path.is_dir()]
+            images = [path for path in found if path.suffix.lower() in _SUFFIXES]
+            self._others[split] += len(found) - len(images)
+            if not images:
+                raise UserError(
+                    f"{each}: a class without an image ({', '.join(_SUFFIXES)}); put some there, or move it"
+                )
+            for path in images:
+                yield each.name, path.relative_to(self.folder).as_posix()
+
+    def put(self, entries: Entries, split: str, images: Iterable[tuple[str, int]]) -> None:
+        """images: path and label of each."""
+        for image, label in images:
+            path = self.folder / image
+            size = path.stat().st_size if path.is_file() else None
+            self._names_and_sizes.update(f"{split} {image} {size} {label}\n".encode())
+            self.add(entries, split, image, label, split)
+
+    def dropped(self) -> dict[str, dict[str, int]]:
+        return {"dropped_other_files": self._others} if any(self._others.values()) else {}
+
+    def facts(self) -> dict[str, Any]:
+        """With a hash of all images' names, sizes and labels, which no other raw file tells."""
+        return super().facts() | {"listing": self._names_and_sizes.hexdigest()}
+
+
+class ImageNet(Tree):
+    """`images/{train,val}/n*/`, of which val is the test, and `classnames.txt`."""
+
+    def __init__(self, raw: Path, name: str, published: Published):
+        super().__init__(raw, name, ("train", "test"), published)
+
+    def files(self) -> list[Path]:
+        return [self.raw / CLASS_NAMES]
+
+    def folders(self) -> list[Path]:
+        return [self.folder / "train", self.folder / "val"]
+
+    def collect(self, sources: Sources, entries: Entries) -> None:
+        called = self.called(sources)
+        labels = {folder: label for label, folder in enumerate(sorted(called))}
+        for split, folder in zip(self.splits, self.folders(), strict=True):
+            if unknown := [each.name for each in classes_in(folder) if each.name not in labels]:
+                raise UserError(f"{folder / unknown[0]}: a class that {CLASS_NAMES} lacks; fetch the list again")
+            self.put(entries, split, ((image, labels[name]) for name, image in self.images(split, folder)))
+        self.name_classes({label: called[folder] for folder, label in labels.items()})
+
+
+class Folder(Tree):
+    """One's own: one folder a class, below `train/`, `val/` and `test/` or all in one; or a table of `path,class[,split]`.
+
+    Where nothing says which image is of which split, a fifth of each class is for validation and three tenths are for the
+    test; where only the validation is left out, a fifth of train is for it; where only the test is, it is what is called
+    val, and the validation a fifth of train.  The same names give the same splits."""
+
+    unpack = "put one folder a class there, or train/ and test/ with these, or a table path,class[,split]"
+
+    def __init__(self, raw: Path):
+        self._table = raw if raw.suffix == ".csv" else None
+        super().__init__(raw.parent if self._table else raw, "folder", SPLITS)
+
+    def files(self) -> list[Path]:
+        tables = sorted(self.raw.glob("*.csv"))
+        if self._table is None and tables:
+            if len(tables) > 1:
+                raise UserError(f"{self.raw}: holds {tables[0].name} and {tables[1].name}; name one of them with --raw")
+            [self._table] = tables
+        if self._table is not None:
+            return [self._table]
+        return [self.raw / CLASS_NAMES] if stands(self.raw / CLASS_NAMES) else []
+
+    def collect(self, sources: Sources, entries: Entries) -> None:
+        found = self._of_table(sources) if self._table else self._of_folders()
+        sources.bad.check()
+        labels = {name: label for label, name in enumerate(sorted({name for of in found.values() for name, _ in of}))}
+        if not labels:
+            raise UserError(f"{self.raw}: holds no image of any class; {self.unpack}")
+        for split, of in complete(found, self.raw).items():
+            self.put(entries, split, ((image, labels[name]) for name, image in of))
+        called = self.called(sources) if not self._table and self.files() else {}
+        self.name_classes({label: called.get(name, display(name)) for name, label in labels.items()})
+
+    def _of_folders(self) -> dict[str | None, list[tuple[str, str]]]:
+        """Class and image by split; None: nothing says which."""
+        train = _first(self.raw, "train")
+        if train is None:
+            return {None: [*self.images("train", self.raw)]}
+        folders = {split: folder for split in SPLITS if (folder := _first(self.raw, split)) is not None}
+        if len(folders) == 1:
+            raise UserError(f"{self.raw}: holds {train.name}/ alone; add val/ or test/, or give --raw {train}")
+        found = {split: [*self.images(split, folder)] for split, folder in folders.items()}
+        known = {name for name, _ in found["train"]}
+        for split, of in found.items():
+            if unknown := [name for name, _ in of if name not in known]:
+                raise UserError(f"{folders[split] / unknown[0]}: a class that {train.name}/ lacks; call it as there")
+        return found
+
+    def _of_table(self, sources: Sources) -> dict[str | None, list[tuple[str, str]]]:
+        found, lines = defaultdict(list), sources.text_lines(self._table)
+        head = next(csv.reader([next(lines, ("", ""))[1]]), [])
+        if not {"path", "class"} <= {*head}:
+            raise UserError(f"{self._table}: its first line is {','.join(head)!r}, expected path,class[,split]")
+        for where, line in lines:
+            with sources.bad.entry(where):
+                entry = dict(zip(head, next(csv.reader([line])), strict=True))
+                split = choice(entry, "split", SPLITS) if "split" in entry else None
+                found[split].append((words(entry, "class"), place(entry, "path")))
+        return found
+
+
+def complete(found: dict[str | None, list[tuple[str, str]]], raw: Path) -> dict[str, list[tuple[str, str]]]:
+    """Class and image by split, of all three splits."""
+    if None in found:
+        return _divided(found[None], raw)
+    if "train" not in found or len(found) == 1:
+        raise UserError(f"{raw}: has images of {', '.join(found)} alone; name some of train, and of val or test")
+    if "test" not in found:
+        found = {"train": found["train"], "test": found["val"]}
+    if "val" not in found:
+        train, val = [], []
+        for name, images in _by_class(found["train"]).items():
+            held_out = min(max(1, round(_VAL * len(images))), len(images) - 1)
+            val += [(name, image) for image in images[:held_out]]
+            train += [(name, image) for image in images[held_out:]]
+        found = {"train": train, "val": val, "test": found["test"]}
+    return found
+
+
+def _divided(images: list[tuple[str, str]], raw: Path) -> dict[str, list[tuple[str, str]]]:
+    divided = {split: [] for split in SPLITS}
+    for name, of in _by_class(images).items():
+        if len(of) < len(SPLITS):
+            fix = "add some, or say which with train/, val/ and test/"
+            raise UserError(f"{raw}: {len(of)} images of {name}, which three splits cannot share; {fix}")
+        val, test = (max(1, round(share * len(of))) for share in (_VAL, _TEST))
+        ends = {"val": of[:val], "test": of[val : val + test], "train": of[val + test :]}
+        for split in SPLITS:
+            divided[split] += [(name, image) for image in ends[split]]
+    return divided
+
+
+def _by_class(images: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """The images of each class, in an order that follows from their names alone."""
+    found = defaultdict(list)
+    for name, image in images:
+        found[name].append(image)
+    return {name: in_order(of, 0) for name, of in found.items()}
+
+
+def _first(raw: Path, split: str) -> Path | None:
+    return next((raw / name for name in _CALLED[split] if (raw / name).is_dir()), None)
+
+
+def classes_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

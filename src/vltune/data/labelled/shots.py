@@ -1,0 +1,46 @@
+"""Which images a few-shot run trains on: a function of their names and a seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from vltune.errors import UserError
+
+
+def in_order(names: Iterable[str], seed: int) -> list[str]:
+    """Names in an order that looks random, and in which none moves past another where some come or go."""
+    return sorted(names, key=lambda name: (sha256(f"{seed} {name}".encode()).digest(), name))
+
+
+def drawn(names: Sequence[str], labels: np.ndarray, wanted: dict[int, int], seed: int) -> np.ndarray:
+    """Places of images, ascending: of each label the first so many in the order of `in_order`, all where it has fewer.
+
+    names, labels: of each image.  wanted: how many of which label.  The images of a smaller number are among those of a
+    larger one."""
+    found: list[int] = []
+    for label, count in wanted.items():
+        of = {names[place]: int(place) for place in np.flatnonzero(labels == label)}
+        found += [of[name] for name in in_order(of, seed)[:count]]
+    return np.array(sorted(found), int)
+
+
+def base_classes(count: int) -> range:
+    """The labels of the base classes: the first half, which is the larger one of an odd number."""
+    return range((count + 1) // 2)
+
+
+def require(labels: np.ndarray, of: Iterable[int], shots: int, classes: Sequence[str]) -> None:
+    """UserError where a label has fewer images than are wanted of each."""
+    counts = {label: int((labels == label).sum()) for label in of}
+    if (least := min(counts.values())) < shots:
+        name = classes[min(counts, key=counts.get)]
+        fix = f"{least} is the most that works" if least else "leave the class out"
+        raise UserError(f"task.shots={shots}: the class {name!r} has {least} training images; {fix}")
+
+
+def digest(names: Iterable[str]) -> str:
+    """SHA-256 of a list of images, in whatever order, hexadecimal."""
+    return sha256("\n".join(sorted(names)).encode()).hexdigest()
