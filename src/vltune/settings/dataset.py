@@ -66,9 +66,9 @@ class DatasetSettings(TypedDict):
     """How JPEG files are read: as Pillow does, as released, or about twice as fast with nearly the same pixels."""
     answers: NotRequired[Size]
     """How many answers the vocabulary has, for mode=cost, which reads no data."""
-    classes: NotRequired[Size]
+    classes: NotRequired[Annotated[Size, Before(30)]]
     """How many classes there are, for mode=cost, which reads no data."""
-    template: NotRequired[Template]
+    template: NotRequired[Annotated[Template, Before("a {}")]]
     """What a model is asked for a class, with {} in the place of its name; of task.template=own, and of data that
     has no usual one."""
     few_shot_list: NotRequired[Annotated[Path | None, Before(None)]]
