@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vltune.data.labelled.reader import LabelledImages
+from vltune.data.shapes import ensure
 from vltune.data.shapes.classes import HALVES, SPLIT_FILE, WORLDS
 from vltune.data.shapes.layouts import LAYOUTS
 from vltune.data.shapes.scenes import POSITIONS
+from vltune.data.transforms import SquareResize
+from vltune.errors import UserError
 
 CLASSES = {"objects": 30, "places": 54, "textures": 20}
 
@@ -92,3 +96,31 @@ def test_places_are_where_the_names_say(tmp_path):
         change = np.abs(pixels - pixels[-1, -1]).sum(2) > 90
         row, column = (int(where.mean()) // 21 for where in np.nonzero(change))
         assert name.endswith(f" object at the {POSITIONS[3 * row + column]}"), path
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_runs_read_them_back(tmp_path, tokenizer, world):
+    count = CLASSES[world]
+    ensure(tmp_path, world, images={"train": 2 * count, "val": count, "test": count}, shift=0, halves="words")
+    folder = tmp_path / world
+    listed = json.loads((folder / "raw" / SPLIT_FILE).read_text())
+    given = folder, [f"{world}_train"], tokenizer, SquareResize(size=64, mean=[0.5] * 3, std=[0.5] * 3)
+    whole = LabelledImages(*given, role="train", own_template="a {}")
+    known = WORLDS[world]
+    names = [known.name(*pair) for pair in known.pairs("words")]
+    assert whole.facts["classes"] == names
+    assert whole.facts["templates"] == ["a {}"]
+    assert [whole[row]["label"] for row in range(len(whole))] == [label for _, label, _ in listed["train"]]
+    pixels = np.asarray(Image.open(folder / "raw" / "images" / listed["train"][3][0])).transpose(2, 0, 1)
+    assert (whole[3]["image"].numpy() == pixels).all()
+    few = LabelledImages(*given, role="train", protocol="base_to_new", shots=1)
+    assert sorted(few[row]["label"] for row in range(len(few))) == list(range(count // 2))
+
+
+def test_what_is_refused(tmp_path):
+    for setting, said in (({"shift": 2}, "shift=2: must be a whole number from 0 to 1"), ({"halves": "x"}, "halves=x")):
+        with pytest.raises(UserError, match=f"dataset.generate.{said}"):
+            ensure(tmp_path, "objects", **setting)
+    ensure(tmp_path, "textures", images={"train": 20, "val": 20, "test": 20})
+    with pytest.raises(UserError, match="textures/ was generated with .*, not with .*shift 0"):
+        ensure(tmp_path, "textures", images={"train": 20, "val": 20, "test": 20}, shift=0)

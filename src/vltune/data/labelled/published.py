@@ -126,5 +126,9 @@ PUBLISHED = {
     ),
 } | {
     world: Published(f"the {world} of shapes", ("shapes",), ("images",), "split_zhou_Shapes.json", classes, {})
-    for world, classes in (("objects", 30), ("places", 54), ("textures", 20))  # of the toy world, by data/shapes/classes.py
+    for world, classes in (
+        ("objects", 30),
+        ("places", 54),
+        ("textures", 20),
+    )  # of the toy world, by data/shapes/classes.py
 }
