@@ -74,6 +74,7 @@ def test_the_data_set_follows_from_backbone_and_task():
     assert composed("backbone=meter", "task=retrieval", "dataset=coco")["dataset"]["name"] == "coco"
     assert composed("backbone=vilt", "dataset=shapes")["dataset"]["name"] == "shapes"
     assert composed("mode=pretrain")["task"]["name"] == "pretraining"
+    assert composed("mode=pretrain", "backbone=clip_mini")["task"]["name"] == "contrastive"
 
 
 def of(*overrides, **files):

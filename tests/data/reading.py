@@ -14,7 +14,7 @@ FORMS = [
     rf"what (?P<asked>color) is the object {RELATION} the {NOUN}\?",
     rf"what (?P<asked>shape) is {RELATION} the {NOUN}\?",
 ]
-THING = rf"a (?:({'|'.join(SIZES)}) )?({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
+THING = rf"a (?:({'|'.join(SIZES)}) )?({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}|object)"
 PLACE = "|".join(sorted(POSITIONS, key=len, reverse=True))
 CLAUSE = re.compile(rf"{THING}(?: at the ({PLACE})| (left of|right of|above|below) {THING})?")
 
@@ -62,7 +62,8 @@ def solve(question, objects):
 
 
 def described(objects, size, colour, shape):
-    return [o for o in objects if (o["color"], o["shape"]) == (colour, shape) and size in (None, o["size"])]
+    alike = [o for o in objects if o["color"] == colour and shape in ("object", o["shape"])]
+    return [o for o in alike if size in (None, o["size"])]
 
 
 def true(caption, objects):

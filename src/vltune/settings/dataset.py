@@ -29,6 +29,10 @@ class Generation(TypedDict):
     """Of its scenes and sentences."""
     questions_per_image: NotRequired[Count]
     """In VQAv2's layout: how many questions are asked of an image."""
+    shift: NotRequired[Annotated[int, Interval(ge=0, le=1)]]
+    """In a layout of classes: 1 shows them in another light than pretraining, brighter, paler and noisy, 0 in the same."""
+    halves: NotRequired[Literal["recombined", "words"]]
+    """In a layout of classes: the new ones' names are recombined of words of the base, or have words that it lacks."""
     images: NotRequired[SplitSizes | None]
     """How many images each split has (in NLVR2's layout: pairs), or null for the toy world's own numbers."""
 
@@ -62,9 +66,9 @@ class DatasetSettings(TypedDict):
     """How JPEG files are read: as Pillow does, as released, or about twice as fast with nearly the same pixels."""
     answers: NotRequired[Size]
     """How many answers the vocabulary has, for mode=cost, which reads no data."""
-    classes: NotRequired[Size]
+    classes: NotRequired[Annotated[Size, Before(30)]]
     """How many classes there are, for mode=cost, which reads no data."""
-    template: NotRequired[Template]
+    template: NotRequired[Annotated[Template, Before("a {}")]]
     """What a model is asked for a class, with {} in the place of its name; of task.template=own, and of data that
     has no usual one."""
     few_shot_list: NotRequired[Annotated[Path | None, Before(None)]]

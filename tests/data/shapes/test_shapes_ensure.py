@@ -45,6 +45,9 @@ def test_generates_once(tmp_path):
         ("f30k", "f30k_caption_karpathy_test"),
         ("coco", "coco_caption_karpathy_test"),
         ("snli_ve", "snli_test"),
+        ("objects", "objects_test"),
+        ("places", "places_test"),
+        ("textures", "textures_test"),
     ],
 )
 def test_every_layout(tmp_path, layout, arrow):

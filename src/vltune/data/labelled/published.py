@@ -124,4 +124,11 @@ PUBLISHED = {
         101,
         {"train": 7639, "val": 1898, "test": 3783},
     ),
+} | {
+    world: Published(f"the {world} of shapes", ("shapes",), ("images",), "split_zhou_Shapes.json", classes, {})
+    for world, classes in (
+        ("objects", 30),
+        ("places", 54),
+        ("textures", 20),
+    )  # of the toy world, by data/shapes/classes.py
 }

@@ -32,10 +32,7 @@ class World:
     def pairs(self, halves: str) -> np.ndarray:
         """(C, 2) the words of each class by number, in the order of labels: the first half are the base classes."""
         pairs = np.array([*np.ndindex(len(self.first), len(self.second))])
-        if halves == "words":
-            of_base = pairs[:, 0] < len(self.first) // 2
-        else:
-            of_base = pairs.sum(1) % 2 == 0
+        of_base = pairs[:, 0] < len(self.first) // 2 if halves == "words" else pairs.sum(1) % 2 == 0
         return np.concatenate([pairs[of_base], pairs[~of_base]])
 
     def name(self, first: int, second: int) -> str:
@@ -80,7 +77,7 @@ def write_places(
 def write_textures(
     out: Path, seed: int = 0, images: Mapping[str, int] = TEXTURED, shift: int = 1, halves: str = "recombined"
 ) -> None:
-    """20 classes, texture and shape of an enlarged object, whose textures pretraining never shows or names: see `_write`."""
+    """20 classes, texture and shape of an enlarged object; pretraining shows and names no texture: see `_write`."""
     _write("textures", out, seed, images, shift, halves)
 
 
@@ -88,12 +85,13 @@ def _write(world: str, out: Path, seed: int, images: Mapping[str, int], shift: i
     """Write `images/CLASS/*.jpg` and `split_zhou_Shapes.json` to the folder `out`; the same arguments give the same bytes.
 
     images: how many of each split; classes have as many each, or one fewer.  shift: 1 has brighter backgrounds than
-    pretraining, paler colours and noise, in every split.  halves: where the first half of the classes is the base, the others
-    are `recombined` of the words of the base, or have `words` (colours, of textures textures) that no base class has."""
+    pretraining, paler colours and noise, in every split.  halves: where the first half of the classes is the base, the
+    others are `recombined` of the words of the base, or have `words` (colours; of textures textures) that it lacks."""
     known = WORLDS[world]
     pairs = known.pairs(halves)
     names = [known.name(*pair) for pair in pairs]
     listed: dict[str, list[list]] = {}
+    (out / "images").mkdir(parents=True)
     for number, (split, count) in enumerate(images.items()):
         rng, labels, listed[split] = np.random.default_rng((seed, number)), np.arange(count) % len(pairs), []
         for start in range(0, count, _CHUNK):
@@ -103,7 +101,7 @@ def _write(world: str, out: Path, seed: int, images: Mapping[str, int], shift: i
                 zip(of.tolist(), faded(rng, pixels) if shift else pixels, strict=True)
             ):
                 file = f"{names[label].replace(' ', '_')}/{split}_{start + row:05d}.jpg"
-                (out / "images" / file).parent.mkdir(parents=True, exist_ok=True)
+                (out / "images" / file).parent.mkdir(exist_ok=True)
                 write_image(out / "images" / file, picture)
                 listed[split].append([file, label, names[label]])
     (out / SPLIT_FILE).write_text(json.dumps(listed), encoding="utf-8")

@@ -16,7 +16,7 @@ from vltune.errors import UserError
 
 KINDS = ("enlarged", "in_place", "scene")  # of what is scored: 30 classes of one object, or a batch's own captions
 _ENLARGED, _LONE = 3 / 8, 0.6  # share of a batch's enlarged objects, and of the other pictures with one object
-_SHAPELESS, _PLACELESS = 0.15, 0.4  # share of captions that do not say the shape, or of one object's, the place
+_SHAPELESS, _PLACELESS = 0.25, 0.4  # share of captions that do not say the shape, or of one object's, the place
 _FIELDS = 8
 
 
@@ -38,8 +38,8 @@ class ContrastiveBatches:
         tokenizer: Tokenizer,
         max_text_len: int,
         steps: int,
-        alone: float = 0.25,
-        widest: int = 30,
+        alone: float = 0.2,
+        widest: int = 64,
     ):
         if max_text_len < 12:
             raise UserError(f"max_text_len={max_text_len}: the longest clause of a caption needs 12 tokens")

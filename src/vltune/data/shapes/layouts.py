@@ -24,14 +24,15 @@ class Layout:
     """How the world is written in the raw files of a data set: by a module here and its function.
 
     options: what else its preparation takes for so small a world.  few: images enough to try it.  ranked: the splits whose
-    captions tell all their images apart.  settings: what else `write` takes, from the least to the most."""
+    captions tell all their images apart.  settings: what else `write` takes, whole numbers from the least to the most, or
+    one of some words."""
 
     module: str
     writer: str = "write_raw"
     options: Mapping[str, int] = field(default_factory=dict)
     few: Mapping[str, int] = field(default_factory=lambda: {"train": 30, "val": 10, "test": 10})
     ranked: tuple[str, ...] = ()
-    settings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    settings: Mapping[str, tuple[int, int] | tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def write(self) -> Callable[..., None]:
@@ -41,6 +42,16 @@ class Layout:
     def images(self) -> Mapping[str, int]:
         """As many as runs on the world have."""
         return inspect.signature(self.write).parameters["images"].default
+
+
+def classes(world: str, few: int) -> Layout:
+    """few: images of each split enough to try it, one a class at least."""
+    return Layout(
+        "classes",
+        f"write_{world}",
+        few={"train": 2 * few, "val": few, "test": few},
+        settings={"shift": (0, 1), "halves": ("recombined", "words")},
+    )
 
 
 LAYOUTS = {
@@ -54,6 +65,9 @@ LAYOUTS = {
         ranked=("val", "test"),
     ),
     "snli_ve": Layout("snli_ve"),
+    "objects": classes("objects", few=30),
+    "places": classes("places", few=54),
+    "textures": classes("textures", few=20),
 }
 
 
@@ -83,10 +97,11 @@ def check_settings(layout: str, settings: Mapping[str, Any], named: str) -> None
             raise UserError(
                 f"{named}.{name}: no such setting; there are {', '.join(('layout', 'seed', 'images', *known))}"
             )
-        if not _is_whole(value, *known[name]):
-            raise UserError(
-                f"{named}.{name}={value!s:.20}: must be a whole number from {known[name][0]} to {known[name][1]}"
-            )
+        least, *_, most = takes = known[name]
+        if isinstance(least, str) and value not in takes:
+            raise UserError(f"{named}.{name}={value!s:.20}: must be one of {', '.join(takes)}")
+        if isinstance(least, int) and not _is_whole(value, least, most):
+            raise UserError(f"{named}.{name}={value!s:.20}: must be a whole number from {least} to {most}")
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:

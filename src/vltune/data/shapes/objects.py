@@ -55,7 +55,7 @@ def lone(
 
 
 def enlarge(rng: np.random.Generator, scenes: Scenes, pixels: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """(B, 3, 64, 64): a window around each scene's one object, as large as the picture.  side: (B,) pixels of the window."""
+    """(B, 3, 64, 64): a window around each scene's one object, as large as the picture.  side: (B,) of it in pixels."""
     cell = (scenes.shape > 0).argmax(1)
     middles = np.array([[(axis.start + axis.stop) / 2 for axis in cell_pixels(each)[1:]] for each in range(CELLS)])[
         cell

@@ -18,8 +18,8 @@ class CaptionTokens:
         self.tokens = np.array([self.pad] + [ids[1] for ids in tokens])
 
     def of(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """words: (B, places), as `language.to_words` gives them.  -> token ids (B, T), T that of the longest; how many words
-        each has (B,); the places that they had (B, T - 2)."""
+        """words: (B, places), as `language.to_words` gives them.  -> token ids (B, T), T those of the longest; how many
+        words each has (B,); the places that they had (B, T - 2)."""
         order = (words == 0).argsort(1, kind="stable")
         lengths = (words > 0).sum(1)
         order = order[:, : lengths.max()]
