@@ -130,9 +130,19 @@ def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path):
     for line in (
         "layout          OpenAI's or open_clip's CLIP",
         "text positions  20",
+        "activation      not known (nothing beside it)",
         f"backbone=clip backbone.model=checkpoint backbone.activation=quick_gelu|gelu with task={CLIPS}",
     ):
         assert line in result.stdout, result.stdout
+
+
+def test_a_clip_whose_heads_are_not_known_is_told(tmp_path):
+    torch.save(written(tiny.clip(), clip.WHOLE_OPENAI), tmp_path / "mine.pt")
+    shown = " ".join(weights(tmp_path / "mine.pt", "--conf", CONF).stdout.split())
+    assert (
+        "mine.pt: how many heads it has is not known (the text tower's width of 24 is no multiple of 64); put" in shown
+    )
+    assert "fits no configuration; nearest is backbone=" in shown
 
 
 def test_the_command_names_other_families(tmp_path):

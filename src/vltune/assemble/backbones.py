@@ -64,8 +64,17 @@ def variants(spec: Mapping[str, Any], clip: Path | None) -> Iterator[tuple[dict[
         for other in spec.get(f"{pick}s", ()):
             if other != spec[pick]:
                 yield {pick: other}, build
-    if clip is not None and "models" in spec:
+    if clip is not None and "models" in spec and tells_sizes(clip):
         yield {"model": CHECKPOINT}, partial(build_as, clip)
+
+
+def tells_sizes(clip: Path) -> bool:
+    """What it does not tell, `vltune weights` says."""
+    try:
+        of_file(*stamped(clip))
+    except UserError:
+        return False
+    return True
 
 
 def build_as(clip: Path, resolved: dict) -> Any:
