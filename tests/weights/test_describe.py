@@ -123,7 +123,7 @@ def test_a_whole_clip_fits_the_model_of_its_sizes_and_a_tower(model, family, cho
 
 def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path):
     sizes = {"layers": 2, "heads": 1, "hidden": 40, "width": 64}
-    text, image = {"vocabulary_size": 99, "positions": 20, "end_of_text": 98}, {"patch_size": 8, "image_size": 40}
+    text, image = {"vocabulary_size": 49408, "positions": 20, "end_of_text": 49407}, {"patch_size": 8, "image_size": 40}
     models = {"odd": {"text": sizes | text, "image": sizes | image, "dim": 20}}
     torch.save(written(Clip(models, "odd"), clip.WHOLE_OPENAI), tmp_path / "mine.pt")
     result = weights(tmp_path / "mine.pt", "--conf", CONF)
@@ -134,6 +134,7 @@ def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path):
         f"backbone=clip backbone.model=checkpoint backbone.activation=quick_gelu|gelu with task={CLIPS}",
     ):
         assert line in result.stdout, result.stdout
+    assert "clip_mini" not in result.stdout  # of another vocabulary
 
 
 def test_a_clip_whose_heads_are_not_known_is_told(tmp_path):

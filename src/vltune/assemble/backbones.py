@@ -64,17 +64,16 @@ def variants(spec: Mapping[str, Any], clip: Path | None) -> Iterator[tuple[dict[
         for other in spec.get(f"{pick}s", ()):
             if other != spec[pick]:
                 yield {pick: other}, build
-    if clip is not None and "models" in spec and tells_sizes(clip):
+    if clip is not None and "models" in spec and has_words(clip, spec["vocabulary_size"]):
         yield {"model": CHECKPOINT}, partial(build_as, clip)
 
 
-def tells_sizes(clip: Path) -> bool:
-    """What it does not tell, `vltune weights` says."""
+def has_words(clip: Path, count: int) -> bool:
+    """Whether a checkpoint tells its sizes, a vocabulary of so many words among them."""
     try:
-        of_file(*stamped(clip))
-    except UserError:
+        return of_file(*stamped(clip)).sizes["text"]["vocabulary_size"] == count
+    except UserError:  # which `vltune weights` says
         return False
-    return True
 
 
 def build_as(clip: Path, resolved: dict) -> Any:
