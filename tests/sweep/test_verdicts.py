@@ -11,6 +11,7 @@ from presented import PAPER
 from vltune.sweep import verdicts
 
 ROOT = Path(__file__).parents[2]
+HEADER = (2).to_bytes(8, "little")  # of a safetensors file without tensors
 # A process that has no torch yet, as a planning one.
 PROGRAM = """
 import json, sys
@@ -65,3 +66,15 @@ def test_other_settings_and_other_code_are_looked_at(asked, tmp_path, monkeypatc
 def test_a_damaged_file_is_nothing_kept(tmp_path, content):
     (file := tmp_path / "checked-0.json").write_text(content)
     assert verdicts.read(file) == {}
+
+
+def test_weights_that_sizes_are_taken_of_are_looked_at(tmp_path):
+    file = tmp_path / "w.safetensors"
+    config = {"seed": 0, "weights": str(file), "backbone": {"model": "checkpoint"}}
+    names = [verdicts.sort([], config)]
+    for content in (HEADER + b"{}", HEADER + b"{} "):
+        file.write_bytes(content)
+        names.append(verdicts.sort([], config))
+    assert len({*names}) == 3
+    named = config | {"backbone": {"model": "b16"}}
+    assert verdicts.sort([], named) == verdicts.sort([], named | {"seed": 1}) != names[-1]

@@ -123,16 +123,27 @@ def test_a_whole_clip_fits_the_model_of_its_sizes_and_a_tower(model, family, cho
 
 def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path):
     sizes = {"layers": 2, "heads": 1, "hidden": 40, "width": 64}
-    text, image = {"vocabulary_size": 99, "positions": 20, "end_of_text": 98}, {"patch_size": 8, "image_size": 40}
+    text, image = {"vocabulary_size": 49408, "positions": 20, "end_of_text": 49407}, {"patch_size": 8, "image_size": 40}
     models = {"odd": {"text": sizes | text, "image": sizes | image, "dim": 20}}
     torch.save(written(Clip(models, "odd"), clip.WHOLE_OPENAI), tmp_path / "mine.pt")
     result = weights(tmp_path / "mine.pt", "--conf", CONF)
     for line in (
         "layout          OpenAI's or open_clip's CLIP",
         "text positions  20",
+        "activation      not known (nothing beside it)",
         f"backbone=clip backbone.model=checkpoint backbone.activation=quick_gelu|gelu with task={CLIPS}",
     ):
         assert line in result.stdout, result.stdout
+    assert "clip_mini" not in result.stdout  # of another vocabulary
+
+
+def test_a_clip_whose_heads_are_not_known_is_told(tmp_path):
+    torch.save(written(tiny.clip(), clip.WHOLE_OPENAI), tmp_path / "mine.pt")
+    shown = " ".join(weights(tmp_path / "mine.pt", "--conf", CONF).stdout.split())
+    assert (
+        "mine.pt: how many heads it has is not known (the text tower's width of 24 is no multiple of 64); put" in shown
+    )
+    assert "fits no configuration; nearest is backbone=" in shown
 
 
 def test_the_command_names_other_families(tmp_path):

@@ -17,7 +17,7 @@ from vltune.assemble.weights import weight_files
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
 from vltune.weights.files import read
-from vltune.weights.finding import find, fingerprint
+from vltune.weights.finding import MODEL_FILES, find, fingerprint
 
 
 class Bomb:
@@ -245,7 +245,7 @@ def test_the_index_of_a_folder(name, tmp_path):
 def test_a_folder_that_does_not_say_which_file(names, told, tmp_path):
     with pytest.raises(UserError) as error:
         find(str(folder_of(tmp_path, *names)))
-    expected = f"weights={tmp_path}: the folder holds none of model.safetensors, pytorch_model.bin, {told}"
+    expected = f"weights={tmp_path}: the folder holds none of {', '.join(MODEL_FILES)}, {told}"
     assert str(error.value) == expected
 
 

@@ -54,7 +54,7 @@ def check_told(config: RunConfig, typed: set[str]) -> None:
         file = weight_files(config.weights, config.backbone)["backbone"]
     except UserError:
         return
-    if is_foreign(*stamped(file)) and activation(file)[0] is None:
+    if activation(file)[0] is None and is_foreign(*stamped(file)):
         raise untold(file)
 
 

@@ -64,8 +64,16 @@ def variants(spec: Mapping[str, Any], clip: Path | None) -> Iterator[tuple[dict[
         for other in spec.get(f"{pick}s", ()):
             if other != spec[pick]:
                 yield {pick: other}, build
-    if clip is not None and "models" in spec:
+    if clip is not None and "models" in spec and has_words(clip, spec["vocabulary_size"]):
         yield {"model": CHECKPOINT}, partial(build_as, clip)
+
+
+def has_words(clip: Path, count: int) -> bool:
+    """Whether a checkpoint tells its sizes, a vocabulary of so many words among them."""
+    try:
+        return of_file(*stamped(clip)).sizes["text"]["vocabulary_size"] == count
+    except UserError:  # which `vltune weights` says
+        return False
 
 
 def build_as(clip: Path, resolved: dict) -> Any:

@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vltune.errors import UserError
 from vltune.weights import foreign
+from vltune.weights.architecture import ACTIVATIONS, architecture
 from vltune.weights.backbones import FAMILIES, MAY_LACK
 from vltune.weights.files import form, read
 from vltune.weights.finding import parts
 from vltune.weights.heads import HEADS
 from vltune.weights.keys import Family, Match, holds, is_foreign, match, recognised, shorten, translate, within_names
-from vltune.weights.maps import TOWERS
+from vltune.weights.maps import TOWERS, clip
 from vltune.weights.sizes import sizes
 
 # The part of a backbone that a file may hold, None for a whole one -> its layouts.
@@ -97,10 +99,23 @@ def describe(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[st
         *lines,
         ("layout", family.name),
         *((name, f"{size:,}") for name, size in sizes(ours).items()),
+        *beside(checkpoint),
         ("heads", ", ".join(heads(state)) or "none"),
         *fits(checkpoint, choices),
         *as_tower(checkpoint, choices),
     ]
+
+
+def beside(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Of a whole CLIP, what its tensors do not tell, or why nothing else does."""
+    if checkpoint.family not in clip.FAMILIES:
+        return []
+    try:
+        found = architecture(checkpoint.path)
+    except UserError as error:
+        return [("own sizes", str(error))]
+    known = ACTIVATIONS[found.activation] if found.activation else "not known"
+    return [("activation", f"{known} ({found.source})")]
 
 
 def as_tower(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, str]]:

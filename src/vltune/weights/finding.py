@@ -13,8 +13,8 @@ from vltune.streamed import once
 from vltune.weights.forms import form, is_safetensors, plain
 
 PACKAGE = "pkg://vltune/"
-# As transformers names a model's file; with INDEX, the list of a model's several files.
-MODEL_FILES = ("model.safetensors", "pytorch_model.bin")
+# As transformers and open_clip name a model's file; with INDEX, the list of a model's several files.
+MODEL_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # What they, and open_clip, put beside it.
 CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
 INDEX = ".index.json"
