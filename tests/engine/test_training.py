@@ -104,7 +104,7 @@ def test_where_there_are_fewer_examples_than_a_batch_a_step_takes_as_many_as_the
         more = {
             "training": lambda: data,
             "settings": chosen,
-            "logger": tiny.Log(lambda values, step: None),
+            "logger": tiny.Log(print),
             "label": "test",
         }
         session = tiny.session(Fabric(accelerator="cpu", devices=1), make_model(), tmp_path, stop, **more)
