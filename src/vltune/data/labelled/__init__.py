@@ -3,11 +3,12 @@
 from vltune.data.dataset import DataSet
 from vltune.data.labelled.published import PUBLISHED
 
-_PREPARED = dict.fromkeys(PUBLISHED, "prepare.prepare") | {"folder": "prepare.prepare", "emoji": "emoji.prepare"}
+_PREPARED = {name: "prepare.prepare" for name in PUBLISHED} | {"folder": "prepare.prepare", "emoji": "emoji.prepare"}
 
 DATA_SET = DataSet(
     reader="reader.LabelledImages",
-    prepare=_PREPARED,
-    kinds=dict.fromkeys(_PREPARED, "rows.KIND"),
+    prepare=_PREPARED | {"emoji_captions": "emoji.prepare_captions"},
+    # Files of captions begin as those of `emoji` do: the first that fits counts.
+    kinds={"emoji_caption_karpathy": "emoji.CAPTIONS"} | dict.fromkeys(_PREPARED, "rows.KIND"),
     examples="examples.Classes",
 )
