@@ -3,7 +3,7 @@
 from vltune.data.dataset import DataSet
 from vltune.data.labelled.published import PUBLISHED
 
-_PREPARED = {name: "prepare.prepare" for name in PUBLISHED} | {"folder": "prepare.prepare", "emoji": "emoji.prepare"}
+_PREPARED = dict.fromkeys(PUBLISHED, "prepare.prepare") | {"folder": "prepare.prepare", "emoji": "emoji.prepare"}
 
 DATA_SET = DataSet(
     reader="reader.LabelledImages",
