@@ -122,5 +122,5 @@ def test_what_is_refused(tmp_path):
         with pytest.raises(UserError, match=f"dataset.generate.{said}"):
             ensure(tmp_path, "objects", **setting)
     ensure(tmp_path, "textures", images={"train": 20, "val": 20, "test": 20})
-    with pytest.raises(UserError, match="textures/ was generated with .*, not with .*shift 0"):
+    with pytest.raises(UserError, match=r"textures/ was generated with .*, not with .*shift 0"):
         ensure(tmp_path, "textures", images={"train": 20, "val": 20, "test": 20}, shift=0)
