@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from shutil import copy
 
 import pytest
 import tiny
@@ -121,12 +122,22 @@ def test_a_whole_clip_fits_the_model_of_its_sizes_and_a_tower(model, family, cho
     assert towers == ([expected] if model == "backbone=clip" else [])  # METER has no tower of ViT-L
 
 
-def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path):
+@pytest.fixture
+def clips_alone(tmp_path):
+    """A folder of configurations without other backbones, which take seconds to build."""
+    for name in ("backbone/clip", "backbone/clip_mini", "task/classification"):
+        file = tmp_path / "conf" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        copy(CONF / f"{name}.yaml", file)
+    return tmp_path / "conf"
+
+
+def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path, clips_alone):
     sizes = {"layers": 2, "heads": 1, "hidden": 40, "width": 64}
     text, image = {"vocabulary_size": 49408, "positions": 20, "end_of_text": 49407}, {"patch_size": 8, "image_size": 40}
     models = {"odd": {"text": sizes | text, "image": sizes | image, "dim": 20}}
     torch.save(written(Clip(models, "odd"), clip.WHOLE_OPENAI), tmp_path / "mine.pt")
-    result = weights(tmp_path / "mine.pt", "--conf", CONF)
+    result = weights(tmp_path / "mine.pt", "--conf", clips_alone)
     for line in (
         "layout          OpenAI's or open_clip's CLIP",
         "text positions  20",
@@ -137,9 +148,9 @@ def test_a_clip_of_other_sizes_fits_by_its_own(tmp_path):
     assert "clip_mini" not in result.stdout  # of another vocabulary
 
 
-def test_a_clip_whose_heads_are_not_known_is_told(tmp_path):
+def test_a_clip_whose_heads_are_not_known_is_told(tmp_path, clips_alone):
     torch.save(written(tiny.clip(), clip.WHOLE_OPENAI), tmp_path / "mine.pt")
-    shown = " ".join(weights(tmp_path / "mine.pt", "--conf", CONF).stdout.split())
+    shown = " ".join(weights(tmp_path / "mine.pt", "--conf", clips_alone).stdout.split())
     assert (
         "mine.pt: how many heads it has is not known (the text tower's width of 24 is no multiple of 64); put" in shown
     )

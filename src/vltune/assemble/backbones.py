@@ -15,19 +15,21 @@ from vltune.errors import UserError
 
 if TYPE_CHECKING:
     from vltune.settings.backbone import BackboneSettings
+    from vltune.settings.task import TaskSettings
     from vltune.weights.describe import Choice
 
 CONF = Path("conf")  # where the commands of the documentation are typed
 PICKS = ("image_tower", "model")  # settings that choose of several; `models` are those of `model`
 
 
-def advice(weights: Path, backbone: BackboneSettings, task: str) -> str:
+def advice(weights: Path, backbone: BackboneSettings, task: TaskSettings) -> str:
     """What to do about a checkpoint that a backbone does not fit."""
     from vltune.weights.describe import fitting, inspect
 
     if backbone.get("model", CHECKPOINT) != CHECKPOINT and is_foreign(*stamped(weights)):
         return "backbone.model=checkpoint takes the file's own sizes"
-    suited = [choice for choice in backbones(CONF, weights) if task in choice.tasks]
+    named = {file.stem for file, known in tasks(CONF) if known["_target_"] == task["_target_"]}
+    suited = [choice for choice in backbones(CONF, weights) if named & {*choice.tasks}]
     if fits := [choice.overrides for choice, matched in fitting(inspect(weights), suited) if not matched.problems]:
         return f"use {' or '.join(fits)} as it stands"
     return f"`vltune weights {weights}` tells what it is"
@@ -38,12 +40,12 @@ def backbones(conf: Path, weights: Path | None = None) -> list[Choice]:
     and with the sizes of a checkpoint of CLIP."""
     from vltune.weights.describe import Choice
 
-    tasks = [task for file in sorted(conf.glob("task/*.yaml")) if "reader" in (task := group(file))]
+    known = [task | {"name": file.stem} for file, task in tasks(conf)]
     clip = weights if weights is not None and is_foreign(*stamped(weights)) else None
     choices = []
     for file in sorted(conf.glob("backbone/*.yaml")):
         spec = group(file)
-        for token_types, names in offered(spec, tasks, file).items():
+        for token_types, names in offered(spec, known, file).items():
             for chosen, build_it in variants(spec, clip):
                 resolved = resolve(spec | chosen, token_types, file)
                 rank = 2 if CHECKPOINT in chosen.values() else int(bool(chosen))
@@ -54,6 +56,11 @@ def backbones(conf: Path, weights: Path | None = None) -> list[Choice]:
                 towers = "tower_weights" in spec
                 choices.append(Choice(overrides, rank, tuple(names), partial(build_it, resolved), towers))
     return choices
+
+
+def tasks(conf: Path) -> list[tuple[Path, dict]]:
+    """The files of tasks that read data, and what each says."""
+    return [(file, task) for file in sorted(conf.glob("task/*.yaml")) if "reader" in (task := group(file))]
 
 
 def variants(spec: Mapping[str, Any], clip: Path | None) -> Iterator[tuple[dict[str, str], Callable]]:

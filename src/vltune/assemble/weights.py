@@ -73,7 +73,7 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
         try:
             load_backbone(built, files["backbone"], cls_id, f"backbone={backbone['name']}")
         except MisfitError as error:
-            raise UserError(f"{error}; {advice(files['backbone'], backbone, task['name'])}") from None
+            raise UserError(f"{error}; {advice(files['backbone'], backbone, task)}") from None
         if task.get("start") == "matching":
             start_from_matching(head, files["backbone"])
     else:

@@ -29,6 +29,8 @@ class TaskSettings(TypedDict):
     """What reads its data."""
     token_types: Size
     """Rows of the table of token types: the text's, and one for each image."""
+    data_name: NotRequired[Annotated[Name, NotDecisive()]]
+    """What records and tables call the toy world for this task, where that is not shapes alone."""
     layout: NotRequired[Annotated[Name, NotDecisive()]]
     """The raw layout that the toy world is written in for this task."""
     splits: NotRequired[Annotated[TaskSplits, NotDecisive()]]
@@ -39,6 +41,8 @@ class TaskSettings(TypedDict):
     """Of these protocols: training images of each class."""
     template: NotRequired[Literal["first", "ensemble", "name", "own"]]
     """Prompts: the data set's first template, all published ones, a class's name alone, or dataset.template."""
+    names: NotRequired[Annotated[Mapping[str, Name], NotDecisive()]]
+    """By protocol, what the task's name is."""
     steps: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
     """By shots, the optimiser steps that recipes refer to."""
     caption_tokens: NotRequired[Annotated[int, Interval(ge=3, le=1000)]]

@@ -35,7 +35,8 @@ class LabelledImages(Reader):
     first half of the labels; "full", everything.
     shots: Images of each class to train on.
     draw: seed of which images these are; those of fewer shots are among those of more.
-    template: "first", the data set's usual prompt; "ensemble", its published list; "own", what `own_template` says.
+    template: "first", the data set's usual prompt; "ensemble", its published list; "name", a class's name alone; "own", what
+        `own_template` says.
     few_shot_list: a `shot_N-seed_K.json` of cross_modal_adaptation, the images of which are read, none drawn.
 
     Of a validation split with few shots, `min(shots, 4)` images of each class are read (of the base classes alone with
@@ -67,7 +68,7 @@ class LabelledImages(Reader):
         protocol: Literal["few_shot", "base_to_new", "full"] = "full",
         shots: Count = 16,
         draw: int = 0,
-        template: Literal["first", "ensemble", "own"] = "first",
+        template: Literal["first", "ensemble", "name", "own"] = "first",
         own_template: str | None = None,
         few_shot_list: Path | None = None,
     ):

@@ -27,10 +27,14 @@ def first(data_set: str | None) -> str:
     return _known().get(data_set, _known()[_ANY])["first"]
 
 
-def templates(data_set: str | None, choice: Literal["first", "ensemble", "own"], own: str | None) -> list[str]:
-    """choice: "first", the usual one, of a data set without one `own`; "ensemble", the published list; "own".
+def templates(data_set: str | None, choice: Literal["first", "ensemble", "name", "own"], own: str | None) -> list[str]:
+    """choice: "first", the usual one, of a data set without one `own`; "ensemble", the published list; "name", the name
+    alone, with the full stop of the usual one; "own".
 
     own: what `dataset.template` says.  UserError where it says something that the choice would leave aside."""
+    if choice == "name":
+        usual = first(data_set) if data_set in _known() else own or first(data_set)
+        return ["{}." if usual.endswith(".") else "{}"]
     if choice == "own" or (choice == "first" and data_set not in _known()):
         return [own or first(data_set)]
     if own not in (None, first(data_set)):
