@@ -125,6 +125,10 @@ class Backbone(nn.Module):
         """(B, dim): batch as `encode_image` takes it."""
         raise self.lack("embed_image")
 
+    def text_room(self, image: Tensor) -> int:
+        """Tokens of a text at most, less those that a method adds.  image: (1, dim), for one that makes them of images."""
+        raise self.lack("text_room")
+
     def compare(self, image: Tensor, text: Tensor) -> Tensor:
         """(B, dim) and (C, dim), or (B, C, dim) -> (B, C) logits"""
         raise self.lack("compare")

@@ -23,7 +23,7 @@ from vltune.nn.blocks import PreNormBlock, one
 from vltune.nn.embeddings import unfold
 from vltune.sites import OutputSite, TokenSite, lay, place, sites
 
-HIGHEST_LOGIT_SCALE = math.log(100)  # as CLIP was trained
+HIGHEST_LOGIT_SCALE = 4.60546875  # log 100, up to which CLIP was trained, as half precision holds it
 EPS = 1e-5
 
 
@@ -193,6 +193,13 @@ class Clip(Backbone):
         self.text.at_sequence.image = image  # here, so that it is the same when the chunk is computed again
         features = self.text_features(ids, None)
         return self.at_text(features, features)[:, 0]
+
+    def text_room(self, image: Tensor) -> int:
+        tower = self.text
+        tower.at_sequence.image = image
+        with torch.no_grad():
+            extra = tower.at_sequence(tower.word.weight[None, :1], None)[0].shape[1] - 1
+        return len(tower.position) - extra
 
     def embed_image(self, batch: Batch, image: str = "image") -> Tensor:
         """(B, dim), not normalised.  batch: `image` (B, 3, H, W), or `image`_features (B, 1, dim)."""

@@ -14,43 +14,38 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vltune.errors import UserError
 from vltune.sites import Delta, Foldable, Layer, Linear, PartSite
 from vltune.tuning import LinearMethod, check_size
 
-STARTS = ("normal", "kaiming")
-
 
 class LoRA(LinearMethod):
-    """scale: of what the branch adds.  start: of A, `normal`, N(0, init_std), or `kaiming`, PEFT's and CLIP-LoRA's: uniform
-    up to 1 / sqrt(in_width)."""
-
     size = "rank"
 
     def __init__(
-        self,
-        rank: int = 4,
-        dropout: float = 0.1,
-        init_std: float = 1.0,
-        scale: float = 1.0,
-        start: str = "normal",
-        roles: Sequence[str] = ("query", "value"),
+        self, rank: int = 4, dropout: float = 0.1, init_std: float = 1.0, roles: Sequence[str] = ("query", "value")
     ):
-        if start not in STARTS:
-            raise UserError(f"method.start={start}: must be one of {', '.join(STARTS)}")
         self.rank, self.dropout, self.init_std, self.roles = rank, dropout, init_std, roles
-        self.scale, self.begins = scale, start
 
     def delta(self, site: PartSite) -> Delta:
         rank = check_size("rank", self.rank, min(site.in_width, site.width))
-        delta = LowRank(site.in_width, site.width, rank, self.dropout, self.scale)
-        if self.begins == "normal":
-            nn.init.normal_(delta.down.weight, std=self.init_std)
+        delta = LowRank(site.in_width, site.width, rank, self.dropout)
+        nn.init.normal_(delta.down.weight, std=self.init_std)
         return delta
 
 
+class ClipLoRA(LoRA):
+    """As in CLIP-LoRA: the branch times 1 / sqrt(rank), A as linear layers start, uniform up to 1 / sqrt(in_width)."""
+
+    def __init__(self, rank: int = 2, dropout: float = 0.25, roles: Sequence[str] = ("query", "key", "value")):
+        super().__init__(rank, dropout, roles=roles)
+
+    def delta(self, site: PartSite) -> Delta:
+        rank = check_size("rank", self.rank, min(site.in_width, site.width))
+        return LowRank(site.in_width, site.width, rank, self.dropout, rank**-0.5)
+
+
 class LowRank(Foldable):
-    def __init__(self, in_width: int, width: int, rank: int, dropout: float, scale: float):
+    def __init__(self, in_width: int, width: int, rank: int, dropout: float, scale: float = 1.0):
         super().__init__()
         self.scale = scale
         self.down = nn.Linear(in_width, rank, bias=False)

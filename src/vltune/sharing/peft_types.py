@@ -1,7 +1,7 @@
 """LoRA, DoRA and (IA)3 as Hugging Face PEFT saves them: `adapter_config.json` and `adapter_model.safetensors`.
 
-PEFT's LoRA is W + s B A with s = alpha / r; ours has its factor itself, 1 unless it says another.  Its (IA)3 scales what a
-layer gives, and what one of the `feedforward_modules` reads.
+PEFT's LoRA is W + s B A with s = alpha / r; ours has no factor, so that alpha is r.  Its (IA)3 scales what a layer
+gives, and what one of the `feedforward_modules` reads.
 """
 
 from __future__ import annotations
@@ -83,11 +83,7 @@ def options(method: Mapping[str, Any], source: object) -> dict[str, Any]:
     """PEFT's of a method.  UserError for one that it has no type for."""
     kind, low_rank = find(method["_target_"]), {"peft_type": "LORA", "bias": "none"}
     if kind in (LoRA, DoRA):
-        own = {
-            "r": method["rank"],
-            "lora_alpha": method["rank"] * method.get("scale", 1),
-            "lora_dropout": method["dropout"],
-        }
+        own = {"r": method["rank"], "lora_alpha": method["rank"], "lora_dropout": method["dropout"]}
         return {**low_rank, **own, "use_dora": kind is DoRA}
     if kind is IA3:
         return {"peft_type": "IA3"}

@@ -27,7 +27,8 @@ from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.tasks.task import RowColumn, Task
 
-PROTOCOLS = ("few_shot", "base_to_new", "full")
+OF_FEW = ("few_shot", "base_to_new")
+PROTOCOLS = (*OF_FEW, "full")
 CLASSIFIERS = ("text", "linear", "linear_from_text", "cache")
 
 ACCURACY = Metric("accuracy", primary=True, signs=True)
@@ -82,7 +83,7 @@ class ImageClassification(Task):
         self.head = nn.Linear(in_width, len(classes)) if classifier.startswith("linear") else None
         self.cache = None
         if classifier == "cache":
-            if protocol == "full":
+            if protocol not in OF_FEW:
                 raise UserError("task.classifier=cache: holds every training image; use a protocol of few shots")
             self.cache = Cache(in_width, self.base * shots, len(classes), alpha, beta, cache_trained)
         self.text_is_fixed = False
@@ -146,14 +147,13 @@ class ImageClassification(Task):
         return features
 
     def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
-        """An image and one class of as long a prompt as costs are counted on; the image alone where there is no text."""
+        """An image and one class of as long a prompt as costs are counted on, a method's tokens among it where it would be
+        too long; the image alone where there is no text."""
         if self.head is not None:
             return {"image": lambda: self(backbone, batch)}
         image = torch.zeros(1, backbone.pooled_width, device=self.prompts.device)
-        return {
-            "image": lambda: backbone.embed_image(batch),
-            "class": lambda: backbone.embed_text(batch["text_ids"], image),
-        }
+        ids = batch["text_ids"][:, : backbone.text_room(image)]
+        return {"image": lambda: backbone.embed_image(batch), "class": lambda: backbone.embed_text(ids, image)}
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float(), batch["label"])

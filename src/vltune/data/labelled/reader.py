@@ -35,7 +35,7 @@ class LabelledImages(Reader):
     first half of the labels; "full", everything.
     shots: Images of each class to train on.
     draw: seed of which images these are; those of fewer shots are among those of more.
-    template: "first", the data set's usual prompt; "ensemble", its published list; "name", a class's name alone; "own", what
+    template: "first", the data set's usual prompt; "ensemble", its published list; "name", the name alone; "own", what
         `own_template` says.
     few_shot_list: a `shot_N-seed_K.json` of cross_modal_adaptation, the images of which are read, none drawn.
 
