@@ -32,7 +32,8 @@ class Generation(TypedDict):
     shift: NotRequired[Annotated[int, Interval(ge=0, le=1)]]
     """In a layout of classes: 1 shows them in another light than pretraining, brighter, paler and noisy, 0 in the same."""
     halves: NotRequired[Literal["recombined", "words"]]
-    """In a layout of classes: the new ones' names are recombined of words of the base, or have words that it lacks."""
+    """In a layout of classes: the new ones' names are recombined of words of the base, or have words that it lacks, which
+    leaves fewer classes."""
     images: NotRequired[SplitSizes | None]
     """How many images each split has (in NLVR2's layout: pairs), or null for the toy world's own numbers."""
 

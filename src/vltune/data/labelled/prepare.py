@@ -52,7 +52,7 @@ def warnings(found: Mapping[str, Any], name: str) -> Iterator[str]:
     yield from shared_names(found["classes"])
     if (published := PUBLISHED.get(name)) is None:
         return
-    if (classes := len(found["classes"])) != published.classes:
+    if published.classes not in (None, classes := len(found["classes"])):
         yield f"{classes} classes, {published.title} has {published.classes}"
     for split, count in published.counts.items():
         if count not in (None, have := found["images"].get(split, 0)):

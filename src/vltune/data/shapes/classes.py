@@ -30,9 +30,17 @@ class World:
     draw: Callable[[np.random.Generator, np.ndarray, np.ndarray, bool], np.ndarray]
 
     def pairs(self, halves: str) -> np.ndarray:
-        """(C, 2) the words of each class by number, in the order of labels: the first half are the base classes."""
+        """(C, 2) the words of each class by number, in the order of labels: the first half are the base classes.
+
+        recombined: all pairs, of which the base has every second one.  words: every second first word with the first half
+        of the second ones, then the other first words with the other second ones (of an odd number without the last)."""
         pairs = np.array([*np.ndindex(len(self.first), len(self.second))])
-        of_base = pairs[:, 0] < len(self.first) // 2 if halves == "words" else pairs.sum(1) % 2 == 0
+        if halves == "words":
+            half = len(self.second) // 2
+            pairs = pairs[pairs[:, 1] < 2 * half]
+            base = pairs[:, 0] % 2 == 0
+            return np.concatenate([pairs[base & (pairs[:, 1] < half)], pairs[~base & (pairs[:, 1] >= half)]])
+        of_base = pairs.sum(1) % 2 == 0
         return np.concatenate([pairs[of_base], pairs[~of_base]])
 
     def name(self, first: int, second: int) -> str:
@@ -86,7 +94,7 @@ def _write(world: str, out: Path, seed: int, images: Mapping[str, int], shift: i
 
     images: how many of each split; classes have as many each, or one fewer.  shift: 1 has brighter backgrounds than
     pretraining, paler colours and noise, in every split.  halves: where the first half of the classes is the base, the
-    others are `recombined` of the words of the base, or have `words` (colours; of textures textures) that it lacks."""
+    others are `recombined` of the words of the base, or have `words` that it lacks: 12, 24 or 8 classes are left."""
     known = WORLDS[world]
     pairs = known.pairs(halves)
     names = [known.name(*pair) for pair in pairs]
