@@ -82,6 +82,18 @@ def look(session: Session) -> None:
         model.task.look(model.backbone, (fabric.to_device(batch) for batch in examples))
 
 
+def failure(session: Session, state: TrainingState) -> str | None:
+    """What a person is told where training ended no better than a model that knows nothing."""
+    losses = [point["train/loss"] for point in state.history if point.get("train/loss") is not None]
+    last, chance = losses[-max(1, len(losses) // 10) :], session.model.task.chance_loss
+    if not last or chance is None or (loss := sum(last) / len(last)) < chance:
+        return None
+    return (
+        f"failed start: the loss ended at {loss:.2f}, and is {chance:.2f} where nothing is known; "
+        "try another seed or a lower engine.lr"
+    )
+
+
 @dataclass
 class Step:
     """A step whose figures are still on the device.  loss: of the examples `ids` of this process; norm: of the gradients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -123,6 +124,8 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     sampled = {split: of_examples(task.metrics, rows or ()) for split, rows in predicted.items()}
     session.logger.table(sampled, partial(examples_of, config.plain))
     record |= outcome(session, trained)
+    for warning in record["warnings"]:
+        print(f"{session.label}: {warning}", file=sys.stderr)
     session.stop.may_write()
     saved = write_beside(config.mode, record, session, predicted)
     record["cost"] |= {
@@ -147,8 +150,13 @@ def read_splits(settings: Settings) -> set[str]:
 
 def outcome(session: Session, trained: TrainingState) -> dict:
     """What a record says of its training."""
+    from vltune.engine.train import failure
+
+    selection = getattr(session.data.split("train"), "selection", None)
     return {
         "bad_examples": list(session.bad.seen),
+        "warnings": [told] if (told := failure(session, trained)) else [],
+        **({"few_shot": selection} if selection else {}),
         "history": trained.history,
         "out_of_memory": trained.halved,
         "selected": {"step": trained.best["step"] if trained.best else trained.step, "by": session.settings.select},

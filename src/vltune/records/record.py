@@ -77,6 +77,10 @@ class Record(TypedDict, total=False):
     history: list[dict[str, float | None]]
     sweep: str | None
     bad_examples: list[str]
+    warnings: list[str]
+    """Of its training, such as one that failed to start."""
+    few_shot: dict[str, Any]
+    """Which images a run of few shots was trained on: protocol, shots, seed, ids and a hash of their names."""
 
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, which alone is none

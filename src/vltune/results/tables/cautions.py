@@ -62,6 +62,7 @@ def of(
     yield from _counts(columns, variants)
     yield from _measuring(columns, trained)
     records = {record["path"]: record for variant in variants for record in variant.records}.values()
+    yield from _warned(list(records))
     yield from _provenance(list(records))
 
 
@@ -135,6 +136,14 @@ def _measuring(columns: tuple[Column, ...], variants: list[MethodVariant]) -> It
             if len(counts) > 1:
                 each = ", ".join(f"{text} ({count})" for text, count in sorted(counts.items()))
                 yield f"Compare with care: runs with engine.{key} of {each}; times and memory depend on it."
+
+
+def _warned(records: list[dict]) -> Iterator[str]:
+    """Runs whose training failed, in the words of the first."""
+    if warned := [record for record in records if record.get("warnings")]:
+        some = ", ".join(Path(record["path"]).stem for record in warned[:3])
+        more = f" and {len(warned) - 3} more" if len(warned) > 3 else ""
+        yield f"Compare with care: {warned[0]['warnings'][0]} ({some}{more})."
 
 
 def _provenance(records: list[dict]) -> Iterator[str]:
