@@ -112,6 +112,25 @@ def without_dropout():
     return model
 
 
+class Few(Examples):
+    def __len__(self):
+        return 3
+
+
+def test_where_there_are_fewer_examples_than_a_batch_a_step_takes_as_many_as_the_data_says(tmp_path):
+    data = TrainingData(Few(), collate, 3, seed=0, workers=0)
+    chosen = settings(batch_size=8, max_steps=2)
+    with StopRequest() as stop:
+        more = {
+            "training": lambda: data,
+            "settings": chosen,
+            "logger": tiny.Log(print),
+            "label": "test",
+        }
+        session = tiny.session(Fabric(accelerator="cpu", devices=1), make_model(), tmp_path, stop, **more)
+        assert train(session, lambda: 0.0).step == 2
+
+
 @pytest.mark.parametrize("stop_at", [1, 5, 11])
 def test_a_stopped_run_resumes_bit_for_bit(tmp_path, stop_at):
     """Dropout, shuffling and the optimiser's state are all in it; 12 steps are two epochs."""

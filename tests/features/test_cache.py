@@ -11,11 +11,14 @@ import pytest
 import tiny
 import torch
 from lightning_fabric import Fabric
+from PIL import Image
 
 from vltune.backbones.meter import Meter
 from vltune.data.arrow import open_table, write_table
 from vltune.data.collate import Collate
+from vltune.data.dataset import preparation
 from vltune.data.karpathy.reader import Karpathy
+from vltune.data.labelled.reader import LabelledImages
 from vltune.data.nlvr2 import reader as nlvr2
 from vltune.data.shapes import ensure
 from vltune.data.shapes.vocabulary import VOCABULARY
@@ -320,10 +323,21 @@ def test_what_is_tuned_is_not_kept(world, tmp_path):
     assert not list(tmp_path.iterdir()) and readers[0].features is None
 
 
-def test_augmentation_keeps_only_texts(world, tmp_path):
-    readers = read(world, randaugment="rand-m9-n2")
+@pytest.mark.parametrize("augmented", [{"randaugment": "rand-m9-n2"}, {"augment": "crop_flip"}])
+def test_augmentation_keeps_only_texts(world, tmp_path, augmented):
+    readers = read(world, **augmented)
     assert attach(make_model(), readers, tmp_path) == ["text"]
     assert {"image", "text_features"} <= readers[0][0, 5].keys()
+
+
+def test_rows_without_texts_keep_only_images(tmp_path):
+    for number, split in enumerate(("train", "val", "test")):
+        (tmp_path / "raw" / split / "dog").mkdir(parents=True)
+        Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(tmp_path / "raw" / split / "dog" / "0.png")
+    preparation("folder")(tmp_path / "raw", tmp_path / "data", progress=False)
+    reader = LabelledImages(tmp_path / "data", ["folder_train"], TOKENIZER, SquareResize(64, crop=False))
+    assert attach(make_model(), [reader], tmp_path / "features") == ["image"]
+    assert reader[0].keys() == {"id", "image_features", "label"}
 
 
 def test_a_broken_image_is_still_told(world, tmp_path):

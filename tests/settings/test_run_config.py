@@ -57,7 +57,13 @@ def test_the_parts_say_what_every_committed_record_says():
 
 
 def test_a_setting_that_a_record_is_older_than_has_the_value_that_every_run_had():
-    assert before("dataset") == {"train_fraction": 1.0, "train_fraction_seed": 0, "decode": "exact"}
+    assert before("dataset") == {
+        "train_fraction": 1.0,
+        "train_fraction_seed": 0,
+        "decode": "exact",
+        "few_shot_list": None,
+        "augment": None,
+    }
     assert before("method") == {"always_trained": "paper"}
     plain = composed("~dataset.decode", "dataset.train_fraction=0.5", "~method.always_trained")
     config = RunConfig.of(plain)

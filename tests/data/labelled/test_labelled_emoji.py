@@ -9,6 +9,7 @@ from PIL import Image
 from vltune.data.arrow import open_table
 from vltune.data.check.folder import check
 from vltune.data.dataset import preparation
+from vltune.data.karpathy.reader import Karpathy
 from vltune.data.labelled.emoji import on_white
 from vltune.data.manifest import find, read
 from vltune.errors import BadExampleError, UserError
@@ -23,7 +24,9 @@ def raw(tmp_path):
         category = "Flags" if group == "country-flag" else "Objects"
         for number in range(count + 1):
             there = {"has_img_twitter": True, "has_img_google": number < count}
-            listed.append({"image": f"{group}-{number}.png", "category": category, "subcategory": group, **there})
+            named = {"name": f"{group} {number}".upper(), "short_names": [f"{group}_{number}", f"the_{number}"]}
+            there |= {"category": category, "subcategory": group}
+            listed.append({"image": f"{group}-{number}.png", **named, **there})
     for colour, vendor in enumerate(("twitter", "google")):
         package = tmp_path / "raw" / f"emoji-datasource-{vendor}" / ("package" if colour else "")
         images = package / "img" / vendor / "64"
@@ -56,6 +59,17 @@ def test_one_vendor_trains_and_the_other_tests(raw, tmp_path):
     assert (found.count, found.problems) == (0, [])
     assert found.classes[0].prompt == "a drawing of animal bird."
     assert found.classes[0].images["google_test"] == 20
+
+
+def test_names_are_captions_for_retrieval(raw, tmp_path, tokenizer, transform):
+    counts = preparation("emoji_captions")(raw, tmp_path / "out", progress=False)
+    assert counts["twitter_train images"] + counts["twitter_val images"] == counts["google_test images"] == 64
+    assert counts["google_train captions"] == 2 * counts["google_train images"]
+    assert not check(tmp_path / "out", progress=False, readers=1).count
+    reader = Karpathy(tmp_path / "out", ["emoji_caption_karpathy_google_test"], tokenizer, transform)
+    assert (len(reader), reader.pictures()) == (128, 64)
+    [file] = find(tmp_path / "out", read(tmp_path / "out"), "emoji_caption_karpathy_twitter_train").files
+    assert open_table(file, ["caption"])["caption"][0].as_py()[0].startswith("animal-bird ")
 
 
 def test_what_is_transparent_becomes_white(raw):

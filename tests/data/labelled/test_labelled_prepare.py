@@ -170,6 +170,15 @@ def test_ones_own_folders_with_splits(tmp_path):
     assert not check(tmp_path / "out", progress=False, readers=1).count
 
 
+def test_what_is_prepared_already_is_said(tmp_path, capsys):
+    raw = tree(tmp_path / "raw")
+    first = prepared("folder", raw, tmp_path / "out")
+    made = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
+    assert preparation("folder")(raw, tmp_path / "out") == first
+    assert "prepared before, and no raw file changed since" in capsys.readouterr().err
+    assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == made
+
+
 def test_a_list_may_say_what_classes_are_called(tmp_path):
     raw = tree(tmp_path / "raw", classes=("n01", "n02"))
     (raw / "classnames.txt").write_text("n01 great_white shark\n")
@@ -224,7 +233,8 @@ def test_a_table(tmp_path, split):
     ("text", "error", "message"),
     [
         ("file,label\na,b\n", UserError, "its first line is 'file,label', expected path,class"),
-        ("path,class\na.png\n", BadExampleError, r"list\.csv line 2"),
+        ("path,class\na.png\n", BadExampleError, r"list\.csv line 2 .*it has 1 values, expected 2"),
+        ("path,class\na\0.png,b\n", BadExampleError, r"list\.csv line 2 "),
         ("path,class\n,b\n", BadExampleError, "its path is"),
         ("path,class\na.png,\n", BadExampleError, "its class is empty"),
         ("path,class,split\na.png,b,dev\n", BadExampleError, 'its split is "dev", none of train, val, test'),
@@ -247,7 +257,10 @@ def test_folders_that_do_not_fit(tmp_path):
         prepared("folder", raw, tmp_path / "out")
     with pytest.raises(UserError, match="holds train/ alone"):
         prepared("folder", tree(tmp_path / "alone", ("train",)), tmp_path / "out")
-    (tmp_path / "none" / "wolf").mkdir(parents=True)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="none: holds no folder of a class"):
+        prepared("folder", tmp_path / "none", tmp_path / "out")
+    (tmp_path / "none" / "wolf").mkdir()
     with pytest.raises(UserError, match="wolf: a class without an image"):
         prepared("folder", tmp_path / "none", tmp_path / "out")
     (tmp_path / "none" / "a.csv").touch()

@@ -150,7 +150,7 @@ def few_shot_file(path, labels=(0, 1, 2), name="train/{label}_{number}.jpg", num
 def test_a_list_of_cross_modal_adaptation(tmp_path, read):
     file = few_shot_file(tmp_path / "shot_2-seed_1.json")
     reader = read(protocol="few_shot", shots=2, few_shot_list=file)
-    assert [reader.names[i] for i in reader.selection["ids"]] == [
+    assert [reader.names()[i] for i in reader.selection["ids"]] == [
         f"train/{i}_{j}.jpg" for i in range(3) for j in (0, 3)
     ]
     assert reader.selection["seed"] is None

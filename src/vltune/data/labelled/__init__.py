@@ -10,7 +10,8 @@ _PREPARED = dict.fromkeys((*PUBLISHED, *GENERATED), "prepare.prepare") | {
 
 DATA_SET = DataSet(
     reader="reader.LabelledImages",
-    prepare=_PREPARED,
-    kinds=dict.fromkeys(_PREPARED, "rows.KIND"),
+    prepare=_PREPARED | {"emoji_captions": "emoji.prepare_captions"},
+    # Files of captions begin as those of `emoji` do: the first that fits counts.
+    kinds={"emoji_caption_karpathy": "emoji.CAPTIONS"} | dict.fromkeys(_PREPARED, "rows.KIND"),
     examples="examples.Classes",
 )

@@ -42,7 +42,9 @@ class ClassFolders(Labelled):
 
     def images(self, split: str, folder: Path) -> Iterator[tuple[str, str]]:
         """The class folder and the path below `self.folder` of each image of a folder of classes, sorted."""
-        for each in classes_in(folder):
+        if not (classes := classes_in(folder)):
+            raise UserError(f"{folder}: holds no folder of a class; put the images of each class into one of its name")
+        for each in classes:
             found = [path for path in sorted(each.rglob("*")) if not path.is_dir()]
             images = [path for path in found if path.suffix.lower() in _SUFFIXES]
             self._others[split] += len(found) - len(images)
@@ -147,10 +149,21 @@ class OwnFolder(ClassFolders):
             raise UserError(f"{self._table}: its first line is {','.join(head)!r}, expected path,class[,split]")
         for where, line in lines:
             with sources.bad.entry(where):
-                entry = dict(zip(head, next(csv.reader([line])), strict=True))
+                entry = dict(zip(head, _cells(line, len(head)), strict=True))
                 split = choice(entry, "split", SPLITS) if "split" in entry else None
                 found[split].append((words(entry, "class"), place(entry, "path")))
         return found
+
+
+def _cells(line: str, count: int) -> list[str]:
+    """Of a line of a table.  ValueError where they are not so many."""
+    try:
+        found = next(csv.reader([line]))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    if len(found) != count:
+        raise ValueError(f"it has {len(found)} values, expected {count}")
+    return found
 
 
 def complete(found: dict[str | None, list[tuple[str, str]]], raw: Path) -> dict[str, list[tuple[str, str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -91,8 +90,8 @@ class LabelledImages(Reader):
         self._refuse_unknown()
         if self.role == "test" or not self.may_be_few:
             return texts, rows
-        places = np.asarray(texts)
-        names, labels = [self.names[place] for place in places], self._index["label"][places]
+        places, names = np.asarray(texts), self.names()
+        names, labels = [names[place] for place in places], self._index["label"][places]
         classes = range(len(self.classes)) if self.protocol == "few_shot" else few.base_classes(len(self.classes))
         count = self.shots if self.role == "train" else min(self.shots, _MOST_VAL)
         if self.few_shot_list:
@@ -107,7 +106,6 @@ class LabelledImages(Reader):
     def may_be_few(self) -> bool:
         return self.protocol in _FEW
 
-    @cached_property
     def names(self) -> list[str]:
         """Of all images of the files."""
         return [name for table in self._tables() for name in table[self.name_column].to_pylist()]
@@ -130,11 +128,12 @@ class LabelledImages(Reader):
         seed: None where a list says which."""
         if not self.may_be_few:
             return None
+        names = self.names()
         return {
             "protocol": self.protocol,
             "shots": self.shots,
             "seed": None if self.few_shot_list else self.draw,
-            "sha256": few.digest(self.names[text] for text in self._texts),
+            "sha256": few.digest(names[text] for text in self._texts),
             "ids": [int(text) for text in self._texts],
         }
 
