@@ -1,9 +1,12 @@
 """Images of classes: the eleven data sets that CLIP is tuned on, one's own folder, and emoji."""
 
 from vltune.data.dataset import DataSet
-from vltune.data.labelled.published import PUBLISHED
+from vltune.data.labelled.published import GENERATED, PUBLISHED
 
-_PREPARED = dict.fromkeys(PUBLISHED, "prepare.prepare") | {"folder": "prepare.prepare", "emoji": "emoji.prepare"}
+_PREPARED = dict.fromkeys((*PUBLISHED, *GENERATED), "prepare.prepare") | {
+    "folder": "prepare.prepare",
+    "emoji": "emoji.prepare",
+}
 
 DATA_SET = DataSet(
     reader="reader.LabelledImages",

@@ -12,7 +12,7 @@ from vltune.data.check.classes import shared_names
 from vltune.data.labelled.folders import ImageNet, OwnFolder
 from vltune.data.labelled.listed import Aircraft, Listed
 from vltune.data.labelled.official import Labelled
-from vltune.data.labelled.published import PUBLISHED
+from vltune.data.labelled.published import GENERATED, PUBLISHED
 from vltune.data.preparation import pipeline
 from vltune.errors import UserError
 
@@ -24,7 +24,7 @@ def prepare(
 ) -> dict[str, int]:
     """Turn a data set of labelled images into shards and a manifest; return what there is how much of.
 
-    name: of `published.PUBLISHED`, or "folder".  raw: the data set's folder, or that in which it lies under a name that
+    name: of `published`, or "folder".  raw: the data set's folder, or that in which it lies under a name that
     CoOp or a mirror gives it.  out: receives `{name}_{split}-*.arrow` and `manifest.json`, which holds `classes`, the names
     in the order of labels.  One row an image, its bytes as they were stored, in the order of its listing; an image stands
     once in a split.  Underscores of class names become spaces.
@@ -43,7 +43,7 @@ def _official(raw: Path, name: str) -> Labelled:
         raise UserError(f"{raw}: a pickle, which is never read; --raw names the folder of images and their list")
     if name == "folder":
         return OwnFolder(raw)
-    published = PUBLISHED[name]
+    published = (PUBLISHED | GENERATED)[name]
     return _KINDS.get(published.listing, Listed)(raw, name, published)
 
 
@@ -52,7 +52,7 @@ def warnings(found: Mapping[str, Any], name: str) -> Iterator[str]:
     yield from shared_names(found["classes"])
     if (published := PUBLISHED.get(name)) is None:
         return
-    if published.classes not in (None, classes := len(found["classes"])):
+    if (classes := len(found["classes"])) != published.classes:
         yield f"{classes} classes, {published.title} has {published.classes}"
     for split, count in published.counts.items():
         if count not in (None, have := found["images"].get(split, 0)):

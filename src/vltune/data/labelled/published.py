@@ -20,7 +20,7 @@ class Published:
     root: tuple[str, ...]
     images: tuple[str, ...]
     listing: str
-    classes: int | None
+    classes: int
     counts: dict[str, int | None]
 
     def root_in(self, raw: Path) -> Path:
@@ -124,7 +124,9 @@ PUBLISHED = {
         101,
         {"train": 7639, "val": 1898, "test": 3783},
     ),
-} | {
-    world: Published(f"the {world} of shapes", ("shapes",), ("images",), "split_zhou_Shapes.json", None, {})
-    for world in ("objects", "places", "textures")  # of the toy world, by data/shapes/classes.py
 }
+GENERATED = {
+    world: Published(f"the {world} of shapes", ("shapes",), ("images",), "split_zhou_Shapes.json", classes, {})
+    for world, classes in (("objects", 30), ("places", 54), ("textures", 20))
+}
+"""The toy world's, by data/shapes/classes.py; their numbers are as one wants them."""
