@@ -319,7 +319,7 @@ class TokenSite(Site):
     """Adds a method's tokens, (P, width) or (B, P, width), to a sequence, and ones to its mask.
 
     at: the place of the first of them; None: after all others.  image_width: where the sequence is a text's that images are
-    compared with, the width of `image`, (1, image_width): the embedding of the one that tokens which follow images are for.
+    compared with, the width of `image`, (1 or B, image_width): the embedding that each text's own tokens follow from.
     `prepare` is what the block does to a sequence before its keys and values are read (a norm, say).
     """
 

@@ -181,7 +181,19 @@ class Clip(Backbone):
         image: (B, dim), what `embed_image` gave of the images that the texts are compared with."""
         if not self.text.at_sequence.follows_image:
             return self.in_chunks(ids, None)
-        return torch.stack([self.in_chunks(ids, one_image) for one_image in image.split(1)])
+        together = max(1, self.text_chunk // len(ids))  # images
+        return torch.cat([self.of_images(ids, images) for images in image.split(together)])
+
+    def of_images(self, ids: Tensor, images: Tensor) -> Tensor:
+        """(C, T) and (B, dim) -> (B, C, dim): each image's own texts"""
+        if len(images) == 1:
+            return self.in_chunks(ids, images)[None]
+        texts = checkpoint(self.embed_chunk, *self.pairs(ids, images), use_reentrant=False)
+        return texts.unflatten(0, (len(images), -1))
+
+    def pairs(self, ids: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B * C, T) and (B * C, dim)"""
+        return ids.repeat(len(images), 1), images.repeat_interleave(len(ids), 0)
 
     def in_chunks(self, ids: Tensor, image: Tensor | None) -> Tensor:
         chunks = ids.split(self.text_chunk)

@@ -2,8 +2,8 @@
 
     v_m(x) = v_m + h(x),  h(x) = up(relu(down(x))),  x: (dim,) the normalised image, v_m: (width,), m = 1 ... M
 
-h has a hidden width of dim / 16.  Price: every image has texts of its own, so a step computes batch x classes of them, one
-image at a time.  As released: a batch of one, and words that start as "a photo of a".
+h has a hidden width of dim / 16.  Price: every image has texts of its own, so a step computes batch x classes of them,
+`backbone.text_chunk` at a time.  As released: a batch of one, and words that start as "a photo of a".
 """
 
 from __future__ import annotations
@@ -47,6 +47,6 @@ class ConditionalContext(Delta):
         self.down, self.up = nn.Linear(site.image_width, hidden), nn.Linear(hidden, site.width)
 
     def forward(self) -> Tensor:
-        """(1, M, width)"""
+        """(1, M, width), or (B, M, width) where each text is another image's"""
         image = F.normalize(self._site[0].image, dim=-1)
         return self.prompts + self.up(self.down(image).relu())[:, None]

@@ -3,9 +3,10 @@
     logits = e^s cos(image, class),  class = text("a photo of a {name}.")
 
 With several templates a class is the mean of its normalised embeddings, normalised again (Radford et al. 2021, arXiv
-2103.00020, section 3.1.4).  Other classifiers: `linear`, a linear layer on the normalised image, whose rows may start as
-the classes (`linear_from_text`); `cache`, which adds what similar training images are (Tip-Adapter, Zhang et al. 2022,
-arXiv 2207.09519, eqs. 4 to 6): alpha exp(-beta (1 - image F^T)) L, with F the normalised training images, L their classes.
+2103.00020, section 3.1.4).  Other classifiers: `linear`, a linear layer on the normalised image times sqrt(dim), whose rows
+may start as the classes (`linear_from_text`); `cache`, which adds what similar training images are (Tip-Adapter, Zhang et
+al. 2022, arXiv 2207.09519, eqs. 4 to 6): alpha exp(-beta (1 - image F^T)) L, with F the normalised training images and L
+their classes.
 
 Protocols: `few_shot` and `full` choose among all classes.  `base_to_new` (Zhou et al. 2022, arXiv 2203.05557) trains on the
 first half of the classes, the base, and tells the test images of each half among the classes of that half.
@@ -109,7 +110,7 @@ class ImageClassification(Task):
             with torch.no_grad():
                 rows = self.class_features(backbone, None, len(self.classes))
                 scale = backbone.compare(rows[:1], rows[:1])  # of a vector with itself: the scale alone
-                self.head.weight.copy_(scale * rows)
+                self.head.weight.copy_(scale * rows / rows.shape[1] ** 0.5)
                 self.head.bias.zero_()
 
     def look(self, backbone: Backbone, batches: Iterable[Batch]) -> None:
@@ -129,7 +130,7 @@ class ImageClassification(Task):
         """-> (B, classes) logits; in training with protocol=base_to_new (B, base classes)"""
         image = backbone.embed_image(batch)
         if self.head is not None:
-            return self.head(F.normalize(image, dim=-1))
+            return self.head(F.normalize(image, dim=-1) * image.shape[1] ** 0.5)
         count = self.base if self.training else len(self.classes)
         logits = backbone.compare(image, self.class_features(backbone, image, count))
         return logits if self.cache is None else logits + self.cache(F.normalize(image, dim=-1))[:, :count]

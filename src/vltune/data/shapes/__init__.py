@@ -57,7 +57,7 @@ def _wanted(layout: str, seed: int, images: Mapping[str, int] | None, more: Mapp
         raise UserError(f"dataset.generate.images={images}: give numbers by split, such as {{train: 30, val: 10}}")
     check_images(layout, images or {}, 1, "dataset.generate.images")
     check_settings(layout, more, "dataset.generate")
-    return {"seed": seed, "images": {**LAYOUTS[layout].images, **(images or {})}, **more}
+    return {"seed": seed, "images": {**LAYOUTS[layout].images, **(images or {})}, **LAYOUTS[layout].other(more)}
 
 
 def _is_there(folder: Path, wanted: dict[str, Any]) -> bool:

@@ -43,6 +43,11 @@ class Layout:
         """As many as runs on the world have."""
         return inspect.signature(self.write).parameters["images"].default
 
+    def other(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those settings that are not what the writer has for itself."""
+        own = inspect.signature(self.write).parameters
+        return {name: value for name, value in settings.items() if value != own[name].default}
+
 
 def classes(world: str, few: int) -> Layout:
     """few: images of each split enough to try it, one a class at least."""
