@@ -9,7 +9,8 @@ al. 2022, arXiv 2207.09519, eqs. 4 to 6): alpha exp(-beta (1 - image F^T)) L, wi
 their classes.
 
 Protocols: `few_shot` and `full` choose among all classes.  `base_to_new` (Zhou et al. 2022, arXiv 2203.05557) trains on the
-first half of the classes, the base, and tells the test images of each half among the classes of that half.
+first half of the classes, the base, and tells the test images of each half among the classes of that half.  A linear layer
+has no row for a new class: its images of the new half have no score.
 """
 
 from __future__ import annotations
@@ -75,13 +76,9 @@ class ImageClassification(Task):
         self.columns = (RowColumn("class", "text"), RowColumn("confidence", "share"))
         self.metrics = (ACCURACY, PER_CLASS, CALIBRATION)
         if protocol == "base_to_new":
-            if classifier.startswith("linear"):
-                raise UserError(
-                    f"task.classifier={classifier}: has no rows for the new classes of protocol=base_to_new; use text"
-                )
             self.columns, self.metrics = (*self.columns, RowColumn("half", "text")), (*HALVES, PER_CLASS, CALIBRATION)
         self.register_buffer("prompts", padded(prompts(classes, templates, tokenizer)), persistent=False)
-        self.head = nn.Linear(in_width, len(classes)) if classifier.startswith("linear") else None
+        self.head = nn.Linear(in_width, self.base) if classifier.startswith("linear") else None
         self.cache = None
         if classifier == "cache":
             if protocol not in OF_FEW:
@@ -108,7 +105,7 @@ class ImageClassification(Task):
     def begin(self, backbone: Backbone) -> None:
         if self.classifier == "linear_from_text":
             with torch.no_grad():
-                rows = self.class_features(backbone, None, len(self.classes))
+                rows = self.class_features(backbone, None, self.base)
                 scale = backbone.compare(rows[:1], rows[:1])  # of a vector with itself: the scale alone
                 self.head.weight.copy_(scale * rows / rows.shape[1] ** 0.5)
                 self.head.bias.zero_()
@@ -127,7 +124,7 @@ class ImageClassification(Task):
         return {} if self.cache is None else {f"cache.{name}": tensor for name, tensor in self.cache.decided().items()}
 
     def forward(self, backbone: Backbone, batch: Batch) -> Tensor:
-        """-> (B, classes) logits; in training with protocol=base_to_new (B, base classes)"""
+        """-> (B, classes) logits; with protocol=base_to_new (B, base classes) in training, and by a linear layer"""
         image = backbone.embed_image(batch)
         if self.head is not None:
             return self.head(F.normalize(image, dim=-1) * image.shape[1] ** 0.5)
@@ -165,8 +162,9 @@ class ImageClassification(Task):
 
     def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         label, logits = batch["label"], output.float()
-        if self.base < len(self.classes):
-            of_new = torch.arange(len(self.classes), device=label.device) >= self.base
+        halves, known = self.base < len(self.classes), logits.shape[1]
+        if halves and known > self.base:
+            of_new = torch.arange(known, device=label.device) >= self.base
             logits = logits.masked_fill(of_new != (label >= self.base)[:, None], -torch.inf)
         confidence, best = logits.softmax(1).max(1)
         found = zip(batch["ids"], best.tolist(), label.tolist(), confidence.tolist(), strict=True)
@@ -174,11 +172,11 @@ class ImageClassification(Task):
             {
                 "id": id,
                 "prediction": self.classes[said],
-                "score": float(said == true),
+                "score": float(said == true) if true < known else None,
                 "class": self.classes[true],
                 "confidence": min(share, 1.0),
             }
-            | ({"half": "base" if true < self.base else "new"} if self.base < len(self.classes) else {})
+            | ({"half": "base" if true < self.base else "new"} if halves else {})
             for id, said, true, share in found
         ]
 

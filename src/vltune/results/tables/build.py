@@ -65,7 +65,7 @@ def groups() -> dict[str, dict]:
 
 def names() -> list[str]:
     """The tables that can be built."""
-    return [name for group in groups().values() for name in group["tables"]]
+    return [name for group in groups().values() for name in group.get("tables", ())]
 
 
 def listed(name: str, methods: Methods) -> ListedRows:
@@ -75,11 +75,17 @@ def listed(name: str, methods: Methods) -> ListedRows:
 
 
 def expand(name: str) -> list[str]:
-    """The tables that `name` means: itself, or those of its file.  Raises UserError for an unknown name."""
+    """The tables that `name` means: itself, those of its file, or those that its file lists.  Raises UserError for an
+    unknown name."""
     known = groups()
     if name not in {*known, *names()}:
         raise UserError(f"table {name!r} is not known: use one of {', '.join(sorted({*known, *names()}))}")
-    return list(known[name]["tables"]) if name in known else [name]
+    if name not in known:
+        return [name]
+    found = known[name]
+    return (
+        list(found["tables"]) if "tables" in found else [each for other in found["reports"] for each in expand(other)]
+    )
 
 
 def build(name: str, root: Path, methods: Methods = NONE) -> Table:
@@ -169,7 +175,7 @@ def declared_in(columns: tuple[Column, ...], records: list[dict]) -> tuple[Colum
     Raises UserError where a metric is declared in two units or directions, and where a mean's parts are."""
     found: dict[str, Column] = {}
     for column in columns:
-        parts = column.mean_of or filter(None, [column.ppt])
+        parts = column.made_of or filter(None, [column.ppt])
         if metrics := [found[part].metric for part in parts if found[part].metric] or _metrics(column, records):
             if len({(metric.unit, metric.better) for metric in metrics}) > 1:
                 raise UserError(f"column {column.title!r}: its scores are in several units, or of several directions")
@@ -192,7 +198,8 @@ def _commands(group: dict, backbone: str, columns: tuple[Column, ...], found: li
     """Those that make the runs which are not there."""
     least = group.get("seeds", SEEDS)
     if "folder" in group:
-        return missing.command_of_sweep(group["folder"], backbone, columns, found, least)
+        sweep = group.get("sweep", group["folder"]), group["folder"]
+        return missing.command_of_sweep(sweep, group.get("choice", backbone), columns, found, least)
     return missing.commands(backbone, columns, found, least)
 
 
@@ -224,7 +231,7 @@ def _names_its_row(record: dict, rows: ListedRows, told: _Told) -> bool:
 
 
 def _group(name: str) -> dict:
-    return next(group for group in groups().values() if name in group["tables"])
+    return next(group for group in groups().values() if name in group.get("tables", ()))
 
 
 def _columns(group: dict) -> tuple[Column, ...]:
@@ -233,7 +240,7 @@ def _columns(group: dict) -> tuple[Column, ...]:
 
 def columns() -> list[Column]:
     """Of all tables."""
-    return [column for group in groups().values() for column in _columns(group)]
+    return [column for group in groups().values() if "tables" in group for column in _columns(group)]
 
 
 def _external() -> dict[str, external.Typable]:

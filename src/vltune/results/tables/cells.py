@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import mean, stdev
+from statistics import harmonic_mean, mean, stdev
 from typing import Any
 
 from vltune.records import store
@@ -22,11 +22,12 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
     found = {}
     for column in columns:
         key = column.key
-        if column.mean_of:
-            parts = [numbers[part] for part in column.mean_of]
+        if column.made_of:
+            parts = [numbers[part] for part in column.made_of]
             seeds = sorted(set.intersection(*map(set, parts)))
-            numbers[key] = {seed: mean(part[seed] for part in parts) for seed in seeds}
-            typed[key] = set.union(*(typed[part] for part in column.mean_of)) & numbers[key].keys()
+            average = harmonic_mean if column.harmonic_of else mean
+            numbers[key] = {seed: average(part[seed] for part in parts) for seed in seeds}
+            typed[key] = set.union(*(typed[part] for part in column.made_of)) & numbers[key].keys()
         elif column.ppt:
             parameters = _parameters(column, records)
             rated = numbers[column.ppt] if parameters is not None else {}

@@ -45,7 +45,7 @@ def marked(
     loaded: Loaded = {}
     for column in columns:
         entered = _entered(column, rows)
-        if column.ppt or not column.is_score or len(entered) < 2:
+        if column.ppt or column.harmonic_of or not column.is_score or len(entered) < 2:
             continue
         parts = [part for part in columns if part.key in column.mean_of] or [column]
         for part in parts:

@@ -72,9 +72,13 @@ def commands(
 
 
 def command_of_sweep(
-    folder: str, backbone: str, columns: tuple[Column, ...], variants: list[MethodVariant], least: Sequence[int]
+    sweep: tuple[str, str],
+    backbone: str,
+    columns: tuple[Column, ...],
+    variants: list[MethodVariant],
+    least: Sequence[int],
 ) -> Iterator[str]:
-    """The sweep of the folder's name that fills the table, while a row lacks one of the seeds `least`; what is there is
+    """The sweep, (its name, its folder), that fills the table, while a row lacks one of the seeds `least`; what is there is
     not run again."""
     found: dict[tuple[str, str], set[int]] = defaultdict(set)
     for variant, column in product(variants, columns):
@@ -82,7 +86,8 @@ def command_of_sweep(
             found[variant.name, column.experiment] |= _seeds(column.experiment, variant)
     if any(not seeds.issuperset(least) for seeds in found.values()):
         seeds = ",".join(map(str, least))
-        yield f"python run.py -m +sweep={folder} results_dir=results/{folder} backbone={backbone} seed={seeds}"
+        name, folder = sweep
+        yield f"python run.py -m +sweep={name} results_dir=results/{folder} backbone={backbone} seed={seeds}"
 
 
 def _lacking(

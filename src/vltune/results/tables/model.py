@@ -45,6 +45,8 @@ class Column:
     """{method: field}, where a method's value is another field than `value`."""
     mean_of: tuple[str, ...] = ()
     """Instead of `value`: for each seed that all of these earlier columns have, their mean."""
+    harmonic_of: tuple[str, ...] = ()
+    """Likewise, their harmonic mean, which is not tested."""
     ppt: str | None = None
     """Instead of `value`: V-PETL Bench's trade-off of this earlier column's score and the parameters (`cells.ppt`)."""
     scale: float = 1.0
@@ -81,7 +83,12 @@ class Column:
 
     @property
     def is_score(self) -> bool:
-        return self.is_measured or bool(self.mean_of or self.ppt)
+        return self.is_measured or bool(self.made_of or self.ppt)
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The columns that it is a mean of."""
+        return self.mean_of or self.harmonic_of
 
     @property
     def is_measured(self) -> bool:
