@@ -41,7 +41,7 @@ def _lines(root: Path, methods: Methods) -> Iterator[str]:
         yield f"## {asked['title']}"
         yield ""
         yield asked["what"]
-        for name in group.get("tables", ()):
+        for name in group["tables"]:
             yield from _of_table(build.build(name, root, methods), asked["columns"])
 
 
