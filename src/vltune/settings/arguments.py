@@ -88,6 +88,14 @@ class TaskArguments(TypedDict, total=False):
     """Captions of other images that an image is told from in training."""
     mask_rate: Annotated[float, Interval(ge=0, le=1)]
     """Share of words that are masked in half of the true pairs."""
+    classifier: Any
+    """What tells classes apart: their texts, a linear layer, one that starts as the texts, or a cache of images beside them."""
+    alpha: Nonnegative
+    """Of a cache of images: how much it counts beside the texts."""
+    beta: Nonnegative
+    """Of a cache of images: how near an image must be to count."""
+    cache_trained: bool
+    """Whether a cache's images are trained from there on."""
     bag_weight: Nonnegative
     """Of the loss by which the class token tells which words are masked."""
 
