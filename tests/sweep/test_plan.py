@@ -10,6 +10,9 @@ from fabricated import fabricate
 from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.sweep import estimate, launch, plan, status
+from vltune.sweep.compose import configurations
+
+PROJECT = Path(__file__).parents[2]
 
 ROOT = Path(__file__).parents[2]
 WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 6, val: 3, test: 3}}"
@@ -210,3 +213,14 @@ def test_a_folder_that_cannot_be_made_is_told(asked, tmp_path):
 def test_one_sweep_has_one_folder_of_results(asked):
     with pytest.raises(UserError, match=r"a sweep has one folder of results"):
         planned([*asked[:-1], "results_dir=a,b"])
+
+
+def test_runs_composed_together_are_composed_as_each_alone():
+    """Of methods that set more than their own group, in the order in which one could leave something to the next."""
+    methods = ("linear_probe", "coop", "tip_adapter_f", "lora", "zero_shot", "tip_adapter", "apt")
+    jobs = [["backbone=clip_mini", "task=classification", f"method={method}"] for method in methods]
+    together = configurations(PROJECT, jobs)
+    assert together == [configurations(PROJECT, [job])[0] for job in jobs]
+    assert [config["task"]["classifier"] for config in together] == [
+        *("linear", "text", "cache", "text", "text", "cache", "text")
+    ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +57,6 @@ class ReadFiles:
         return getattr(self.repository, name)
 
     def __deepcopy__(self, memo: dict) -> ReadFiles:
-        from copy import deepcopy
-
         again = ReadFiles(deepcopy(self.repository, memo), self.project)
         again.read, again.used = self.read, self.used
         return again
@@ -68,7 +68,11 @@ class ReadFiles:
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         self.used.add(config_path)
-        return self.content(config_path)
+        found = self.content(config_path)
+        if found is not None and _package(config_path, found).startswith(GLOBAL):
+            # What others set beneath it, Hydra writes into its own nodes.
+            return replace(found, config=deepcopy(found.config))
+        return found
 
     def content(self, name: str) -> ConfigResult | None:
         if name not in self.read:
