@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
+EMOJI := data/emoji-raw
+VENDORS := twitter google
 
 # Tests of numbers that are rounded (costs are counted), and kernels that do so otherwise than those that a processor chooses
 # for itself.
@@ -17,9 +19,10 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 DNNL_MAX_CPU_ISA=A
 WORKERS ?= 2
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-kernels lint format bench lock clean
+.PHONY: help setup demo emoji test test-kernels lint format bench lock clean
 help:
 	@echo "make demo    train eight tuning methods on the toy world and print the table (3 minutes on two cores)"
+	@echo "make emoji   fetch drawings of two vendors with npm, train on one's, test on the other's (10 minutes on two cores)"
 	@echo "make test    all tests (15 minutes on two cores; WORKERS=8 on eight)"
 	@echo "make test-kernels   the tests of numbers under other kernels than this processor's own"
 	@echo "make lint    ruff: lint and format;  make format mends what it can"
@@ -38,6 +41,19 @@ demo: setup
 	$(BIN)/vltune report demo --results-dir $(DEMO)
 	@echo "These runs beside the committed ones:"
 	@$(BIN)/vltune compare $(DEMO) results --brief
+
+emoji: setup $(VENDORS:%=$(EMOJI)/emoji-datasource-%)
+	$(BIN)/vltune prepare emoji --raw $(EMOJI) --out data/emoji
+	OMP_NUM_THREADS=1 $(BIN)/python run.py -m +sweep=emoji results_dir=results/emoji
+	$(BIN)/vltune report emoji
+
+$(EMOJI)/emoji-datasource-%:
+	@command -v npm > /dev/null || { echo "make emoji: npm is not here; install Node.js, or fetch the packages as docs/data.md says" >&2; exit 1; }
+	mkdir -p $@.partial
+	npm pack --silent --pack-destination $@.partial emoji-datasource-$*@16.0.0
+	tar -xzf $@.partial/*.tgz -C $@.partial package/LICENSE package/emoji.json package/img/$*/64
+	rm $@.partial/*.tgz
+	mv $@.partial $@
 
 test: setup
 	OMP_NUM_THREADS=1 $(PYTEST)

@@ -35,8 +35,13 @@ def paths(tree, above=""):
             yield from paths(value, f"{above}{key}.")
 
 
+def needed(method):
+    """The task that a method sets something of."""
+    return ["task=classification"] if "\ntask:" in (ROOT / f"conf/method/{method}.yaml").read_text() else []
+
+
 ALL = [
-    *([f"method={name}"] for name in choices("method")),
+    *([f"method={name}", *needed(name)] for name in choices("method")),
     *([f"backbone={name}"] for name in choices("backbone")),
     *([f"task={name}"] for name in choices("task")),
     *([f"dataset={name}"] for name in choices("dataset")),
@@ -45,17 +50,21 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("overrides", ALL, ids="".join)
+@pytest.mark.parametrize("overrides", ALL, ids=" ".join)
 def test_every_setting_is_declared_and_has_its_line(overrides):
     config = composed(*overrides)
     known = settings(config)
     assert not [key for key, each in known.items() if len(each.line) < 8 or not each.line.endswith(".")]
     # Names that are free, and what says which object it is.
-    free = re.compile(r"rates|(method|match\.reference)(\.methods\.\w+)?\.rates\.|backbone\.(pixels|sizes)\.")
+    free = re.compile(
+        r"rates|(method|match\.reference)(\.methods\.\w+)?\.rates\.|backbone\.(pixels|sizes)\.|task\.(names|steps)\."
+    )
     groups = {"method", "backbone", "task", "dataset", "engine", "logger", "match"}
     undeclared = {key for key in paths(config) if not free.match(key) and not key.endswith("_target_")}
     assert undeclared - known.keys() - groups == {
-        key for key in undeclared if re.fullmatch(r"(backbone\.image_towers|method\.methods)\.\w+", key)
+        key
+        for key in undeclared
+        if re.fullmatch(r"(backbone\.image_towers|backbone\.models|method\.methods)\.\w+", key)
     }
 
 

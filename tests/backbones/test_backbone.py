@@ -5,7 +5,7 @@ import tiny
 import torch
 from torch import nn
 
-from vltune.backbones.backbone import Backbone, Features
+from vltune.backbones.backbone import JOINT, TWO_TOWERS, Backbone, Features
 from vltune.costs.macs import example, macs
 from vltune.errors import UserError
 from vltune.methods.apt import APT
@@ -16,7 +16,11 @@ from vltune.sites import place
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.vqa import VQA
 
-PARTS = {tiny.vilt: {"encode_text", "encode_image", "fuse", "forward"}, tiny.meter: {*Backbone.parts}}
+PARTS = {
+    tiny.vilt: {*JOINT, "forward"},
+    tiny.meter: {*Backbone.parts} - {*TWO_TOWERS},
+    tiny.clip: {*TWO_TOWERS, "text_features", "image_features"},
+}
 
 
 class OfImages(VQA):

@@ -63,6 +63,8 @@ def test_a_setting_that_a_record_is_older_than_has_the_value_that_every_run_had(
         "decode": "exact",
         "few_shot_list": None,
         "augment": None,
+        "classes": 30,
+        "template": "a {}",
     }
     assert before("method") == {"always_trained": "paper"}
     plain = composed("~dataset.decode", "dataset.train_fraction=0.5", "~method.always_trained")

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import clips
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vltune.assemble.model import build_pretrained
-from vltune.assemble.weights import weight_files
+from vltune.assemble.weights import setting_of_tower, weight_files
 from vltune.backbones.clip import ClipTower
 from vltune.backbones.roberta import RobertaTower
 from vltune.errors import UserError
@@ -144,15 +145,17 @@ def test_a_tower_of_another_size_is_told(clip):
         load_tower(tower, find(str(folder)), "image")
 
 
+def meter_mini(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = compose("run", ["backbone=meter_mini", "weights=null", *overrides])
+    return RunConfig.of(OmegaConf.to_container(chosen, resolve=True))
+
+
 def test_a_configuration_names_the_weights_of_single_towers(clip):
     model, folder = clip
     sizes = {"width": WIDTH, "layers": LAYERS - 1, "heads": HEADS, "hidden": HIDDEN, "activation": "quick_gelu"}
     sizes = [f"backbone.image_towers.clip.{name}={value}" for name, value in sizes.items()]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = compose(
-            "run", ["backbone=meter_mini", "weights=null", f"+backbone.tower_weights.image={folder}", *sizes]
-        )
-    config = RunConfig.of(OmegaConf.to_container(chosen, resolve=True))
+    config = meter_mini(f"+backbone.tower_weights.image={folder}", *sizes)
     backbone = build_pretrained(
         config.weights, config.backbone, config.task, config.method, {"answers": ["yes", "no"]}
     ).backbone.eval()
@@ -161,3 +164,35 @@ def test_a_configuration_names_the_weights_of_single_towers(clip):
         torch.testing.assert_close(backbone.image(image), left_out(model, image), atol=1e-4, rtol=0)
     assert backbone.class_token.abs().sum() > 0
     assert weight_files(config.weights, config.backbone) == {"image": folder / "model.safetensors"}
+
+
+@pytest.mark.parametrize("kind", ["vision", "whole", "open_clip"])
+@pytest.mark.parametrize("given", [[], ["backbone.image_towers.clip.activation=gelu"]])
+def test_a_tower_of_another_activation_is_refused(kind, given, tmp_path):
+    """Of a transformers folder of the tower alone, of a whole CLIP, and of open_clip's."""
+    image = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "hidden": HIDDEN, "patch_size": 16, "image_size": 64}
+    model = clips.transformers_clip(clips.SIZES | {"image": image}, activation="gelu")
+    if kind == "vision":
+        config = transformers.CLIPVisionConfig(**clips.common(image, "gelu"), image_size=64, patch_size=16)
+        transformers.CLIPVisionModel(config).save_pretrained(tmp_path)
+    elif kind == "whole":
+        model.save_pretrained(tmp_path)
+    else:
+        torch.save(clips.openai_state(model), tmp_path / "open_clip_pytorch_model.bin")
+        clips.write_json(tmp_path / "open_clip_config.json", clips.open_clip_config(clips.SIZES | {"image": image}))
+    sizes = {"width": WIDTH, "layers": LAYERS - 1, "heads": HEADS, "hidden": HIDDEN, "activation": "quick_gelu"}
+    sizes = [f"backbone.image_towers.clip.{name}={value}" for name, value in sizes.items()]
+    config = meter_mini(f"+backbone.tower_weights.image={tmp_path}", *sizes, *given)
+    arguments = config.weights, config.backbone, config.task, config.method, {"answers": ["yes", "no"]}
+    if given:
+        assert build_pretrained(*arguments)
+        return
+    setting = "backbone.image_towers.clip.activation"
+    told = rf"has GELU \(.*config\.json\), and {setting}=quick_gelu is QuickGELU; give {setting}=gelu$"
+    with pytest.raises(UserError, match=told):
+        build_pretrained(*arguments)
+
+
+def test_a_setting_that_is_not_there_yet_is_typed_with_a_plus():
+    backbone = {"image_tower": "clip_b16", "image_towers": {"clip_b16": {"kind": "clip"}}}
+    assert setting_of_tower(backbone, "image") == "+backbone.image_towers.clip_b16.activation"

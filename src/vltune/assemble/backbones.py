@@ -129,6 +129,18 @@ def resolve(spec: Mapping[str, Any], token_types: int, file: Path) -> dict:
         raise UserError(f"{file}: {reason}; it may refer to backbone and task.token_types alone") from None
 
 
+def configured(weights: Path) -> dict | None:
+    """The configuration of the backbone that comes with the package and with these weights; None where they are others."""
+    from vltune.weights.finding import PACKAGE, locate
+
+    for file in sorted(CONF.glob("backbone/*.yaml")):
+        spec = group(file)
+        named = spec.get("weights") or ""
+        if named.startswith(PACKAGE) and locate(named) == weights:
+            return resolve(spec, 1, file)
+    return None
+
+
 def group(file: Path) -> dict:
     """What a configuration file chooses for its group, unresolved."""
     from omegaconf import OmegaConf

@@ -65,7 +65,10 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
     cls_id = words.cls_id
     for part in ("text", "image"):
         if part in files:
-            load_tower(getattr(built, part), files[part], part)
+            tower = getattr(built, part)
+            if hasattr(tower, "activation"):
+                check_activation(files[part], tower.activation, setting_of_tower(backbone, part))
+            load_tower(tower, files[part], part)
     if "backbone" in files:
         if "models" in backbone:
             check_activation(files["backbone"], backbone["activation"], "backbone.activation")
@@ -78,6 +81,13 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
             start_from_matching(head, files["backbone"])
     else:
         built.start_class_token(cls_id)
+
+
+def setting_of_tower(backbone: BackboneSettings, part: str) -> str:
+    """As it is typed, that chooses the activation of one of a backbone's towers."""
+    chosen = backbone[f"{part}_tower"]
+    added = "" if "activation" in backbone[f"{part}_towers"][chosen] else "+"
+    return f"{added}backbone.{part}_towers.{chosen}.activation"
 
 
 def check_end(file: Path, built: Backbone, end: int) -> None:

@@ -53,7 +53,7 @@ class ClipTower(nn.Module):
         activation: str = "quick_gelu",
     ):
         super().__init__()
-        self.width, self.patch_size = width, patch_size
+        self.width, self.patch_size, self.activation = width, patch_size, activation
         self.patch = nn.Linear(3 * patch_size**2, width, bias=False)
         self.class_token = nn.Parameter(width**-0.5 * torch.randn(width))
         self.class_position = nn.Parameter(width**-0.5 * torch.randn(1, width))

@@ -6,13 +6,17 @@ import inspect
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vltune.cli.pictures import checked_template, chosen_weights
 from vltune.data.dataset import preparation, preparations
 from vltune.data.shapes import layouts
 from vltune.errors import UserError
+
+if TYPE_CHECKING:
+    from vltune.experiment.zero_shot import ZeroShotCheck
 
 _CLASSES = 10  # that `check` shows
 
@@ -66,16 +70,30 @@ def check(
     readers: Annotated[
         int | None, typer.Option(help="Processes that decode images.", min=1, show_default="all cores")
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A CLIP, which tells what labelled images show: a folder, a file or a hub name."),
+    ] = None,
+    images: Annotated[int, typer.Option(help="So many images for it at most.", min=1)] = 500,
+    template: Annotated[
+        str | None, typer.Option(help="What a name stands in, at {}.", show_default="the data set's")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="quick_gelu or gelu, of a file that does not tell.", show_default="the file's")
+    ] = None,
 ) -> None:
     """Look at all that runs would read: every image is decoded, every label looked at, everything counted.
 
     No image may be in a training and in a test split, no grey one have more than 8 bits, no question id stand twice, no
     split be empty.  Images with an EXIF orientation or transparency are counted.  Of labelled images the first class names
-    are shown with their prompts.  Exit status 1 where anything is wrong.
+    are shown with their prompts, and with --weights how often CLIP tells what images of the test split show (without one,
+    of the validation): near chance where the class names are wrong, or in another order than the labels.  Exit status 1
+    where anything is wrong.
 
     \b
       vltune check data/vqav2
       vltune check data/oxford_pets
+      vltune check data/oxford_pets --weights weights/clip-vit-base-patch16
       vltune check ~/vilt_arrows/f30k_caption_karpathy_test.arrow
     """
     from rich.console import Console
@@ -83,6 +101,7 @@ def check(
 
     from vltune.data.check.folder import check as check_folder
 
+    zero_shot = ready_to_tell(data, weights, template, activation)
     found = check_folder(data, readers=readers)
     table = Table("split")
     for column in ("rows", "texts", "bytes", "problems"):
@@ -97,9 +116,39 @@ def check(
         typer.echo(f"and {more:,} more classes")
     for told in [*found.notes, *found.problems]:
         typer.echo(told)
+    if found.classes:
+        tell(zero_shot, images)
     typer.echo(f"{found.count} {'problem' if found.count == 1 else 'problems'}" if found.count else "all is well")
     if found.count:
         raise typer.Exit(1)
+
+
+def ready_to_tell(
+    data: Path, weights: str | None, template: str | None, activation: str | None
+) -> ZeroShotCheck | None:
+    """None without weights."""
+    for name, value in (("template", template), ("activation", activation)):
+        if weights is None and value is not None:
+            raise UserError(f"--{name} {value}: is of --weights; add these, or leave it out")
+    if weights is None:
+        return None
+    from vltune.experiment.zero_shot import ZeroShotCheck
+
+    return ZeroShotCheck(data, chosen_weights(weights), checked_template(template), activation)
+
+
+def tell(zero_shot: ZeroShotCheck | None, images: int) -> None:
+    """How often CLIP tells the classes, and which it mistakes."""
+    if zero_shot is None:
+        typer.echo("add --weights W, a CLIP, for its zero-shot accuracy: near chance where the class names are wrong")
+        return
+    found = zero_shot(images)
+    typer.echo(found)
+    for each in found.worst:
+        told = f"{each.right} of {each.images} right, taken for {each.taken_for} ({each.times})"
+        typer.echo(f"class {each.name}: {told}")
+    if found.is_near_chance:
+        typer.echo("near chance: these names stand in another order than the labels, or these weights do not know them")
 
 
 def shapes(

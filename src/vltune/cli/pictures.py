@@ -45,8 +45,7 @@ def classify(
     names, chosen = of_classes(classes), chosen_weights(weights)
     if not images:
         raise UserError("--image: name an image")
-    if template is not None and template.count("{}") != 1:
-        raise UserError(f"--template {template}: must hold {{}} once, where the name goes, as in a photo of a {{}}.")
+    template = checked_template(template)
     if from_ is None:
         if chosen is None:
             raise UserError("--weights: name a checkpoint of CLIP, or a record with --from")
@@ -79,6 +78,12 @@ def of_classes(classes: str | None) -> list[str]:
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise UserError(f"--classes {classes}: holds {twice[0]} twice; leave one out")
     return names
+
+
+def checked_template(template: str | None) -> str | None:
+    if template is not None and template.count("{}") != 1:
+        raise UserError(f"--template {template}: must hold {{}} once, where the name goes, as in a photo of a {{}}.")
+    return template
 
 
 def chosen_weights(weights: str | None) -> str | None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltune.assemble.adopt import untold
+from vltune.assemble.backbones import configured
 from vltune.assemble.checkpoint import CHECKPOINT, of_file, stamped, taken
 from vltune.assemble.data import open_data, tokenizer
 from vltune.assemble.factory import build
 from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.experiment.evaluate import whole
 from vltune.settings.config import RunConfig
 from vltune.sharing.adapter import check_tuned, record_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vltune.batch import Batch
     from vltune.data.transforms import Transform
     from vltune.model import Model
 
@@ -56,18 +62,23 @@ class Classifier:
 
     def __call__(self, files: Sequence[Path]) -> list[list[float]]:
         """The probability of each class, of each image.  UserError where one is none."""
+        examples = [{"id": number, "image": self.pixels(file)} for number, file in enumerate(files)]
+        return [of for _, output in self.outputs(examples) for of in output.double().softmax(1).tolist()]
+
+    def outputs(self, examples: Iterable[dict]) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches of examples and what the model says of each; those that cannot be read are left out."""
         import torch
 
         from vltune.data.collate import Collate
 
-        pixels = [self.pixels(file) for file in files]
-        collate, found = Collate(0, self.transform.mean, self.transform.std), []
+        collate, examples = Collate(0, self.transform.mean, self.transform.std), iter(examples)
         model = self.model.eval()
-        with torch.no_grad(), model.settled():
-            for start in range(0, len(pixels), AT_A_TIME):
-                rows = [{"id": start, "image": image} for image in pixels[start : start + AT_A_TIME]]
-                found += model(collate(rows)).double().softmax(1).tolist()
-        return found
+        with model.settled():
+            while some := [*islice(examples, AT_A_TIME)]:
+                if (batch := collate(some))["ids"]:
+                    with torch.no_grad():
+                        output = model(batch)
+                    yield batch, output
 
     def pixels(self, file: Path) -> Any:
         from vltune.images import UnreadableImageError
@@ -82,16 +93,26 @@ class Classifier:
 
 def zero_shot(weights: str, classes: Sequence[str], template: str | None, activation: str | None) -> Classifier:
     """Of a checkpoint of CLIP alone.  activation: of one of which nothing tells it."""
+    backbone = backbone_of(weights, activation)
+    return classifier(weights, backbone, TASK, UNTUNED, named(backbone, classes, template or TEMPLATE))
+
+
+def backbone_of(weights: str, activation: str | None) -> dict:
+    """The configuration of a checkpoint of CLIP, as it says itself; of one that comes with the package, conf/backbone's."""
     from vltune.weights.architecture import check_activation
 
     file = weight_files(weights, {})["backbone"]
+    if (own := configured(file)) is not None:
+        find(TASK["_target_"]).check_backbone(find(own["_target_"]))
+        if activation not in (None, own["activation"]):
+            raise UserError(f"--activation {activation}: these weights have {own['activation']}; leave it out")
+        return own
     found = of_file(*stamped(file))
     if activation is not None:
         check_activation(file, activation, "--activation")
     elif found.activation is None:
         raise untold(file, "--activation")
-    backbone = taken(BACKBONE | {"activation": found.activation or activation}, found)
-    return classifier(weights, backbone, TASK, UNTUNED, named(backbone, classes, template or TEMPLATE))
+    return taken(BACKBONE | {"activation": found.activation or activation}, found)
 
 
 def of_record(file: Path, weights: str | None, classes: Sequence[str], template: str | None) -> Classifier:

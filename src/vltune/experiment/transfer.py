@@ -28,7 +28,7 @@ def is_transfer(overrides: Sequence[str]) -> bool:
 
 def is_of_data(override: str) -> bool:
     """Whether it says something of the data set, or chooses the task that a data set's own settings may refer to."""
-    return override.lstrip("+~").startswith(("dataset=", "dataset.", "task="))
+    return override.lstrip("+~").startswith(("dataset=", "dataset.", "task=", "task.layout="))
 
 
 def beside(file: Path, dataset: str) -> Path:
@@ -42,7 +42,7 @@ def on_other_data(tuned: RunConfig, composed: dict, file: Path) -> RunConfig:
     reader = composed["task"].get("reader") if "reader" not in dataset else dataset["reader"]
     if reader != task.get("reader"):
         named = shown(f"dataset={dataset['name']}")
-        raise UserError(f"{named}: is read as {reader}, and {file} was tuned on {task.get('reader')}; name another")
+        raise UserError(f"{named}: is not read by {task.get('reader')}, as what {file} was tuned on; name another")
     if task.get("protocol"):
         task["protocol"] = "full"  # every class and every image, and no draw of training images
     plain = tuned.plain | {"dataset": dataset, "task": task}

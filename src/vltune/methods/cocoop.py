@@ -19,7 +19,8 @@ from vltune.tuning import LearnedWords, check_size
 
 
 class CoCoOp(LearnedWords):
-    """prompts: M.  words: a text of so many tokens that they start as; None: N(0, 0.02).  reduction: dim over the hidden
+    """prompts: M, how many words are learned.
+    words: a text of so many tokens that they start as; None: N(0, 0.02).  reduction: dim over the hidden
     width of h."""
 
     def __init__(

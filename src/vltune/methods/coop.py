@@ -18,7 +18,8 @@ from vltune.tuning import LearnedWords, check_size
 
 
 class CoOp(LearnedWords):
-    """prompts: M.  words: a text of so many tokens that they start as, such as "a photo of a"; None: at random."""
+    """prompts: M, how many words are learned.
+    words: a text of so many tokens that they start as, such as "a photo of a"; None: at random."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from vltune.tuning import Method, check_size, embedded
 
 class MaPLe(Method):
     """prompts: of each block.  depth: blocks with prompts of their own.  words: a text of `prompts` tokens at least, whose
-    first ones P_1 starts as; None: at random."""
+    first ones P_1 starts as; None: at random.  coupled: whether the image's prompts are made of the text's."""
 
     kinds = (TokenSite, BlockSite)
     size = "prompts"

@@ -77,6 +77,10 @@ class BackboneArguments(TypedDict, total=False):
     """Share of values that training sets to zero."""
     last_layer: Any
     """What the last layer is computed for: the class token alone, which a head reads, or all tokens."""
+    model: Any
+    """Which of `models` is built."""
+    text_chunk: Size
+    """Texts that are computed at a time; training computes those of more twice, in the memory of so many."""
     image_tower: Any
     """Which of `image_towers` is built."""
 
@@ -88,6 +92,14 @@ class TaskArguments(TypedDict, total=False):
     """Captions of other images that an image is told from in training."""
     mask_rate: Annotated[float, Interval(ge=0, le=1)]
     """Share of words that are masked in half of the true pairs."""
+    classifier: Any
+    """What tells classes apart: texts, a linear layer, one that starts as the texts, or a cache of images beside them."""
+    alpha: Nonnegative
+    """Of a cache of images: how much it counts beside the texts."""
+    beta: Nonnegative
+    """Of a cache of images: how near an image must be to count."""
+    cache_trained: bool
+    """Whether a cache's images are trained from there on."""
     bag_weight: Nonnegative
     """Of the loss by which the class token tells which words are masked."""
 

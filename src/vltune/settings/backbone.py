@@ -56,6 +56,19 @@ class TowerSettings(TypedDict):
     """Pixels of a patch's side."""
     image_size: NotRequired[Size]
     """Pixels of an image's side."""
+    end_of_text: NotRequired[Annotated[int, Interval(ge=0)]]
+    """The token that ends a text, at which the text tower is read."""
+
+
+class ModelSettings(TypedDict):
+    """The sizes of a backbone of two towers."""
+
+    text: TowerSettings
+    """Of the text tower."""
+    image: TowerSettings
+    """Of the image tower."""
+    dim: Size
+    """Numbers of what both towers give."""
 
 
 class TowerWeights(TypedDict):
@@ -107,3 +120,5 @@ class BackboneSettings(TypedDict):
     """The sizes of the text tower."""
     image_towers: NotRequired[Mapping[str, TowerSettings]]
     """The sizes of the image towers that `image_tower` chooses from."""
+    models: NotRequired[Mapping[str, ModelSettings]]
+    """The sizes that `model` chooses from."""

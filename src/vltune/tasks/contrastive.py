@@ -36,11 +36,7 @@ class Contrastive(Task):
         return backbone.compare(backbone.embed_image(batch), backbone.embed_text(batch["text_ids"]))
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """batch: true (B, C) bool; every image and every caption has a match."""
-        logits, true = output.float(), batch["true"].float()
-        of_images = F.cross_entropy(logits, true / true.sum(1, keepdim=True))
-        of_texts = F.cross_entropy(logits.t(), (true / true.sum(0)).t())
-        return (of_images + of_texts) / 2
+        return contrast(output, batch["true"])
 
     def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         best = output.argmax(1)
@@ -50,3 +46,11 @@ class Contrastive(Task):
             {"id": id, "prediction": f"caption {caption}", "kind": batch["kind"], "score": float(good)}
             for id, caption, good in rows
         ]
+
+
+def contrast(logits: Tensor, true: Tensor) -> Tensor:
+    """The loss.  true: (B, C) bool; every image and every caption has a match."""
+    logits, true = logits.float(), true.float()
+    of_images = F.cross_entropy(logits, true / true.sum(1, keepdim=True))
+    of_texts = F.cross_entropy(logits.t(), (true / true.sum(0)).t())
+    return (of_images + of_texts) / 2

@@ -52,6 +52,8 @@ class ImageClassification(Task):
     """
 
     needs = TWO_TOWERS
+    columns = (RowColumn("class", "text"), RowColumn("confidence", "share"))
+    metrics = (ACCURACY, PER_CLASS, CALIBRATION)
 
     def __init__(
         self,
@@ -73,8 +75,6 @@ class ImageClassification(Task):
         self.classes, self.tokenizer, self.classifier = list(classes), tokenizer, classifier
         self.templates = len(templates)
         self.base = base_classes(len(classes)) if protocol == "base_to_new" else len(classes)
-        self.columns = (RowColumn("class", "text"), RowColumn("confidence", "share"))
-        self.metrics = (ACCURACY, PER_CLASS, CALIBRATION)
         if protocol == "base_to_new":
             self.columns, self.metrics = (*self.columns, RowColumn("half", "text")), (*HALVES, PER_CLASS, CALIBRATION)
         self.register_buffer("prompts", padded(prompts(classes, templates, tokenizer)), persistent=False)

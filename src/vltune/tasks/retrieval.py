@@ -46,40 +46,18 @@ def recalls(suffix: str = "", **which: Any) -> tuple[Metric, ...]:
     )
 
 
-class Retrieval(Task):
-    """start: of the head, from the pretrained `matching` head or `random`.  folds: recall is also the mean over so many
-    consecutive parts of the images, each with its own captions, 5 for COCO's 1K test."""
+class Ranking(Task):
+    """What every image's score with every caption of a split says.  folds: recall is also the mean over so many consecutive
+    parts of the images, each with its own captions, 5 for COCO's 1K test."""
 
-    evaluator = "all_pairs"
     columns = (RowColumn("target", "text"), RowColumn("fold", "number"))
     metrics = recalls()
 
-    def __init__(self, in_width: int, start: str = "matching", folds: int = 1):
+    def __init__(self, folds: int = 1):
         super().__init__()
-        if start not in ("matching", "random"):
-            raise UserError(f"task.start={start}: must be matching or random")
-        self.start, self.folds = start, folds
+        self.folds = folds
         if folds > 1:
             self.metrics = (*recalls(), *recalls("_1k", parts="fold"))
-        self.head = nn.Linear(in_width, 1).apply(bert_init)
-
-    def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
-        """-> (B, 1 + K) scores, the true caption's first.  batch: `false_text_ids` and `false_text_mask` (B * K, T), each
-        image's K false captions in a row, or none of them.  An image is encoded once for all of its captions."""
-        image = backbone.encode_image(batch)
-        scores = self.score(backbone.fuse(backbone.encode_text(batch), image))[:, None]
-        if "false_text_ids" not in batch:
-            return scores
-        false = len(batch["false_text_ids"]) // len(image)
-        false_scores = self.score(backbone.fuse(backbone.encode_text(batch, "false_text"), image.repeat(false)))
-        return torch.cat([scores, false_scores.unflatten(0, (-1, false))], dim=1)
-
-    def score(self, features: Features) -> Tensor:
-        """-> (B,), how well each text and its image match"""
-        return self.head(features.pooled)[:, 0]
-
-    def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(output.float(), output.new_zeros(len(output), dtype=torch.long))
 
     def rows(
         self, scores: Tensor, owner: np.ndarray, image_ids: Sequence[int], caption_ids: Sequence[int]
@@ -101,6 +79,37 @@ class Retrieval(Task):
             of_fold = owner[captions] - images[0], image_ids[images], caption_ids[captions]
             rows += placed(part, *of_fold, fold)
         return rows
+
+
+class Retrieval(Ranking):
+    """start: of the head, from the pretrained `matching` head or `random`.  folds: see `Ranking`."""
+
+    evaluator = "all_pairs"
+
+    def __init__(self, in_width: int, start: str = "matching", folds: int = 1):
+        super().__init__(folds)
+        if start not in ("matching", "random"):
+            raise UserError(f"task.start={start}: must be matching or random")
+        self.start = start
+        self.head = nn.Linear(in_width, 1).apply(bert_init)
+
+    def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
+        """-> (B, 1 + K) scores, the true caption's first.  batch: `false_text_ids` and `false_text_mask` (B * K, T), each
+        image's K false captions in a row, or none of them.  An image is encoded once for all of its captions."""
+        image = backbone.encode_image(batch)
+        scores = self.score(backbone.fuse(backbone.encode_text(batch), image))[:, None]
+        if "false_text_ids" not in batch:
+            return scores
+        false = len(batch["false_text_ids"]) // len(image)
+        false_scores = self.score(backbone.fuse(backbone.encode_text(batch, "false_text"), image.repeat(false)))
+        return torch.cat([scores, false_scores.unflatten(0, (-1, false))], dim=1)
+
+    def score(self, features: Features) -> Tensor:
+        """-> (B,), how well each text and its image match"""
+        return self.head(features.pooled)[:, 0]
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(output.float(), output.new_zeros(len(output), dtype=torch.long))
 
 
 def placed(

@@ -75,6 +75,9 @@ def activation(path: Path) -> tuple[str | None, str]:
     """What lies between the two maps of its feed-forward layers, and what tells it; no tensor is read."""
     if (beside := described(path)) is not None:
         return beside.activation, beside.file.name
+    tower = content_of(path.parent / CONFIG) or {}
+    if tower.get("model_type") == "clip_vision_model":
+        return tower.get("hidden_act", "quick_gelu"), CONFIG
     if forms.form(parts(path)[0]) == forms.TORCHSCRIPT:
         return "quick_gelu", "a TorchScript archive, as OpenAI's are"
     return None, "nothing beside it"
@@ -84,7 +87,7 @@ def check_activation(path: Path, chosen: str, setting: str) -> None:
     """UserError where a checkpoint was trained with another activation than the model has.  setting: that chooses it."""
     known, source = activation(path)
     if known not in (None, chosen):
-        theirs, ours = ACTIVATIONS[known], ACTIVATIONS.get(chosen, chosen)
+        theirs, ours = (ACTIVATIONS.get(name, name) for name in (known, chosen))
         raise UserError(f"{path}: has {theirs} ({source}), and {setting}={chosen} is {ours}; give {setting}={known}")
 
 

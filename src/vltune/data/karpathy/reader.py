@@ -30,6 +30,7 @@ class Karpathy(Reader):
     pattern = "*_caption_karpathy_*.arrow"
     text_column = "caption"
     name_column = "image_id"
+    gives = ("tokenizer",)
 
     def __init__(
         self,
@@ -50,6 +51,10 @@ class Karpathy(Reader):
         if self._index["row"][self._texts[0]] == self._index["row"][self._texts[-1]]:
             raise UserError(f"{self.data_dir}: {self.splits} have captions of fewer than two images")
         self.false_captions = false_captions
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"tokenizer": self.tokenizer}
 
     def about(self, text: int, seed: int | None) -> dict[str, Any]:
         row = int(self._index["row"][text])

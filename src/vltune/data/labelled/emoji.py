@@ -72,7 +72,7 @@ class _Packages(Official):
 
     kind = "emoji-datasource"
     stored = staticmethod(on_white)
-    unpack = "npm pack emoji-datasource-twitter@16.0.0 and -google, and unpack each into a folder of its name"
+    unpack = "`make emoji`, or npm pack emoji-datasource-twitter@16.0.0 and -google, each into a folder of its name"
 
     def files(self) -> list[Path]:
         return [self._package(_VENDORS[0]) / _LIST]

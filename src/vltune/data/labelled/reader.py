@@ -102,6 +102,11 @@ class LabelledImages(Reader):
             found = few.drawn(names, labels, dict.fromkeys(classes, count), self.draw)
         return places[found], places[found]
 
+    def spread(self, count: int) -> list[int]:
+        """Numbers of so many examples, ascending, of all classes as many as can be."""
+        places, names = np.asarray(self._texts), self.names()
+        return few.spread([names[place] for place in places], self._index["label"][places], count).tolist()
+
     @property
     def may_be_few(self) -> bool:
         return self.protocol in _FEW

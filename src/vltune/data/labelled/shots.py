@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
@@ -25,6 +26,18 @@ def drawn(names: Sequence[str], labels: np.ndarray, wanted: dict[int, int], seed
         of = {names[place]: int(place) for place in np.flatnonzero(labels == label)}
         found += [of[name] for name in in_order(of, seed)[:count]]
     return np.array(sorted(found), int)
+
+
+def spread(names: Sequence[str], labels: np.ndarray, count: int) -> np.ndarray:
+    """Places of `count` images, ascending, of all labels as many as can be: the first of each in the order of `in_order`,
+    then the second of each, and so on."""
+    order = {name: place for place, name in enumerate(in_order({*names}, 0))}
+    seen: Counter[int] = Counter()
+    turns = []
+    for place in sorted(range(len(names)), key=lambda place: order[names[place]]):
+        seen[label := int(labels[place])] += 1
+        turns.append((seen[label], order[names[place]], place))
+    return np.array(sorted(place for *_, place in sorted(turns)[:count]), int)
 
 
 def base_classes(count: int) -> range:
