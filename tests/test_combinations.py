@@ -30,7 +30,7 @@ from vltune.methods.full import Full
 from vltune.methods.ia3 import IA3
 from vltune.methods.ln_tuning import LNTuning
 from vltune.methods.lokr import LoKr
-from vltune.methods.lora import LoRA
+from vltune.methods.lora import ClipLoRA, LoRA
 from vltune.methods.lst import LST
 from vltune.methods.maple import Left, MaPLe
 from vltune.methods.mona import Mona
@@ -330,6 +330,7 @@ OF_TOWERS = {
         False,
     ),
     "ivlp": (lambda: MaPLe(prompts=3, depth=2, coupled=False), lambda site: of_maple(site, 3 * site.width), False),
+    "clip_lora": (lambda: ClipLoRA(rank=2, dropout=0.0), lambda site: 2 * (site.in_width + site.width), True),
     "clip_adapter": (lambda: ClipAdapter(), lambda site: 2 * site.width * (site.width // 4), False),
 }
 OF_TEXT = ("coop", "cocoop")
@@ -340,8 +341,7 @@ def of_maple(site, size):
     return 0 if isinstance(site.delta, Left) else size
 
 
-@pytest.mark.parametrize("method", METHODS | OF_TOWERS)
-class TestTwoTowers(OnEveryBackbone):
+class InTwoTowers(OnEveryBackbone):
     """In both towers of CLIP, whose widths differ."""
 
     methods, on_own = METHODS | OF_TOWERS, ("bitfit", "ln_tuning")
@@ -353,9 +353,11 @@ class TestTwoTowers(OnEveryBackbone):
             each.sites_in = "text" if method in OF_TEXT else "image" if method == "clip_adapter" else "towers"
         return made
 
-    @pytest.fixture(params=["few_shot", "base_to_new"])
-    def make_task(self, request):
-        return lambda backbone: tiny.classification(protocol=request.param)
+    protocol = "few_shot"
+
+    @pytest.fixture
+    def make_task(self):
+        return lambda backbone: tiny.classification(protocol=self.protocol)
 
     @pytest.fixture
     def backbone(self):
@@ -364,6 +366,18 @@ class TestTwoTowers(OnEveryBackbone):
     @pytest.fixture
     def batch(self):
         return tiny.batch(tiny.SQUARE)
+
+
+@pytest.mark.parametrize("method", METHODS | OF_TOWERS)
+class TestTwoTowers(InTwoTowers):
+    """Whatever the protocol: the other trains on fewer classes, and all else is the same."""
+
+
+@pytest.mark.parametrize("method", OF_TOWERS)
+class TestBaseToNew(InTwoTowers):
+    """The methods that act on classes' texts, of which half are trained on."""
+
+    protocol = "base_to_new"
 
 
 @pytest.mark.parametrize("backbone", SITES)
