@@ -26,7 +26,10 @@ PAPER = "paper"
 CONTROL = "control"
 """The family of what is no tuning method and says what a score is worth: last, only where it was run, never tested."""
 APART = "apart"
-"""The family of what is many methods, by its settings, so that one row of it means nothing: not in `ALL`."""
+"""The family of what is not in `ALL`: many methods by its settings, so that one row of it means nothing, or one that some
+backbones alone have room for."""
+TWO_TOWERS = "two_towers"
+"""The family that tables of a backbone of two towers have rows of."""
 COLOURS = 8
 """In the palette."""
 
@@ -48,7 +51,7 @@ class Presentation:
     @property
     def family(self) -> str | None:
         """What kind of method it is, which its colour tells: the first of its families that is a kind."""
-        return next((each for each in self.families if each not in (PAPER, CONTROL, APART)), None)
+        return next((each for each in self.families if each not in (PAPER, CONTROL, APART, TWO_TOWERS)), None)
 
     @property
     def place(self) -> tuple[float, str]:
