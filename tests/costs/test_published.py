@@ -192,7 +192,9 @@ def test_fused_attention_is_counted():
     """A block's attention and linear layers, by hand."""
     model = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), ClassifierOnly())
     with every_token(model.backbone):
-        total = count(model, example(12, (64, 80), tiny.VOCABULARY))
+        counted = count(model, example(12, (64, 80), tiny.VOCABULARY))
+    assert counted.keys() == {"example"}
+    total = counted["example"]
     blocks = LAYERS * (N * (4 * D * D + 2 * D * H + 2 * NORM) + 2 * N * N * D)
     patches = 20 * (3 * 16 * 16) * D
     head = D * D + D * 2 * D + 5 * 2 * D + 2 * D * len(tiny.ANSWERS)

@@ -58,11 +58,20 @@ def test_every_layout(tmp_path, layout, arrow):
     ensure(tmp_path, layout, images=images)
 
 
-@pytest.mark.parametrize("other", [{"seed": 2}, {"images": IMAGES | {"val": 5}}, {"questions_per_image": 3}])
-def test_other_arguments(tmp_path, other):
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"seed": 2}, "seed 2"),
+        ({"images": IMAGES | {"val": 5}}, "val 5"),
+        ({"questions_per_image": 3}, "questions_per_image 3"),
+    ],
+)
+def test_other_arguments(tmp_path, other, told):
     wanted = {"seed": 1, "images": IMAGES, "questions_per_image": 4}
     ensure(tmp_path / "shapes", **wanted)
-    message = r"^dataset.data_dir=.*/shapes: vqav2/ was generated with .*, seed 1, .*, not with .*; delete it, or name"
+    message = (
+        rf"^dataset.data_dir=.*/shapes: vqav2/ was generated with seed 1, .*, not with .*{told}.*; delete it, or name"
+    )
     with pytest.raises(UserError, match=message):
         ensure(tmp_path / "shapes", **(wanted | other))
 
