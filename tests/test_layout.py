@@ -22,7 +22,8 @@ EVERYWHERE = IN_ATTENTION | IN_FEED_FORWARD | {"norm", "memory", "block"}
 # backbone -> (how it is made, the sizes of its images, {place: the roles of sites with a layout there})
 BACKBONES = {
     "vilt": (tiny.vilt, tiny.SIZES, {"fusion": EVERYWHERE}),
-    "meter": (tiny.meter, tiny.SQUARE, {"fusion": EVERYWHERE | CROSS, "image": EVERYWHERE}),
+    "meter": (tiny.meter, tiny.SQUARE, {"fusion": EVERYWHERE | CROSS, "image": EVERYWHERE | {"sequence"}}),
+    "clip": (tiny.clip, tiny.SQUARE, {"image": EVERYWHERE | {"sequence"}}),
     "meter with swin": (
         lambda **more: meter_with_swin(token_types=3, **more),
         tiny.SQUARE,
@@ -51,7 +52,7 @@ def seen(backbone, batch):
         found[site] = site.layout.grid.scatter(inputs[isinstance(site, OutputSite)])
 
     hooks = [site.register_forward_pre_hook(look) for site in sites(backbone) if site.layout]
-    backbone(batch)
+    (backbone if backbone.offers("forward") else backbone.embed_image)(batch)
     for hook in hooks:
         hook.remove()
     return found
