@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vltune.settings.config import RunConfig
     from vltune.settings.match import MatchSettings
     from vltune.settings.method import MethodSettings
+    from vltune.tuning import Method
 
 
 def sized(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
@@ -38,15 +39,29 @@ def solved(groups: str) -> tuple[int, int, int]:
     """The size, the budget and what is reached; a sweep asks for the same ones with every seed."""
     from vltune.costs import matching
 
-    backbone, task, dataset, spec, match = json.loads(groups)
+    *model, spec, match = json.loads(groups)
+    counted = json.dumps([*model, match["by"]])
+    budget = round(match["budget"] or of_reference(counted, json.dumps(match["reference"])))
+    name = find(spec["_target_"]).size
+    return matching.solve(match["by"], counter(counted), lambda size: build_method(spec | {name: size}), budget)
+
+
+@cache
+def counter(counted: str) -> Callable[[Method], int]:
+    """Counts what a method takes, on the backbone of all that a sweep matches."""
+    from vltune.costs import matching
+
+    backbone, task, dataset, by = json.loads(counted)
     model = build_shapes(backbone, task, dataset)
-    count = matching.COUNTERS[match["by"]](model, matching.on_meta(protocol(backbone, model)))
+    return matching.COUNTERS[by](model, matching.on_meta(protocol(backbone, model)))
+
+
+@cache
+def of_reference(counted: str, reference: str) -> int:
     try:
-        budget = round(match["budget"] or count(build_method(match["reference"])))
+        return counter(counted)(build_method(json.loads(reference)))
     except UserError as error:
         raise UserError(f"match.reference.{str(error).removeprefix('method.')}") from None
-    name = find(spec["_target_"]).size
-    return matching.solve(match["by"], count, lambda size: build_method(spec | {name: size}), budget)
 
 
 def summary(method: MethodSettings, match: MatchSettings) -> str:
