@@ -63,7 +63,7 @@ class ClipTower(nn.Module):
         self.blocks = blocks(width, layers, heads, hidden, activation)
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.grid = PatchGrid(image_size // patch_size, image_size // patch_size, start=1)
-        lay(self.blocks, PatchLayout(self.grid))
+        lay(self, PatchLayout(self.grid))
 
     def forward(self, image: Tensor, class_token_only: bool = False) -> Tensor:
         first = (self.class_token + self.class_position).expand(len(image), 1, -1)
