@@ -96,5 +96,5 @@ def test_a_list_that_is_none(raw, tmp_path, content, error, message):
 
 def test_a_package_that_is_missing(tmp_path):
     (tmp_path / "raw").mkdir()
-    with pytest.raises(UserError, match=r"lacks emoji-datasource-twitter/emoji\.json, .*google/64/; npm pack"):
+    with pytest.raises(UserError, match=r"lacks emoji-datasource-twitter/emoji\.json, .*google/64/; `make emoji`"):
         preparation("emoji")(tmp_path / "raw", tmp_path / "out", progress=False)
