@@ -11,7 +11,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Of several workers none is left with these at the end, when the others have nothing to do any more.
-LONG = {"slurm", "test_run.py", "test_matching.py", "sweep", "test_signals.py", "test_terminal.py", "test_places.py"}
+LONG = {"slurm", "test_run.py", "test_budgets.py", "sweep", "test_signals.py", "test_terminal.py", "test_places.py"}
 LONG |= {"test_adding.py", "test_adding_data.py", "test_a_new_method.py", "test_contract.py", "test_combinations.py"}
 
 

@@ -24,7 +24,8 @@ from vltune.weights.maps import clip, meter, roberta, vilt
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
-CLIPS = "classification"
+CLIPS = "classification, matching"
+TASKS = {"vqa", "classification"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def choices():
 
 def built(choices, overrides):
     """A backbone of a configuration, on the meta device."""
-    choice = next(choice for choice in choices if choice.overrides == overrides and {"vqa", CLIPS} & {*choice.tasks})
+    choice = next(choice for choice in choices if choice.overrides == overrides and TASKS & {*choice.tasks})
     with torch.device("meta"):
         return choice.build()
 
@@ -125,7 +126,7 @@ def test_a_whole_clip_fits_the_model_of_its_sizes_and_a_tower(model, family, cho
 @pytest.fixture
 def clips_alone(tmp_path):
     """A folder of configurations without other backbones, which take seconds to build."""
-    for name in ("backbone/clip", "backbone/clip_mini", "task/classification"):
+    for name in ("backbone/clip", "backbone/clip_mini", "task/classification", "task/matching"):
         file = tmp_path / "conf" / f"{name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         copy(CONF / f"{name}.yaml", file)
