@@ -147,6 +147,38 @@ class LearnedWords(Method):
                 delta.prompts.data.copy_(embedded(model, self.words, self.prompts))
 
 
+class OneToken(Delta):
+    """What one token of a text is to the tower that reads it, in the place of its own embedding.
+
+    token: its id, -1 until `LearnedToken.start` has read it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(width))
+        self.register_buffer("token", torch.tensor(-1))
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        """y: (B, T, width), the embeddings of the ids x, (B, T)."""
+        return torch.where((x == self.token)[..., None], self.vector.to(y.dtype), y)
+
+
+class LearnedToken(Method):
+    """A method that learns what the token of a subject is: a `OneToken` at the role `words`.  initial: a word that it starts
+    as; None: the word for the subject's class."""
+
+    initial: str | None = None
+
+    def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
+        task = model.task
+        token = one_token(task.tokenizer, task.token, f"task.token={task.token}")
+        initial = self.initial or task.noun.split()[-1]
+        first = one_token(task.tokenizer, initial, f"method.initial={initial}")
+        for delta in deltas:
+            if isinstance(delta, OneToken):
+                delta.token.fill_(token)
+                delta.vector.data.copy_(model.backbone.embed_words(torch.tensor([first], device=delta.token.device))[0])
+
+
 class Stack(Method):
     """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives.
 
@@ -253,6 +285,14 @@ class Tuning:
             if site in tokens
         ]
         return None if None in counted else sum(counted)
+
+
+def one_token(tokenizer: Callable[[str], list[int]], word: str, setting: str) -> int:
+    """The id of a word.  UserError where it is several tokens, or none of the vocabulary."""
+    ids = tokenizer(word)[1:-1]
+    if len(ids) != 1:
+        raise UserError(f"{setting}: is {len(ids)} tokens of this vocabulary; choose a word that is one")
+    return ids[0]
 
 
 def embedded(model: nn.Module, words: str, most: int) -> Tensor:

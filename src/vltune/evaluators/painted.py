@@ -1,0 +1,123 @@
+"""Pictures of fixed prompts and seeds: painted, kept beside the record, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vltune.atomic import replacing
+from vltune.evaluators.evaluator import Evaluator
+from vltune.evaluators.judging import Judged, rows_of
+from vltune.judges.judge import Judge
+from vltune.model import Model
+from vltune.pictures import as_bytes, read_pictures, sheet, write_picture
+from vltune.runs.progress import Progress
+from vltune.tasks.subject import CLASS, SUBJECT, Subject, Wanted
+
+OF = "of.txt"  # a hash of whose pictures lie there
+BASE, REAL, SHEET = "base", "real", "sheet.png"
+
+
+class Painted(Evaluator):
+    """What the tuned model paints of the task's prompts and seeds, judged beside the subject's own pictures: those of the
+    split.  A picture that is there from before the run was stopped is not painted again.
+
+    In the folder beside the record: the pictures, `base/`, what the untuned model paints of the class, `real/`, the
+    subject's own, and a sheet of all."""
+
+    whole_splits = True
+
+    def predict(self, split: str, dataset: Dataset) -> list[dict]:
+        session, folder = self.session, self.beside(split)
+        task, first = session.model.task, session.fabric.is_global_zero
+        wanted = task.shows(dataset.pictures())
+        if first:
+            begin(folder, task, session.model, dataset)
+        session.fabric.barrier()
+        if task.shown == "painted":
+            self.paint(split, folder, [each for each in wanted if not (folder / each.name).exists()])
+        elif first:
+            for each in wanted:
+                write_picture(folder / each.name, read_pictures([real_files(folder)[each.id % dataset.pictures()]])[0])
+        session.fabric.barrier()
+        if first:
+            write_sheet(folder, task, wanted)
+        judges = task.judges_here()
+        return judge(folder, task, wanted, {name: each.to(session.fabric.device) for name, each in judges.items()})
+
+    def paint(self, split: str, folder: Path, wanted: Sequence[Wanted]) -> None:
+        """This process's share of them."""
+        session = self.session
+        fabric, model, size = session.fabric, session.model, session.data.eval_batch_size
+        own = wanted[fabric.global_rank :: fabric.world_size]
+        model.eval()
+        progress = Progress(self.label(split), len(own), unit="picture", show=fabric.is_global_zero)
+        rounds = range(0, -(-len(wanted) // fabric.world_size), size)  # as many in every process
+        with closing(progress), model.settled():
+            for start in rounds:
+                if some := own[start : start + size]:
+                    with fabric.autocast():
+                        pictures = as_bytes(model.task.paint(model.backbone, some))
+                    for each, picture in zip(some, pictures, strict=True):
+                        write_picture(folder / each.name, picture)
+                    progress.step(len(some))
+                session.stop.check(fabric)
+
+
+def begin(folder: Path, task: Subject, model: Model, dataset: Dataset) -> None:
+    """Removes the pictures of another model, and puts down what these are compared with."""
+    own, mark = fingerprint(model), folder / OF
+    if not mark.is_file() or mark.read_text() != own:
+        for file in folder.rglob("*.png"):
+            file.unlink()
+        with replacing(mark) as temporary:
+            temporary.write_text(own)
+    for number in range(dataset.pictures()):
+        write_picture(folder / REAL / f"{number:04}.png", dataset.transform.read(dataset.content(number)))
+    for each, picture in task.base.items():
+        write_picture(folder / BASE / each, picture)
+
+
+def fingerprint(model: Model) -> str:
+    """Of all that was tuned."""
+    sha = sha256()
+    for name, tensor in sorted(model.tuned_state().items()):
+        sha.update(name.encode())
+        sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def real_files(folder: Path) -> list[Path]:
+    return sorted((folder / REAL).glob("*.png"))
+
+
+def judge(folder: Path, task: Subject, wanted: Sequence[Wanted], judges: dict[str, Judge]) -> list[dict]:
+    """What the judges that are here say of the pictures in a folder, as prediction rows."""
+    base = [each for each in wanted if each.about == CLASS and (folder / BASE / each.name).is_file()]
+    before = read_pictures([folder / BASE / each.name for each in base])
+    judged = Judged(
+        wanted,
+        read_pictures([folder / each.name for each in wanted]),
+        [task.without_token(each) for each in wanted],
+        {each.id: picture for each, picture in zip(base, before, strict=True)},
+        read_pictures(real_files(folder)),
+        among=task.shown == "real",
+    )
+    rows = rows_of(judged, task.kinds, judges)
+    return [row | {"picture": f"{folder.name}/{row['picture']}"} for row in rows]
+
+
+def write_sheet(folder: Path, task: Subject, wanted: Sequence[Wanted]) -> None:
+    """A row for each prompt, under the subject's own pictures."""
+    rows: dict[str, list[Tensor]] = {task.noun: list(read_pictures(real_files(folder)))}
+    for about in (SUBJECT, CLASS):
+        for each in wanted:
+            if each.about == about:
+                rows.setdefault(each.prompt, []).append(read_pictures([folder / each.name])[0])
+    sheet(folder.parent / SHEET, rows)

@@ -1,0 +1,249 @@
+"""Subject-driven generation: a diffusion model learns from a few pictures what a token stands for (DreamBooth, Ruiz et al.
+2022, arXiv 2208.12242).
+
+    loss = w_t |f(z_t, t, "a photo of sks dog") - target|^2 + prior_weight w_t |f(z'_t, t, "a photo of a dog") - target|^2
+
+z: latents of the subject's pictures, z': of pictures that the model painted of the class before it was tuned, which keep it
+from taking every dog for this one (prior preservation, eq. 2 there).  f, w_t and the target are the backbone's: noise,
+velocity or the picture itself, as its scheduler says.
+
+What is judged are pictures of fixed prompts and seeds, each prompt with its token and without: of the first, how alike the
+subject they are and how well they show what the prompt says; of the second, how far they have moved from what the untuned
+model paints of the same noise (drift), and how alike the subject they have become (prior).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vltune.backbones.backbone import DENOISING, Backbone
+from vltune.batch import Batch
+from vltune.errors import UserError
+from vltune.judges.judge import Judge, find
+from vltune.metrics.metric import Metric
+from vltune.tasks.task import RowColumn, Task
+
+SUBJECT, CLASS = "subject", "class"
+SHOWN = ("painted", "real", "copied")
+CLASS_SEED = 1_000_000  # of the first picture of the class, far from those that are judged
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A picture to paint.  id: of its prompt and seed, the same with the token (about the subject) and without (about the
+    class)."""
+
+    id: int
+    about: str
+    prompt: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.about}-{self.id:04}.png"
+
+
+class Subject(Task):
+    """noun: the subject's class.  prompts: with `{token}` and `{class}`, those that are judged.
+    tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
+    token: what stands for the subject.  caption: what its pictures are called in training.
+    prior_weight: 0 for none.  class_pictures: how many of the class, painted before training.
+    seeds: of the pictures of each prompt.  steps, guidance: of the sampler.
+    shown: which pictures are judged: those that are `painted`; the subject's `real` ones, a ceiling; or one of them again
+    and again, `copied`, which says what the judge makes of a model that does as much.
+    judges: {module of vltune.judges: its settings, or null where it is not asked}.  The first one measures drift, prior and
+    diversity.
+
+    base: what the untuned backbone painted of the class, by `Wanted.name`, (3, H, W) uint8, given before training.
+    """
+
+    needs = DENOISING
+    evaluator = "painted"
+    columns = (
+        RowColumn("measure", "text"),
+        RowColumn("about", "text"),
+        RowColumn("seed", "number"),
+        RowColumn("picture", "image"),
+    )
+
+    def __init__(
+        self,
+        noun: str = "thing",
+        prompts: Sequence[str] = (),
+        tokenizer: Callable[[str], list[int]] | None = None,
+        token: str = "sks",
+        caption: str = "a photo of {token} {class}",
+        prior_weight: float = 1.0,
+        class_pictures: int = 200,
+        seeds: Sequence[int] = (0, 1, 2, 3),
+        steps: int = 50,
+        guidance: float = 7.5,
+        shown: str = "painted",
+        judges: Mapping[str, Mapping[str, Any] | None] | None = None,
+    ):
+        super().__init__()
+        if shown not in SHOWN:
+            raise UserError(f"task.shown={shown}: must be one of {', '.join(SHOWN)}")
+        for name, text in (("task.caption", caption), *(("dataset.prompts", prompt) for prompt in prompts)):
+            if "{token}" not in text:
+                raise UserError(f"{name}={text!r}: has no {{token}}, so that nothing in it says which subject is meant")
+        self.noun, self.prompts, self.tokenizer, self.token, self.caption = noun, list(prompts), tokenizer, token, caption
+        self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
+        self.seeds, self.steps, self.guidance, self.shown = list(seeds), steps, guidance, shown
+        self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
+        self.base: dict[str, Tensor] = {}
+        self.text_is_fixed, self._settled, self._kept = False, False, {}
+        self.register_buffer("class_latents", None, persistent=False)
+
+    @cached_property
+    def kinds(self) -> dict[str, type[Judge]]:
+        return {name: find(name) for name in self.judges}
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return metrics(list(self.kinds.values()), len(self.seeds))
+
+    def meet(self, text_is_fixed: bool) -> None:
+        """text_is_fixed: whether texts are the same throughout a run, so that they are computed once."""
+        self.text_is_fixed = text_is_fixed
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Texts are computed once in here, at their first use."""
+        before, self._settled = self._settled, True
+        try:
+            yield
+        finally:
+            self._settled = before
+            if not self.text_is_fixed:
+                self._kept = {}
+
+    def said(self, text: str, token: str) -> str:
+        """A prompt in words; without its token where that is empty."""
+        return " ".join(text.replace("{token}", token).replace("{class}", self.noun).split())
+
+    def wanted(self) -> list[Wanted]:
+        """What is painted to be judged."""
+        found = []
+        for about, token in ((SUBJECT, self.token), (CLASS, "")):
+            for number, prompt in enumerate(self.prompts):
+                text = self.said(prompt, token)
+                found += [
+                    Wanted(number * len(self.seeds) + i, about, text, seed) for i, seed in enumerate(self.seeds)
+                ]
+        return found
+
+    def shows(self, real: int) -> list[Wanted]:
+        """What is judged, of a subject of so many `real` pictures."""
+        if self.shown == "painted":
+            return self.wanted()
+        if self.shown == "real":
+            return [Wanted(number, SUBJECT, self.said(self.caption, self.token), 0) for number in range(real)]
+        return [each for each in self.wanted() if each.about == SUBJECT]
+
+    def without_token(self, wanted: Wanted) -> str:
+        """What a judge reads: it knows the word for the class alone."""
+        if self.shown == "real":
+            return self.said(self.caption, "")
+        return self.said(self.prompts[wanted.id // len(self.seeds)], "")
+
+    def judges_here(self) -> dict[str, Judge]:
+        """Those of which no setting is null."""
+        here = {name: given for name, given in self.judges.items() if None not in given.values()}
+        return {name: self.kinds[name](**given).eval() for name, given in here.items()}
+
+    def of_class(self) -> list[Wanted]:
+        """What the untuned backbone paints for training."""
+        prompt = self.said(self.caption, "")
+        return [Wanted(i, CLASS, prompt, CLASS_SEED + i) for i in range(self.class_pictures)]
+
+    @torch.no_grad()
+    def paint(self, backbone: Backbone, wanted: Sequence[Wanted]) -> Tensor:
+        """(B, 3, H, W) in [-1, 1].  A picture is the same in any company, to what kernels round."""
+        texts = torch.cat([self.text_state(backbone, each.prompt) for each in wanted])
+        empty = self.text_state(backbone, "").expand_as(texts)
+        noise = backbone.noise([each.seed for each in wanted]).to(texts.device)
+        return backbone.paint(texts, empty, noise, self.steps, self.guidance)
+
+    def text_state(self, backbone: Backbone, text: str) -> Tensor:
+        """(1, T, width)"""
+        if (kept := self._kept.get(text)) is not None and kept.device == self.device(backbone):
+            return kept
+        ids = [1, 1] if self.tokenizer is None else self.tokenizer(text)
+        state = backbone.embed_prompt({"text_ids": backbone.padded(ids).to(self.device(backbone))})
+        if self.text_is_fixed or (self._settled and not torch.is_grad_enabled()):
+            self._kept[text] = state = state.detach()
+        return state
+
+    @staticmethod
+    def device(backbone: Backbone) -> torch.device:
+        return next(backbone.parameters()).device
+
+    @torch.no_grad()
+    def remember(self, backbone: Backbone, pictures: Tensor) -> None:
+        """Takes the pictures of the class that `of_class` asks for, (N, 3, H, W) in [-1, 1]."""
+        found = [backbone.picture_features(part.to(self.device(backbone))) for part in pictures.split(8)]
+        self.class_latents = torch.cat(found)
+
+    def forward(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """-> (B, 1) the weighted squared error of each picture, and with prior preservation (B, 2): that of as many
+        pictures of the class, drawn at random, beside it"""
+        latents, texts = backbone.encode_picture(batch), self.text_state(backbone, self.said(self.caption, self.token))
+        count = len(latents)
+        texts = texts.expand(count, -1, -1)
+        if self.class_pictures and self.training:
+            drawn = torch.randint(len(self.class_latents), (count,), device=latents.device)
+            latents = torch.cat([latents, backbone.encode_picture({"image_features": self.class_latents[drawn]})])
+            of_class = self.text_state(backbone, self.said(self.caption, ""))
+            texts = torch.cat([texts, of_class.expand(count, -1, -1)])
+        steps = torch.randint(backbone.train_steps, (len(latents),), device=latents.device)
+        noise = torch.randn_like(latents)
+        found = backbone.denoise(backbone.noised(latents, noise, steps), steps, texts)
+        errors = F.mse_loss(found.float(), backbone.target(latents, noise, steps).float(), reduction="none")
+        errors = errors.flatten(1).mean(1) * backbone.loss_weight(steps)
+        return errors.view(-1, count).t()
+
+    def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
+        """One call of the denoising network, and one prompt."""
+        device = self.device(backbone)
+        latents = torch.zeros(1, *backbone.latent_shape, device=device)
+        steps = torch.zeros(1, dtype=torch.int64, device=device)
+        ids = backbone.padded([1]).to(device)
+        texts = torch.zeros(1, ids.shape[1], backbone.width, device=device)
+        return {
+            "call": lambda: backbone.denoise(latents, steps, texts),
+            "prompt": lambda: backbone.embed_prompt({"text_ids": ids}),
+        }
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        errors = output.mean(0)
+        return errors[0] + self.prior_weight * errors[1:].sum()
+
+
+def metrics(judges: Sequence[type[Judge]], seeds: int) -> tuple[Metric, ...]:
+    """What the judges measure.  Pictures of a prompt are taken as one by tests."""
+    found = []
+    for judge in judges:
+        first = not found
+        found.append(of(judge.pictures, primary=first, cluster=seeds))
+        if judge.texts:
+            found.append(of(judge.texts, unit=judge.texts_unit, cluster=seeds))
+    if found:
+        found += [
+            of("drift", better="less", cluster=seeds),
+            of("prior", better="less", cluster=seeds),
+            of("diversity", cluster=seeds),
+        ]
+    return tuple(found)
+
+
+def of(measure: str, unit: str = "cosine", **more: Any) -> Metric:
+    return Metric(measure, unit=unit, rows={"measure": measure}, **more)
