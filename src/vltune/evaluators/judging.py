@@ -22,8 +22,8 @@ AT_A_TIME = 32  # pictures
 class Judged:
     """What there is to judge.  Pictures are (N, 3, H, W) uint8.
 
-    wanted: of each of `pictures` what it is of.  prompts: of each its prompt without the token, which the word for the class
-    is in.  base: by id, what the untuned model painted of the class.  real: the subject's own pictures.  among: whether
+    wanted: of each of `pictures` what it is of.  prompts: of each its prompt without the token, by the word for the class
+    alone.  base: by id, what the untuned model painted of the class.  real: the subject's own pictures.  among: whether
     `pictures` are these same ones, none of which is compared with itself."""
 
     wanted: Sequence[Wanted]
@@ -39,7 +39,7 @@ def rows_of(judged: Judged, kinds: Mapping[str, type[Judge]], judges: Mapping[st
     rows = []
     for number, (name, kind) in enumerate(kinds.items()):
         found = scores(judged, judges[name]) if name in judges else {}
-        for measure, about in measures(kind, first=number == 0, moved=bool(judged.base)):
+        for measure, about in measures(kind, judged, first=number == 0):
             of = found.get(measure)
             for place, each in enumerate(judged.wanted):
                 if each.about == about:
@@ -47,10 +47,11 @@ def rows_of(judged: Judged, kinds: Mapping[str, type[Judge]], judges: Mapping[st
     return rows
 
 
-def measures(kind: type[Judge], first: bool, moved: bool) -> list[tuple[str, str]]:
-    """What a judge measures, and about what.  moved: whether there is something that may have moved."""
-    found = [(kind.pictures, SUBJECT), *([(kind.texts, SUBJECT)] if kind.texts else [])]
-    return found + ([("drift", CLASS), ("prior", CLASS), ("diversity", SUBJECT)] if first and moved else [])
+def measures(kind: type[Judge], judged: Judged, first: bool) -> list[tuple[str, str]]:
+    """What a judge measures, and about what: of the subject's own pictures how alike they are, of others how well they show
+    their prompts too, and by the first judge what has become of the class."""
+    found = [(kind.pictures, SUBJECT), *([(kind.texts, SUBJECT)] if kind.texts and not judged.among else [])]
+    return found + ([("drift", CLASS), ("prior", CLASS), ("diversity", SUBJECT)] if first and judged.base else [])
 
 
 def row(wanted: Wanted, measure: str, score: float | None) -> Prediction:
@@ -75,7 +76,12 @@ def scores(judged: Judged, judge: Judge) -> dict[str, list[float | None]]:
         near = [of[mask].mean() if len(real) > 1 else None for of, mask in zip(fidelity, others, strict=True)]
     else:
         near = [*fidelity.mean(1)]
-    found = {judge.pictures: near, "prior": near, "drift": moved(judged, judge, seen), "diversity": spread(judged, seen)}
+    found = {
+        judge.pictures: near,
+        "prior": near,
+        "drift": moved(judged, judge, seen),
+        "diversity": spread(judged, seen),
+    }
     if judge.texts:
         parts = zip(judged.pictures.split(AT_A_TIME), split(judged.prompts), strict=True)
         found[judge.texts] = [each for part, prompts in parts for each in judge.agreement(part, prompts)]

@@ -11,8 +11,7 @@ from vltune.judges.judge import Judge
 
 
 class Dino(Judge):
-    """folder: of transformers' ViTModel or Dinov2Model with its preprocessor, such as facebook/dino-vits16.  UserError where
-    it is another model's."""
+    """folder: of transformers' ViTModel or Dinov2Model with its preprocessor, such as facebook/dino-vits16."""
 
     pictures = "dino"
 

@@ -38,4 +38,6 @@ def opened(make: Callable[..., Any], folder: Path, setting: str) -> Any:
     try:
         return make(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{setting}={folder}: cannot be read ({str(error).splitlines()[0]}); fetch the folder again") from None
+        raise UserError(
+            f"{setting}={folder}: cannot be read ({str(error).splitlines()[0]}); fetch the folder again"
+        ) from None

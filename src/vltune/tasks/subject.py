@@ -95,7 +95,13 @@ class Subject(Task):
         for name, text in (("task.caption", caption), *(("dataset.prompts", prompt) for prompt in prompts)):
             if "{token}" not in text:
                 raise UserError(f"{name}={text!r}: has no {{token}}, so that nothing in it says which subject is meant")
-        self.noun, self.prompts, self.tokenizer, self.token, self.caption = noun, list(prompts), tokenizer, token, caption
+        self.noun, self.prompts, self.tokenizer, self.token, self.caption = (
+            noun,
+            list(prompts),
+            tokenizer,
+            token,
+            caption,
+        )
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
         self.seeds, self.steps, self.guidance, self.shown = list(seeds), steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
@@ -136,9 +142,7 @@ class Subject(Task):
         for about, token in ((SUBJECT, self.token), (CLASS, "")):
             for number, prompt in enumerate(self.prompts):
                 text = self.said(prompt, token)
-                found += [
-                    Wanted(number * len(self.seeds) + i, about, text, seed) for i, seed in enumerate(self.seeds)
-                ]
+                found += [Wanted(number * len(self.seeds) + i, about, text, seed) for i, seed in enumerate(self.seeds)]
         return found
 
     def shows(self, real: int) -> list[Wanted]:
