@@ -163,8 +163,8 @@ class OneToken(Delta):
 
 
 class LearnedToken(Method):
-    """A method that learns what the token of a subject is: a `OneToken` at the role `words`.  initial: a word that it starts
-    as; None: the word for the subject's class."""
+    """A method that learns what the token of a subject is: a `OneToken` at the role `words`.  initial: a word that it
+    starts as; None: the word for the subject's class."""
 
     initial: str | None = None
 

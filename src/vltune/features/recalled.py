@@ -44,7 +44,7 @@ def recall(session: Session) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     while not lock.is_locked:
-        session.stop.check(fabric)
+        session.stop.check()
         try:
             lock.acquire(timeout=1)
         except Timeout:
@@ -83,5 +83,5 @@ def paint(session: Session, missing: dict[Wanted, Path]) -> None:
             for each, picture in zip(some, pictures, strict=True):
                 write_picture(missing[each], picture)
             progress.step(len(some))
-            session.stop.check(fabric)
+            session.stop.check()
     model.train(training)

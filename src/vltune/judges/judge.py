@@ -17,8 +17,8 @@ from vltune.errors import UserError
 
 
 class Judge(nn.Module):
-    """pictures: what its figure of two pictures, a cosine, is called, such as `dino`.  texts: what that of a picture and its
-    prompt is called, None where it reads no texts; texts_unit: of that one.
+    """pictures: what its figure of two pictures, a cosine, is called, such as `dino`.  texts: what that of a picture and
+    its prompt is called, None where it reads no texts; texts_unit: of that one.
 
     Its constructor takes the keys of `task.judges.NAME`; where one of them is null it is not here, and judges later."""
 

@@ -1,4 +1,4 @@
-"""Custom Diffusion (Kumari et al. 2023, arXiv 2212.04488, section 3.2): the keys and values of cross-attention, and one token.
+"""Custom Diffusion (Kumari et al. 2023, arXiv 2212.04488, section 3.2): keys and values of cross-attention, and a token.
 
     K = W_k c,  V = W_v c,  c: (B, T, in_width), the text; W_k and W_v, (width, in_width), are trained themselves
     y = v* at the token, else its own embedding

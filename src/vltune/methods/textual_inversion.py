@@ -2,8 +2,8 @@
 
     v* = argmin E |f(z_t, t, c(y; v)) - target|^2,  v: (width,), what the token in the prompt y is to the text tower
 
-It starts as the embedding of a word, the one for the subject's class unless `initial` says another.  Released: 3000 steps at
-5e-4 times the batch, without prior preservation, which has no weight to act on.
+It starts as the embedding of a word, the one for the subject's class unless `initial` says another.  Released: 3000 steps
+at 5e-4 times the batch, without prior preservation, which has no weight to act on.
 """
 
 from __future__ import annotations
