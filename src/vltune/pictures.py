@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vltune.atomic import replacing
-from vltune.images import opened
+from vltune.images import UnreadableImageError, opened
 
+ABOUT = "vltune"  # the field of a PNG file
 GAP, LINE = 2, 12  # pixels between pictures, and of a line of text
 
 
@@ -21,10 +23,24 @@ def as_bytes(pictures: Tensor) -> Tensor:
     return ((pictures.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def write_picture(file: Path, picture: Tensor) -> None:
-    """picture: (3, H, W) uint8"""
+def write_picture(file: Path, picture: Tensor, of: str = "") -> None:
+    """picture: (3, H, W) uint8.  of: what it follows from, kept in the file (`is_of`)."""
+    about = PngInfo()
+    about.add_text(ABOUT, of)
     with replacing(file) as temporary:
-        Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG")
+        Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG", pnginfo=about)
+
+
+def is_of(file: Path, of: str) -> bool:
+    """Whether a file is there, and is a picture that follows from this."""
+    if not file.is_file():
+        return False
+    try:
+        with opened(file.read_bytes()) as image:
+            image.load()
+            return image.info.get(ABOUT) == of
+    except UnreadableImageError:
+        return False
 
 
 def read_pictures(files: Sequence[Path]) -> Tensor:

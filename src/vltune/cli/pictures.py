@@ -90,3 +90,36 @@ def chosen_weights(weights: str | None) -> str | None:
     from vltune.weights.finding import PACKAGE
 
     return weights if weights is None or weights.startswith(PACKAGE) else place("--weights", weights)
+
+
+def generate(
+    record: Annotated[Path, typer.Argument(help="The record of a run of task=subject, or a file that `export` made of it.")],
+    prompt: Annotated[list[str], typer.Option(help="What to paint, with the run's token in it; may be given again.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", show_default="outputs/pictures")] = Path(
+        "outputs/pictures"
+    ),
+    seeds: Annotated[str, typer.Option(help="Of the noise, one picture each.")] = "0,1,2,3",
+    weights: Annotated[str | None, typer.Option(help="The pretrained model.", show_default="the record's")] = None,
+) -> None:
+    """Paint one's own prompts by the model that a run tuned: a picture for each seed, and a sheet of all.
+
+    A picture that is there already is not painted again.
+
+    \b
+      vltune generate results/records/sd_mini/subject-.../lora-1a2b3c4d-seed0.json --prompt "a z square at the top left"
+    """
+    from vltune.experiment.generate import generate as paint
+
+    given = [text.strip() for text in prompt]
+    if "" in given:
+        raise UserError("--prompt is empty; say what to paint")
+    folder = paint(record, given, of_seeds(seeds), out, chosen_weights(weights))
+    typer.echo(f"{folder}/")
+
+
+def of_seeds(seeds: str) -> list[int]:
+    """UserError where one is no whole number from 0 on, or stands twice."""
+    texts = [text.strip() for text in seeds.split(",")]
+    if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts) or len({*texts}) < len(texts):
+        raise UserError(f"--seeds {seeds}: give different whole numbers with commas between them, as in 0,1,2,3")
+    return [int(text) for text in texts]

@@ -11,16 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vltune.atomic import replacing
 from vltune.evaluators.evaluator import Evaluator
 from vltune.evaluators.judging import Judged, rows_of
 from vltune.judges.judge import Judge
 from vltune.model import Model
-from vltune.pictures import as_bytes, read_pictures, sheet, write_picture
+from vltune.pictures import as_bytes, is_of, read_pictures, sheet, write_picture
 from vltune.runs.progress import Progress
 from vltune.tasks.subject import CLASS, SUBJECT, Subject, Wanted
 
-OF = "of.txt"  # a hash of whose pictures lie there
 BASE, REAL, SHEET = "base", "real", "sheet.png"
 
 
@@ -38,13 +36,14 @@ class Painted(Evaluator):
         task, first = session.model.task, session.fabric.is_global_zero
         wanted = task.shows(dataset.pictures())
         if first:
-            begin(folder, task, session.model, dataset)
+            compare_with(folder, task, dataset)
         session.fabric.barrier()
         if task.shown == "painted":
-            self.paint(split, folder, [each for each in wanted if not (folder / each.name).exists()])
+            self.paint(split, folder, wanted)
         elif first:
+            real = read_pictures(real_files(folder))
             for each in wanted:
-                write_picture(folder / each.name, read_pictures([real_files(folder)[each.id % dataset.pictures()]])[0])
+                write_picture(folder / each.name, real[each.id % len(real)])
         session.fabric.barrier()
         if first:
             write_sheet(folder, task, wanted)
@@ -52,10 +51,11 @@ class Painted(Evaluator):
         return judge(folder, task, wanted, {name: each.to(session.fabric.device) for name, each in judges.items()})
 
     def paint(self, split: str, folder: Path, wanted: Sequence[Wanted]) -> None:
-        """This process's share of them."""
+        """This process's share of those that are not there."""
         session = self.session
         fabric, model, size = session.fabric, session.model, session.data.eval_batch_size
-        own = wanted[fabric.global_rank :: fabric.world_size]
+        whose, share = fingerprint(model), wanted[fabric.global_rank :: fabric.world_size]
+        own = [each for each in share if not is_of(folder / each.name, whose)]
         model.eval()
         progress = Progress(self.label(split), len(own), unit="picture", show=fabric.is_global_zero)
         rounds = range(0, -(-len(wanted) // fabric.world_size), size)  # as many in every process
@@ -65,19 +65,13 @@ class Painted(Evaluator):
                     with fabric.autocast():
                         pictures = as_bytes(model.task.paint(model.backbone, some))
                     for each, picture in zip(some, pictures, strict=True):
-                        write_picture(folder / each.name, picture)
+                        write_picture(folder / each.name, picture, whose)
                     progress.step(len(some))
                 session.stop.check(fabric)
 
 
-def begin(folder: Path, task: Subject, model: Model, dataset: Dataset) -> None:
-    """Removes the pictures of another model, and puts down what these are compared with."""
-    own, mark = fingerprint(model), folder / OF
-    if not mark.is_file() or mark.read_text() != own:
-        for file in folder.rglob("*.png"):
-            file.unlink()
-        with replacing(mark) as temporary:
-            temporary.write_text(own)
+def compare_with(folder: Path, task: Subject, dataset: Dataset) -> None:
+    """Puts down what pictures are compared with."""
     for number in range(dataset.pictures()):
         write_picture(folder / REAL / f"{number:04}.png", dataset.transform.read(dataset.content(number)))
     for each, picture in task.base.items():
