@@ -73,6 +73,10 @@ def main(
       vltune classify --weights weights/clip-vit-base-patch16 --image photo.jpg --classes "cat,dog"
 
     \b
+    What a diffusion model paints, as a run tuned it:
+      vltune generate results/records/sd_mini/.../lora-1a2b3c4d-seed0.json --prompt "a z square at the top left"
+
+    \b
     What a run tuned, as one file or for transformers and PEFT:
       vltune export results/records/vilt/vqa-vqav2/lora-1a2b3c4d-seed0.json --format peft --out shared/lora
 
@@ -105,6 +109,8 @@ for command in (
     mirror.wandb_sync,
     checkpoints.weights,
     pictures.classify,
+    pictures.generate,
+    pictures.judge,
     sharing.export,
     sharing.inspect,
     sharing.push,

@@ -93,7 +93,9 @@ def chosen_weights(weights: str | None) -> str | None:
 
 
 def generate(
-    record: Annotated[Path, typer.Argument(help="The record of a run of task=subject, or a file that `export` made of it.")],
+    record: Annotated[
+        Path, typer.Argument(help="The record of a run of task=subject, or a file that `export` made of it.")
+    ],
     prompt: Annotated[list[str], typer.Option(help="What to paint, with the run's token in it; may be given again.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.", show_default="outputs/pictures")] = Path(
         "outputs/pictures"
@@ -123,3 +125,32 @@ def of_seeds(seeds: str) -> list[int]:
     if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts) or len({*texts}) < len(texts):
         raise UserError(f"--seeds {seeds}: give different whole numbers with commas between them, as in 0,1,2,3")
     return [int(text) for text in texts]
+
+
+def judge(
+    record: Annotated[
+        Path, typer.Argument(help="The record of a run of task=subject, its pictures in the folder beside it.")
+    ],
+    folder: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a judge, NAME=DIR: --folder dino=weights/dino-vits16; may be given again."),
+    ] = None,
+) -> None:
+    """Judge the pictures that a run painted, where a judge was not there: its figures go into the record.
+
+    \b
+      vltune judge results/records/sd15/subject-.../lora-1a2b3c4d-seed0.json --folder dino=weights/dino-vits16
+    """
+    given = dict(of_folder(each) for each in folder or ())
+    from vltune.experiment.judge import judge as judged
+    from vltune.experiment.summary import missing_scores, scores
+
+    found = judged(record, given)
+    typer.echo(f"{scores(found)}{missing_scores(found, record)}")
+
+
+def of_folder(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise UserError(f"--folder {text}: give a judge and its folder, as in dino=weights/dino-vits16")
+    return name, place("--folder", folder)

@@ -119,19 +119,22 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
     from vltune.engine.session import Session
     from vltune.engine.source import BadExamples
     from vltune.evaluators.evaluate import predictions
+    from vltune.features.recalled import recall
 
     settings = config.engine
     fabric = make_fabric(settings)
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
     model = build_pretrained(config.weights, config.backbone, config.task, config.method, data.facts)
-    artifacts.read_tuned(file.with_suffix(".safetensors"), model)
-    model.to(fabric.device)
     bad, found = BadExamples(config.dataset["max_bad_examples"]), {}
     with StopRequest() as stop, TemporaryDirectory() as own:
         folder = Path(fabric.broadcast(own))
         session = Session(fabric, model, data, settings, folder / file.name, folder, stop, bad)
         try:
+            if model.task.recalls:  # as pretrained
+                recall(session)
+            artifacts.read_tuned(file.with_suffix(".safetensors"), model)
+            model.to(fabric.device)
             if settings.cache_features:
                 keep_features(session, set(settings.evaluate))
             for split in settings.evaluate:

@@ -38,7 +38,11 @@ def generate(file: Path, prompts: Sequence[str], seeds: Sequence[int], out: Path
     files = {each: folder / f"{slug(each.prompt)}-seed{each.seed}.png" for each in wanted}
     of = {each: f"{whose} {task.steps} {task.guidance} {each.prompt}" for each in wanted}
     missing = [each for each in wanted if not is_of(files[each], of[each])]
-    with StopRequest() as stop, closing(Progress(record["id"], len(missing), unit="picture")) as progress, model.settled():
+    with (
+        StopRequest() as stop,
+        closing(Progress(record["id"], len(missing), unit="picture")) as progress,
+        model.settled(),
+    ):
         for start in range(0, len(missing), AT_A_TIME):
             some = missing[start : start + AT_A_TIME]
             for each, picture in zip(some, as_bytes(task.paint(model.backbone, some)), strict=True):

@@ -23,8 +23,11 @@ def scores(record: dict) -> str:
 
 
 def missing_scores(record: dict, file: Path) -> str:
-    """A line for each split that was predicted and whose truth is not published."""
+    """A line for each split that was predicted and has no score: a judge is not here, or the truth is not published."""
     config, metrics = record["config"], record["metrics"]
+    if absent := [name for name, which in (record.get("judges") or {}).items() if which is None]:
+        options = " ".join(f"--folder {name}=DIR" for name in absent)
+        return f"\nnot judged by {', '.join(absent)}; vltune judge {file} {options} does that"
     return "".join(
         f"\n{split} has no score: its answers are not published; vltune submission {file} writes what the server scores"
         for split in config["engine"]["evaluate"]

@@ -102,12 +102,16 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     from vltune.costs import macs, usage
     from vltune.engine.train import train as train_loop
     from vltune.evaluators.evaluate import check_splits, predictions
+    from vltune.features.recalled import recall
 
     clock, settings, task = session.clock, session.settings, session.model.task
     check_splits(session, config.task["name"])
     if settings.cache_features and config.task.get("reader"):
         clock.begin("features")
         keep_features(session, read_splits(settings))
+    if task.recalls:
+        clock.begin("paint")
+        recall(session)
     session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory()

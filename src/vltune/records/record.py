@@ -79,6 +79,8 @@ class Record(TypedDict, total=False):
     bad_examples: list[str]
     warnings: list[str]
     """Of its training, such as one that failed to start."""
+    judges: dict[str, str | None]
+    """Of generated pictures: which model each judge was; null for one that was not there."""
     few_shot: dict[str, Any]
     """Which images a run of few shots was trained on: protocol, shots, seed, ids and a hash of their names."""
 

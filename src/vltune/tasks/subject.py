@@ -66,6 +66,7 @@ class Subject(Task):
     """
 
     needs = DENOISING
+    recalls = True
     evaluator = "painted"
     columns = (
         RowColumn("measure", "text"),
@@ -92,6 +93,8 @@ class Subject(Task):
         super().__init__()
         if shown not in SHOWN:
             raise UserError(f"task.shown={shown}: must be one of {', '.join(SHOWN)}")
+        if token.split() != [token]:
+            raise UserError(f"task.token={token!r}: must be one word")
         for name, text in (("task.caption", caption), *(("dataset.prompts", prompt) for prompt in prompts)):
             if "{token}" not in text:
                 raise UserError(f"{name}={text!r}: has no {{token}}, so that nothing in it says which subject is meant")
@@ -105,6 +108,7 @@ class Subject(Task):
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
         self.seeds, self.steps, self.guidance, self.shown = list(seeds), steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
+        self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
         self.text_is_fixed, self._settled, self._kept = False, False, {}
         self.register_buffer("class_latents", None, persistent=False)
@@ -155,14 +159,17 @@ class Subject(Task):
 
     def without_token(self, wanted: Wanted) -> str:
         """What a judge reads: it knows the word for the class alone."""
-        if self.shown == "real":
-            return self.said(self.caption, "")
-        return self.said(self.prompts[wanted.id // len(self.seeds)], "")
+        return " ".join(word for word in wanted.prompt.split() if word != self.token)
 
     def judges_here(self) -> dict[str, Judge]:
         """Those of which no setting is null."""
         here = {name: given for name, given in self.judges.items() if None not in given.values()}
-        return {name: self.kinds[name](**given).eval() for name, given in here.items()}
+        found = {name: self.kinds[name](**given).eval() for name, given in here.items()}
+        self.identities = dict.fromkeys(self.judges) | {name: each.identity for name, each in found.items()}
+        return found
+
+    def declaration(self) -> dict[str, Any]:
+        return super().declaration() | {"judges": self.identities}
 
     def of_class(self) -> list[Wanted]:
         """What the untuned backbone paints for training."""

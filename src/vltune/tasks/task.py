@@ -65,6 +65,9 @@ class Task(nn.Module):
     def begin(self, backbone: Backbone) -> None:
         """Once pretrained weights are in: starts what of the head follows from them."""
 
+    recalls = False
+    """Whether it is given what the untuned backbone paints (`vltune.features.recalled`) before anything is trained."""
+
     looks_at_data = False
     """Whether `look` is to be called before the first step."""
 

@@ -1,0 +1,69 @@
+"""`vltune judge`: the figures of pictures that a run painted where a judge was not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltune.assemble.factory import build
+from vltune.errors import UserError
+from vltune.records import record as records
+from vltune.records.predictions import PREDICTIONS
+
+if TYPE_CHECKING:
+    from vltune.records.record import Record
+    from vltune.tasks.subject import Wanted
+
+
+def judge(file: Path, folders: Mapping[str, str]) -> Record:
+    """Judges a record's pictures anew by all judges that are there and writes the figures into the record, and beside it.
+
+    folders: of judges, in the place of those in the record.  UserError where a picture is missing, or no judge is there."""
+    from vltune.engine import artifacts
+    from vltune.evaluators.painted import judge as judged
+
+    record = records.read(file)
+    spec = record["config"]["task"]
+    if "judges" not in spec:
+        raise UserError(f"{file}: is of task={spec['name']}, which judges no pictures; give a record of task=subject")
+    given = {name: dict(each) for name, each in spec["judges"].items() if each is not None}
+    for name, folder in folders.items():
+        if "folder" not in given.get(name, {}):
+            known = ", ".join(other for other, each in given.items() if "folder" in each) or "none"
+            raise UserError(f"--folder {name}={folder}: the record asks no such judge; of folders it asks {known}")
+        given[name]["folder"] = folder
+    task = build(spec | {"judges": given})
+    judges = task.judges_here()
+    if not judges:
+        raise UserError(f"{file}: no judge is here; name a folder, --folder {next(iter(given), 'dino')}=DIR")
+    rows = {}
+    for split in record["config"]["engine"]["evaluate"]:
+        folder = file.with_suffix("") / split
+        rows[split] = judged(folder, task, wanted(file, split), judges)
+        record["metrics"][split] = task.figures(rows[split]) or None
+    record |= task.declaration()
+    artifacts.write_predictions(file.with_suffix(PREDICTIONS), rows, record, task.columns)
+    records.save(file, json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+    return record
+
+
+def wanted(file: Path, split: str) -> list[Wanted]:
+    """The pictures that a run painted, in its order.  UserError where one is not there."""
+    from pyarrow import parquet
+
+    from vltune.tasks.subject import Wanted
+
+    beside = file.with_suffix(PREDICTIONS)
+    if not beside.is_file():
+        raise UserError(f"{beside}: is not there; copy it beside the record, or run its command again")
+    found: dict[Wanted, None] = {}
+    for row in parquet.read_table(beside).to_pylist():
+        if row["split"] == split:
+            each = Wanted(row["id"], row["about"], row["prediction"], row["seed"])
+            picture = file.with_suffix("") / row["picture"]
+            if not picture.is_file():
+                raise UserError(f"{picture}: is not there; copy the folder beside the record, or run its command again")
+            found[each] = None
+    return list(found)
