@@ -16,6 +16,7 @@ from vltune.metrics.metric import Prediction
 from vltune.tasks.subject import CLASS, SUBJECT, Wanted
 
 AT_A_TIME = 32  # pictures
+BASE, REAL = "base", "real"  # folders of what pictures are compared with
 
 
 @dataclass
@@ -43,7 +44,7 @@ def rows_of(judged: Judged, kinds: Mapping[str, type[Judge]], judges: Mapping[st
             of = found.get(measure)
             for place, each in enumerate(judged.wanted):
                 if each.about == about:
-                    rows.append(row(each, measure, None if of is None else of[place]))
+                    rows.append(row(each, beside(judged, each), measure, None if of is None else of[place]))
     return rows
 
 
@@ -54,7 +55,7 @@ def measures(kind: type[Judge], judged: Judged, first: bool) -> list[tuple[str, 
     return found + ([("drift", CLASS), ("prior", CLASS), ("diversity", SUBJECT)] if first and judged.base else [])
 
 
-def row(wanted: Wanted, measure: str, score: float | None) -> Prediction:
+def row(wanted: Wanted, beside: str, measure: str, score: float | None) -> Prediction:
     return {
         "id": wanted.id,
         "prediction": wanted.prompt,
@@ -63,7 +64,15 @@ def row(wanted: Wanted, measure: str, score: float | None) -> Prediction:
         "about": wanted.about,
         "seed": wanted.seed,
         "picture": wanted.name,
+        "beside": beside,
     }
+
+
+def beside(judged: Judged, wanted: Wanted) -> str:
+    """What a person looks at beside a picture: what the untuned model painted of the same, or the subject itself."""
+    if wanted.about == CLASS:
+        return f"{BASE}/{wanted.name}"
+    return f"{REAL}/{wanted.id % len(judged.real):04}.png"
 
 
 @torch.no_grad()

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vltune.evaluators.evaluator import Evaluator
-from vltune.evaluators.judging import Judged, rows_of
+from vltune.evaluators.judging import BASE, REAL, Judged, rows_of
 from vltune.judges.judge import Judge
 from vltune.model import Model
 from vltune.pictures import as_bytes, is_of, read_pictures, sheet, write_picture
 from vltune.runs.progress import Progress
 from vltune.tasks.subject import CLASS, SUBJECT, Subject, Wanted
 
-BASE, REAL, SHEET = "base", "real", "sheet.png"
+SHEET = "sheet.png"
 
 
 class Painted(Evaluator):
@@ -104,7 +104,7 @@ def judge(folder: Path, task: Subject, wanted: Sequence[Wanted], judges: dict[st
         among=task.shown == "real",
     )
     rows = rows_of(judged, task.kinds, judges)
-    return [row | {"picture": f"{folder.name}/{row['picture']}"} for row in rows]
+    return [row | {key: f"{folder.name}/{row[key]}" for key in ("picture", "beside") if row[key]} for row in rows]
 
 
 def write_sheet(folder: Path, task: Subject, wanted: Sequence[Wanted]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vltune.errors import UserError
 from vltune.metrics.metric import PERCENT, declared
@@ -62,9 +62,26 @@ def read(file: Path, record: dict | None = None) -> Table:
         return _checked(table, all(metric.unit == PERCENT for metric in metrics))
 
 
+def pictures(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file of predictions that say which pictures a run made: `id`, `prediction`, `picture` and `beside`,
+    what it was compared with.  Empty where it says nothing of any, or is none."""
+    try:
+        with _open(file) as opened:
+            named = _images(opened.schema_arrow)
+            if "picture" not in named:
+                return []
+            rows = opened.read(columns=["id", "prediction", *named], use_threads=False).to_pylist()
+    except UserError:
+        return []
+    return [{"beside": None} | row for row in rows]
+
+
 def check_images(table: Table, file: Path) -> None:
-    """Raises ValueError where an image that predictions in `file` name does not lie in the folder beside them."""
+    """Raises ValueError where an image that predictions in `file` name does not lie in the folder beside them.  A folder
+    that is not there at all was left where the run was: its images are on another machine."""
     folder = file.with_suffix(FILES)
+    if not folder.exists():
+        return
     for name in _images(table.schema):
         for path in filter(None, table[name].to_pylist()):
             place = folder / path

@@ -73,6 +73,7 @@ class Subject(Task):
         RowColumn("about", "text"),
         RowColumn("seed", "number"),
         RowColumn("picture", "image"),
+        RowColumn("beside", "image"),
     )
 
     def __init__(

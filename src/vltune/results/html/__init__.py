@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from vltune.results.html import curves, disagreement, markup, runs
+from vltune.results.html import curves, disagreement, gallery, markup, runs
 from vltune.results.html.pictures import Pictures
 from vltune.results.render import text as render
 
@@ -22,7 +22,19 @@ PICTURE_BYTES = 3_500_000
 """Of all pictures on a page, at most, as they are embedded; with it a page of a few hundred runs stays below 5 MB."""
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("dom", "families", "axis", "tooltip", "sorting", "scatter", "curves", "disagreement", "runs", "page")
+_SCRIPTS = (
+    "dom",
+    "families",
+    "axis",
+    "tooltip",
+    "sorting",
+    "scatter",
+    "curves",
+    "disagreement",
+    "gallery",
+    "runs",
+    "page",
+)
 
 
 def page(name: str, tables: Sequence[Table], look: Look | None = None) -> bytes:
@@ -32,11 +44,12 @@ def page(name: str, tables: Sequence[Table], look: Look | None = None) -> bytes:
     and the same data where `look` is given, make the same bytes."""
     of_tables = [runs.of(table) for table in tables]
     pictures = Pictures(PICTURE_BYTES)
+    galleries = [gallery.of(table, of, pictures) for table, of in zip(tables, of_tables, strict=True)]
     compared = disagreement.compare(tables, of_tables, look, pictures)
     data = {
         "tables": [
-            _described(table) | {"curves": curves.of(table, of), "disagreement": parts}
-            for table, of, parts in zip(tables, of_tables, compared, strict=True)
+            _described(table) | {"curves": curves.of(table, of), "gallery": made, "disagreement": parts}
+            for table, of, made, parts in zip(tables, of_tables, galleries, compared, strict=True)
         ],
         "runs": runs.described(tables, of_tables),
         "pictures": pictures.embedded,

@@ -77,6 +77,10 @@ function drawPair() {
   drawExamples(places[2], current(), part, pair, a, b);
 }
 
+function redrawGallery() {
+  drawGallery(byId("gallery-pictures"), current(), current().gallery[number("gallery-experiment")]);
+}
+
 function redrawRuns() {
   drawRuns(byId("runs-list"), current(), data.runs.of[shown], byId("runs-experiment").value, byId("runs-status").value);
 }
@@ -86,7 +90,7 @@ function show(table) {
   for (const part of document.querySelectorAll(".of-table")) part.hidden = part.dataset.table !== current().name;
   for (const button of document.querySelectorAll("[data-show]"))
     button.setAttribute("aria-pressed", String(Number(button.dataset.show) === shown));
-  const { columns, figure, curves, disagreement } = current();
+  const { columns, figure, curves, gallery, disagreement } = current();
   for (const [section, found] of [
     ["curves", Object.keys(curves)],
     ["differ", disagreement],
@@ -107,6 +111,14 @@ function show(table) {
     byId("differ-part").value,
   );
   choosePart();
+  byId("gallery").hidden = !gallery.length;
+  document.querySelector('a[href="#gallery"]').hidden = !gallery.length;
+  choose(
+    byId("gallery-experiment"),
+    gallery.map(({ experiment }, index) => [String(index), experiment]),
+    byId("gallery-experiment").value,
+  );
+  redrawGallery();
   const runs = data.runs.of[shown];
   choose(
     byId("runs-experiment"),
@@ -154,6 +166,7 @@ on("family", wantFamily);
 on("curves-experiment", chooseCurves);
 on("curves-metric", redrawCurves);
 on("curves-smoothing", redrawCurves);
+on("gallery-experiment", redrawGallery);
 on("differ-part", choosePart);
 on("differ-a", drawPair);
 on("differ-b", drawPair);
