@@ -41,7 +41,7 @@ from vltune.layout import PatchLayout, Summary
 LINEAR_ROLES = ("query", "key", "value", "projection", "feed_forward_up", "feed_forward_down")
 ROLES = (
     *(*LINEAR_ROLES, "norm"),
-    *("attention_output", "feed_forward_output", "parallel_output", "embedding"),
+    *("attention_output", "feed_forward_output", "parallel_output", "embedding", "words"),
     *("memory", "cross_memory", "sequence", "keys_values", "cross_keys_values", "block"),
 )
 PLACES = {"fusion": ("fusion",), "text": ("text",), "image": ("image",), "towers": ("text", "image")}
@@ -265,13 +265,13 @@ class OutputSite(Site):
 class PartSite(Site):
     """A linear layer or a norm, called through its site: a delta may change what it reads or gives, or replace it.
 
-    The part stays owned by the block."""
+    cross: whether it reads another sequence than its block's own.  The part stays owned by the block."""
 
     what = "a layer"
 
     def __init__(self, role: str, part: Layer):
         super().__init__(role, part.weight.shape[0], part.weight.shape[-1])
-        self._part = (part,)
+        self._part, self.cross = (part,), False
 
     @property
     def part(self) -> Layer:

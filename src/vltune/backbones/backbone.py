@@ -18,6 +18,8 @@ JOINT = ("encode_text", "encode_image", "fuse")
 """The parts of a backbone for texts with images, of which `forward` follows."""
 TWO_TOWERS = ("embed_text", "embed_image", "compare")
 """Those of one whose texts and images meet in one space alone."""
+DENOISING = ("embed_prompt", "encode_picture", "denoise", "decode")
+"""Those of one that paints pictures of texts."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Backbone(nn.Module):
     width: int
     pooled_width: int
     last_layer: str = "all"
-    parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features", *TWO_TOWERS)
+    parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features", *TWO_TOWERS, *DENOISING)
 
     @classmethod
     def offers(cls, part: str) -> bool:
@@ -136,6 +138,22 @@ class Backbone(nn.Module):
     def embed_words(self, ids: Tensor) -> Tensor:
         """(T,) -> (T, width): what tokens are to the text tower, before their positions."""
         raise self.lack("embed_words")
+
+    def embed_prompt(self, batch: Batch, text: str = "text") -> Tensor:
+        """(B, T, width): what a picture is painted after.  batch: `text`_ids (B, T) int64, as `padded` gives them."""
+        raise self.lack("embed_prompt")
+
+    def encode_picture(self, batch: Batch, image: str = "image") -> Tensor:
+        """(B, C, h, w), latents.  batch: `image` (B, 3, H, W) in [-1, 1], or `image`_features in its place."""
+        raise self.lack("encode_picture")
+
+    def denoise(self, latents: Tensor, steps: Tensor, text: Tensor) -> Tensor:
+        """(B, C, h, w), (B,) int64 and (B, T, width) -> (B, C, h, w): what the scheduler has the network predict."""
+        raise self.lack("denoise")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 3, H, W) in [-1, 1]"""
+        raise self.lack("decode")
 
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
         """Whether `embed_text` gives the same throughout a run.  trains: whether what a module computes changes in it."""

@@ -79,3 +79,20 @@ def expose_output(sublayer: nn.Module, role: str, width: int) -> None:
 def _pass_site(name: str, sublayer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """The hook is given its own module, so that a copy of a backbone passes the copy's site."""
     return getattr(sublayer, name)(output, inputs[0])
+
+
+def expose_denoiser(unet: nn.Module) -> None:
+    """The sites of a diffusers UNet's transformer blocks."""
+    for name, block in unet.named_modules():
+        if type(block).__name__ == "BasicTransformerBlock":
+            for attention in (block.attn1, block.attn2):
+                for role, layer in (("query", "to_q"), ("key", "to_k"), ("value", "to_v")):
+                    expose_part(getattr(attention, layer), role)
+                    getattr(getattr(attention, layer), f"at_{role}").cross = attention is block.attn2
+                expose_part(attention.to_out[0], "projection")
+                expose_output(attention, "attention_output", attention.out_dim)
+            expose_output(block.ff, "feed_forward_output", block.ff.net[2].out_features)
+
+
+def expose_text_encoder(text: nn.Module) -> None:
+    expose_output(text.get_input_embeddings(), "words", text.config.hidden_size)
