@@ -38,7 +38,7 @@ def prepare(
     live: Annotated[
         bool | None,
         typer.Option(
-            "--live/--no-live", help="Beside that: whether it lives.", show_default="of a dog or a cat --live"
+            "--live/--no-live", help="Beside that: whether it lives.", show_default="--live of a dog or a cat"
         ),
     ] = None,
     max_bad: Annotated[

@@ -188,6 +188,19 @@ def test_other_pictures_of_the_same_names_are_prepared_anew(tmp_path):
         assert rows(tmp_path / "out", "rex")[0]["image"] == (tmp_path / folder / "rex" / "0.png").read_bytes()
 
 
+def test_subjects_of_other_raw_files_are_not_lost(tmp_path):
+    raw, rex = tree(tmp_path / "raw"), tmp_path / "rex"
+    paint(rex / "0.png", 0)
+    prepared(raw, tmp_path / "out")
+    with pytest.raises(UserError, match=r"out: holds backpack_dog, .*, dog6, which would be lost; name another folder"):
+        prepared(rex, tmp_path / "out", noun="dog")
+    prepared(rex, tmp_path / "own", noun="dog")
+    with pytest.raises(UserError, match=r"own: holds rex, which would be lost; name another folder"):
+        prepared(raw, tmp_path / "own")
+    (tmp_path / "own" / "manifest.json").write_text("{")
+    prepared(raw, tmp_path / "own")
+
+
 def test_one_picture_is_told_and_kept(tmp_path, capsys):
     paint(tmp_path / "rex" / "0.png", 0)
     assert prepared(tmp_path / "rex", tmp_path / "out", noun="dog")["rex images"] == 1

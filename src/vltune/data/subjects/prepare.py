@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from vltune.data import manifest
 from vltune.data.preparation import pipeline
 from vltune.data.subjects.listing import LISTING
 from vltune.data.subjects.official import OneSubject, Subjects, root
-from vltune.data.subjects.rows import FEW
+from vltune.data.subjects.rows import FEW, described
 from vltune.errors import UserError
 
 
@@ -31,7 +32,8 @@ def prepare(
     `prompts`.  One row a picture, in the order of names, its bytes as they were stored; of one that a camera stored turned,
     a PNG of it upright, as diffusers' recipe sees it.  Every picture is decoded.
 
-    A subject of one picture is told on standard error.  Further arguments, and errors: `preparation.pipeline.prepare`.
+    A subject of one picture is told on standard error.  UserError where `out` holds subjects of other raw files, which
+    would be lost.  Further arguments, and errors: `preparation.pipeline.prepare`.
     """
     raw = Path(raw)
     if noun is None and live is not None:
@@ -39,8 +41,18 @@ def prepare(
     if noun is not None and (root(raw) / LISTING).is_file():
         raise UserError(f"--class {noun}: {root(raw) / LISTING} says what its subjects are; leave the option out")
     official = Subjects(raw) if noun is None else OneSubject(raw, noun, live)
+    _refuse_others(out, official)
     counts = pipeline.prepare(official, out, max_bad, progress, readers)
     for subject, count in manifest.read(out)["images"].items():
         if count == 1:
             print(f"{out}: {subject}: {FEW}", file=sys.stderr)
     return counts
+
+
+def _refuse_others(out: Path, official: Subjects | OneSubject) -> None:
+    earlier = {}
+    with suppress(UserError):  # a broken manifest is made anew
+        earlier = manifest.read(out) or {}
+    is_ours = {*described(earlier)} <= {*official.subjects} if official.subjects else bool(earlier.get("sources"))
+    if described(earlier) and not is_ours:
+        raise UserError(f"{out}: holds {', '.join(described(earlier))}, which would be lost; name another folder")
