@@ -86,11 +86,17 @@ def test_an_option_of_another_data_set_is_refused():
     assert result.stderr == "error: --min-answer-count=3: coco has no such option; leave it out\n"
 
 
+@pytest.mark.parametrize("option", ["--class=dog", "--live", "--no-live"])
+def test_an_option_of_pictures_of_a_subject_is_refused_elsewhere(option):
+    result = invoke("prepare", "coco", "--raw", "r", "--out", "o", option)
+    assert result.stderr == f"error: {option}: coco has no such option; leave it out\n"
+
+
 def test_unknown_names_list_the_right_ones(tmp_path):
     result = invoke("prepare", "gqa", "--raw", "r", "--out", "o")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: data set 'gqa' is not known: use one of f30k, coco, imagenet, caltech101, ")
-    assert result.stderr.endswith(", folder, emoji, emoji_captions, nlvr2, snli_ve, vqav2\n")
+    assert result.stderr.endswith(", folder, emoji, emoji_captions, nlvr2, snli_ve, dreambooth, vqav2\n")
     result = invoke("report", "maxi", "--results-dir", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: table 'maxi' is not known: use one of ")

@@ -37,6 +37,7 @@ READ = {
     "draw",
     "own_template",
     "few_shot_list",
+    "own_prompts",
 }
 GIVEN = {
     "task": READ | {"in_width", "width", "vocabulary_size", "mask_id", "attributes"},

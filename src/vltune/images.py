@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 # Pillow reads 40 more, and starts Ghostscript for one of them.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # of an image; Pillow refuses larger ones
+
+_ORIENTATION = 0x0112  # in EXIF
 
 # They name no image, and are of metadata that nobody reads.  One filter, once: catching them around each image would make
 # Python forget which warnings of others it has shown already.
@@ -38,6 +41,14 @@ def opened(content: bytes | pa.Buffer) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # on broken bytes, decoders raise about anything
         raise UnreadableImageError(_reason(content, error)) from None
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether its metadata say that it is to be seen otherwise than it is stored."""
+    try:
+        return image.getexif().get(_ORIENTATION) in range(2, 9)
+    except Exception:  # broken metadata, which nobody else reads
+        return False
 
 
 def _reason(content: bytes | pa.Buffer, error: Exception) -> str:

@@ -34,5 +34,5 @@ def test_a_record_from_before_data_sets_had_names_is_read(recorded, name):
 
 @pytest.mark.parametrize("wrong", ["", "vqa", "os.system", "vltune.tasks.vqa.VQA", "shapes"])
 def test_what_is_no_data_set_is_refused(wrong, tmp_path):
-    with pytest.raises(UserError, match=r"no data set; there are karpathy, labelled, nlvr2, snli_ve, vqav2"):
+    with pytest.raises(UserError, match=r"no data set; there are karpathy, labelled, nlvr2, snli_ve, subjects, vqav2"):
         open_examples(wrong, tmp_path, [])

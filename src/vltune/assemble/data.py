@@ -100,6 +100,7 @@ def open_files(config: RunConfig) -> Data:
     part = {"fraction": dataset["train_fraction"], "fraction_seed": dataset["train_fraction_seed"]}
     given = {"data_dir": data_folder(dataset), "tokenizer": words, "transform": transform, "draw": config.seed}
     given |= {"own_template": dataset.get("template"), "few_shot_list": dataset["few_shot_list"]}
+    given["own_prompts"] = dataset.get("prompts")
 
     @cache
     def read(name: str) -> Dataset | None:

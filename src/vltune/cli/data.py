@@ -31,6 +31,16 @@ def prepare(
             help="Of answers that people typed (vqav2): keep those given at least this often.", min=1, show_default="9"
         ),
     ] = None,
+    noun: Annotated[
+        str | None,
+        typer.Option("--class", help="Of your own pictures of a subject (dreambooth): what it is.", metavar="NOUN"),
+    ] = None,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            "--live/--no-live", help="Beside that: whether it lives.", show_default="--live of a dog or a cat"
+        ),
+    ] = None,
     max_bad: Annotated[
         int, typer.Option(help="Unreadable images and bad entries to leave out (and count) before failing.", min=0)
     ] = 0,
@@ -51,15 +61,23 @@ def prepare(
       vltune prepare snli_ve --raw ~/snli_ve --out data/snli_ve
       vltune prepare oxford_pets --raw ~/oxford_pets --out data/oxford_pets
       vltune prepare folder --raw ~/birds --out data/birds
+      vltune prepare dreambooth --raw ~/dreambooth --out data/dreambooth
+      vltune prepare dreambooth --raw ~/pictures/rex --class dog --out data/rex
       vltune prepare vqav2 --raw ~/vqa --out data/vqav2 --max-bad 3
     """
     if dataset not in preparations():
         raise UserError(f"data set {dataset!r} is not known: use one of {', '.join(preparations())}")
     options = {"max_bad": max_bad, "readers": readers}
-    if min_answer_count is not None:
-        if "min_answer_count" not in inspect.signature(preparation(dataset)).parameters:
-            raise UserError(f"--min-answer-count={min_answer_count}: {dataset} has no such option; leave it out")
-        options["min_answer_count"] = min_answer_count
+    takes = inspect.signature(preparation(dataset)).parameters
+    for name, (typed, value) in {
+        "min_answer_count": (f"--min-answer-count={min_answer_count}", min_answer_count),
+        "noun": (f"--class={noun}", noun),
+        "live": ("--live" if live else "--no-live", live),
+    }.items():
+        if value is not None:
+            if name not in takes:
+                raise UserError(f"{typed}: {dataset} has no such option; leave it out")
+            options[name] = value
     counts = preparation(dataset)(raw, out, **options)
     for name, count in counts.items():
         typer.echo(f"{name}: {count}")

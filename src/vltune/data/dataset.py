@@ -32,7 +32,7 @@ class DataSet:
 
     reader: the `Reader` (data/reader.py) from which runs get examples.
     prepare: {name for `vltune prepare`: a function (raw, out, *, max_bad, progress, readers) -> {what: how much}}; one that
-        takes `min_answer_count` too gets it from the command line, and one that takes `name` the name.
+        takes `min_answer_count`, `noun` or `live` too gets it from the command line, and one that takes `name` the name.
     kinds: {how the names of its Arrow files begin: the `Kind` (data/check/kind.py) that `vltune check` expects there}.
     examples: the `Examples` (data/examples.py) that pages and dashboards show; without them nothing is shown.
     """

@@ -16,6 +16,7 @@ from vltune.streamed import once
 MANIFEST = "manifest.json"
 _ANEW = "delete it and run `vltune prepare` again"
 _KINDS = {"splits": dict, "subsets": dict, "answers": list, "classes": list, "sources": dict}
+_KINDS |= {"subjects": dict, "prompts": dict}
 _COUNTS = ("images", "questions", "pairs", "statements", "captions", "sentences")
 _NOT_CONTENT = ("version", "splits", "source_bytes")
 
@@ -53,6 +54,12 @@ def _malformed(content: Any) -> str | None:
     for key, one in (("answers", "an answer"), ("classes", "a class")):
         if not all(isinstance(each, str) for each in content.get(key, ())):
             return f"{one} is no text"
+    for kind, texts in content.get("prompts", {}).items():
+        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+            return f"its prompts of {kind} are no list of texts"
+    for name, said in content.get("subjects", {}).items():
+        if not _is_subject(said) or not content.get("prompts", {}).get("live" if said["live"] else "object"):
+            return f"its subject {name} does not tell its class, whether it is live, and prompts"
     for name, shards in content.get("splits", {}).items():
         if not isinstance(shards, list) or not shards or not all(map(_is_shard, shards)):
             return f"its split {name} is no list of files with their rows and texts"
@@ -60,6 +67,10 @@ def _malformed(content: Any) -> str | None:
         if not _is_subset(subset) or subset["of"] not in content.get("splits", {}):
             return f"its subset {name} does not tell its numbers and the split that it is of"
     return None
+
+
+def _is_subject(found: Any) -> bool:
+    return isinstance(found, dict) and isinstance(found.get("class"), str) and isinstance(found.get("live"), bool)
 
 
 def _is_counts(found: Any) -> bool:

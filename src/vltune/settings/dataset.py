@@ -74,6 +74,11 @@ class DatasetSettings(TypedDict):
     has no usual one."""
     few_shot_list: NotRequired[Annotated[Path | None, Before(None)]]
     """A list of the images of few-shot training, a shot_N-seed_K.json of cross_modal_adaptation, or null to draw them."""
+    subject: NotRequired[Name]
+    """Of subject-driven generation: whose pictures are learned from."""
+    prompts: NotRequired[Path | None]
+    """Of the same: a text of the prompts that are painted, with {token} and {class}, a line each, or null for the data
+    set's."""
     augment: NotRequired[Annotated[Literal["crop_flip"] | None, Before(None)]]
     """A random part of each training image as the whole of it, mirrored half of the time, or null for none."""
     folds: NotRequired[Count]

@@ -125,7 +125,7 @@ def check(path: Path, progress: bool = True, readers: int | None = None) -> Repo
     notes += [f"not looked at, of no data set known here: {', '.join(unknown)}"] if unknown and not manifest else []
     notes += [f"{stem}: {_images(n)} {what}" for stem, of in splits.items() for what, n in _noted(of).items()]
     classes = _classes(splits, manifest)
-    notes += class_notes(classes)
+    notes += [*class_notes(classes), *_known(splits, manifest)]
     named = [problem for file in files.values() for problem in _told(file.problems, file.path.name)]
     return Report(lines, named + _told(whole, "the whole"), _count(files.values()) + whole.count, notes, classes)
 
@@ -139,6 +139,14 @@ def _classes(splits: Mapping[str, list[File]], manifest: Mapping[str, Any]) -> l
         stem.removeprefix(f"{kind}_"): sum((file.labels for file in of), Counter()) for stem, of in labelled.items()
     }
     return summaries(kinds()[kind], manifest, counts)
+
+
+def _known(splits: Mapping[str, list[File]], manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What the kinds of files have to say of the whole."""
+    for name in dict.fromkeys(of[0].kind for of in splits.values()):
+        if (notes := kinds()[name].notes) is not None:
+            rows = {of[0].split: sum(file.rows for file in of) for of in splits.values() if of[0].kind == name}
+            yield from notes(manifest, rows)
 
 
 def _count(files: Iterable[File]) -> int:

@@ -14,6 +14,7 @@ class Kind:
     """counted: what the manifest calls rows and texts, or rows alone without a `text_column`.  problems: what is wrong with
     a row.  name: the column that tells rows apart, if a score follows from it.  may_be_empty: splits.  label: the column of
     a row's class, by its place in the manifest's `classes`.  prompt: what a model is asked for a class, by manifest, name.
+    notes: what is well to know of a folder, by manifest and rows of each split.
     """
 
     schema: pa.Schema
@@ -24,6 +25,7 @@ class Kind:
     may_be_empty: tuple[str, ...] = ()
     label: str | None = None
     prompt: Callable[[Mapping[str, Any], str], str] | None = None
+    notes: Callable[[Mapping[str, Any], Mapping[str, int]], Iterator[str]] | None = None
 
     @property
     def columns(self) -> pa.Schema:

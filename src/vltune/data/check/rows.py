@@ -8,19 +8,17 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pyarrow as pa
-from PIL import Image
 
 from vltune.data.arrow import open_mapped
 from vltune.data.check.kind import Kind
 from vltune.data.dataset import kinds
-from vltune.images import UnreadableImageError, opened
+from vltune.images import UnreadableImageError, is_turned, opened
 
 NAMED = 5  # problems that are told of each file; the others are counted
 DIGEST = 16  # bytes that stand for an image
 # What is well to know of images that are used all the same.
 TURNED = "with an EXIF orientation, which both decoders leave unheeded as the released code does"
 SEEN_THROUGH = "partly transparent, of which the colours underneath are shown, as by the released code"
-_ORIENTATION = 0x0112
 
 
 @dataclass
@@ -101,7 +99,7 @@ def _look_at(content: pa.Buffer | bytes, notes: Counter[str]) -> Iterator[str]:
     try:
         with opened(content) as image:
             image.load()
-            notes[TURNED] += _is_turned(image)
+            notes[TURNED] += is_turned(image)
             notes[SEEN_THROUGH] += image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
             mode = image.mode
     except UnreadableImageError as error:
@@ -109,10 +107,3 @@ def _look_at(content: pa.Buffer | bytes, notes: Counter[str]) -> Iterator[str]:
     else:
         if mode.startswith(("I", "F")):
             yield f"is of mode {mode}, which is cut off at 255 and not scaled: nearly white or black; store it with 8 bits"
-
-
-def _is_turned(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(_ORIENTATION) in range(2, 9)
-    except Exception:  # broken metadata, which nobody else reads
-        return False

@@ -16,9 +16,9 @@ from vltune.data.labelled.shots import in_order
 from vltune.data.preparation.entries import Entries
 from vltune.data.preparation.raw import Sources, stands
 from vltune.errors import UserError
+from vltune.images import SUFFIXES
 
 CLASS_NAMES = "classnames.txt"
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 _CALLED = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _VAL, _TEST = 0.2, 0.3  # of a class's images, where nothing says which
 
@@ -46,12 +46,10 @@ class ClassFolders(Labelled):
             raise UserError(f"{folder}: holds no folder of a class; put the images of each class into one of its name")
         for each in classes:
             found = [path for path in sorted(each.rglob("*")) if not path.is_dir()]
-            images = [path for path in found if path.suffix.lower() in _SUFFIXES]
+            images = [path for path in found if path.suffix.lower() in SUFFIXES]
             self._others[split] += len(found) - len(images)
             if not images:
-                raise UserError(
-                    f"{each}: a class without an image ({', '.join(_SUFFIXES)}); put some there, or move it"
-                )
+                raise UserError(f"{each}: a class without an image ({', '.join(SUFFIXES)}); put some there, or move it")
             for path in images:
                 yield each.name, path.relative_to(self.folder).as_posix()
 
