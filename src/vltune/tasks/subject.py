@@ -56,7 +56,7 @@ class Subject(Task):
     tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
     token: what stands for the subject.  caption: what its pictures are called in training.
     prior_weight: 0 for none.  class_pictures: how many of the class, painted before training.
-    seeds: of the pictures of each prompt.  steps, guidance: of the sampler.
+    seeds: of the pictures of each prompt.  sampler_steps, guidance: of DDIM.
     shown: which pictures are judged: those that are `painted`; the subject's `real` ones, a ceiling; or one of them again
     and again, `copied`, which says what the judge makes of a model that does as much.
     judges: {module of vltune.judges: its settings, or null where it is not asked}.  The first one measures drift, prior and
@@ -86,7 +86,7 @@ class Subject(Task):
         prior_weight: float = 1.0,
         class_pictures: int = 200,
         seeds: Sequence[int] = (0, 1, 2, 3),
-        steps: int = 50,
+        sampler_steps: int = 50,
         guidance: float = 7.5,
         shown: str = "painted",
         judges: Mapping[str, Mapping[str, Any] | None] | None = None,
@@ -107,7 +107,7 @@ class Subject(Task):
             caption,
         )
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
-        self.seeds, self.steps, self.guidance, self.shown = list(seeds), steps, guidance, shown
+        self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
@@ -183,7 +183,7 @@ class Subject(Task):
         texts = torch.cat([self.text_state(backbone, each.prompt) for each in wanted])
         empty = self.text_state(backbone, "").expand_as(texts)
         noise = backbone.noise([each.seed for each in wanted]).to(texts.device)
-        return backbone.paint(texts, empty, noise, self.steps, self.guidance)
+        return backbone.paint(texts, empty, noise, self.sampler_steps, self.guidance)
 
     def text_state(self, backbone: Backbone, text: str) -> Tensor:
         """(1, T, width)"""
