@@ -18,6 +18,8 @@ JOINT = ("encode_text", "encode_image", "fuse")
 """The parts of a backbone for texts with images, of which `forward` follows."""
 TWO_TOWERS = ("embed_text", "embed_image", "compare")
 """Those of one whose texts and images meet in one space alone."""
+DENOISING = ("embed_prompt", "encode_picture", "denoise", "decode")
+"""Those of one that makes images of noise and texts."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Backbone(nn.Module):
     width: int
     pooled_width: int
     last_layer: str = "all"
-    parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features", *TWO_TOWERS)
+    parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features", *TWO_TOWERS, *DENOISING)
 
     @classmethod
     def offers(cls, part: str) -> bool:
@@ -140,6 +142,27 @@ class Backbone(nn.Module):
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
         """Whether `embed_text` gives the same throughout a run.  trains: whether what a module computes changes in it."""
         return False
+
+    def embed_prompt(self, batch: Batch, text: str = "text") -> Tensor:
+        """(B, T, width) What texts are to the denoising network.  batch: `text`_ids (B, T) int64, every text padded to the
+        length that the backbone was trained with, as its tokenizer pads; or `text`_features in their place."""
+        raise self.lack("embed_prompt")
+
+    def encode_picture(self, batch: Batch, image: str = "image") -> Tensor:
+        """(B, C, h, w) Latents of images.  batch: `image` (B, 3, H, W) in [-1, 1], or `image`_features in its place."""
+        raise self.lack("encode_picture")
+
+    def denoise(self, latents: Tensor, steps: Tensor, text: Tensor) -> Tensor:
+        """(B, C, h, w) What the network predicts of noised latents (B, C, h, w) at steps (B,) with texts (B, T, width)."""
+        raise self.lack("denoise")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 3, H, W) in [-1, 1]"""
+        raise self.lack("decode")
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """What a method trains that tunes the whole backbone."""
+        return [*self.parameters()]
 
     def start_class_token(self, cls_id: int) -> None:
         """Once pretrained weights are in: starts what they do not hold.  cls_id: the vocabulary's first token of a text."""
