@@ -207,7 +207,8 @@ class Subject(Task):
     def forward(self, backbone: Backbone, batch: Batch) -> Tensor:
         """-> (B, 1) the weighted squared error of each picture, and with prior preservation (B, 2): that of as many
         pictures of the class, drawn at random, beside it"""
-        latents, count = backbone.encode_picture(batch), len(batch["ids"])
+        latents = backbone.encode_picture(batch)
+        count = len(latents)
         if self.tokenizer is None:
             texts = backbone.embed_prompt(batch)
         else:
