@@ -41,7 +41,7 @@ class _Subwords:
         max_length: int,
         padding: str | None = None,
     ):
-        pad, cls, sep, mask = special
+        pad, cls, sep, _ = special
         if max_length < 3:
             raise UserError(f"max_length={max_length}: a text needs at least 3 tokens, {cls} word {sep}")
         encoder.enable_truncation(max_length)
@@ -51,7 +51,9 @@ class _Subwords:
         self.pad_id, self.cls_id, self.sep_id, self.mask_id = map(encoder.token_to_id, special)
         if padding is not None:
             if (fills := encoder.token_to_id(padding)) is None:
-                raise UserError(f"backbone.tokenizer.padding={padding}: is no token of the vocabulary; give {pad} or {sep}")
+                raise UserError(
+                    f"backbone.tokenizer.padding={padding}: is no token of the vocabulary; give {pad} or {sep}"
+                )
             encoder.enable_padding(length=max_length, pad_id=fills, pad_token=padding)
 
     def __call__(self, text: str) -> list[int]:

@@ -1,0 +1,80 @@
+"""A tiny Stable Diffusion with random weights, and inputs for it."""
+
+import torch
+
+from vltune.backbones.stable_diffusion import StableDiffusion
+
+WORDS, TEXT, WIDTH, END = 60, 10, 24, 59
+UNET = {
+    "sample_size": 8,
+    "block_out_channels": [32, 64],
+    "layers_per_block": 1,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "cross_attention_dim": WIDTH,
+    "attention_head_dim": 4,
+    "norm_num_groups": 8,
+}
+ENCODER = {
+    "vocab_size": WORDS,
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": TEXT,
+    "bos_token_id": 1,
+    "eos_token_id": END,
+    "pad_token_id": END,
+}
+VAE = {
+    "block_out_channels": [8, 16],
+    "layers_per_block": 1,
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "latent_channels": 4,
+    "norm_num_groups": 4,
+    "scaling_factor": 0.18215,
+}
+SCHEDULER = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "prediction_type": "epsilon",
+}
+
+
+def stable_diffusion(unet=(), vae=None, scheduler=(), **more):
+    """Linear weights are as large as trained ones: with those of the start attention hardly attends."""
+    torch.manual_seed(0)
+    parts = {
+        "unet": UNET | dict(unet),
+        "text": ENCODER,
+        "vae": vae or VAE,
+        "scheduler": SCHEDULER | dict(scheduler),
+    }
+    backbone = StableDiffusion(**{"pipelines": {"tiny": parts}, "model": "tiny", "image_size": 16, **more}).eval()
+    with torch.no_grad():
+        for layer in backbone.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.weight.mul_(0.2 / layer.weight.std())
+    return backbone
+
+
+def ids(count=2, seed=0):
+    """(count, TEXT) of texts of several lengths, padded with the end of text."""
+    made = torch.randint(2, END, (count, TEXT), generator=torch.Generator().manual_seed(seed))
+    made[:, 0] = 1
+    for row, text in enumerate(made):
+        text[5 + row % 4 :] = END
+    return made
+
+
+def inputs(backbone, count=2, seed=0):
+    """Latents, steps and texts for `denoise`."""
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(count, *backbone.latent_shape, generator=generator)
+    steps = torch.randint(backbone.train_steps, (count,), generator=generator)
+    return latents, steps, torch.randn(count, TEXT, backbone.width, generator=generator)
