@@ -78,3 +78,13 @@ def inputs(backbone, count=2, seed=0):
     latents = torch.randn(count, *backbone.latent_shape, generator=generator)
     steps = torch.randint(backbone.train_steps, (count,), generator=generator)
     return latents, steps, torch.randn(count, TEXT, backbone.width, generator=generator)
+
+
+class Words:
+    """A word is a token by its first letter; every text is padded to TEXT tokens."""
+
+    cls_id, sep_id, pad_id, max_length = 1, END, END, TEXT
+
+    def __call__(self, text):
+        found = [2 + ord(letter) % 50 for word in text.split() for letter in (word[0], *word[6:7])]
+        return ([1, *found[: TEXT - 2]] + [END] * TEXT)[:TEXT]

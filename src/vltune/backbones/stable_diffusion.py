@@ -5,7 +5,7 @@ Modules, names of parameters and attention processors are theirs.  The autoencod
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,6 +108,9 @@ class StableDiffusion(Backbone):
 
     def embed_words(self, ids: Tensor) -> Tensor:
         return self.text.get_input_embeddings().weight[ids].detach()
+
+    def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
+        return not trains(self.text)
 
     def image_features(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, h w, 2 C): means and logarithms of variances."""

@@ -28,8 +28,8 @@ def generate(file: Path, prompts: Sequence[str], seeds: Sequence[int], out: Path
     """Writes `out/RUN/PROMPT-seedN.png` of each prompt and seed, and a sheet of all; what is there already is not painted
     again.  Returns the folder."""
     from vltune.evaluators.painted import fingerprint
+    from vltune.judges.wanted import SUBJECT, Wanted
     from vltune.pictures import as_bytes, is_of, read_pictures, sheet, write_picture
-    from vltune.tasks.subject import SUBJECT, Wanted
 
     record = record_of(file)
     model = tuned_model(record, file, weights)

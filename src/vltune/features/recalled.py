@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 from vltune.canonical import text
 from vltune.engine.session import Session
 from vltune.features.cache import digest
+from vltune.judges.wanted import CLASS, Wanted
 from vltune.pictures import as_bytes, read_pictures, write_picture
 from vltune.runs.progress import Progress
-from vltune.tasks.subject import CLASS, Wanted
 
 FOLDER = "painted"
 

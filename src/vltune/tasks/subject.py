@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,27 +26,12 @@ from vltune.backbones.backbone import DENOISING, Backbone
 from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.judges.judge import Judge, find
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import Metric
 from vltune.tasks.task import RowColumn, Task
 
-SUBJECT, CLASS = "subject", "class"
 SHOWN = ("painted", "real", "copied")
 CLASS_SEED = 1_000_000  # of the first picture of the class, far from those that are judged
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A picture to paint.  id: of its prompt and seed, the same with the token (about the subject) and without (about the
-    class)."""
-
-    id: int
-    about: str
-    prompt: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.about}-{self.id:04}.png"
 
 
 class Subject(Task):
@@ -68,6 +51,7 @@ class Subject(Task):
     needs = DENOISING
     recalls = True
     evaluator = "painted"
+    metrics = ()
     columns = (
         RowColumn("measure", "text"),
         RowColumn("about", "text"),
@@ -109,18 +93,12 @@ class Subject(Task):
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
         self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
+        self.kinds = {name: find(name) for name in self.judges}
+        self.metrics = metrics([*self.kinds.values()], len(self.seeds))
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
         self.text_is_fixed, self._settled, self._kept = False, False, {}
         self.register_buffer("class_latents", None, persistent=False)
-
-    @cached_property
-    def kinds(self) -> dict[str, type[Judge]]:
-        return {name: find(name) for name in self.judges}
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return metrics(list(self.kinds.values()), len(self.seeds))
 
     def meet(self, text_is_fixed: bool) -> None:
         """text_is_fixed: whether texts are the same throughout a run, so that they are computed once."""

@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vltune.evaluators.judging import AT_A_TIME, Judged, rows_of
 from vltune.judges.judge import Judge, alike, together
+from vltune.judges.judging import AT_A_TIME, Judged, rows_of
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import figures
-from vltune.tasks.subject import CLASS, SUBJECT, Wanted, metrics
+from vltune.tasks.subject import metrics
 
 
 class Colours(Judge):
@@ -88,7 +89,9 @@ def test_pictures_are_judged_alone_as_among_others():
     wanted = [Wanted(i, SUBJECT, str(i), 0) for i in range(len(many))]
     together_ = rows_of(Judged(wanted, many, [""] * len(many), {}, many[:2]), {"c": Colours}, {"c": Colours()})
     for i in (0, AT_A_TIME, len(many) - 1):
-        alone = rows_of(Judged(wanted[i : i + 1], many[i : i + 1], [""], {}, many[:2]), {"c": Colours}, {"c": Colours()})
+        alone = rows_of(
+            Judged(wanted[i : i + 1], many[i : i + 1], [""], {}, many[:2]), {"c": Colours}, {"c": Colours()}
+        )
         assert alone[0]["score"] == pytest.approx(together_[i]["score"])
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vltune.judges.judge import Judge, alike, together
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import Prediction
-from vltune.tasks.subject import CLASS, SUBJECT, Wanted
 
 AT_A_TIME = 32  # pictures
 BASE, REAL = "base", "real"  # folders of what pictures are compared with
