@@ -52,18 +52,30 @@ def read_pictures(files: Sequence[Path]) -> Tensor:
     return torch.stack(found) if found else torch.zeros(0, 3, 0, 0, dtype=torch.uint8)
 
 
-def sheet(file: Path, rows: Mapping[str, Sequence[Tensor]], least: int = 96) -> None:
-    """Pictures in rows, what each shows above it.  least: pixels of a picture's side, to which small ones are enlarged."""
-    height, width = next(iter(rows.values()))[0].shape[-2:]
-    times = max(1, -(-least // height))
-    high, wide, most = height * times + LINE + GAP, width * times + GAP, max(map(len, rows.values()))
-    page = Image.new("RGB", (wide * most + GAP, high * len(rows) + GAP), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(LINE - 2)
-    for number, (text, pictures) in enumerate(rows.items()):
-        top = GAP + number * high
+def sheet(file: Path, rows: Mapping[str, Sequence[Tensor]], least: int = 96, most: int = 256) -> None:
+    """Pictures in rows, what each shows above it; a row may have none.
+
+    rows: (3, H, W) uint8 of any sizes.  least: small pictures are enlarged, whole times, to a longer side of so many pixels
+    or more.  most: larger ones are made smaller."""
+    shown = {text: [_sized(picture, least, most) for picture in pictures] for text, pictures in rows.items()}
+    sizes = [image.size for images in shown.values() for image in images] or [(0, 0)]
+    wide, high = (GAP + max(sides) for sides in zip(*sizes, strict=True))
+    font = ImageFont.load_default(LINE - 2)
+    widths = [wide * max(map(len, shown.values()), default=0), *(int(font.getlength(text)) + GAP for text in shown)]
+    page = Image.new("RGB", (GAP + max(widths), GAP + (LINE + high) * len(shown)), "white")
+    draw = ImageDraw.Draw(page)
+    for number, (text, images) in enumerate(shown.items()):
+        top = GAP + number * (LINE + high)
         draw.text((GAP, top - 1), text, fill="black", font=font)
-        for column, picture in enumerate(pictures):
-            shown = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-            page.paste(shown.resize((width * times, height * times), Image.NEAREST), (GAP + column * wide, top + LINE))
+        for column, image in enumerate(images):
+            page.paste(image, (GAP + column * wide, top + LINE))
     with replacing(file) as temporary:
         page.save(temporary, format="PNG")
+
+
+def _sized(picture: Tensor, least: int, most: int) -> Image.Image:
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    if (longer := max(image.size)) > most:
+        return image.resize([max(1, round(side * most / longer)) for side in image.size], Image.Resampling.LANCZOS)
+    times = -(-least // longer)
+    return image.resize([side * times for side in image.size], Image.Resampling.NEAREST)

@@ -13,7 +13,7 @@ import sys
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from vltune.data.arrow import open_table, write_table
 from vltune.errors import UserError
+from vltune.runs.turn import turn
 
 VERSION = 1
 COLUMNS = {"key": pa.binary(32), "data": pa.binary(), "crc32": pa.uint32()}  # the checksum is over key and data
@@ -88,30 +88,10 @@ class Store:
                 raise UserError(f"row {row} is damaged")
         return keys
 
-    @contextmanager
-    def locked(self, check: Callable[[], None]) -> Iterator[None]:
+    def locked(self, check: Callable[[], None]) -> AbstractContextManager[None]:
         """One process at a time; the others wait, and call `check` every second."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = f"cannot be made ({error.strerror}): name another engine.features_dir"
-            raise UserError(f"{self.folder}: {reason}") from None
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            print(f"{self.folder}: waiting for the process that computes these features", file=sys.stderr)
-        except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-            reason = f"cannot be locked ({getattr(error, 'strerror', None) or error}): name another engine.features_dir"
-            raise UserError(f"{self.folder}: {reason}, or set engine.cache_features=false") from None
-        while not lock.is_locked:
-            check()
-            with suppress(Timeout):
-                lock.acquire(timeout=1)
-        try:
-            yield
-        finally:
-            lock.release()
+        fix = "name another engine.features_dir, or set engine.cache_features=false"
+        return turn(self.folder, check, "features", fix)
 
     def clean(self) -> None:
         """Deletes what is damaged or belongs elsewhere, and what killed processes left.  Only where `locked`."""
