@@ -3,6 +3,7 @@
 import torch
 
 from vltune.backbones.stable_diffusion import StableDiffusion
+from vltune.tasks.subject import Subject
 
 WORDS, TEXT, WIDTH, END = 60, 10, 24, 59
 UNET = {
@@ -88,3 +89,18 @@ class Words:
     def __call__(self, text):
         found = [2 + ord(letter) % 50 for word in text.split() for letter in (word[0], *word[6:7])]
         return ([1, *found[: TEXT - 2]] + [END] * TEXT)[:TEXT]
+
+
+def subject(**more):
+    """Its task: a dog, two prompts and two seeds."""
+    prompts = ["a {token} {class} in snow", "a {class} beside a {token} {class}"]
+    return Subject("dog", prompts, Words(), **{"class_pictures": 3, "seeds": (0, 7), "sampler_steps": 3, **more})
+
+
+def pictures(count, seed=0):
+    """(count, 3, 16, 16) in [-1, 1]"""
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def batch(count=4):
+    return {"ids": [*range(count)], "image": pictures(count)}

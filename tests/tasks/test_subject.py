@@ -3,7 +3,7 @@
 import pytest
 import tiny_diffusion
 import torch
-from tiny_diffusion import Words, stable_diffusion
+from tiny_diffusion import Words, batch, pictures, stable_diffusion, subject
 
 from vltune.errors import UserError
 from vltune.judges.wanted import CLASS, SUBJECT
@@ -12,9 +12,7 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.methods.textual_inversion import TextualInversion
 from vltune.model import Model
-from vltune.tasks.subject import Subject
 
-PROMPTS = ["a {token} {class} in snow", "a {class} beside a {token} {class}"]
 METHODS = {
     "full": Full,
     "lora": lambda: LoRA(2, dropout=0.0),
@@ -23,24 +21,12 @@ METHODS = {
 }
 
 
-def task(**more):
-    return Subject("dog", PROMPTS, Words(), **{"class_pictures": 3, "seeds": (0, 7), "sampler_steps": 3, **more})
-
-
 def model(method="lora", scheduler=(), **more):
     """With pictures of the class, and pictures of the subject in a batch."""
-    made = Model(stable_diffusion(scheduler=scheduler), task(**more), METHODS[method]())
+    made = Model(stable_diffusion(scheduler=scheduler), subject(**more), METHODS[method]())
     made.tuning.start(made, lambda steps: [])
     made.task.remember(made.backbone, pictures(3, seed=5))
     return made
-
-
-def pictures(count, seed=0):
-    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def batch(count=4):
-    return {"ids": [*range(count)], "image": pictures(count)}
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
@@ -103,7 +89,7 @@ def test_a_learned_token_starts_as_the_class_and_is_read_at_its_place_alone(meth
 
 
 def test_a_learned_token_is_saved_with_its_place():
-    made, fresh = model("textual_inversion"), Model(stable_diffusion(), task(), TextualInversion())
+    made, fresh = model("textual_inversion"), Model(stable_diffusion(), subject(), TextualInversion())
     with torch.no_grad():
         made.method_parameters[0].add_(1)
     fresh.load_tuned(made.tuned_state())
@@ -116,10 +102,10 @@ def test_a_learned_token_is_saved_with_its_place():
     ("make", "told"),
     [
         (
-            lambda: task(token="sandwich"),
+            lambda: subject(token="sandwich"),
             "task.token=sandwich: is 2 tokens of this vocabulary; choose a word that is one",
         ),
-        (lambda: task(), "method.initial=hedgehog: is 2 tokens of this vocabulary; choose a word that is one"),
+        (lambda: subject(), "method.initial=hedgehog: is 2 tokens of this vocabulary; choose a word that is one"),
     ],
 )
 def test_a_token_must_be_one(make, told):
@@ -141,7 +127,7 @@ def test_texts_are_computed_once_where_nothing_in_them_is_tuned(monkeypatch):
 
 
 def test_each_prompt_is_painted_with_its_token_and_without_for_each_seed():
-    wanted = task().wanted()
+    wanted = subject().wanted()
     assert [(each.id, each.about, each.prompt, each.seed) for each in wanted] == [
         (0, SUBJECT, "a sks dog in snow", 0),
         (1, SUBJECT, "a sks dog in snow", 7),
@@ -153,14 +139,14 @@ def test_each_prompt_is_painted_with_its_token_and_without_for_each_seed():
         (3, CLASS, "a dog beside a dog", 7),
     ]
     assert len({each.name for each in wanted}) == len(wanted)
-    assert task().without_token(wanted[2]) == "a dog beside a dog"
-    assert {each.seed for each in task(class_pictures=5).of_class()}.isdisjoint({0, 7})
+    assert subject().without_token(wanted[2]) == "a dog beside a dog"
+    assert {each.seed for each in subject(class_pictures=5).of_class()}.isdisjoint({0, 7})
 
 
 def test_what_is_shown_of_a_subject_of_five_pictures():
-    assert [each.id for each in task(shown="real").shows(5)] == [0, 1, 2, 3, 4]
-    assert {each.about for each in task(shown="copied").shows(5)} == {SUBJECT}
-    assert len(task().shows(5)) == 8
+    assert [each.id for each in subject(shown="real").shows(5)] == [0, 1, 2, 3, 4]
+    assert {each.about for each in subject(shown="copied").shows(5)} == {SUBJECT}
+    assert len(subject().shows(5)) == 8
 
 
 def test_a_picture_is_painted_alone_as_in_company():
@@ -187,7 +173,7 @@ def test_a_picture_is_painted_alone_as_in_company():
 )
 def test_what_a_subject_cannot_be_is_told_in_one_line(more, told):
     with pytest.raises(UserError) as error:
-        task(**more)
+        subject(**more)
     assert str(error.value) == told
 
 
