@@ -64,6 +64,14 @@ def stable_diffusion(unet=(), vae=None, scheduler=(), **more):
     return backbone
 
 
+def folded(**more):
+    """As the mini: no autoencoder, coordinates, what it predicts is the picture."""
+    unet = {"in_channels": 50, "out_channels": 48}
+    scheduler = {"prediction_type": "sample", "beta_schedule": "squaredcos_cap_v2", "rescale_betas_zero_snr": True}
+    scheduler |= {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": True}
+    return stable_diffusion(unet, {"fold": 4}, scheduler, coordinates=True, weight_bound=5.0, image_size=32, **more)
+
+
 def ids(count=2, seed=0):
     """(count, TEXT) of texts of several lengths, padded with the end of text."""
     made = torch.randint(2, END, (count, TEXT), generator=torch.Generator().manual_seed(seed))

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.models import attention_processor as processors
 from peft import LoraConfig
-from tiny_diffusion import ENCODER, TEXT, UNET, VAE, ids, inputs, stable_diffusion
+from tiny_diffusion import ENCODER, TEXT, UNET, VAE, folded, ids, inputs, stable_diffusion
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vltune.errors import UserError
@@ -258,14 +258,6 @@ def test_latents_are_the_autoencoders_scaled():
     drawn = torch.stack([backbone.encode_picture(kept) for _ in range(200)])
     assert torch.allclose(drawn.std(0) / 0.18215, wanted.std, rtol=0.4)
     assert torch.allclose(backbone.decode(found), vae.decode(found / 0.18215).sample.clamp(-1, 1), atol=1e-5)
-
-
-def folded(**more):
-    """As the mini: no autoencoder, coordinates, what it predicts is the picture."""
-    unet = {"in_channels": 50, "out_channels": 48}
-    scheduler = {"prediction_type": "sample", "beta_schedule": "squaredcos_cap_v2", "rescale_betas_zero_snr": True}
-    scheduler |= {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": True}
-    return stable_diffusion(unet, {"fold": 4}, scheduler, coordinates=True, weight_bound=5.0, image_size=32, **more)
 
 
 @torch.no_grad()
