@@ -20,6 +20,7 @@ from vltune.settings.kinds import (
     Size,
     Spec,
     TextLength,
+    Words,
 )
 
 
@@ -112,6 +113,8 @@ class BackboneSettings(TypedDict):
     """The normalisation of each image tower that can be chosen."""
     sizes: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
     """The published size of each method on this backbone, which the methods' settings refer to."""
+    lora_roles: NotRequired[Annotated[Words, NotDecisive()]]
+    """The sites that LoRA acts at unless method.roles says others, where its usual ones are not what users know."""
     place: NotRequired[Annotated[str, NotDecisive()]]
     """Where methods act unless method.sites_in says another place."""
     protocol: ProtocolSettings
