@@ -16,7 +16,7 @@ class Colours(Judge):
 
     pictures = "hue"
     texts = "named"
-    texts_unit = "%"
+    texts_unit = "share"
     identity = "colours"
 
     def embed(self, pictures):
@@ -81,7 +81,9 @@ def test_a_judge_that_is_not_here_leaves_its_rows_without_a_score(judged):
     rows = rows_of(judged, kinds, {"colours": Colours()})
     assert by_measure(rows)["later"] == [None, None]
     assert {row["measure"] for row in rows_of(judged, kinds, {})} == {row["measure"] for row in rows}
-    assert figures(metrics([*kinds.values()], seeds=2), rows).keys() == {"hue", "named", "drift", "prior", "diversity"}
+    assert figures(metrics([*kinds.values()], seeds=2), rows).keys() == {
+        *("hue", "named", "balance", "drift", "prior", "diversity")
+    }
 
 
 def test_pictures_are_judged_alone_as_among_others():
@@ -106,5 +108,6 @@ def test_the_most_alike_regions_count_and_empty_ones_do_not():
 def test_figures_of_what_is_less_are_declared_so():
     of = {metric.name: metric for metric in metrics([Colours], seeds=4)}
     assert [name for name, metric in of.items() if metric.better == "less"] == ["drift", "prior"]
-    assert [name for name, metric in of.items() if metric.primary] == ["hue"]
-    assert of["named"].unit == "%" and of["hue"].unit == "cosine" and of["hue"].cluster == 4
+    assert [name for name, metric in of.items() if metric.primary] == ["balance"]
+    assert [metric.name for metric in metrics([Later], seeds=1) if metric.primary] == ["later"]
+    assert of["named"].unit == "share" and of["hue"].unit == "cosine" and of["hue"].cluster == 4

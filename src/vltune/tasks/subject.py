@@ -31,6 +31,7 @@ from vltune.metrics.metric import Metric
 from vltune.tasks.task import RowColumn, Task
 
 SHOWN = ("painted", "real", "copied")
+SHARE = "share"
 CLASS_SEED = 1_000_000  # of the first picture of the class, far from those that are judged
 
 
@@ -220,13 +221,17 @@ class Subject(Task):
 
 
 def metrics(judges: Sequence[type[Judge]], seeds: int) -> tuple[Metric, ...]:
-    """What the judges measure.  Pictures of a prompt are taken as one by tests."""
-    found = []
+    """What the judges measure.  Pictures of a prompt are taken as one by tests.
+
+    Where the first judge reads texts, rates are chosen by the balance of both its figures, their harmonic mean: by likeness
+    alone a model that paints the subject whatever is asked for would be the best."""
+    found, balanced = [], bool(judges) and judges[0].texts is not None
     for judge in judges:
-        first = not found
-        found.append(of(judge.pictures, primary=first, cluster=seeds))
+        found.append(of(judge.pictures, primary=not (found or balanced), cluster=seeds))
         if judge.texts:
             found.append(of(judge.texts, unit=judge.texts_unit, cluster=seeds))
+    if balanced:
+        found.append(Metric("balance", unit=SHARE, primary=True, harmonic_of=(judges[0].pictures, judges[0].texts)))
     if found:
         found += [
             of("drift", better="less", cluster=seeds),
