@@ -30,7 +30,7 @@ class Model(nn.Module):
             )
         self.shared_parameters = backbone.shared_parameters() if method.always_trained == "paper" else []
         shared = {id(parameter) for parameter in self.shared_parameters}
-        of_method = backbone.parameters() if method.tunes_backbone else self.tuning.trained
+        of_method = backbone.own_parameters() if method.tunes_backbone else self.tuning.trained
         self.method_parameters = [parameter for parameter in of_method if id(parameter) not in shared]
         self.fusion_parameters = backbone.fusion_parameters()
         self.requires_grad_(False)

@@ -36,7 +36,7 @@ def generate(file: Path, prompts: Sequence[str], seeds: Sequence[int], out: Path
     task, whose, folder = model.task, fingerprint(model), out / record["id"]
     wanted = [Wanted(0, SUBJECT, prompt, seed) for prompt in prompts for seed in seeds]
     files = {each: folder / f"{slug(each.prompt)}-seed{each.seed}.png" for each in wanted}
-    of = {each: f"{whose} {task.steps} {task.guidance} {each.prompt}" for each in wanted}
+    of = {each: f"{whose} {task.sampler_steps} {task.guidance} {each.prompt}" for each in wanted}
     missing = [each for each in wanted if not is_of(files[each], of[each])]
     with (
         StopRequest() as stop,

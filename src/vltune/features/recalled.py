@@ -37,7 +37,7 @@ def recall(session: Session) -> None:
         about = {
             "backbone": digest([model.backbone]),
             "precision": fabric.strategy.precision.precision,
-            "sampler": [task.steps, task.guidance],
+            "sampler": [task.sampler_steps, task.guidance],
         }
     folder = Path(session.settings.features_dir) / FOLDER / sha256(text(about).encode()).hexdigest()[:16]
     files = {each: folder / name(each) for each in wanted}

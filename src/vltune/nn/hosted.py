@@ -70,29 +70,14 @@ def _a_block_at_its_site(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def expose_output(sublayer: nn.Module, role: str, width: int) -> None:
-    """Puts a site at a sublayer's output, after those that are there already."""
+    """Puts a site at a sublayer's output, the first of several, after those that are there already."""
     name = f"at_{role}"
     setattr(sublayer, name, OutputSite(role, width))
-    sublayer.register_forward_hook(partial(_pass_site, name))
+    sublayer.register_forward_hook(partial(_pass_site, name), with_kwargs=True)
 
 
-def _pass_site(name: str, sublayer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _pass_site(name: str, sublayer: nn.Module, inputs: tuple, options: dict, output: Tensor | tuple) -> Tensor | tuple:
     """The hook is given its own module, so that a copy of a backbone passes the copy's site."""
-    return getattr(sublayer, name)(output, inputs[0])
-
-
-def expose_denoiser(unet: nn.Module) -> None:
-    """The sites of a diffusers UNet's transformer blocks."""
-    for name, block in unet.named_modules():
-        if type(block).__name__ == "BasicTransformerBlock":
-            for attention in (block.attn1, block.attn2):
-                for role, layer in (("query", "to_q"), ("key", "to_k"), ("value", "to_v")):
-                    expose_part(getattr(attention, layer), role)
-                    getattr(getattr(attention, layer), f"at_{role}").cross = attention is block.attn2
-                expose_part(attention.to_out[0], "projection")
-                expose_output(attention, "attention_output", attention.out_dim)
-            expose_output(block.ff, "feed_forward_output", block.ff.net[2].out_features)
-
-
-def expose_text_encoder(text: nn.Module) -> None:
-    expose_output(text.get_input_embeddings(), "words", text.config.hidden_size)
+    x = inputs[0] if inputs else next(iter(options.values()))
+    site = getattr(sublayer, name)
+    return (site(output[0], x), *output[1:]) if isinstance(output, tuple) else site(output, x)

@@ -120,5 +120,5 @@ class BackboneSettings(TypedDict):
     """The sizes of the text tower."""
     image_towers: NotRequired[Mapping[str, TowerSettings]]
     """The sizes of the image towers that `image_tower` chooses from."""
-    models: NotRequired[Mapping[str, ModelSettings]]
+    models: NotRequired[Mapping[str, ModelSettings | Mapping[str, Any]]]
     """The sizes that `model` chooses from."""
