@@ -51,3 +51,5 @@ class TaskSettings(TypedDict):
     """Of contrastive pretraining: share of the steps in which enlarged objects are all that is shown."""
     widest: NotRequired[Annotated[int, Interval(ge=30, le=64)]]
     """Of contrastive pretraining: pixels of the largest window that is enlarged at its end."""
+    reading: NotRequired[Annotated[float, Interval(ge=0, le=1)]]
+    """Of pretraining to paint: share of the steps in which the text encoder reads alone."""
