@@ -140,7 +140,7 @@ class BackboneSettings(TypedDict):
     """The sizes of the text tower."""
     image_towers: NotRequired[Mapping[str, TowerSettings]]
     """The sizes of the image towers that `image_tower` chooses from."""
-    models: NotRequired[Mapping[str, ModelSettings | Mapping[str, Any]]]
+    models: NotRequired[Mapping[str, ModelSettings]]
     """The sizes that `model` chooses from."""
     pipelines: NotRequired[Mapping[str, PipelineSettings]]
     """The text-to-image models that `model` chooses from."""

@@ -40,7 +40,9 @@ class Subject(Task):
     tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
     token: what stands for the subject.  caption: what its pictures are called in training.
     prior_weight: 0 for none.  class_pictures: how many of the class, painted before training.
-    seeds: of the pictures of each prompt.  sampler_steps, guidance: of DDIM.
+    seeds: of the pictures of each prompt.
+    sampler_steps: steps of the sampler, DDIM, for a picture.
+    guidance: how far the prompt leads away from the empty one; 1: not at all.
     shown: which pictures are judged: those that are `painted`; the subject's `real` ones, a ceiling; or one of them again
     and again, `copied`, which says what the judge makes of a model that does as much.
     judges: {module of vltune.judges: its settings, or null where it is not asked}.  The first one measures drift, prior and
