@@ -64,7 +64,7 @@ def test_every_setting_is_declared_and_has_its_line(overrides):
     assert not [key for key, each in known.items() if len(each.line) < 8 or not each.line.endswith(".")]
     # Names that are free, and what says which object it is.
     free = re.compile(
-        r"rates|(method|match\.reference)(\.methods\.\w+)?\.rates\.|backbone\.(pixels|sizes|pipelines)\.|task\.(names|steps)\."
+        r"rates|(method|match\.reference)(\.methods\.\w+)?\.rates\.|backbone\.(pixels|sizes|pipelines)\.|task\.(names|steps|judges)\."
     )
     groups = {"method", "backbone", "task", "dataset", "engine", "logger", "match"}
     undeclared = {key for key in paths(config) if not free.match(key) and not key.endswith("_target_")}
