@@ -185,3 +185,11 @@ def test_a_folder_is_described(whole):
     assert told["layout"] == "diffusers' Stable Diffusion"
     assert (told["predicts"], told["padding"], told["ignored"]) == ("epsilon", "!", "safety_checker: no run uses it")
     assert told["fits"].startswith("backbone=stable_diffusion backbone.model=checkpoint")
+
+
+def test_a_whole_model_in_one_file_is_told(tmp_path):
+    save_file(
+        {"model.diffusion_model.out.2.weight": torch.ones(2), "alphas": torch.ones(2)}, tmp_path / "sd.safetensors"
+    )
+    with pytest.raises(UserError, match=r"Stable Diffusion in one file; make a folder of it, diffusers\.Stable"):
+        load_backbone(stable_diffusion(), tmp_path / "sd.safetensors", 1)
