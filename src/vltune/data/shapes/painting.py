@@ -33,8 +33,6 @@ class PaintingBatches:
     facts: ClassVar[dict[str, Any]] = {
         "attributes": tuple(1 + values for values in (len(SIZES), len(COLOURS), len(SHAPES), QUARTERS))
     }
-        "attributes": tuple(1 + values for values in (len(SIZES), len(COLOURS), len(SHAPES), QUARTERS))
-    }
 
     def __init__(
         self, seed: int, batch_size: int, tokenizer: Tokenizer, max_text_len: int, steps: int, reading: float = 0.3
