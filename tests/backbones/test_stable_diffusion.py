@@ -1,6 +1,8 @@
 """Stable Diffusion: diffusers' and transformers' own modules with sites, against these modules themselves and PEFT."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -322,3 +324,10 @@ def test_words_are_a_site_that_sees_ids():
     wanted.text.get_input_embeddings().weight[5] += 1
     next(site for site in sites(backbone.text) if site.role == "words").put(Plus())
     assert torch.equal(backbone.embed_prompt({"text_ids": text}), wanted.embed_prompt({"text_ids": text}))
+
+
+def test_only_its_users_pay_for_its_imports():
+    code = "import sys, vltune.backbones.stable_diffusion, vltune.sharing.folder, vltune.weights.describe; "
+    code += "sys.exit(str({'diffusers', 'transformers', 'peft'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "set()"
