@@ -28,9 +28,10 @@ class Model(nn.Module):
             raise UserError(
                 f"method.always_trained={method.always_trained}: must be one of {', '.join(ALWAYS_TRAINED)}"
             )
-        self.shared_parameters = backbone.shared_parameters() if method.always_trained == "paper" else []
+        shared = backbone.shared_parameters() if method.always_trained == "paper" else []
+        self.shared_parameters = [*shared, *task.also_trains(backbone)]
         shared = {id(parameter) for parameter in self.shared_parameters}
-        of_method = backbone.parameters() if method.tunes_backbone else self.tuning.trained
+        of_method = backbone.own_parameters() if method.tunes_backbone else self.tuning.trained
         self.method_parameters = [parameter for parameter in of_method if id(parameter) not in shared]
         self.fusion_parameters = backbone.fusion_parameters()
         self.requires_grad_(False)

@@ -9,7 +9,8 @@ four), `feed_forward_up`, `feed_forward_down`, `norm` (a block's).
 `OutputSite`: a sublayer's output beside its input.  Roles: `attention_output`, `feed_forward_output` (after the
 sublayer's last linear layer, before dropout and the residual), `parallel_output` (where what runs beside an attention
 sublayer is added: its output in a pre-norm block, after add-and-norm in a post-norm one), `embedding` (what a text or an
-image is where towers alone meet, with itself beside it).
+image is where towers alone meet, with itself beside it), `words` (what a text's tokens are before their positions, with
+their ids beside them).
 
 `TokenSite`: a sequence that tokens join.  Roles: `memory` (what keys and values are read from), `cross_memory` (the same
 where it is another stream's), `sequence` (what enters the first block of fusion, or of a tower).
@@ -214,6 +215,8 @@ class JoinedPairs(Chain):
 class Site(nn.Module):
     """Does nothing of its own until a method puts a delta there.  width, in_width: of what comes out and of what goes in.
 
+    cross: whether it lies in cross-attention, where keys and values are another stream's; said where both kinds have sites
+    of one role.
     what: it is, in a message.  together: how several deltas act there."""
 
     what: ClassVar[str]
@@ -223,6 +226,7 @@ class Site(nn.Module):
         super().__init__()
         self.role, self.width, self.in_width = role, width, in_width or width
         self.place = "fusion"
+        self.cross = False
         self.layout: PatchLayout | None = None
         self.summary: Summary | None = None
         self.register_module("delta", None)
@@ -265,13 +269,13 @@ class OutputSite(Site):
 class PartSite(Site):
     """A linear layer or a norm, called through its site: a delta may change what it reads or gives, or replace it.
 
-    cross: whether it reads another sequence than its block's own.  The part stays owned by the block."""
+    The part stays owned by the block."""
 
     what = "a layer"
 
     def __init__(self, role: str, part: Layer):
         super().__init__(role, part.weight.shape[0], part.weight.shape[-1])
-        self._part, self.cross = (part,), False
+        self._part = (part,)
 
     @property
     def part(self) -> Layer:

@@ -289,7 +289,8 @@ class Tuning:
 
 def one_token(tokenizer: Callable[[str], list[int]], word: str, setting: str) -> int:
     """The id of a word.  UserError where it is several tokens, or none of the vocabulary."""
-    ids = tokenizer(word)[1:-1]
+    around = (tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id)
+    ids = [each for each in tokenizer(word) if each not in around]
     if len(ids) != 1:
         raise UserError(f"{setting}: is {len(ids)} tokens of this vocabulary; choose a word that is one")
     return ids[0]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HELD_OUT_SEED, HELD_OUT_BATCHES, STEPS_PER_EPOCH = 2**31 - 1, 32, 1000  # of what is generated
 
+NO_FILES = {"padding"}  # settings of a tokenizer that are what they say
+
 
 def data_folder(dataset: DatasetSettings) -> Path:
     return Path(dataset["data_dir"]) / dataset["subfolder"]
@@ -65,7 +67,8 @@ def generated(dataset: DatasetSettings, task: TaskSettings) -> dict | None:
 
 def tokenizer(backbone: BackboneSettings):
     make = find(backbone["tokenizer"]["_target_"])
-    words = make(**tokenizer_files(backbone), max_length=backbone["max_text_len"])
+    plain = {key: backbone["tokenizer"][key] for key in NO_FILES & backbone["tokenizer"].keys()}
+    words = make(**tokenizer_files(backbone), **plain, max_length=backbone["max_text_len"])
     if words.size > backbone["vocabulary_size"]:
         named = f"backbone.vocabulary_size={backbone['vocabulary_size']}"
         raise UserError(f"{named}: the tokenizer has {words.size} words; give at least as many")
@@ -75,7 +78,8 @@ def tokenizer(backbone: BackboneSettings):
 def tokenizer_files(backbone: BackboneSettings) -> dict[str, Path]:
     from vltune.weights.finding import locate
 
-    return {key: locate(value) for key, value in backbone["tokenizer"].items() if key != "_target_"}
+    files = backbone["tokenizer"].keys() - NO_FILES - {"_target_"}
+    return {key: locate(value) for key, value in backbone["tokenizer"].items() if key in files}
 
 
 def open_data(config: RunConfig) -> Data:

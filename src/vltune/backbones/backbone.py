@@ -19,7 +19,7 @@ JOINT = ("encode_text", "encode_image", "fuse")
 TWO_TOWERS = ("embed_text", "embed_image", "compare")
 """Those of one whose texts and images meet in one space alone."""
 DENOISING = ("embed_prompt", "encode_picture", "denoise", "decode")
-"""Those of one that paints pictures of texts."""
+"""Those of one that makes images of noise and texts."""
 
 
 @dataclass
@@ -139,25 +139,31 @@ class Backbone(nn.Module):
         """(T,) -> (T, width): what tokens are to the text tower, before their positions."""
         raise self.lack("embed_words")
 
+    def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
+        """Whether `embed_text`, or `embed_prompt`, gives the same throughout a run.  trains: whether what a module computes
+        changes in it."""
+        return False
+
     def embed_prompt(self, batch: Batch, text: str = "text") -> Tensor:
-        """(B, T, width): what a picture is painted after.  batch: `text`_ids (B, T) int64, as `padded` gives them."""
+        """(B, T, width) What texts are to the denoising network.  batch: `text`_ids (B, T) int64, every text padded to the
+        length that the backbone was trained with, as its tokenizer pads; or `text`_features in their place."""
         raise self.lack("embed_prompt")
 
     def encode_picture(self, batch: Batch, image: str = "image") -> Tensor:
-        """(B, C, h, w), latents.  batch: `image` (B, 3, H, W) in [-1, 1], or `image`_features in its place."""
+        """(B, C, h, w) Latents of images.  batch: `image` (B, 3, H, W) in [-1, 1], or `image`_features in its place."""
         raise self.lack("encode_picture")
 
     def denoise(self, latents: Tensor, steps: Tensor, text: Tensor) -> Tensor:
-        """(B, C, h, w), (B,) int64 and (B, T, width) -> (B, C, h, w): what the scheduler has the network predict."""
+        """(B, C, h, w) What the network predicts of noised latents (B, C, h, w) at steps (B,) with texts (B, T, width)."""
         raise self.lack("denoise")
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 3, H, W) in [-1, 1]"""
         raise self.lack("decode")
 
-    def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
-        """Whether `embed_text` gives the same throughout a run.  trains: whether what a module computes changes in it."""
-        return False
+    def own_parameters(self) -> list[nn.Parameter]:
+        """What a method trains that tunes the whole backbone."""
+        return [*self.parameters()]
 
     def start_class_token(self, cls_id: int) -> None:
         """Once pretrained weights are in: starts what they do not hold.  cls_id: the vocabulary's first token of a text."""

@@ -1,7 +1,6 @@
-"""Stable Diffusion (Rombach et al. 2022, arXiv 2112.10752): a UNet that takes noise from latents, as a text says.
+"""Stable Diffusion (Rombach et al. 2022, arXiv 2112.10752): diffusers' UNet and autoencoder, transformers' text encoder.
 
-The UNet, the text encoder and the VAE are diffusers' and transformers' own modules, whose names and code stay as they are;
-sites are put on them (`vltune.nn.hosted`).
+Modules, names of parameters and attention processors are theirs.  The autoencoder is never trained.
 """
 
 from __future__ import annotations
@@ -10,130 +9,200 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import Backbone
+from vltune.backbones.diffusion_sites import expose_text, expose_unet
 from vltune.batch import Batch
 from vltune.errors import UserError
-from vltune.nn.hosted import expose_denoiser, expose_text_encoder
-from vltune.sites import place
-
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
-GUIDED = 2  # times a batch, where the prompt is set against the empty one
-
-
-class Fold(nn.Module):
-    """(B, 3, H, W) <-> (B, 3 side^2, H / side, W / side): squares of pixels as channels, in the place of a VAE."""
-
-    def __init__(self, side: int):
-        super().__init__()
-        self.side = side
-
-    def encode(self, image: Tensor) -> Tensor:
-        return F.pixel_unshuffle(image, self.side)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return F.pixel_shuffle(latents, self.side)
+from vltune.layout import Summary
+from vltune.nn.fold import Fold
+from vltune.sites import place, sites
 
 
 class StableDiffusion(Backbone):
-    """models: to choose from by `model`, each of {unet: of diffusers' UNet2DConditionModel, text: of transformers'
-        CLIPTextConfig, scheduler: of diffusers' DDIMScheduler, vae: of diffusers' AutoencoderKL or {fold: pixels}}, the
-        arguments as the files of a checkpoint hold them.
+    """pipelines: to choose from by `model`, each with the configurations of its `unet` (a UNet2DConditionModel's), `text`
+        (a CLIPTextModel's), `vae` (an AutoencoderKL's, or {fold: pixels} for a `Fold`) and `scheduler` (a DDIMScheduler's).
     image_size: pixels of a picture's side.
-    gradient_checkpointing: training keeps fewer activations of the UNet, and computes them twice.
+    coordinates: the UNet reads two channels more, which say where each of the others lies, from -1 to 1.
+    weight_bound: a step weighs 1 / (1 - abar) in the loss, so much at most; None: every step weighs 1.
+    gradient_checkpointing: in training the UNet keeps fewer activations and computes the others again: less memory, more
+        time, the same gradients.
     """
 
     def __init__(
-        self, models: Mapping[str, Mapping[str, Any]], model: str, image_size: int, gradient_checkpointing: bool = False
+        self,
+        pipelines: dict[str, dict],
+        model: str,
+        image_size: int,
+        coordinates: bool = False,
+        weight_bound: float | None = None,
+        gradient_checkpointing: bool = False,
     ):
-        from diffusers import DDIMScheduler, UNet2DConditionModel
+        super().__init__()
+        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        super().__init__()
-        if model not in models:
-            raise UserError(f"backbone.model={model}: must be one of {', '.join(models)}")
-        sizes = models[model]
-        self.unet = UNet2DConditionModel(**sizes["unet"])
-        self.text = CLIPTextModel(CLIPTextConfig(**sizes["text"]))
-        self.vae = Fold(**sizes["vae"])
-        self.scheduler = DDIMScheduler(**sizes["scheduler"])
-        self.width = self.pooled_width = self.text.config.hidden_size
-        self.image_size, self.train_steps = image_size, self.scheduler.config.num_train_timesteps
-        self.prediction = self.scheduler.config.prediction_type
+        if model not in pipelines:
+            raise UserError(f"backbone.model={model}: must be one of {', '.join(pipelines)}")
+        parts = pipelines[model]
+        self.coordinates, self.weight_bound = coordinates, weight_bound
+        self.unet = UNet2DConditionModel(**listed(parts["unet"]))
+        self.text = CLIPTextModel(CLIPTextConfig(**parts["text"]))
+        self.vae = Fold(parts["vae"]["fold"]) if "fold" in parts["vae"] else AutoencoderKL(**listed(parts["vae"]))
+        self.scheduler = DDIMScheduler(**parts["scheduler"])
+        self.width = self.pooled_width = self.unet.config.cross_attention_dim
+        self.latent_shape = self.shape_of(image_size)
+        self.check()
+        self.text_summary = Summary()
+        expose_unet(self.unet)
+        place(self.unet, "fusion")
+        expose_text(self.text)
+        place(self.text, "text")
+        for site in sites(self.text):
+            site.summary = self.text_summary
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        expose_denoiser(self.unet)
-        expose_text_encoder(self.text)
-        place(self.unet, "fusion")
-        place(self.text, "text")
-        shape = self.unet.config.out_channels, *(image_size // self.vae.side,) * 2
-        self.latent_shape = shape
-        ends = torch.linspace(-1, 1, shape[2]), torch.linspace(-1, 1, shape[1])
-        where = torch.stack([ends[0].expand(shape[1:]), ends[1][:, None].expand(shape[1:])])
-        coordinates = where if self.unet.config.in_channels > shape[0] else where[:0]
-        self.register_buffer("coordinates", coordinates, persistent=False)
-        self.register_buffer("kept", self.scheduler.alphas_cumprod, persistent=False)
 
-    def padded(self, ids: Sequence[int]) -> Tensor:
-        """(1, T): as long as every text is."""
-        config = self.text.config
-        return torch.tensor([[*ids, *[config.pad_token_id] * (config.max_position_embeddings - len(ids))]])
+    def check(self) -> None:
+        """UserError where the parts do not fit each other."""
+        width, taken = self.text.config.hidden_size, self.unet.config.in_channels
+        if width != self.width:
+            raise UserError(f"the UNet reads texts of width {self.width}, and the text encoder gives {width}")
+        if taken != self.latent_shape[0] + 2 * self.coordinates:
+            raise UserError(
+                f"the UNet takes {taken} channels, and latents have {self.latent_shape[0]}"
+                f"{' and two coordinates' if self.coordinates else ''}: it is no text-to-image model's"
+            )
+
+    def shape_of(self, image_size: int) -> tuple[int, int, int]:
+        """(C, h, w) of a square picture's latents.  UserError where the autoencoder, or the UNet, cannot hold it."""
+        folded = isinstance(self.vae, Fold)
+        shrinks = self.vae.size if folded else 2 ** (len(self.vae.config.block_out_channels) - 1)
+        channels = 3 * self.vae.size**2 if folded else self.vae.config.latent_channels
+        step = shrinks * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if image_size % step:
+            raise UserError(f"backbone.image_size={image_size}: must be a multiple of {step} pixels")
+        return channels, image_size // shrinks, image_size // shrinks
+
+    @property
+    def train_steps(self) -> int:
+        return self.scheduler.config.num_train_timesteps
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """The UNet's."""
+        return [*self.unet.parameters()]
+
+    def towers(self) -> dict[str, list[nn.Module]]:
+        """What gives latents costs nothing where it has no parameters, and is not kept."""
+        return {"text": [self.text]} | ({} if isinstance(self.vae, Fold) else {"image": [self.vae]})
+
+    def text_features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T) -> (B, T, width).  mask: is not needed, as the network sees a text's padding too."""
+        self.text_summary.place = (ids == self.text.config.eos_token_id).int().argmax(1)
+        return self.text(input_ids=ids).last_hidden_state
 
     def embed_prompt(self, batch: Batch, text: str = "text") -> Tensor:
-        return self.text(batch[f"{text}_ids"]).last_hidden_state
+        features = batch.get(f"{text}_features")
+        return self.text_features(batch[f"{text}_ids"], None) if features is None else features
 
     def embed_words(self, ids: Tensor) -> Tensor:
         return self.text.get_input_embeddings().weight[ids].detach()
 
-    def picture_features(self, image: Tensor) -> Tensor:
-        return self.vae.encode(image)
-
-    def encode_picture(self, batch: Batch, image: str = "image") -> Tensor:
-        features = batch.get(f"{image}_features")
-        return self.picture_features(batch[image]) if features is None else features
-
-    def noise(self, seeds: Sequence[int]) -> Tensor:
-        """(B, C, h, w), each its own seed's on every device and in any company."""
-        return torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
-
-    def denoise(self, latents: Tensor, steps: Tensor, text: Tensor) -> Tensor:
-        where = self.coordinates.expand(len(latents), -1, -1, -1).to(latents.dtype)
-        return self.unet(torch.cat([latents, where], 1), steps, text).sample
-
-    def noised(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
-        kept = self.kept[steps][:, None, None, None]
-        return kept.sqrt() * latents + (1 - kept).sqrt() * noise
-
-    def target(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
-        kept = self.kept[steps][:, None, None, None]
-        if self.prediction == "epsilon":
-            return noise
-        return latents if self.prediction == "sample" else kept.sqrt() * noise - (1 - kept).sqrt() * latents
-
-    def loss_weight(self, steps: Tensor) -> Tensor:
-        if self.prediction != "sample":
-            return torch.ones_like(steps, dtype=torch.float32)
-        return (1 / (1 - self.kept[steps])).clamp(max=5.0)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents).clamp(-1, 1)
-
-    def paint(self, text: Tensor, empty: Tensor, noise: Tensor, steps: int = 25, guidance: float = 2.0) -> Tensor:
-        from diffusers import DDIMScheduler
-
-        sampler, latents = DDIMScheduler.from_config(self.scheduler.config), noise
-        sampler.set_timesteps(steps)
-        texts = text if guidance == 1 else torch.cat([text, empty])
-        for step in sampler.timesteps:
-            at = step.to(latents.device).expand(len(texts))
-            found = self.denoise(latents.repeat(len(texts) // len(text), 1, 1, 1), at, texts)
-            if guidance != 1:
-                told, untold = found.chunk(GUIDED)
-                found = untold + guidance * (told - untold)
-            latents = sampler.step(found, step, latents).prev_sample
-        return self.decode(latents)
-
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
         return not trains(self.text)
+
+    def image_features(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, h w, 2 C): means and logarithms of variances."""
+        found = self.vae.encode(image)
+        moments = found if isinstance(self.vae, Fold) else found.latent_dist.parameters
+        return moments.flatten(2).transpose(1, 2)
+
+    def encode_picture(self, batch: Batch, image: str = "image") -> Tensor:
+        """In training mode drawn from what the autoencoder's encoder gives, else its mean."""
+        features = batch.get(f"{image}_features")
+        features = self.image_features(batch[image]) if features is None else features
+        found = features.transpose(1, 2).unflatten(2, self.latent_shape[1:])
+        if isinstance(self.vae, Fold):
+            return found
+        mean, log_variance = found.chunk(2, dim=1)
+        if self.training:
+            mean = mean + torch.randn_like(mean) * (0.5 * log_variance.clamp(-30, 20)).exp()
+        return (mean - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        if isinstance(self.vae, Fold):
+            return self.vae.decode(latents).clamp(-1, 1)
+        latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
+        return self.vae.decode(latents).sample.clamp(-1, 1)
+
+    def denoise(self, latents: Tensor, steps: Tensor, text: Tensor) -> Tensor:
+        if self.coordinates:
+            latents = torch.cat([latents, places(latents)], dim=1)
+        return self.unet(latents, steps, text).sample
+
+    def noised(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
+        """(B, C, h, w), twice, and (B,) int64 -> (B, C, h, w): the first with as much of the second as the steps say."""
+        return self.scheduler.add_noise(latents, noise, steps)
+
+    def target(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
+        """What `denoise` should give."""
+        kind = self.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return noise
+        return latents if kind == "sample" else self.velocity(latents, noise, steps)
+
+    def velocity(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
+        """sqrt(abar) noise - sqrt(1 - abar) latents (Salimans & Ho 2022, arXiv 2202.00512)"""
+        kept = self.kept(steps).to(latents.dtype)[:, None, None, None]
+        return kept.sqrt() * noise - (1 - kept).sqrt() * latents
+
+    def kept(self, steps: Tensor) -> Tensor:
+        """(B,) -> (B,): abar, the share of a picture's variance that a step leaves."""
+        return self.scheduler.alphas_cumprod.to(steps.device)[steps]
+
+    def loss_weight(self, steps: Tensor) -> Tensor:
+        """(B,) -> (B,)"""
+        if self.weight_bound is None:
+            return torch.ones(len(steps), device=steps.device)
+        return (1 / (1 - self.kept(steps))).clamp(max=self.weight_bound)
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """(B, C, h, w): of each seed its own, whatever the others are, the same on every device."""
+        return torch.stack(
+            [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ).to(self.unet.device)
+
+    @torch.no_grad()
+    def paint(self, text: Tensor, empty: Tensor, noise: Tensor, steps: int = 25, guidance: float = 2.0) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] by DDIM (Song et al. 2020, arXiv 2010.02502), without chance.
+
+        text: (B, T, width); empty: (1, T, width) of the empty text, from which guidance leads away; noise: (B, C, h, w).
+        guidance: 1 asks the network once a step, for the text alone."""
+        from diffusers import DDIMScheduler
+
+        scheduler = DDIMScheduler.from_config(self.scheduler.config)
+        scheduler.set_timesteps(steps, device=noise.device)
+        guided = guidance != 1
+        texts = torch.cat([text, empty.expand(len(text), -1, -1)]) if guided else text
+        latents = noise * scheduler.init_noise_sigma
+        for step in scheduler.timesteps:
+            both = latents.repeat(2, 1, 1, 1) if guided else latents
+            predicted = self.denoise(both, step.expand(len(both)), texts)
+            if guided:
+                told, untold = predicted.chunk(2)
+                predicted = untold + guidance * (told - untold)
+            latents = scheduler.step(predicted, step, latents).prev_sample
+        return self.decode(latents)
+
+
+def places(latents: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, 2, h, w): of each cell how far right and how far down it lies, from -1 to 1."""
+    count, _, height, width = latents.shape
+    right, down = (torch.linspace(-1, 1, size, device=latents.device, dtype=latents.dtype) for size in (width, height))
+    return torch.stack([right.expand(height, width), down[:, None].expand(height, width)]).expand(count, -1, -1, -1)
+
+
+def listed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's, with tuples where diffusers wants them."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}

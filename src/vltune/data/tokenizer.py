@@ -50,6 +50,14 @@ class _Subwords:
         """The same of each text, on all cores."""
         return [encoding.ids for encoding in self._encoder.encode_batch(list(texts))]
 
+    def fill(self, padding: str | None) -> None:
+        """Every text up to `max_length` with a token; None: texts stay as long as they are.  UserError where it is none."""
+        if padding is None:
+            return
+        if (fills := self._encoder.token_to_id(padding)) is None:
+            raise UserError(f"backbone.tokenizer.padding={padding}: is no token of the vocabulary; name one that is")
+        self._encoder.enable_padding(length=self.max_length, pad_id=fills, pad_token=padding)
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides the ids: vocabulary, rules, `max_length` and the library's version."""
@@ -70,6 +78,14 @@ class Tokenizer(_Subwords):
             raise UserError(f"{vocabulary}: not a BERT vocabulary, it lacks {' '.join(absent)}; {_SOURCE}")
         encoder = BertWordPieceTokenizer({token: id for id, token in enumerate(tokens)}, lowercase=True)
         super().__init__(encoder, "[PAD]", "[CLS]", "[SEP]", "[MASK]", max_length)
+
+
+class FilledTokenizer(Tokenizer):
+    """Every text of `max_length` tokens, `padding` behind its own, for a backbone that was trained so."""
+
+    def __init__(self, vocabulary: Path, padding: str | None, max_length: int):
+        super().__init__(vocabulary, max_length)
+        self.fill(padding)
 
 
 class BytePairTokenizer(_Subwords):
@@ -131,6 +147,15 @@ class ClipTokenizer(_Subwords):
         super().__init__(encoder, letters[0], start, end, letters[0], max_length)
         ends = (end, self.sep_id), (start, self.cls_id)
         encoder.post_processor = RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
+
+
+class FilledClipTokenizer(ClipTokenizer):
+    """Every text of `max_length` tokens, `padding` behind its own: Stable Diffusion 1 was trained with `<|endoftext|>`, 2
+    with `!`."""
+
+    def __init__(self, merges: Path, padding: str | None, max_length: int):
+        super().__init__(merges, max_length)
+        self.fill(padding)
 
 
 def _clip_merges(file: Path) -> list[tuple[str, str]]:

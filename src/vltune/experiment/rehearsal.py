@@ -36,7 +36,7 @@ def rehearse(config: RunConfig, overrides: Sequence[str]) -> None:
     from vltune.costs import macs, matching
 
     spec, task = config.backbone, config.task
-    known = facts(config.dataset) | {"vocabulary_size": spec["vocabulary_size"], "mask_id": 0, "attributes": (1,)}
+    known = facts(config.dataset) | {"vocabulary_size": spec["vocabulary_size"], "mask_id": 0, "attributes": (2,) * 4}
     with blame(overrides), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a head has no answers yet where the data tells them
         with torch.device("meta"):

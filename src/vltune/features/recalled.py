@@ -14,8 +14,8 @@ from torch import Tensor
 from vltune.data.subjects.class_pictures import class_pictures
 from vltune.engine.session import Session
 from vltune.features.cache import digest
+from vltune.judges.wanted import CLASS, Wanted
 from vltune.runs.progress import Progress
-from vltune.tasks.subject import CLASS, Wanted
 
 FOLDER = "painted"
 
@@ -65,7 +65,7 @@ def painted(session: Session, wanted: dict[str, Wanted]) -> Tensor:
         about = {
             "backbone": digest([model.backbone]),
             "precision": fabric.strategy.precision.precision,
-            "sampler": [task.steps, task.guidance],
+            "sampler": [task.sampler_steps, task.guidance],
         }
         model.eval()
         try:

@@ -26,7 +26,7 @@ class CustomDiffusion(LearnedToken):
         self.initial, self.roles = initial, roles
 
     def chosen(self, backbone: nn.Module) -> list[Site]:
-        return [site for site in super().chosen(backbone) if site.role == "words" or getattr(site, "cross", False)]
+        return [site for site in super().chosen(backbone) if site.role == "words" or site.cross]
 
     def misfit(self, site: Site) -> str | None:
         if site.role == "words" or isinstance(site, PartSite):

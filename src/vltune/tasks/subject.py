@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,27 +26,13 @@ from vltune.backbones.backbone import DENOISING, Backbone
 from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.judges.judge import Judge, find
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import Metric
 from vltune.tasks.task import RowColumn, Task
 
-SUBJECT, CLASS = "subject", "class"
 SHOWN = ("painted", "real", "copied")
+SHARE = "share"
 CLASS_SEED = 1_000_000  # of the first picture of the class, far from those that are judged
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A picture to paint.  id: of its prompt and seed, the same with the token (about the subject) and without (about the
-    class)."""
-
-    id: int
-    about: str
-    prompt: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.about}-{self.id:04}.png"
 
 
 class Subject(Task):
@@ -56,7 +40,9 @@ class Subject(Task):
     tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
     token: what stands for the subject.  caption: what its pictures are called in training.
     prior_weight: 0 for none.  class_pictures: how many of the class, painted before training.
-    seeds: of the pictures of each prompt.  steps, guidance: of the sampler.
+    seeds: of the pictures of each prompt.
+    sampler_steps: steps of the sampler, DDIM, for a picture.
+    guidance: how far the prompt leads away from the empty one; 1: not at all.
     shown: which pictures are judged: those that are `painted`; the subject's `real` ones, a ceiling; or one of them again
     and again, `copied`, which says what the judge makes of a model that does as much.
     judges: {module of vltune.judges: its settings, or null where it is not asked}.  The first one measures drift, prior and
@@ -68,6 +54,7 @@ class Subject(Task):
     needs = DENOISING
     recalls = True
     evaluator = "painted"
+    metrics = ()
     columns = (
         RowColumn("measure", "text"),
         RowColumn("about", "text"),
@@ -86,7 +73,7 @@ class Subject(Task):
         prior_weight: float = 1.0,
         class_pictures: int = 200,
         seeds: Sequence[int] = (0, 1, 2, 3),
-        steps: int = 50,
+        sampler_steps: int = 50,
         guidance: float = 7.5,
         shown: str = "painted",
         judges: Mapping[str, Mapping[str, Any] | None] | None = None,
@@ -107,20 +94,14 @@ class Subject(Task):
             caption,
         )
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
-        self.seeds, self.steps, self.guidance, self.shown = list(seeds), steps, guidance, shown
+        self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
+        self.kinds = {name: find(name) for name in self.judges}
+        self.metrics = metrics([*self.kinds.values()], len(self.seeds))
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
         self.text_is_fixed, self._settled, self._kept = False, False, {}
         self.register_buffer("class_latents", None, persistent=False)
-
-    @cached_property
-    def kinds(self) -> dict[str, type[Judge]]:
-        return {name: find(name) for name in self.judges}
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return metrics(list(self.kinds.values()), len(self.seeds))
 
     def meet(self, text_is_fixed: bool) -> None:
         """text_is_fixed: whether texts are the same throughout a run, so that they are computed once."""
@@ -181,16 +162,15 @@ class Subject(Task):
     def paint(self, backbone: Backbone, wanted: Sequence[Wanted]) -> Tensor:
         """(B, 3, H, W) in [-1, 1].  A picture is the same in any company, to what kernels round."""
         texts = torch.cat([self.text_state(backbone, each.prompt) for each in wanted])
-        empty = self.text_state(backbone, "").expand_as(texts)
-        noise = backbone.noise([each.seed for each in wanted]).to(texts.device)
-        return backbone.paint(texts, empty, noise, self.steps, self.guidance)
+        empty, noise = self.text_state(backbone, ""), backbone.noise([each.seed for each in wanted])
+        return backbone.paint(texts, empty, noise, self.sampler_steps, self.guidance)
 
     def text_state(self, backbone: Backbone, text: str) -> Tensor:
         """(1, T, width)"""
         if (kept := self._kept.get(text)) is not None and kept.device == self.device(backbone):
             return kept
-        ids = [1, 1] if self.tokenizer is None else self.tokenizer(text)
-        state = backbone.embed_prompt({"text_ids": backbone.padded(ids).to(self.device(backbone))})
+        ids = torch.tensor([self.tokenizer(text)], device=self.device(backbone))
+        state = backbone.embed_prompt({"text_ids": ids})
         if self.text_is_fixed or (self._settled and not torch.is_grad_enabled()):
             self._kept[text] = state = state.detach()
         return state
@@ -202,15 +182,18 @@ class Subject(Task):
     @torch.no_grad()
     def remember(self, backbone: Backbone, pictures: Tensor) -> None:
         """Takes the pictures of the class that `of_class` asks for, (N, 3, H, W) in [-1, 1]."""
-        found = [backbone.picture_features(part.to(self.device(backbone))) for part in pictures.split(8)]
+        found = [backbone.image_features(part.to(self.device(backbone))) for part in pictures.split(8)]
         self.class_latents = torch.cat(found)
 
     def forward(self, backbone: Backbone, batch: Batch) -> Tensor:
         """-> (B, 1) the weighted squared error of each picture, and with prior preservation (B, 2): that of as many
         pictures of the class, drawn at random, beside it"""
-        latents, texts = backbone.encode_picture(batch), self.text_state(backbone, self.said(self.caption, self.token))
+        latents = backbone.encode_picture(batch)
         count = len(latents)
-        texts = texts.expand(count, -1, -1)
+        if self.tokenizer is None:
+            texts = backbone.embed_prompt(batch)
+        else:
+            texts = self.text_state(backbone, self.said(self.caption, self.token)).expand(count, -1, -1)
         if self.class_pictures and self.training:
             drawn = torch.randint(len(self.class_latents), (count,), device=latents.device)
             latents = torch.cat([latents, backbone.encode_picture({"image_features": self.class_latents[drawn]})])
@@ -225,14 +208,13 @@ class Subject(Task):
 
     def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
         """One call of the denoising network, and one prompt."""
-        device = self.device(backbone)
-        latents = torch.zeros(1, *backbone.latent_shape, device=device)
-        steps = torch.zeros(1, dtype=torch.int64, device=device)
-        ids = backbone.padded([1]).to(device)
-        texts = torch.zeros(1, ids.shape[1], backbone.width, device=device)
+        ids = batch["text_ids"]
+        latents = torch.zeros(1, *backbone.latent_shape, device=ids.device)
+        steps = torch.zeros(1, dtype=torch.int64, device=ids.device)
+        texts = torch.zeros(*ids.shape, backbone.width, device=ids.device)
         return {
             "call": lambda: backbone.denoise(latents, steps, texts),
-            "prompt": lambda: backbone.embed_prompt({"text_ids": ids}),
+            "prompt": lambda: backbone.embed_prompt(batch),
         }
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
@@ -241,13 +223,17 @@ class Subject(Task):
 
 
 def metrics(judges: Sequence[type[Judge]], seeds: int) -> tuple[Metric, ...]:
-    """What the judges measure.  Pictures of a prompt are taken as one by tests."""
-    found = []
+    """What the judges measure.  Pictures of a prompt are taken as one by tests.
+
+    Where the first judge reads texts, rates are chosen by the balance of both its figures, their harmonic mean: by likeness
+    alone a model that paints the subject whatever is asked for would be the best."""
+    found, balanced = [], bool(judges) and judges[0].texts is not None
     for judge in judges:
-        first = not found
-        found.append(of(judge.pictures, primary=first, cluster=seeds))
+        found.append(of(judge.pictures, primary=not (found or balanced), cluster=seeds))
         if judge.texts:
             found.append(of(judge.texts, unit=judge.texts_unit, cluster=seeds))
+    if balanced:
+        found.append(Metric("balance", unit=SHARE, primary=True, harmonic_of=(judges[0].pictures, judges[0].texts)))
     if found:
         found += [
             of("drift", better="less", cluster=seeds),

@@ -62,6 +62,10 @@ class Task(nn.Module):
     def meet(self, text_is_fixed: bool) -> None:
         """Once a method is attached.  text_is_fixed: of a backbone of two towers, whether texts stay the same in a run."""
 
+    def also_trains(self, backbone: Backbone) -> list[nn.Parameter]:
+        """What of the backbone trains for it, whatever the method."""
+        return []
+
     def begin(self, backbone: Backbone) -> None:
         """Once pretrained weights are in: starts what of the head follows from them."""
 

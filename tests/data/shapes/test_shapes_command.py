@@ -125,7 +125,7 @@ def test_seeds_that_are_none(seed, tmp_path):
 
 def test_an_unknown_layout(tmp_path):
     line = refused("gqa", "--out", tmp_path / "raw")
-    known = "vqav2, nlvr2, f30k, coco, snli_ve, objects, places, textures"
+    known = "vqav2, nlvr2, f30k, coco, snli_ve, objects, places, textures, dreambooth"
     assert line == f"error: layout 'gqa' is not known: use one of {known}"
 
 

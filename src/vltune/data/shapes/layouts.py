@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from vltune.data.shapes.looks import PICTURES
 from vltune.errors import UserError
 
 MOST_IMAGES = 100_000  # of a split
@@ -73,6 +74,7 @@ LAYOUTS = {
     "objects": classes("objects", few=30),
     "places": classes("places", few=54),
     "textures": classes("textures", few=20),
+    "dreambooth": Layout("subjects", few=PICTURES),
 }
 
 

@@ -17,12 +17,12 @@ _DIAMETERS = (10, 17)  # pixels, small and large; jitter moves the large one as 
 _FINE = 8  # sprites are drawn this much larger and averaged down
 _CHUNK = 1000  # pictures drawn at once: bounds memory
 _OPAQUE = 128  # alpha in 1/128, so that alpha times a colour difference fits int16
-_RGB = np.array(
+RGB = np.array(
     [[0, 0, 0], [215, 50, 50], [45, 170, 60], [60, 95, 225], [225, 205, 50], [165, 65, 200], [60, 205, 215]], np.int16
 )
 
 
-def _outline(shape: str) -> list[tuple[float, float]]:
+def outline(shape: str) -> list[tuple[float, float]]:
     """The corners of a shape that just fits the unit circle, x to the right and y down."""
 
     def around(corners: int, *radii: float) -> list[tuple[float, float]]:
@@ -38,17 +38,21 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     return {"circle": around(64, 0.95), "triangle": around(3, 1), "star": around(10, 1, 0.42)}[shape]
 
 
+def covered(shape: str, diameter: int, cell: int) -> np.ndarray:
+    """(cell, cell): of each pixel the share that a shape of this diameter covers in the middle of its cell."""
+    canvas = Image.new("L", (cell * _FINE, cell * _FINE))
+    corners = [tuple(_FINE * (cell + diameter * v) / 2 for v in corner) for corner in outline(shape)]
+    ImageDraw.Draw(canvas).polygon(corners, fill=255)
+    return np.asarray(canvas).reshape(cell, _FINE, cell, _FINE).mean((1, 3)) / 255
+
+
 @cache
 def sprites() -> np.ndarray:
     """Alpha (1 + 5 * 2 * 25, 21, 21) int16 in 0..128, by `sprite_index`; the first is empty."""
     found = [np.zeros((_CELL, _CELL), np.int16)]
     for shape in SHAPES:
         for diameter in _DIAMETERS:
-            canvas = Image.new("L", (_CELL * _FINE, _CELL * _FINE))
-            corners = [tuple(_FINE * (_CELL + diameter * v) / 2 for v in corner) for corner in _outline(shape)]
-            ImageDraw.Draw(canvas).polygon(corners, fill=255)
-            fine = np.asarray(canvas).reshape(_CELL, _FINE, _CELL, _FINE)
-            alpha = (fine.mean((1, 3)) * _OPAQUE / 255).round().astype(np.int16)
+            alpha = (covered(shape, diameter, _CELL) * _OPAQUE).round().astype(np.int16)
             found += [np.roll(alpha, (k // 5 - 2, k % 5 - 2), (0, 1)) for k in range(JITTERS)]
     return np.stack(found)
 
@@ -63,7 +67,7 @@ def render(scenes: Scenes) -> np.ndarray:
     """RGB pixels (B, 3, 64, 64) uint8."""
     count = len(scenes)
     alpha = sprites()[sprite_index(scenes)].reshape(count, 1, 3, 3, _CELL, _CELL).transpose(0, 1, 2, 4, 3, 5)
-    colour = np.clip(_RGB[scenes.colour] + (scenes.shade - SHADES // 2)[:, :, None].astype(np.int16), 0, 255)
+    colour = np.clip(RGB[scenes.colour] + (scenes.shade - SHADES // 2)[:, :, None].astype(np.int16), 0, 255)
     tint = scenes.tint.astype(np.int16)
     over = (colour - tint[:, None]).reshape(count, 3, 3, 3).transpose(0, 3, 1, 2)[:, :, :, None, :, None]
     grid = (alpha * over >> 7) + tint[:, :, None, None, None, None]

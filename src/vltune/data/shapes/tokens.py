@@ -11,7 +11,7 @@ class CaptionTokens:
     """tokenizer: must hold every caption word as one token (the committed vocabulary does; UserError otherwise)."""
 
     def __init__(self, tokenizer: Tokenizer):
-        tokens = [tokenizer(word) for word in language.WORDS[1:]]
+        tokens = [[id for id in tokenizer(word) if id != tokenizer.pad_id] for word in language.WORDS[1:]]
         if split := [word for word, ids in zip(language.WORDS[1:], tokens, strict=True) if len(ids) != 3]:
             raise UserError(f"the tokenizer splits the caption words {', '.join(split)}: use weights/shapes_vocab.txt")
         self.cls, self.sep, self.pad = tokens[0][0], tokens[0][2], tokenizer.pad_id
