@@ -9,14 +9,15 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from vltune.features.recalled import recall
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.pictures import as_bytes
-from vltune.tasks.subject import CLASS, CLASS_SEED, SUBJECT, Wanted
+from vltune.tasks.subject import CLASS_SEED
 
 
 class Painting:
     """A task of which the pictures follow from prompt, seed and weights alone."""
 
-    steps, guidance, shown = 5, 2.0, "painted"
+    sampler_steps, guidance, shown = 5, 2.0, "painted"
 
     def __init__(self, class_pictures, prompts=("a dog", "a wet dog"), seeds=(0, 1)):
         self.class_pictures, self.prompts, self.seeds = class_pictures, prompts, seeds
