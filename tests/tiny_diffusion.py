@@ -47,12 +47,12 @@ SCHEDULER = {
 }
 
 
-def stable_diffusion(unet=(), vae=None, scheduler=(), **more):
+def stable_diffusion(unet=(), vae=None, scheduler=(), text=(), **more):
     """Linear weights are as large as trained ones: with those of the start attention hardly attends."""
     torch.manual_seed(0)
     parts = {
         "unet": UNET | dict(unet),
-        "text": ENCODER,
+        "text": ENCODER | dict(text),
         "vae": vae or VAE,
         "scheduler": SCHEDULER | dict(scheduler),
     }
