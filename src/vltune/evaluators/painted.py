@@ -109,10 +109,12 @@ def judge(folder: Path, task: Subject, wanted: Sequence[Wanted], judges: dict[st
 
 
 def write_sheet(folder: Path, task: Subject, wanted: Sequence[Wanted]) -> None:
-    """A row for each prompt, under the subject's own pictures."""
+    """Under the subject's own pictures a row for each prompt: with the token, and then without."""
+    of_prompt: dict[int, list[Wanted]] = {}
+    for each in wanted:
+        of_prompt.setdefault(each.id // len(task.seeds), []).append(each)
     rows: dict[str, list[Tensor]] = {task.noun: list(read_pictures(real_files(folder)))}
-    for about in (SUBJECT, CLASS):
-        for each in wanted:
-            if each.about == about:
-                rows.setdefault(each.prompt, []).append(read_pictures([folder / each.name])[0])
+    for some in of_prompt.values():
+        text = " | ".join(dict.fromkeys(each.prompt for each in some))
+        rows.setdefault(text, []).extend(read_pictures([folder / each.name for each in some]))
     sheet(folder.parent / SHEET, rows)
