@@ -46,6 +46,13 @@ SCHEDULER = {
     "prediction_type": "epsilon",
 }
 
+# Of the constructor, as a configuration has them.
+ARGUMENTS = {
+    "pipelines": {"tiny": {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}},
+    "model": "tiny",
+    "image_size": 16,
+}
+
 
 def stable_diffusion(unet=(), vae=None, scheduler=(), text=(), **more):
     """Linear weights are as large as trained ones: with those of the start attention hardly attends."""
@@ -56,7 +63,7 @@ def stable_diffusion(unet=(), vae=None, scheduler=(), text=(), **more):
         "vae": vae or VAE,
         "scheduler": SCHEDULER | dict(scheduler),
     }
-    backbone = StableDiffusion(**{"pipelines": {"tiny": parts}, "model": "tiny", "image_size": 16, **more}).eval()
+    backbone = StableDiffusion(**ARGUMENTS | {"pipelines": {"tiny": parts}} | more).eval()
     with torch.no_grad():
         for layer in backbone.modules():
             if isinstance(layer, torch.nn.Linear):

@@ -90,6 +90,10 @@ CLOSED = {
         lambda: Adapter(8),
         lambda backbone: sum(n * 2 * 8 * width * (1 if cross else 2) for n, _, width, cross in attentions(backbone)),
     ),
+    "scaled_pa": (
+        lambda: ScaledParallelAdapter(8),
+        lambda backbone: sum(n * w * (2 * 8 + 5) for n, _, w, _ in attentions(backbone)),
+    ),
     "apt": (lambda: APT(6, 2), lambda backbone: sum(n * 2 * 6 * w for n, _, w, _ in attentions(backbone))),
     "prefix": (
         lambda: Prefix(5),

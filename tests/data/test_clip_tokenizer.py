@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vltune.data.tokenizer import ClipTokenizer
+from vltune.data.tokenizer import ClipTokenizer, FilledClipTokenizer
 from vltune.errors import UserError
 from vltune.weights.finding import locate
 
@@ -71,3 +71,9 @@ def test_what_is_no_vocabulary(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(UserError, match=rf"merges\.txt\.gz: .*{message}.*comes with the package"):
         ClipTokenizer(path, 77)
+
+
+@pytest.mark.parametrize(("padding", "id"), [("<|endoftext|>", 49407), ("!", 0)])
+def test_stable_diffusions_texts_are_filled_to_the_whole_length(clip, padding, id):
+    ids = clip("a photo of a dog")
+    assert FilledClipTokenizer(MERGES, padding, 77)("a photo of a dog") == [*ids, *[id] * (77 - len(ids))]

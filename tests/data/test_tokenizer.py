@@ -6,7 +6,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import BertTokenizerFast, RobertaTokenizerFast
 
 from vltune.data.shapes.vocabulary import VOCABULARY
-from vltune.data.tokenizer import BytePairTokenizer, Tokenizer
+from vltune.data.tokenizer import BytePairTokenizer, FilledTokenizer, Tokenizer
 from vltune.errors import UserError
 
 
@@ -107,3 +107,14 @@ def test_bad_byte_pair_files(roberta, tmp_path, name, content, message):
     with pytest.raises(UserError, match=rf"{name}: .*{message}.*roberta-base") as error:
         BytePairTokenizer(folder / "vocab.json", folder / "merges.txt", 20)
     assert "\n" not in str(error.value)
+
+
+def test_a_text_is_filled_to_the_whole_length():
+    plain, filled = Tokenizer(VOCABULARY, 12), FilledTokenizer(VOCABULARY, "[SEP]", 12)
+    for text in ("a red circle", "", "red " * 30):
+        ids = plain(text)
+        assert filled(text) == [*ids, *[plain.sep_id] * (12 - len(ids))]
+    assert filled.many(["red"]) == [filled("red")]
+    assert FilledTokenizer(VOCABULARY, None, 12)("red") == plain("red")
+    with pytest.raises(UserError, match=r"^backbone\.tokenizer\.padding=<end>: is no token of the vocabulary"):
+        FilledTokenizer(VOCABULARY, "<end>", 12)

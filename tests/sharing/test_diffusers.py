@@ -7,14 +7,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 from fabricated import fabricate
 from safetensors.torch import load_file, save_file
-from tiny_diffusion import ids, inputs, stable_diffusion
+from tiny_diffusion import ARGUMENTS, ids, inputs, stable_diffusion
 from weights.test_pipelines import whole  # noqa: F401
 
 from vltune.errors import UserError
 from vltune.methods.lora import ClipLoRA, LoRA
 from vltune.sharing import adapter, diffusers
 from vltune.sharing.folder import export_diffusers
-from vltune.sharing.imported import add
+from vltune.sharing.imported import add, convert
 from vltune.weights.backbones import load_backbone
 
 OUT = ["query", "key", "value", "projection"]
@@ -93,6 +93,7 @@ def test_an_exported_lora_gives_the_same_picture_in_a_pipeline(base, tmp_path, k
     assert (found - before).abs().max() > 1e-2
     assert torch.allclose(found, wanted, atol=1e-6)
     if kind == "lora":
+        assert torch.equal(found, wanted)
         latents = inputs(backbone)
         assert torch.equal(pipeline.unet(*latents).sample, backbone.denoise(*latents))
     header = json.loads(adapter.metadata(tmp_path / "out" / diffusers.TENSORS)[diffusers.HEADER])
@@ -152,6 +153,20 @@ def test_loras_of_others_are_folded_into_the_weights(base, tmp_path, form):
     assert torch.allclose(found, wanted, atol=1e-4 * wanted.abs().max().item())
     states = pipeline.text_encoder(ids()).last_hidden_state
     assert torch.allclose(backbone.embed_prompt({"text_ids": ids()}), states, atol=1e-4)
+
+
+def test_an_import_writes_weights_that_a_run_takes(base, whole, tmp_path):  # noqa: F811
+    (_, backbone), words = base, {"_target_": "vltune.data.tokenizer.FilledTokenizer", "padding": "[PAD]"}
+    export_diffusers(tuned(backbone, "lora", tmp_path, "all"), tmp_path / "out")
+    spec = {"name": "sd15", "_target_": "vltune.backbones.stable_diffusion.StableDiffusion", **ARGUMENTS}
+    spec |= {"tokenizer": words | {"vocabulary": "pkg://vltune/weights/shapes_vocab.txt"}, "max_text_len": 10}
+    config = {"weights": str(whole[1]), "backbone": spec | {"vocabulary_size": 140}}
+    assert convert(tmp_path / "out", config, tmp_path / "mine.safetensors") == 40
+    fresh = stable_diffusion()
+    load_backbone(fresh, tmp_path / "mine.safetensors", 1)
+    with torch.no_grad():
+        found, wanted = fresh.denoise(*inputs(fresh)), backbone.denoise(*inputs(fresh))
+    assert torch.allclose(found, wanted, atol=1e-4 * wanted.abs().max().item())
 
 
 def test_convolutions_of_kohyas_are_folded(tmp_path):
