@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from typer.testing import CliRunner
 
@@ -37,7 +38,13 @@ def paths(tree, above=""):
 
 def needed(method):
     """The task that a method sets something of."""
-    return ["task=classification"] if "\ntask:" in (ROOT / f"conf/method/{method}.yaml").read_text() else []
+    own = read("method", method).get("task", {})
+    of = next(name for name in ("classification", "subject") if own.keys() <= read("task", name)["task"].keys())
+    return [f"task={of}"] if own else []
+
+
+def read(group, name):
+    return yaml.safe_load((ROOT / "conf" / group / f"{name}.yaml").read_text())
 
 
 ALL = [
@@ -57,7 +64,7 @@ def test_every_setting_is_declared_and_has_its_line(overrides):
     assert not [key for key, each in known.items() if len(each.line) < 8 or not each.line.endswith(".")]
     # Names that are free, and what says which object it is.
     free = re.compile(
-        r"rates|(method|match\.reference)(\.methods\.\w+)?\.rates\.|backbone\.(pixels|sizes)\.|task\.(names|steps)\."
+        r"rates|(method|match\.reference)(\.methods\.\w+)?\.rates\.|backbone\.(pixels|sizes|pipelines)\.|task\.(names|steps|judges)\."
     )
     groups = {"method", "backbone", "task", "dataset", "engine", "logger", "match"}
     undeclared = {key for key in paths(config) if not free.match(key) and not key.endswith("_target_")}

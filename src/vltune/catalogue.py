@@ -30,8 +30,14 @@ APART = "apart"
 backbones alone have room for."""
 TWO_TOWERS = "two_towers"
 """The family that tables of a backbone of two towers have rows of."""
+SUBJECT = "subject"
+"""The family that tables of generated pictures of a subject have rows of."""
 COLOURS = 8
 """In the palette."""
+
+
+TABLES = (PAPER, CONTROL, APART, TWO_TOWERS, SUBJECT)
+"""Families that say where a method has a row, not what kind it is."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Presentation:
     @property
     def family(self) -> str | None:
         """What kind of method it is, which its colour tells: the first of its families that is a kind."""
-        return next((each for each in self.families if each not in (PAPER, CONTROL, APART, TWO_TOWERS)), None)
+        return next((each for each in self.families if each not in TABLES), None)
 
     @property
     def place(self) -> tuple[float, str]:

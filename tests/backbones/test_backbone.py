@@ -3,9 +3,10 @@
 import pytest
 import tiny
 import torch
+from tiny_diffusion import stable_diffusion
 from torch import nn
 
-from vltune.backbones.backbone import JOINT, TWO_TOWERS, Backbone, Features
+from vltune.backbones.backbone import DENOISING, JOINT, TWO_TOWERS, Backbone, Features
 from vltune.costs.macs import example, macs
 from vltune.errors import UserError
 from vltune.methods.apt import APT
@@ -18,8 +19,9 @@ from vltune.tasks.vqa import VQA
 
 PARTS = {
     tiny.vilt: {*JOINT, "forward"},
-    tiny.meter: {*Backbone.parts} - {*TWO_TOWERS},
+    tiny.meter: {*Backbone.parts} - {*TWO_TOWERS, *DENOISING},
     tiny.clip: {*TWO_TOWERS, "text_features", "image_features"},
+    stable_diffusion: {*DENOISING, "text_features", "image_features"},
 }
 
 

@@ -74,6 +74,11 @@ def test_schedule_is_warm_up_then_linear_decay_to_zero():
     assert [factor(step) for step in (0, 5, 10, 55, 99, 100)] == pytest.approx([0, 0.5, 1, 0.5, 1 / 90, 0])
 
 
+def test_or_stays():
+    factor = schedule("constant", 0.1, 100)
+    assert [factor(step) for step in (5, 10, 50, 99)] == [0.5, 1, 1, 1]
+
+
 def test_or_a_half_wave_of_a_cosine():
     factor = schedule("cosine", 0.1, 100)
     third = (1 + math.cos(math.pi / 3)) / 2

@@ -123,9 +123,7 @@ def test_what_is_missing_is_told_in_one_line(monkeypatch):
         return find(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        UserError, match=r"^method=peft: Hugging Face PEFT is not installed; pip install vltune\[peft\]$"
-    ):
+    with pytest.raises(UserError, match=r"^method=peft: Hugging Face PEFT is not installed; pip install peft$"):
         model(Peft())
 
 

@@ -13,14 +13,15 @@ from vltune.tasks.task import RowColumn
 MADE = RowColumn("made", "image")
 
 
-def add(folder, content=b"\x89PNG"):
-    """A run that made one image."""
+def add(folder, content=b"\x89PNG", ids=(7,)):
+    """A run that made one image, or several."""
     file = Root(folder).add(60.0)
-    place = file.with_suffix("") / "test" / "7.png"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
-    row = {"id": 7, "prediction": "a red box", "score": 0.6, "made": "test/7.png"}
-    write_predictions(file.with_suffix(".parquet"), {"test": [row]}, records.read(file), [MADE])
+    place = file.with_suffix("") / "test"
+    place.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": id, "prediction": "a red box", "score": 0.6, "made": f"test/{id}.png"} for id in ids]
+    for id in ids:
+        (place / f"{id}.png").write_bytes(content)
+    write_predictions(file.with_suffix(".parquet"), {"test": rows}, records.read(file), [MADE])
     return file
 
 
@@ -31,7 +32,7 @@ def test_images_beside_the_record_are_read_with_its_predictions(tmp_path):
 
 @pytest.mark.parametrize("gone", ["removed", "a link out of the folder"])
 def test_an_image_that_is_not_there_is_told(tmp_path, gone):
-    file = add(tmp_path)
+    file = add(tmp_path, ids=(6, 7))
     image = file.with_suffix("") / "test" / "7.png"
     image.unlink()
     if gone != "removed":
@@ -40,6 +41,13 @@ def test_an_image_that_is_not_there_is_told(tmp_path, gone):
     said = "which is not in" if gone == "removed" else "which does not lie in"
     with pytest.raises(UserError, match=rf"parquet: .*column made names 'test/7.png', {said} {file.stem}/"):
         predictions.read(file.with_suffix(".parquet"), records.read(file))
+
+
+def test_images_that_were_all_left_where_the_run_was_are_no_fault(tmp_path):
+    file = add(tmp_path, ids=(6, 7))
+    for image in (file.with_suffix("") / "test").iterdir():
+        image.unlink()
+    assert predictions.read(file.with_suffix(".parquet"), records.read(file)).num_rows == 2
 
 
 @pytest.mark.parametrize("path", ["../7.png", "/7.png", "test/8.png"])

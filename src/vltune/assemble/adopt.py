@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.assemble.checkpoint import CHECKPOINT, is_foreign, of_file, stamped, taken
+from vltune.assemble.checkpoint import CHECKPOINT, is_foreign, of_file, of_folder, stamped, taken
 from vltune.assemble.weights import weight_files
 from vltune.errors import UserError
 
@@ -22,14 +22,12 @@ def adopted(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
 
     UserError where the file's activation is not known and none was typed for it."""
     backbone = config.backbone
+    if "pipelines" in backbone and backbone["model"] == CHECKPOINT:
+        return config.changed(backbone=adopted_folder(config, typed(overrides)))
     if "models" not in backbone:
         return config
     if backbone["model"] == CHECKPOINT:
-        if config.weights is None:
-            raise UserError(
-                "backbone.model=checkpoint: takes its sizes from weights=, which is null; give a file or another model"
-            )
-        file = weight_files(config.weights, backbone)["backbone"]
+        file = file_of(config)
         found = of_file(*stamped(file))
         if found.activation is None and "backbone.activation" not in typed(overrides):
             raise untold(file)
@@ -37,6 +35,24 @@ def adopted(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
     if config.weights is not None and config.mode != "cost":
         check_told(config, typed(overrides))
     return config
+
+
+def file_of(config: RunConfig) -> Path:
+    if config.weights is None:
+        raise UserError(
+            "backbone.model=checkpoint: takes its sizes from weights=, which is null; give a file or another model"
+        )
+    return weight_files(config.weights, config.backbone)["backbone"]
+
+
+def adopted_folder(config: RunConfig, typed: set[str]) -> dict:
+    """The backbone's configuration with that of a folder in diffusers' layout."""
+    from vltune.weights.finding import PIPELINE
+    from vltune.weights.pipelines import settings
+
+    if (file := file_of(config)).name != PIPELINE:
+        raise UserError(f"{file}: backbone.model=checkpoint takes its sizes from a folder that has a {PIPELINE}")
+    return of_folder(config.plain["backbone"], settings(file), typed)
 
 
 def typed(overrides: Sequence[str]) -> set[str]:

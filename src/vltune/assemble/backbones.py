@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltune.assemble.checkpoint import CHECKPOINT, is_foreign, of_file, stamped, taken
+from vltune.assemble.checkpoint import CHECKPOINT, is_denoiser, is_foreign, of_file, of_folder, stamped, taken
 from vltune.assemble.factory import build
 from vltune.configuration import find
 from vltune.errors import UserError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vltune.weights.describe import Choice
 
 CONF = Path("conf")  # where the commands of the documentation are typed
-PICKS = ("image_tower", "model")  # settings that choose of several; `models` are those of `model`
+PICKS = {"image_towers": "image_tower", "models": "model", "pipelines": "model"}  # of several, the setting that chooses
 
 
 def advice(weights: Path, backbone: BackboneSettings, task: TaskSettings) -> str:
@@ -41,12 +41,15 @@ def backbones(conf: Path, weights: Path | None = None) -> list[Choice]:
     from vltune.weights.describe import Choice
 
     known = [task | {"name": file.stem} for file, task in tasks(conf)]
-    clip = weights if weights is not None and is_foreign(*stamped(weights)) else None
+    denoiser = weights if weights is not None and is_denoiser(*stamped(weights)) else None
+    clip = weights if not (weights is None or denoiser) and is_foreign(*stamped(weights)) else None
     choices = []
     for file in sorted(conf.glob("backbone/*.yaml")):
         spec = group(file)
+        if weights is not None and ("pipelines" in spec) != (denoiser is not None):
+            continue
         for token_types, names in offered(spec, known, file).items():
-            for chosen, build_it in variants(spec, clip):
+            for chosen, build_it in variants(spec, clip, denoiser):
                 resolved = resolve(spec | chosen, token_types, file)
                 rank = 2 if CHECKPOINT in chosen.values() else int(bool(chosen))
                 settings = [
@@ -63,16 +66,20 @@ def tasks(conf: Path) -> list[tuple[Path, dict]]:
     return [(file, task) for file in sorted(conf.glob("task/*.yaml")) if "reader" in (task := group(file))]
 
 
-def variants(spec: Mapping[str, Any], clip: Path | None) -> Iterator[tuple[dict[str, str], Callable]]:
+def variants(
+    spec: Mapping[str, Any], clip: Path | None, denoiser: Path | None = None
+) -> Iterator[tuple[dict[str, str], Callable]]:
     """Its settings that choose another tower or model, and what builds the backbone of a resolved configuration; the one as
-    it stands first.  clip: a checkpoint of CLIP, whose sizes are another choice."""
+    it stands first.  clip, denoiser: a checkpoint of CLIP or of a text-to-image model, whose sizes are another choice."""
     yield {}, build
-    for pick in PICKS:
-        for other in spec.get(f"{pick}s", ()):
+    for several, pick in PICKS.items():
+        for other in spec.get(several, ()):
             if other != spec[pick]:
                 yield {pick: other}, build
     if clip is not None and "models" in spec and has_words(clip, spec["vocabulary_size"]):
         yield {"model": CHECKPOINT}, partial(build_as, clip)
+    if denoiser is not None and denoiser.suffix == ".json" and not spec["coordinates"]:
+        yield {"model": CHECKPOINT}, partial(build_folder, denoiser)
 
 
 def has_words(clip: Path, count: int) -> bool:
@@ -85,6 +92,12 @@ def has_words(clip: Path, count: int) -> bool:
 
 def build_as(clip: Path, resolved: dict) -> Any:
     return build(taken(resolved, of_file(*stamped(clip))))
+
+
+def build_folder(denoiser: Path, resolved: dict) -> Any:
+    from vltune.weights.pipelines import settings
+
+    return build(of_folder(resolved, settings(denoiser)))
 
 
 def of_activation(resolved: Mapping[str, Any], clip: Path | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a checkpoint of CLIP says of a backbone's configuration, `backbone.model=checkpoint`."""
+"""What a checkpoint says of a backbone's configuration, `backbone.model=checkpoint`: of CLIP, or a folder of diffusers'."""
 
 from __future__ import annotations
 
@@ -34,6 +34,31 @@ def is_foreign(file: Path, *_: int) -> bool:
     from vltune.weights.maps.clip import FAMILIES
 
     return recognised(read(file), FAMILIES) is not None
+
+
+@cache
+def is_denoiser(file: Path, *_: int) -> bool:
+    """Whether a checkpoint is a text-to-image model's."""
+    from vltune.weights.files import read
+    from vltune.weights.finding import PIPELINE
+    from vltune.weights.keys import recognised
+    from vltune.weights.maps.diffusion import FAMILIES
+
+    return file.name == PIPELINE or recognised(read(file), FAMILIES) is not None
+
+
+def of_folder(backbone: Mapping[str, Any], found: Mapping[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
+    """A backbone's configuration with what a folder of diffusers' says in the place of all that was not typed.
+
+    found: an entry of `backbone.pipelines`."""
+    side = backbone["image_size"] if "backbone.image_size" in typed else found["image_size"]
+    changed = dict(backbone) | {"pipelines": dict(backbone["pipelines"]) | {CHECKPOINT: found}, "image_size": side}
+    changed["vocabulary_size"] = found["text"]["vocab_size"]
+    changed["max_text_len"] = length = found["text"]["max_position_embeddings"]
+    changed["tokenizer"] = _with(backbone, "tokenizer", {"padding": found["padding"]}, typed)
+    changed["transform"] = _with(backbone, "transform", {"size": side}, typed)
+    changed["protocol"] = _with(backbone, "protocol", {"text_len": length, "image": [side, side]}, typed)
+    return changed
 
 
 def taken(backbone: Mapping[str, Any], found: Architecture, typed: Collection[str] = ()) -> dict[str, Any]:

@@ -55,8 +55,10 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
     """The weights that a configuration names, into the modules that were built of it."""
     from vltune.weights.architecture import check_activation
     from vltune.weights.backbones import load_backbone
+    from vltune.weights.finding import PIPELINE
     from vltune.weights.heads import start_from_matching
     from vltune.weights.keys import MisfitError
+    from vltune.weights.pipelines import check_pipeline
     from vltune.weights.towers import load_tower
 
     if not (files := weight_files(weights, backbone)):
@@ -73,6 +75,8 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
         if "models" in backbone:
             check_activation(files["backbone"], backbone["activation"], "backbone.activation")
             check_end(files["backbone"], built, words.sep_id)
+        if "pipelines" in backbone and files["backbone"].name == PIPELINE:
+            check_pipeline(files["backbone"], backbone["pipelines"][backbone["model"]], backbone["model"])
         try:
             load_backbone(built, files["backbone"], cls_id, f"backbone={backbone['name']}")
         except MisfitError as error:

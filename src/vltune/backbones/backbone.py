@@ -140,7 +140,8 @@ class Backbone(nn.Module):
         raise self.lack("embed_words")
 
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
-        """Whether `embed_text` gives the same throughout a run.  trains: whether what a module computes changes in it."""
+        """Whether `embed_text`, or `embed_prompt`, gives the same throughout a run.  trains: whether what a module computes
+        changes in it."""
         return False
 
     def embed_prompt(self, batch: Batch, text: str = "text") -> Tensor:

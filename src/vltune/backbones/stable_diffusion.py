@@ -5,7 +5,7 @@ Modules, names of parameters and attention processors are theirs.  The autoencod
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ class StableDiffusion(Backbone):
     image_size: pixels of a picture's side.
     coordinates: the UNet reads two channels more, which say where each of the others lies, from -1 to 1.
     weight_bound: a step weighs 1 / (1 - abar) in the loss, so much at most; None: every step weighs 1.
-    gradient_checkpointing: training keeps fewer activations and computes the others again: less memory, more time.
+    gradient_checkpointing: in training the UNet keeps fewer activations and computes the others again: less memory, more
+        time, the same gradients.
     """
 
     def __init__(
@@ -62,7 +63,6 @@ class StableDiffusion(Backbone):
             site.summary = self.text_summary
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-            self.text.gradient_checkpointing_enable()
 
     def check(self) -> None:
         """UserError where the parts do not fit each other."""
@@ -109,12 +109,13 @@ class StableDiffusion(Backbone):
     def embed_words(self, ids: Tensor) -> Tensor:
         return self.text.get_input_embeddings().weight[ids].detach()
 
+    def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
+        return not trains(self.text)
+
     def image_features(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, h w, 2 C): means and logarithms of variances."""
-        if isinstance(self.vae, Fold):
-            moments = self.vae.encode(image)
-        else:
-            moments = self.vae.encode(image).latent_dist.parameters
+        found = self.vae.encode(image)
+        moments = found if isinstance(self.vae, Fold) else found.latent_dist.parameters
         return moments.flatten(2).transpose(1, 2)
 
     def encode_picture(self, batch: Batch, image: str = "image") -> Tensor:

@@ -14,7 +14,8 @@ def export(
     record: Annotated[Path, typer.Argument(help="A finished run's record, or an adapter file.", metavar="RECORD")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
     format: Annotated[
-        str, typer.Option(help="vltune: one file, any method; peft: a LoRA for PEFT; merged: for transformers.")
+        str,
+        typer.Option(help="vltune: one file, any method; peft: for PEFT; merged: for transformers; diffusers: a LoRA."),
     ] = "vltune",
 ) -> None:
     """Write what a run tuned as others load it, with a model card.
@@ -54,17 +55,18 @@ def inspect(
 
 
 def import_lora(
-    folder: Annotated[Path, typer.Argument(help="A folder of PEFT's: adapter_config.json and its safetensors.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of PEFT's, or a LoRA of diffusers' or kohya's.")],
     out: Annotated[Path, typer.Option(help="A new file, which `weights=` of a run takes.")],
     backbone: Annotated[str, typer.Option(help="The backbone that it was trained on, by its name here.")] = "vilt",
     weights: Annotated[
         str | None, typer.Option(help="The weights that it was trained on.", show_default="the backbone's own")
     ] = None,
 ) -> None:
-    """Fold a LoRA, DoRA or (IA)3 that was trained elsewhere with PEFT, on transformers' model, into a backbone's weights.
+    """Fold a LoRA, DoRA or (IA)3 that was trained elsewhere, with PEFT or for Stable Diffusion, into a backbone's weights.
 
     \b
       vltune import ~/my-vilt-lora --backbone vilt --weights weights/vilt-b32-mlm --out weights/mine.safetensors
+      vltune import style.safetensors --backbone stable_diffusion --out weights/style.safetensors
       python run.py backbone=vilt weights=weights/mine.safetensors method=apt
     """
     from vltune.sharing.imported import convert

@@ -30,29 +30,18 @@ _WORD_END = "</w>"
 class _Subwords:
     """Text -> ids, at most `max_length` of them, by an encoder that adds the tokens of beginning and end.
 
-    padding: a token that fills every text up to `max_length`; None: texts stay as long as they are.  UserError where it is
-    no token.
     Attributes: pad_id, cls_id, sep_id, mask_id, size (entries in the vocabulary), max_length."""
 
     def __init__(
-        self,
-        encoder: BaseTokenizer | tokenizers.Tokenizer,
-        special: tuple[str, str, str, str],
-        max_length: int,
-        padding: str | None = None,
+        self, encoder: BaseTokenizer | tokenizers.Tokenizer, pad: str, cls: str, sep: str, mask: str, max_length: int
     ):
-        pad, cls, sep, mask = special
         if max_length < 3:
             raise UserError(f"max_length={max_length}: a text needs at least 3 tokens, {cls} word {sep}")
         encoder.enable_truncation(max_length)
         self._encoder = encoder
         self.max_length = max_length
         self.size = encoder.get_vocab_size()
-        self.pad_id, self.cls_id, self.sep_id, self.mask_id = map(encoder.token_to_id, special)
-        if padding is not None:
-            if (fills := encoder.token_to_id(padding)) is None:
-                raise UserError(f"backbone.tokenizer.padding={padding}: is no token of the vocabulary; give {pad} or {sep}")
-            encoder.enable_padding(length=max_length, pad_id=fills, pad_token=padding)
+        self.pad_id, self.cls_id, self.sep_id, self.mask_id = map(encoder.token_to_id, (pad, cls, sep, mask))
 
     def __call__(self, text: str) -> list[int]:
         return self._encoder.encode(text).ids
@@ -60,6 +49,14 @@ class _Subwords:
     def many(self, texts: Sequence[str]) -> list[list[int]]:
         """The same of each text, on all cores."""
         return [encoding.ids for encoding in self._encoder.encode_batch(list(texts))]
+
+    def fill(self, padding: str | None) -> None:
+        """Every text up to `max_length` with a token; None: texts stay as long as they are.  UserError where it is none."""
+        if padding is None:
+            return
+        if (fills := self._encoder.token_to_id(padding)) is None:
+            raise UserError(f"backbone.tokenizer.padding={padding}: is no token of the vocabulary; name one that is")
+        self._encoder.enable_padding(length=self.max_length, pad_id=fills, pad_token=padding)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,17 +68,24 @@ class Tokenizer(_Subwords):
     """Text -> `[CLS] ... [SEP]` as ids, at most `max_length` of them.
 
     vocabulary: a BERT `vocab.txt`, one token a line, its line number the id.  UserError if it is missing or malformed.
-    padding: see `_Subwords`.
     Attributes: pad_id, cls_id, sep_id, mask_id, size (entries in the vocabulary), max_length.
     """
 
-    def __init__(self, vocabulary: Path, max_length: int, padding: str | None = None):
+    def __init__(self, vocabulary: Path, max_length: int):
         vocabulary = Path(vocabulary)
         tokens = [line.rstrip() for line in _read(vocabulary, _SOURCE).removesuffix("\n").split("\n")]
         if absent := [token for token in SPECIAL if token not in tokens]:
             raise UserError(f"{vocabulary}: not a BERT vocabulary, it lacks {' '.join(absent)}; {_SOURCE}")
         encoder = BertWordPieceTokenizer({token: id for id, token in enumerate(tokens)}, lowercase=True)
-        super().__init__(encoder, ("[PAD]", "[CLS]", "[SEP]", "[MASK]"), max_length, padding)
+        super().__init__(encoder, "[PAD]", "[CLS]", "[SEP]", "[MASK]", max_length)
+
+
+class FilledTokenizer(Tokenizer):
+    """Every text of `max_length` tokens, `padding` behind its own, for a backbone that was trained so."""
+
+    def __init__(self, vocabulary: Path, padding: str | None, max_length: int):
+        super().__init__(vocabulary, max_length)
+        self.fill(padding)
 
 
 class BytePairTokenizer(_Subwords):
@@ -112,7 +116,7 @@ class BytePairTokenizer(_Subwords):
             reason = " ".join(str(error).split())
             raise UserError(f"{merges}: not the merges of {vocabulary.name} ({reason}); {_ROBERTA}") from None
         encoder.add_special_tokens([*_ROBERTA_SPECIAL[:-1], AddedToken("<mask>", lstrip=True)])
-        super().__init__(encoder, ("<pad>", "<s>", "</s>", "<mask>"), max_length)
+        super().__init__(encoder, "<pad>", "<s>", "</s>", "<mask>", max_length)
         encoder.post_processor = RobertaProcessing(("</s>", self.sep_id), ("<s>", self.cls_id), add_prefix_space=False)
 
 
@@ -122,12 +126,11 @@ class ClipTokenizer(_Subwords):
     merges: `bpe_simple_vocab_16e6.txt.gz` (openai/CLIP), of which the first 48,894 count: 49,408 tokens.  UserError if it
     is missing or malformed.  A text never holds the two special tokens by spelling them.  HTML entities and curly quotes
     are taken as they stand; the released code mends them first.
-    padding: see `_Subwords`; Stable Diffusion 1 was trained with `<|endoftext|>`, 2 with `!`.
     Attributes: pad_id (0, as released), cls_id (of `<|startoftext|>`), sep_id (of `<|endoftext|>`), mask_id (pad_id: CLIP
     masks nothing), size (entries in the vocabulary), max_length.
     """
 
-    def __init__(self, merges: Path, max_length: int, padding: str | None = None):
+    def __init__(self, merges: Path, max_length: int):
         pairs = _clip_merges(Path(merges))
         letters = _byte_letters()
         tokens = [*letters, *(letter + _WORD_END for letter in letters), *map("".join, pairs), *_CLIP_SPECIAL]
@@ -141,9 +144,18 @@ class ClipTokenizer(_Subwords):
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         encoder.pre_tokenizer = pre_tokenizers.Sequence([pieces, byte_level])
         start, end = _CLIP_SPECIAL
-        super().__init__(encoder, (letters[0], start, end, letters[0]), max_length, padding)
+        super().__init__(encoder, letters[0], start, end, letters[0], max_length)
         ends = (end, self.sep_id), (start, self.cls_id)
         encoder.post_processor = RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
+
+
+class FilledClipTokenizer(ClipTokenizer):
+    """Every text of `max_length` tokens, `padding` behind its own: Stable Diffusion 1 was trained with `<|endoftext|>`, 2
+    with `!`."""
+
+    def __init__(self, merges: Path, padding: str | None, max_length: int):
+        super().__init__(merges, max_length)
+        self.fill(padding)
 
 
 def _clip_merges(file: Path) -> list[tuple[str, str]]:

@@ -35,12 +35,14 @@ def adamw(groups: list[dict], betas: tuple[float, float], eps: float) -> AdamW:
 def schedule(kind: str, warmup: float, steps: int) -> Callable[[int], float]:
     """The factor on the rate at an optimiser step: up over the share `warmup` of all `steps`, then down to 0.
 
-    kind: of the way down, `linear`, or `cosine`, a half wave of it."""
+    kind: of the way down, `linear`, or `cosine`, a half wave of it; `constant` stays up."""
     rise = round(warmup * steps)
 
     def factor(step: int) -> float:
         if step < rise:
             return step / rise
+        if kind == "constant":
+            return 1.0
         left = max(0.0, (steps - step) / max(1, steps - rise))
         return left if kind == "linear" else (1 - math.cos(math.pi * left)) / 2
 

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vltune.evaluators.evaluator import Evaluator
-from vltune.evaluators.judging import BASE, REAL, Judged, rows_of
 from vltune.judges.judge import Judge
+from vltune.judges.judging import BASE, REAL, Judged, rows_of
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.model import Model
 from vltune.pictures import as_bytes, is_of, read_pictures, sheet, write_picture
 from vltune.runs.progress import Progress
-from vltune.tasks.subject import CLASS, SUBJECT, Subject, Wanted
+from vltune.tasks.subject import Subject
 
 SHEET = "sheet.png"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -28,12 +29,15 @@ def generate(file: Path, prompts: Sequence[str], seeds: Sequence[int], out: Path
     """Writes `out/RUN/PROMPT-seedN.png` of each prompt and seed, and a sheet of all; what is there already is not painted
     again.  Returns the folder."""
     from vltune.evaluators.painted import fingerprint
+    from vltune.judges.wanted import SUBJECT, Wanted
     from vltune.pictures import as_bytes, is_of, read_pictures, sheet, write_picture
-    from vltune.tasks.subject import SUBJECT, Wanted
 
     record = record_of(file)
     model = tuned_model(record, file, weights)
     task, whose, folder = model.task, fingerprint(model), out / record["id"]
+    for prompt in prompts:
+        if task.token not in prompt.split():
+            print(f"{prompt}: has no {task.token}, the word for the subject: it is not asked for", file=sys.stderr)
     wanted = [Wanted(0, SUBJECT, prompt, seed) for prompt in prompts for seed in seeds]
     files = {each: folder / f"{slug(each.prompt)}-seed{each.seed}.png" for each in wanted}
     of = {each: f"{whose} {task.sampler_steps} {task.guidance} {each.prompt}" for each in wanted}
@@ -71,6 +75,7 @@ def tuned_model(record: Record, file: Path, weights: str | None) -> Model:
             f"{file}: was made with other weights than {config['weights']} now holds: give its own, --weights"
         )
     facts = {"tokenizer": tokenizer(backbone)}
+    torch.manual_seed(config["seed"])  # what starts at random where there are no weights
     model = build_pretrained(config["weights"], backbone, task, config["method"], facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

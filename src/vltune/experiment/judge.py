@@ -13,8 +13,8 @@ from vltune.records import record as records
 from vltune.records.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
+    from vltune.judges.wanted import Wanted
     from vltune.records.record import Record
-    from vltune.tasks.subject import Wanted
 
 
 def judge(file: Path, folders: Mapping[str, str]) -> Record:
@@ -53,7 +53,7 @@ def wanted(file: Path, split: str) -> list[Wanted]:
     """The pictures that a run painted, in its order.  UserError where one is not there."""
     from pyarrow import parquet
 
-    from vltune.tasks.subject import Wanted
+    from vltune.judges.wanted import Wanted
 
     beside = file.with_suffix(PREDICTIONS)
     if not beside.is_file():

@@ -3,19 +3,19 @@ those that a tuned model's are compared with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from torch import Tensor
 
-from vltune.canonical import text
+from vltune.data.subjects.class_pictures import class_pictures
 from vltune.engine.session import Session
 from vltune.features.cache import digest
-from vltune.pictures import as_bytes, read_pictures, write_picture
+from vltune.judges.wanted import CLASS, Wanted
 from vltune.runs.progress import Progress
-from vltune.tasks.subject import CLASS, Wanted
 
 FOLDER = "painted"
 
@@ -27,61 +27,48 @@ def recall(session: Session) -> None:
 
     Of processes that start together one paints and the others wait.  Raises Interrupted where the session is asked to stop,
     after which finished pictures stay."""
-    model, task, fabric = session.model, session.model.task, session.fabric
-    wanted = task.of_class() + (
-        [each for each in task.wanted() if each.about == CLASS] if task.shown == "painted" else []
-    )
+    task = session.model.task
+    wanted = {name(each): each for each in task.of_class()}
+    count = len(wanted)
+    if task.shown == "painted":
+        wanted |= {name(each): each for each in task.wanted() if each.about == CLASS}
     if not wanted:
         return
-    with model.tuning.off():
+    pictures = painted(session, wanted)
+    if count:
+        task.remember(session.model.backbone, pictures[:count] / 127.5 - 1)
+    compared = list(wanted.values())[count:]
+    task.base = {each.name: picture for each, picture in zip(compared, pictures[count:], strict=True)}
+
+
+def name(wanted: Wanted) -> str:
+    """Of a picture: what decides it beside the backbone and the sampler."""
+    return f"{sha256(wanted.prompt.encode()).hexdigest()[:16]}-{wanted.seed}"
+
+
+def painted(session: Session, wanted: dict[str, Wanted]) -> Tensor:
+    """(N, 3, H, W) uint8, by the backbone alone."""
+    fabric, model, task = session.fabric, session.model, session.model.task
+    training, root = model.training, Path(session.settings.features_dir) / FOLDER
+    progress = Progress(f"{session.label}, before tuning", len(wanted), unit="picture", show=fabric.is_global_zero)
+
+    def paint(some: Sequence[Wanted]) -> Tensor:
+        fabric.strategy.precision.convert_module(model.backbone).to(fabric.device)
+        with fabric.autocast():
+            return task.paint(model.backbone, some)
+
+    def step(there: int) -> None:
+        progress.step(max(0, there - progress.done))
+        session.stop.check()
+
+    with closing(progress), model.tuning.off(), task.settled():
         about = {
             "backbone": digest([model.backbone]),
             "precision": fabric.strategy.precision.precision,
             "sampler": [task.sampler_steps, task.guidance],
         }
-    folder = Path(session.settings.features_dir) / FOLDER / sha256(text(about).encode()).hexdigest()[:16]
-    files = {each: folder / name(each) for each in wanted}
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    while not lock.is_locked:
-        session.stop.check()
+        model.eval()
         try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            continue
-    try:
-        paint(session, {each: file for each, file in files.items() if not file.is_file()})
-    finally:
-        lock.release()
-    count = task.class_pictures
-    if count:
-        pictures = read_pictures([files[each] for each in wanted[:count]])
-        task.remember(model.backbone, pictures / 127.5 - 1)
-    rest = wanted[count:]
-    kept = read_pictures([files[each] for each in rest])
-    task.base = {each.name: picture for each, picture in zip(rest, kept, strict=True)}
-
-
-def name(wanted: Wanted) -> str:
-    """Of a picture's file: what decides it beside the folder's fingerprint."""
-    return f"{sha256(wanted.prompt.encode()).hexdigest()[:16]}-{wanted.seed}.png"
-
-
-def paint(session: Session, missing: dict[Wanted, Path]) -> None:
-    fabric, model = session.fabric, session.model
-    if not missing:
-        return
-    fabric.strategy.precision.convert_module(model.backbone).to(fabric.device)
-    training, size, wanted = model.training, session.data.eval_batch_size, list(missing)
-    progress = Progress(f"{session.label}, before tuning", len(wanted), unit="picture", show=fabric.is_global_zero)
-    model.eval()
-    with closing(progress), model.tuning.off(), model.task.settled():
-        for start in range(0, len(wanted), size):
-            some = wanted[start : start + size]
-            with fabric.autocast():
-                pictures = as_bytes(model.task.paint(model.backbone, some))
-            for each, picture in zip(some, pictures, strict=True):
-                write_picture(missing[each], picture)
-            progress.step(len(some))
-            session.stop.check()
-    model.train(training)
+            return class_pictures(root, about, wanted, paint, session.data.eval_batch_size, step)
+        finally:
+            model.train(training)

@@ -62,7 +62,7 @@ class ShapesJudge(Judge):
 
     pictures = "likeness"
     texts = "faithful"
-    texts_unit = "%"
+    texts_unit = "share"
 
     def __init__(self):
         from safetensors.torch import load

@@ -113,7 +113,7 @@ class Peft(Method):
         try:
             from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
         except ImportError:
-            raise UserError("method=peft: Hugging Face PEFT is not installed; pip install vltune[peft]") from None
+            raise UserError("method=peft: Hugging Face PEFT is not installed; pip install peft") from None
         known = {kind.value.lower(): make for kind, make in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
         if self.type in REFUSED:
             raise UserError(f"method.type={self.type}: {REFUSED[self.type]}")

@@ -41,9 +41,11 @@ class RepAdapter(LinearMethod):
     def deltas(self, sites: Sequence[PartSite]) -> list[Delta]:
         made: list[Delta] = []
         served: set[str] = set()  # the roles that the last adapter stands before
+        stream = None  # what these read: in cross-attention keys and values are another stream's
         for site in sites:
-            if not served or site.role in served or not {*served, site.role} <= OF_ATTENTION:
-                adapter, served = self.adapter(site.in_width), set()
+            reads = site.in_width, site.cross and site.role != "query"
+            if not served or site.role in served or reads != stream or not {*served, site.role} <= OF_ATTENTION:
+                adapter, served, stream = self.adapter(site.in_width), set(), reads
             served.add(site.role)
             made.append(BeforeLayer(adapter))
         return made

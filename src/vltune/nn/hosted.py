@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from functools import cache, partial
 
 import torch
@@ -12,34 +12,40 @@ from torch import Tensor, nn
 from vltune.sites import BlockSite, OutputSite, PartSite
 
 
-class Inside:
-    """What a layer computes without its sites: all of its outputs, or some `rows` of a linear layer's."""
+class Share:
+    """Some `rows` of a linear layer's outputs, as a layer."""
 
-    def __init__(self, layer: nn.Module, compute: Callable[[nn.Module, Tensor], Tensor], rows: slice | None = None):
-        self.layer, self.compute, self.rows = layer, compute, rows
+    def __init__(self, layer: nn.Linear, rows: slice):
+        self.layer, self.rows = layer, rows
 
     @property
     def weight(self) -> Tensor:
-        return self.layer.weight if self.rows is None else self.layer.weight[self.rows]
+        return self.layer.weight[self.rows]
 
     @property
     def bias(self) -> Tensor | None:
-        return self.layer.bias if self.rows is None or self.layer.bias is None else self.layer.bias[self.rows]
-
-    @property
-    def eps(self) -> float:
-        return self.layer.eps
+        return None if self.layer.bias is None else self.layer.bias[self.rows]
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.compute(self.layer, x) if self.rows is None else F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+
+def inside(layer: nn.Module) -> nn.Module:
+    """What a layer computes without its sites: one of its kind that holds the same parameters, also after these are moved,
+    replaced or copied, and nothing else of it."""
+    plain = copy.copy(layer)  # the dictionary of parameters is the layer's own
+    for name, value in vars(layer).items():
+        if isinstance(value, dict) and name != "_parameters":
+            setattr(plain, name, type(value)())
+    return plain
 
 
 def expose_part(layer: nn.Linear | nn.LayerNorm, *roles: str) -> None:
     """Has a layer called through part sites; with several roles its outputs are theirs, in equal shares."""
-    size = len(layer.weight) // len(roles)
+    plain, size = inside(layer), len(layer.weight) // len(roles)
     for number, role in enumerate(roles):
-        rows = slice(number * size, (number + 1) * size) if len(roles) > 1 else None
-        setattr(layer, f"at_{role}", PartSite(role, Inside(layer, type(layer).forward, rows)))
+        part = plain if len(roles) == 1 else Share(plain, slice(number * size, (number + 1) * size))
+        setattr(layer, f"at_{role}", PartSite(role, part))
     layer.exposed = roles
     layer.__class__ = _called_through_sites(type(layer))
 

@@ -21,7 +21,9 @@ def expose_attention(attention: nn.Module, norm: nn.Module | None) -> None:
     norm: what a sequence passes before its keys and values are read; None in cross-attention, whose memory is another
     stream's.  UserError where its output is more than a sublayer's (a residual, another scale), or its text is normed."""
     if attention.residual_connection or attention.rescale_output_factor != 1 or attention.norm_cross:
-        raise UserError(f"{type(attention).__name__}: has its own residual, scale or norm of the text; use another UNet")
+        raise UserError(
+            f"{type(attention).__name__}: has its own residual, scale or norm of the text; use another UNet"
+        )
     cross, (width, in_width) = norm is None, attention.to_out[0].weight.shape
     for name, role in PARTS.items():
         expose_part(getattr(attention, name), role)

@@ -56,7 +56,7 @@ def read(file: Path, record: dict | None = None) -> Table:
             _check_owner(_owner(opened), record, file)
         asked = dict.fromkeys(column for metric in metrics for column in metric.columns)
         if images := _images(opened.schema_arrow):
-            check_images(opened.read(columns=images), file)
+            check_images(opened.read(columns=images), file, elsewhere=True)
         columns = [*COLUMNS, *(name for name in asked if opened.schema_arrow.names.count(name) == 1)]
         table = opened.read(columns=columns, use_threads=False).select(columns)
         return _checked(table, all(metric.unit == PERCENT for metric in metrics))
@@ -76,19 +76,18 @@ def pictures(file: Path) -> list[dict[str, Any]]:
     return [{"beside": None} | row for row in rows]
 
 
-def check_images(table: Table, file: Path) -> None:
-    """Raises ValueError where an image that predictions in `file` name does not lie in the folder beside them.  A folder
-    that is not there at all was left where the run was: its images are on another machine."""
+def check_images(table: Table, file: Path, elsewhere: bool = False) -> None:
+    """Raises ValueError where an image that predictions in `file` name does not lie in the folder beside them.
+
+    elsewhere: whether all of them may have been left where the run was, being large."""
     folder = file.with_suffix(FILES)
-    if not folder.exists():
-        return
-    for name in _images(table.schema):
-        for path in filter(None, table[name].to_pylist()):
-            place = folder / path
-            if not place.resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"column {name} names {path!r}, which does not lie in {folder.name}/")
-            if not is_file(place):
-                raise ValueError(f"column {name} names {path!r}, which is not in {folder.name}/")
+    named = {path: name for name in _images(table.schema) for path in table[name].to_pylist() if path}
+    for path, name in named.items():
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"column {name} names {path!r}, which does not lie in {folder.name}/")
+    gone = [path for path in named if not is_file(folder / path)]
+    if gone and not (elsewhere and len(gone) == len(named)):
+        raise ValueError(f"column {named[gone[0]]} names {gone[0]!r}, which is not in {folder.name}/")
 
 
 def _images(schema: Schema) -> list[str]:

@@ -17,6 +17,7 @@ from vltune.settings.kinds import (
     Count,
     Layers,
     Nonnegative,
+    NotDecisive,
     Number,
     Pixels,
     Positive,
@@ -78,7 +79,13 @@ class BackboneArguments(TypedDict, total=False):
     last_layer: Any
     """What the last layer is computed for: the class token alone, which a head reads, or all tokens."""
     model: Any
-    """Which of `models` is built."""
+    """Which of `models`, or of `pipelines`, is built."""
+    coordinates: bool
+    """Whether the denoising network reads two channels more, which say where each of the others lies."""
+    weight_bound: Positive | None
+    """How much a step weighs in the loss at most, where it weighs 1 / (1 - abar), or null where each weighs 1."""
+    gradient_checkpointing: Annotated[bool, NotDecisive()]
+    """Whether training keeps fewer activations and computes the others again: less memory, more time."""
     text_chunk: Size
     """Texts that are computed at a time; training computes those of more twice, in the memory of so many."""
     image_tower: Any
@@ -109,6 +116,8 @@ class TokenizerArguments(TypedDict, total=False):
     """The file of its tokens."""
     merges: Any
     """The file of the pairs that byte-pair encoding merges."""
+    padding: Any
+    """The token that fills every text up to the longest, or null."""
 
 
 class TransformArguments(TypedDict, total=False):

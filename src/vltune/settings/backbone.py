@@ -20,6 +20,7 @@ from vltune.settings.kinds import (
     Size,
     Spec,
     TextLength,
+    Words,
 )
 
 
@@ -71,6 +72,23 @@ class ModelSettings(TypedDict):
     """Numbers of what both towers give."""
 
 
+class PipelineSettings(TypedDict):
+    """What a text-to-image model is built from: the configurations of its parts, as diffusers has them."""
+
+    unet: Mapping[str, Any]
+    """Of the denoising network."""
+    text: Mapping[str, Any]
+    """Of the text encoder."""
+    vae: Mapping[str, Any]
+    """Of the autoencoder; or `fold`, pixels of the side of squares that become channels instead."""
+    scheduler: Mapping[str, Any]
+    """Of the noise, and of what the network predicts."""
+    image_size: NotRequired[Size]
+    """Pixels of a picture's side."""
+    padding: NotRequired[str]
+    """The token that fills a text."""
+
+
 class TowerWeights(TypedDict):
     text: NotRequired[Path | None]
     """A transformers folder of the text tower, or null."""
@@ -112,6 +130,8 @@ class BackboneSettings(TypedDict):
     """The normalisation of each image tower that can be chosen."""
     sizes: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
     """The published size of each method on this backbone, which the methods' settings refer to."""
+    lora_roles: NotRequired[Annotated[Words, NotDecisive()]]
+    """The sites that LoRA acts at unless method.roles says others, where its usual ones are not what users know."""
     place: NotRequired[Annotated[str, NotDecisive()]]
     """Where methods act unless method.sites_in says another place."""
     protocol: ProtocolSettings
@@ -120,5 +140,7 @@ class BackboneSettings(TypedDict):
     """The sizes of the text tower."""
     image_towers: NotRequired[Mapping[str, TowerSettings]]
     """The sizes of the image towers that `image_tower` chooses from."""
-    models: NotRequired[Mapping[str, ModelSettings | Mapping[str, Any]]]
+    models: NotRequired[Mapping[str, ModelSettings]]
     """The sizes that `model` chooses from."""
+    pipelines: NotRequired[Mapping[str, PipelineSettings]]
+    """The text-to-image models that `model` chooses from."""

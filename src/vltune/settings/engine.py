@@ -58,8 +58,8 @@ class Settings:
     """AdamW's addend to the root of the mean square."""
     warmup: Annotated[float, Interval(ge=0, le=1)] = 0.1
     """Share of all steps in which the learning rate rises."""
-    schedule: Annotated[Literal["linear", "cosine"], Before("linear")] = "linear"
-    """How the learning rate falls to 0 after that."""
+    schedule: Annotated[Literal["linear", "cosine", "constant"], Before("linear")] = "linear"
+    """How the learning rate falls to 0 after that, or that it stays."""
     group_by_length: Annotated[bool, Before(False)] = False
     """Whether a batch holds texts of similar length, for less padding."""
     clip: Annotated[Positive | None, Null(" for no clipping")] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
@@ -53,3 +53,6 @@ class TaskSettings(TypedDict):
     """Of contrastive pretraining: pixels of the largest window that is enlarged at its end."""
     reading: NotRequired[Annotated[float, Interval(ge=0, le=1)]]
     """Of pretraining to paint: share of the steps in which the text encoder reads alone."""
+    judges: NotRequired[Annotated[Mapping[str, Mapping[str, Any] | None], NotDecisive()]]
+    """Of generated pictures: by name what each judge is read from, or null for one that is not asked; a record says which
+    model it was."""

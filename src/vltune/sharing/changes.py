@@ -33,7 +33,7 @@ class LowRankProduct:
         return len(self.up), self.down.shape[1]
 
     def __call__(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        changed = weight + self.up @ self.down
+        changed = weight + (self.up @ self.down).view_as(weight)
         if self.magnitude is not None:
             changed = (self.magnitude / changed.norm(dim=1)).unsqueeze(1) * changed
         return changed, bias

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltune.engine.artifacts import write_tensors
 from vltune.errors import UserError
-from vltune.sharing import adapter, peft_types
+from vltune.sharing import adapter, diffusers, peft_types
 from vltune.sharing.card import card
 from vltune.sharing.layout import CLASS_TOKEN, TOKEN_TYPES, counterpart, outputs
 
@@ -88,7 +88,26 @@ def export_vltune(source: Path, out: Path) -> Path:
     return out / file
 
 
-FORMATS: dict[str, Any] = {"vltune": export_vltune, "peft": export_peft, "merged": export_merged}
+def export_diffusers(source: Path, out: Path) -> None:
+    """Writes a run's LoRA as a folder that a `StableDiffusionPipeline` loads."""
+    record, state = adapter.tuned(source)
+    tensors, header = diffusers.exported(record, state, source)
+    load = """import diffusers
+
+# BASE: the weights below
+pipeline = diffusers.StableDiffusionPipeline.from_pretrained(BASE)
+pipeline.load_lora_weights(FOLDER)"""
+    with writing(out) as folder:
+        write_tensors(folder / diffusers.TENSORS, tensors, header)
+        finish(folder, record, state, ("A LoRA for diffusers' StableDiffusionPipeline", load, "diffusers"))
+
+
+FORMATS: dict[str, Any] = {
+    "vltune": export_vltune,
+    "peft": export_peft,
+    "merged": export_merged,
+    "diffusers": export_diffusers,
+}
 
 
 @contextmanager

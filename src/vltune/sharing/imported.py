@@ -1,5 +1,5 @@
-"""A LoRA, DoRA or (IA)3 that was trained elsewhere with Hugging Face PEFT on transformers' model, folded into our
-backbone's weights.
+"""A LoRA, DoRA or (IA)3 that was trained elsewhere with Hugging Face PEFT on transformers' model, or a LoRA with diffusers
+or kohya's scripts, folded into our backbone's weights.
 
 The scale of a LoRA is alpha / r, or alpha / sqrt(r) (rslora); patterns give a layer its own alpha or r.
 """
@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from vltune.errors import UserError
 from vltune.records.record import read_json
+from vltune.sharing import diffusers
 from vltune.sharing.changes import LowRankProduct, Rescaled
 from vltune.sharing.layout import BACKBONES, INSIDE, their_name
 from vltune.sharing.peft_types import CONFIG, START, TENSORS
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from vltune.backbones.backbone import Backbone
-    from vltune.sharing.changes import TunedLayer
+    from vltune.sharing import diffusers
+from vltune.sharing.changes import TunedLayer
 
 KINDS = ("LORA", "IA3")
 OTHER = ("use_qalora", "use_bdlora", "lora_bias", "layer_replication", "alora_invocation_tokens")
@@ -41,8 +43,8 @@ def convert(folder: Path, config: dict, out: Path) -> int:
     from vltune.weights.backbones import load_backbone
 
     check_out(out)
-    found = read(folder)
     name, backbone = f"backbone={config['backbone']['name']}", build(config["backbone"])
+    found = diffusers.read(folder, backbone) if backbone.offers("denoise") else read(folder)
     files = weight_files(config["weights"], config["backbone"])
     if "backbone" not in files:
         raise UserError(
@@ -147,17 +149,11 @@ def add(backbone: Backbone, found: Mapping[str, TunedLayer], source: Path, name:
     what the backbone is called."""
     import torch
 
-    if type(backbone) not in BACKBONES:
-        raise UserError(f"{name}: transformers has no such model, so that no adapter of one can be imported")
-    layers = {
-        their_name(type(backbone), module).removeprefix(INSIDE): layer
-        for module, layer in backbone.named_modules()
-        if isinstance(layer, torch.nn.Linear) and their_name(type(backbone), module)
-    }
+    layers = layers_of(backbone, name)
     for module, change in found.items():
         if module not in layers:
             raise UserError(f"{source}: tunes {module}, which is no linear layer of {name}")
-        size = tuple(layers[module].weight.shape)
+        size = tuple(layers[module].weight.flatten(1).shape)
         if any(given not in (None, own) for given, own in zip(change.size, size, strict=True)):
             raise UserError(
                 f"{source}: tunes {module} of size {change.size}, which in {name} is {size}: of another model"
@@ -169,3 +165,19 @@ def add(backbone: Backbone, found: Mapping[str, TunedLayer], source: Path, name:
             layer.weight.copy_(weight)
             if bias is not None:
                 layer.bias.copy_(bias)
+
+
+def layers_of(backbone: Backbone, name: str) -> dict[str, nn.Module]:
+    """What an adapter may change, by the names in its file: those of a model whose modules are another program's own, or
+    transformers' for ours.  UserError where there are none."""
+    from torch import nn
+
+    if backbone.offers("denoise"):
+        return {module: layer for module, layer in backbone.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
+    if type(backbone) not in BACKBONES:
+        raise UserError(f"{name}: transformers has no such model, so that no adapter of one can be imported")
+    return {
+        their_name(type(backbone), module).removeprefix(INSIDE): layer
+        for module, layer in backbone.named_modules()
+        if isinstance(layer, nn.Linear) and their_name(type(backbone), module)
+    }

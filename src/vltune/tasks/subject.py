@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,27 +26,13 @@ from vltune.backbones.backbone import DENOISING, Backbone
 from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.judges.judge import Judge, find
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import Metric
 from vltune.tasks.task import RowColumn, Task
 
-SUBJECT, CLASS = "subject", "class"
 SHOWN = ("painted", "real", "copied")
+SHARE = "share"
 CLASS_SEED = 1_000_000  # of the first picture of the class, far from those that are judged
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A picture to paint.  id: of its prompt and seed, the same with the token (about the subject) and without (about the
-    class)."""
-
-    id: int
-    about: str
-    prompt: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.about}-{self.id:04}.png"
 
 
 class Subject(Task):
@@ -56,7 +40,9 @@ class Subject(Task):
     tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
     token: what stands for the subject.  caption: what its pictures are called in training.
     prior_weight: 0 for none.  class_pictures: how many of the class, painted before training.
-    seeds: of the pictures of each prompt.  sampler_steps, guidance: of DDIM.
+    seeds: of the pictures of each prompt.
+    sampler_steps: steps of the sampler, DDIM, for a picture.
+    guidance: how far the prompt leads away from the empty one; 1: not at all.
     shown: which pictures are judged: those that are `painted`; the subject's `real` ones, a ceiling; or one of them again
     and again, `copied`, which says what the judge makes of a model that does as much.
     judges: {module of vltune.judges: its settings, or null where it is not asked}.  The first one measures drift, prior and
@@ -68,6 +54,7 @@ class Subject(Task):
     needs = DENOISING
     recalls = True
     evaluator = "painted"
+    metrics = ()
     columns = (
         RowColumn("measure", "text"),
         RowColumn("about", "text"),
@@ -109,18 +96,12 @@ class Subject(Task):
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
         self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
+        self.kinds = {name: find(name) for name in self.judges}
+        self.metrics = metrics([*self.kinds.values()], len(self.seeds))
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
         self.text_is_fixed, self._settled, self._kept = False, False, {}
         self.register_buffer("class_latents", None, persistent=False)
-
-    @cached_property
-    def kinds(self) -> dict[str, type[Judge]]:
-        return {name: find(name) for name in self.judges}
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return metrics(list(self.kinds.values()), len(self.seeds))
 
     def meet(self, text_is_fixed: bool) -> None:
         """text_is_fixed: whether texts are the same throughout a run, so that they are computed once."""
@@ -207,7 +188,8 @@ class Subject(Task):
     def forward(self, backbone: Backbone, batch: Batch) -> Tensor:
         """-> (B, 1) the weighted squared error of each picture, and with prior preservation (B, 2): that of as many
         pictures of the class, drawn at random, beside it"""
-        latents, count = backbone.encode_picture(batch), len(batch["ids"])
+        latents = backbone.encode_picture(batch)
+        count = len(latents)
         if self.tokenizer is None:
             texts = backbone.embed_prompt(batch)
         else:
@@ -241,13 +223,17 @@ class Subject(Task):
 
 
 def metrics(judges: Sequence[type[Judge]], seeds: int) -> tuple[Metric, ...]:
-    """What the judges measure.  Pictures of a prompt are taken as one by tests."""
-    found = []
+    """What the judges measure.  Pictures of a prompt are taken as one by tests.
+
+    Where the first judge reads texts, rates are chosen by the balance of both its figures, their harmonic mean: by likeness
+    alone a model that paints the subject whatever is asked for would be the best."""
+    found, balanced = [], bool(judges) and judges[0].texts is not None
     for judge in judges:
-        first = not found
-        found.append(of(judge.pictures, primary=first, cluster=seeds))
+        found.append(of(judge.pictures, primary=not (found or balanced), cluster=seeds))
         if judge.texts:
             found.append(of(judge.texts, unit=judge.texts_unit, cluster=seeds))
+    if balanced:
+        found.append(Metric("balance", unit=SHARE, primary=True, harmonic_of=(judges[0].pictures, judges[0].texts)))
     if found:
         found += [
             of("drift", better="less", cluster=seeds),

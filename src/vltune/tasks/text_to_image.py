@@ -28,7 +28,9 @@ from vltune.tasks.task import RowColumn, Task
 
 class TextToImage(Task):
     """width: of text states.  attributes: how many values size, colour, shape and place of a clause have, each with one for
-    unsaid.  sampler_steps, guidance: of the pictures that are scored, as `Backbone.paint` takes them.
+    unsaid.
+    sampler_steps: steps of the sampler for a picture that is scored.
+    guidance: how far its caption leads away from the empty one.
 
     What is scored: by the judge of shapes, whether each object that a caption places is there in shape, colour and size,
     and in both shape and colour (`placed`); whether nothing is in the other quarters (`empty`); and the share of pictures

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vltune.errors import UserError
-from vltune.weights import foreign
+from vltune.weights import foreign, pipelines
 from vltune.weights.architecture import ACTIVATIONS, architecture
 from vltune.weights.backbones import FAMILIES, MAY_LACK
 from vltune.weights.files import form, read
-from vltune.weights.finding import parts
+from vltune.weights.finding import PIPELINE, left_aside, parts
 from vltune.weights.heads import HEADS
 from vltune.weights.keys import Family, Match, holds, is_foreign, match, recognised, shorten, translate, within_names
 from vltune.weights.maps import TOWERS, clip
@@ -100,6 +100,7 @@ def describe(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[st
         ("layout", family.name),
         *((name, f"{size:,}") for name, size in sizes(ours).items()),
         *beside(checkpoint),
+        *of_pipeline(path),
         ("heads", ", ".join(heads(state)) or "none"),
         *fits(checkpoint, choices),
         *as_tower(checkpoint, choices),
@@ -116,6 +117,18 @@ def beside(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         return [("own sizes", str(error))]
     known = ACTIVATIONS[found.activation] if found.activation else "not known"
     return [("activation", f"{known} ({found.source})")]
+
+
+def of_pipeline(path: Path) -> list[tuple[str, str]]:
+    """Of a folder in diffusers' layout, what its tensors do not tell, and what of it no run reads."""
+    if path.name != PIPELINE:
+        return []
+    found = pipelines.settings(path)
+    told = {**found["scheduler"], **found["text"]}
+    lines = [("predicts", told["prediction_type"]), ("pixels", str(found["image_size"]))]
+    lines += [("activation", told["hidden_act"]), ("padding", found["padding"])]
+    ignored = ", ".join(left_aside(path))
+    return [*lines, ("ignored", f"{ignored}: no run uses it")] if ignored else lines
 
 
 def as_tower(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vltune.errors import UserError
 from vltune.weights import forms, torchscript
-from vltune.weights.finding import index, parts
+from vltune.weights.finding import PIPELINE, index, parts, pipeline
 from vltune.weights.states import ALONE, state_dict
 
 
@@ -45,9 +45,14 @@ INERT = {
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a PyTorch checkpoint, or of an index of such, by name without wrappers'.
+    """The tensors of a safetensors file or of a PyTorch checkpoint, or of an index of such, by name without wrappers'; of a
+    text-to-image model in diffusers' layout, each part's after `unet.`, `text.` or `vae.`.
 
     Where a file's format allows, a tensor's values are read from the disk when they are first used."""
+    if path.name == PIPELINE:
+        return {
+            f"{part}.{name}": tensor for part, file in pipeline(path).items() for name, tensor in read(file).items()
+        }
     listed = index(path)
     state = read_part(path) if listed is None else joined(path, listed)
     if not state:

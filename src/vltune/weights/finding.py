@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path, PureWindowsPath
 
@@ -19,6 +20,17 @@ MODEL_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safete
 CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
 INDEX = ".index.json"
 SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")  # of files, which a hub name hardly ends with
+# A text-to-image model in diffusers' layout: the list of its parts, and the folders of those with weights, by our names.
+PIPELINE, WEIGHED = "model_index.json", {"unet": "unet", "text": "text_encoder", "vae": "vae"}
+PLAIN = ("scheduler", "tokenizer", "feature_extractor")  # folders without weights
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionPipelineSafe", "StableDiffusionImg2ImgPipeline")
+OTHER_PIPELINES = {"StableDiffusionXL": "SDXL", "Flux": "FLUX", "StableDiffusion3": "Stable Diffusion 3"}
+PART_FILES = tuple(
+    f"{name}{variant}{suffix}"
+    for suffix, stem in ((".safetensors", "model"), (".bin", "pytorch_model"))
+    for variant in ("", ".fp16")
+    for name in ("diffusion_pytorch_model", stem)
+)
 NOTHING = ("none", "nil", "nan", "~")  # of other languages, where YAML has null
 BOM = b"\xef\xbb\xbf"
 
@@ -68,18 +80,54 @@ def checked(path: Path) -> Path:
 
 
 def in_folder(folder: Path, setting: str) -> Path:
-    for name in (f"{name}{ending}" for name in MODEL_FILES for ending in ("", INDEX)):
-        file = folder / name
-        if file.is_file():
-            return file
-        if file.is_symlink():
-            raise UserError(f"{file}: {absent(file)}; copy or download it")
+    if (folder / PIPELINE).is_file():
+        return folder / PIPELINE
+    if (found := named_in(folder, MODEL_FILES)) is not None:
+        return found
+    if (folder / "unet").is_dir():
+        raise UserError(f"{setting}={folder}: has a UNet and lacks {PIPELINE}; copy or download the whole model")
     others = sorted(file for file in folder.iterdir() if file.is_file() and is_safetensors(head(file)))
     if len(others) == 1:
         return others[0]
     some = ", ".join(file.name for file in others[:3])
     held = f"{len(others)} other safetensors files, {some}" if others else "no other safetensors file"
     raise UserError(f"{setting}={folder}: the folder holds none of {', '.join(MODEL_FILES)}, and {held}: name the file")
+
+
+def named_in(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first file of these names, or of a list of several such files."""
+    for name in (f"{name}{ending}" for name in names for ending in ("", INDEX)):
+        file = folder / name
+        if file.is_file():
+            return file
+        if file.is_symlink():
+            raise UserError(f"{file}: {absent(file)}; copy or download it")
+    return None
+
+
+def pipeline(path: Path) -> dict[str, Path]:
+    """{`unet`, `text` and `vae`: the file of its weights} of a text-to-image model in diffusers' layout.
+
+    path: its list of parts.  UserError where it is of another kind, or a part is missing."""
+    try:
+        kind = str(json.loads(path.read_bytes().removeprefix(BOM))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: no list of a pipeline's parts (_class_name); copy or download it again") from None
+    if kind not in PIPELINES:
+        other = next((name for start, name in OTHER_PIPELINES.items() if kind.startswith(start)), "another model")
+        told = f"{other} ({plain(kind)}), which no backbone here reads"
+        raise UserError(f"{path.parent}: {told}; backbone=stable_diffusion takes Stable Diffusion 1 and 2")
+    found = {part: named_in(path.parent / folder, PART_FILES) for part, folder in WEIGHED.items()}
+    if missing := [WEIGHED[part] for part, file in found.items() if file is None]:
+        raise UserError(f"{path.parent}: holds no weights of {', '.join(missing)}; copy or download the whole model")
+    return found
+
+
+def left_aside(path: Path) -> list[str]:
+    """The folders of such a model that no run uses, such as a safety checker."""
+    used = {*WEIGHED.values(), *PLAIN}
+    found = {each.name for each in path.parent.iterdir() if each.is_dir() and not each.name.startswith(".")}
+    return sorted(found - used)
 
 
 def from_hub(name: str, setting: str) -> Path:
@@ -129,6 +177,8 @@ def is_beside(name: str, index: Path) -> bool:
 
 def parts(path: Path) -> list[Path]:
     """The files that hold the tensors: the file itself, or those that an index names.  Raises where one is not there."""
+    if path.name == PIPELINE:
+        return [each for file in pipeline(path).values() for each in parts(file)]
     if (listed := index(path)) is None:
         return [path]
     named = [path.parent / name for name in sorted({*listed.values()})]

@@ -31,8 +31,15 @@ MARKS = {
 }
 
 
+STABLE_DIFFUSION = "Stable Diffusion in one file"
+ONE_FILE = "model.diffusion_model."
+SPLIT = "diffusers.StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
+
+
 def named(state: Collection[str]) -> str | None:
     """Which of them a state dict is of."""
+    if any(key.startswith((ONE_FILE, ONE_FILE.partition(".")[2])) for key in state):
+        return STABLE_DIFFUSION
     return next((name for name, marks in MARKS.items() if any(key.startswith(marks) for key in state)), None)
 
 
@@ -43,4 +50,6 @@ def refuse(state: Collection[str], path: Path) -> None:
 
 
 def told(name: str) -> str:
+    if name == STABLE_DIFFUSION:
+        return f"{name}; make a folder of it, {SPLIT}, and give that"
     return f"{name}, which no backbone here reads; backbone=clip takes a CLIP with a ViT, OpenAI's or of that shape"

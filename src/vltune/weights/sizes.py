@@ -19,6 +19,10 @@ def rows(shape: Size) -> int:
     return shape[0]
 
 
+def second(shape: Size) -> int:
+    return shape[1]
+
+
 def columns(shape: Size) -> int:
     return shape[-1]
 
@@ -38,11 +42,23 @@ def window(shape: Size) -> int:
     return (round(shape[0] ** 0.5) + 1) // 2
 
 
+OF_TEXT = "text.embeddings"  # transformers' text encoder's
 # Name -> the keys that tell it, each with how; the first one that is there tells.
 WIDTHS: dict[str, dict[str, Callable[[Size], int]]] = {
-    "vocabulary": dict.fromkeys(("text.word.weight", "text.embedding.word.weight", "embedding.word.weight"), rows),
+    "vocabulary": dict.fromkeys(
+        (
+            "text.word.weight",
+            "text.embedding.word.weight",
+            "embedding.word.weight",
+            f"{OF_TEXT}.token_embedding.weight",
+        ),
+        rows,
+    ),
     "patch size": dict.fromkeys(("image.patch.weight", "patch.weight", "image.body.patch_embed.proj.weight"), side),
-    "text width": {"text_projection.weight": columns},
+    "text width": dict.fromkeys(("text_projection.weight", f"{OF_TEXT}.token_embedding.weight"), columns),
+    "latent channels": {"vae.post_quant_conv.weight": rows},
+    "UNet width": {"unet.conv_in.weight": rows},
+    "UNet channels": {"unet.conv_in.weight": second},
     "image width": {"image_projection.weight": columns},
     "hidden width": {
         "blocks.0.feed_forward.up.weight": rows,
@@ -51,7 +67,11 @@ WIDTHS: dict[str, dict[str, Callable[[Size], int]]] = {
         "text.blocks.0.feed_forward.up.weight": rows,
     },
     "text positions": dict.fromkeys(
-        ("text.position.weight", "text.position", "text.embedding.position.weight", "embedding.position.weight"), rows
+        (
+            *("text.position.weight", "text.position", "text.embedding.position.weight"),
+            *("embedding.position.weight", f"{OF_TEXT}.position_embedding.weight"),
+        ),
+        rows,
     ),
     "token types": {"token_type.weight": rows},
     "image grid": {"image.position": grid, "position": grid},

@@ -1,5 +1,5 @@
-"""Pictures of a subject's class that a model made before it was tuned, for prior preservation: made once, kept on disk for
-every run, and trusted only where a file says what it follows from and can be decoded whole."""
+"""Pictures of a subject's class that a model made before it was tuned: made once, kept on disk for every run, and trusted
+only where a file says what it follows from and can be decoded whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -20,61 +20,57 @@ from vltune.runs.turn import turn
 ABOUT = "about.json"
 _FIX = "name another engine.features_dir"
 
+Wish = TypeVar("Wish")
+
 
 def class_pictures(
     root: Path,
     about: Mapping[str, Any],
-    seeds: Sequence[int],
-    make: Callable[[list[int]], Tensor],
+    wanted: Mapping[str, Wish],
+    make: Callable[[Sequence[Wish]], Tensor],
     batch: int = 8,
-    step: Callable[[int], object] = lambda made: None,
+    step: Callable[[int], object] = lambda there: None,
 ) -> Tensor:
-    """(N, 3, H, W) uint8, the picture of each seed: those that are on the disk, the others made and put there.
+    """(N, 3, H, W) uint8, each picture that is wanted: those that are on the disk, the others made and put there.
 
-    root: folder of a folder for each `about`, which is plain data: all that decides a picture but its seed, such as a hash
-    of the weights, the prompt and the sampler.
-    make: seeds -> (B, 3, H, W) in [-1, 1].  batch: so many at a time at most; seeds that are asked for together, stopped or
-    not, are made in the same company.  step: called with how many have been made since, with 0 before the first and, of who
-    waits, every second; what it raises ends this, and finished pictures stay.
+    root: folder of a folder for each `about`, which is plain data: all that decides a picture but its name in `wanted` and
+    what stands for it there, such as a hash of the weights and the sampler.
+    wanted: by names that say what each follows from beside that, such as its seed, what `make` is asked for.
+    make: some of these -> (B, 3, H, W) in [-1, 1].  batch: so many at a time at most; what is asked for together is made in
+    the same company, stopped in between or not.
+    step: called with how many are there, before the first is made and after each batch, and of who waits every second with
+    0; what it raises ends this, and finished pictures stay.
 
     Of processes that start together one makes them and the others wait.  A picture is written whole or not at all.
     UserError where the folder cannot be written, or where a picture is of no numbers."""
     said = text(about)
-    of = sha256(said.encode()).hexdigest()
-    folder = Path(root) / of[:16]
-    files = {seed: folder / f"{seed}.png" for seed in seeds}
-    if not all(is_of(file, of) for file in files.values()):
+    whole = sha256(said.encode()).hexdigest()
+    folder = Path(root) / whole[:16]
+    marks = {name: f"{whole} {name}" for name in wanted}
+    files = {name: folder / f"{name}.png" for name in wanted}
+    if not all(is_of(files[name], marks[name]) for name in wanted):
         with turn(folder, lambda: step(0), "pictures", _FIX):
             for left in folder.glob(".*.tmp"):
                 left.unlink()
             with replacing(folder / ABOUT) as temporary:
                 temporary.write_text(said, encoding="utf-8")
-            step(0)
-            _complete(files, of, make, batch, step)
-    return read_pictures([files[seed] for seed in seeds])
+            missing = {name for name in wanted if not is_of(files[name], marks[name])}
+            step(len(wanted) - len(missing))
+            names = list(wanted)
+            for start in range(0, len(names), batch):
+                if some := [name for name in names[start : start + batch] if name in missing]:
+                    _write({files[name]: marks[name] for name in some}, make([wanted[name] for name in some]))
+                    missing -= {*some}
+                    step(len(wanted) - len(missing))
+    return read_pictures([*files.values()])
 
 
-def _complete(
-    files: Mapping[int, Path],
-    of: str,
-    make: Callable[[list[int]], Tensor],
-    batch: int,
-    step: Callable[[int], object],
-) -> None:
-    """Makes those that are not there."""
-    seeds = list(files)
-    for start in range(0, len(seeds), batch):
-        missing = [seed for seed in seeds[start : start + batch] if not is_of(files[seed], of)]
-        if not missing:
-            continue
-        for file in (files[seed] for seed in missing if files[seed].exists()):
+def _write(files: Mapping[Path, str], pictures: Tensor) -> None:
+    """files: with what each follows from.  pictures: in [-1, 1]."""
+    for file, of_numbers in zip(files, pictures.flatten(1).isfinite().all(1).tolist(), strict=True):
+        if not of_numbers:
+            raise UserError(f"{file}: not written, the model gives no numbers for it; try engine.precision=32-true")
+    for (file, mark), picture in zip(files.items(), as_bytes(pictures), strict=True):
+        if file.exists():
             print(f"{file}: damaged, or of something else: made anew", file=sys.stderr)
-        pictures = make(missing)
-        if not (finite := pictures.flatten(1).isfinite().all(1)).all():
-            seed = missing[int(finite.int().argmin())]
-            raise UserError(
-                f"{files[seed]}: is not written, the model gives no numbers for it; try engine.precision=32-true"
-            )
-        for seed, picture in zip(missing, as_bytes(pictures), strict=True):
-            write_picture(files[seed], picture, of)
-        step(len(missing))
+        write_picture(file, picture, mark)

@@ -1,0 +1,130 @@
+"""What judges say of pictures, as prediction rows: one for each picture and measure.
+
+A judge that is not here leaves its rows without a score, to be filled in later (`vltune judge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vltune.judges.judge import Judge, alike, together
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
+from vltune.metrics.metric import Prediction
+
+AT_A_TIME = 32  # pictures
+BASE, REAL = "base", "real"  # folders of what pictures are compared with
+
+
+@dataclass
+class Judged:
+    """What there is to judge.  Pictures are (N, 3, H, W) uint8.
+
+    wanted: of each of `pictures` what it is of.  prompts: of each its prompt without the token, by the word for the class
+    alone.  base: by id, what the untuned model painted of the class.  real: the subject's own pictures.  among: whether
+    `pictures` are these same ones, none of which is compared with itself."""
+
+    wanted: Sequence[Wanted]
+    pictures: Tensor
+    prompts: Sequence[str]
+    base: Mapping[int, Tensor]
+    real: Tensor
+    among: bool = False
+
+
+def rows_of(judged: Judged, kinds: Mapping[str, type[Judge]], judges: Mapping[str, Judge]) -> list[Prediction]:
+    """kinds: of all that are asked; judges: those of them that are here."""
+    rows = []
+    for number, (name, kind) in enumerate(kinds.items()):
+        found = scores(judged, judges[name]) if name in judges else {}
+        for measure, about in measures(kind, judged, first=number == 0):
+            of = found.get(measure)
+            for place, each in enumerate(judged.wanted):
+                if each.about == about:
+                    rows.append(row(each, beside(judged, each), measure, None if of is None else of[place]))
+    return rows
+
+
+def measures(kind: type[Judge], judged: Judged, first: bool) -> list[tuple[str, str]]:
+    """What a judge measures, and about what: of the subject's own pictures how alike they are, of others how well they show
+    their prompts too, and by the first judge what has become of the class."""
+    found = [(kind.pictures, SUBJECT), *([(kind.texts, SUBJECT)] if kind.texts and not judged.among else [])]
+    return found + ([("drift", CLASS), ("prior", CLASS), ("diversity", SUBJECT)] if first and judged.base else [])
+
+
+def row(wanted: Wanted, beside: str, measure: str, score: float | None) -> Prediction:
+    return {
+        "id": wanted.id,
+        "prediction": wanted.prompt,
+        "score": score,
+        "measure": measure,
+        "about": wanted.about,
+        "seed": wanted.seed,
+        "picture": wanted.name,
+        "beside": beside,
+    }
+
+
+def beside(judged: Judged, wanted: Wanted) -> str:
+    """What a person looks at beside a picture: what the untuned model painted of the same, or the subject itself."""
+    if wanted.about == CLASS:
+        return f"{BASE}/{wanted.name}"
+    return f"{REAL}/{wanted.id % len(judged.real):04}.png"
+
+
+@torch.no_grad()
+def scores(judged: Judged, judge: Judge) -> dict[str, list[float | None]]:
+    """By measure, of each of the pictures; None where it has none."""
+    seen, real = embedded(judge, judged.pictures), embedded(judge, judged.real)
+    fidelity = alike(seen, real)
+    if judged.among:
+        others = ~torch.eye(len(real), dtype=torch.bool, device=fidelity.device)
+        near = [of[mask].mean() if len(real) > 1 else None for of, mask in zip(fidelity, others, strict=True)]
+    else:
+        near = [*fidelity.mean(1)]
+    found = {
+        judge.pictures: near,
+        "prior": near,
+        "drift": moved(judged, judge, seen),
+        "diversity": spread(judged, seen),
+    }
+    if judge.texts:
+        parts = zip(judged.pictures.split(AT_A_TIME), split(judged.prompts), strict=True)
+        found[judge.texts] = [each for part, prompts in parts for each in judge.agreement(part, prompts)]
+    return {measure: [None if each is None else float(each) for each in of] for measure, of in found.items()}
+
+
+def embedded(judge: Judge, pictures: Tensor) -> Tensor:
+    return torch.cat([judge.embed(part) for part in pictures.split(AT_A_TIME)])
+
+
+def split(prompts: Sequence[str]) -> list[Sequence[str]]:
+    return [prompts[start : start + AT_A_TIME] for start in range(0, len(prompts), AT_A_TIME)]
+
+
+def moved(judged: Judged, judge: Judge, seen: Tensor) -> list[Tensor | None]:
+    """How far the class has: (1 - cosine) / 2 of what the tuned and the untuned model paint of the same noise, 0 to 1."""
+    places = [place for place, each in enumerate(judged.wanted) if each.about == CLASS and each.id in judged.base]
+    found: list[Tensor | None] = [None] * len(judged.wanted)
+    if places:
+        before = embedded(judge, torch.stack([judged.base[judged.wanted[place].id] for place in places]))
+        for place, cosine in zip(places, together(seen[places], before), strict=True):
+            found[place] = (1 - cosine) / 2
+    return found
+
+
+def spread(judged: Judged, seen: Tensor) -> list[Tensor | None]:
+    """How different pictures of a prompt are: of each, the mean of 1 - cosine to the others; None where there are none."""
+    found: list[Tensor | None] = []
+    for place, each in enumerate(judged.wanted):
+        others = [
+            at
+            for at, other in enumerate(judged.wanted)
+            if at != place and (other.about, other.prompt) == (each.about, each.prompt)
+        ]
+        one = seen[place : place + 1].expand(len(others), -1, -1)
+        found.append((1 - together(one, seen[others])).mean() if others else None)
+    return found

@@ -1,0 +1,88 @@
+"""What a folder in diffusers' layout says of a text-to-image model, in the words of `backbone`.
+
+Sizes are its tensors' own; the number of heads, activations, the noise schedule and what the UNet predicts leave no trace
+in these and are read from the configurations beside them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vltune.errors import UserError
+from vltune.weights.architecture import content_of
+from vltune.weights.finding import CONFIG
+
+PARTS = {
+    "unet": f"unet/{CONFIG}",
+    "text": f"text_encoder/{CONFIG}",
+    "vae": f"vae/{CONFIG}",
+    "scheduler": "scheduler/scheduler_config.json",
+}
+TEXT = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("max_position_embeddings", "hidden_act", "layer_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id"),
+)
+UNTOLD = {
+    "unet": ("attention_head_dim", "num_attention_heads"),
+    "text": ("hidden_act", "num_attention_heads"),
+    "vae": ("scaling_factor",),
+    "scheduler": ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps"),
+}
+"""What its tensors cannot tell."""
+DEFAULTS = {"scheduler": {"prediction_type": "epsilon", "clip_sample": False, "set_alpha_to_one": False}}
+WORDS, HIGHEST = 49408, 2  # of CLIP's vocabulary; the end of a text in early configurations, which means the highest id
+TOKENS = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """An entry of `backbone.pipelines`.  path: the list of a folder's parts.  UserError where one has no configuration."""
+    folder = path.parent
+    found = {part: of_part(part, folder / file) for part, file in PARTS.items()}
+    text = found["text"]
+    if text.get("eos_token_id") == HIGHEST:
+        text["eos_token_id"] = min(text["vocab_size"], WORDS) - 1
+    shrinks = 2 ** (len(found["vae"]["block_out_channels"]) - 1)
+    return found | {"image_size": found["unet"]["sample_size"] * shrinks, "padding": padding(folder)}
+
+
+def of_part(part: str, file: Path) -> dict[str, Any]:
+    if (content := content_of(file)) is None:
+        raise UserError(f"{file}: no such file; copy or download the whole model")
+    known = arguments(part)
+    return DEFAULTS.get(part, {}) | {name: value for name, value in content.items() if name in known}
+
+
+def arguments(part: str) -> tuple[str, ...]:
+    """What a part of the model can be built from."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "scheduler": DDIMScheduler}
+    return TEXT if part == "text" else (*inspect.signature(kinds[part].__init__).parameters,)
+
+
+def padding(folder: Path) -> str:
+    """The token that fills a text."""
+    for file in TOKENS:
+        token = (content_of(folder / file) or {}).get("pad_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str):
+            return token
+    return "<|endoftext|>"
+
+
+def check_pipeline(path: Path, own: Mapping[str, Mapping[str, Any]], model: str) -> None:
+    """UserError where a folder was trained in another way than the model that it is read for is built.
+
+    own: of each part, what it is built from."""
+    theirs = settings(path)
+    for part, names in UNTOLD.items():
+        for name in names:
+            told, ours = theirs[part].get(name), own[part].get(name)
+            if None not in (told, ours) and told != ours:
+                raise UserError(
+                    f"{path.parent / PARTS[part]}: says {name}={told}, and backbone.model={model} has {ours}; "
+                    "backbone.model=checkpoint takes the folder's own"
+                )

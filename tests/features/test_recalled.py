@@ -1,0 +1,119 @@
+"""What the untuned backbone paints is painted once."""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from vltune.features.recalled import recall
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
+from vltune.pictures import as_bytes
+from vltune.tasks.subject import CLASS_SEED
+
+
+class Painting:
+    """A task of which the pictures follow from prompt, seed and weights alone."""
+
+    sampler_steps, guidance, shown = 5, 2.0, "painted"
+
+    def __init__(self, class_pictures, prompts=("a dog", "a wet dog"), seeds=(0, 1)):
+        self.class_pictures, self.prompts, self.seeds = class_pictures, prompts, seeds
+        self.asked, self.remembered, self.base = [], None, {}
+
+    def of_class(self):
+        return [Wanted(i, CLASS, "a photo of a dog", CLASS_SEED + i) for i in range(self.class_pictures)]
+
+    def wanted(self):
+        about = [(about, text, seed) for about in (SUBJECT, CLASS) for text in self.prompts for seed in self.seeds]
+        return [Wanted(number % 4, *each) for number, each in enumerate(about)]
+
+    def picture(self, backbone, wanted):
+        generator = torch.Generator().manual_seed(sum(map(ord, wanted.prompt)) + wanted.seed)
+        return torch.tanh(torch.randn(3, 4, 4, generator=generator) * backbone.weight.abs().max().item())
+
+    def paint(self, backbone, wanted):
+        self.asked += wanted
+        return torch.stack([self.picture(backbone, each) for each in wanted])
+
+    def remember(self, backbone, pictures):
+        self.remembered = pictures
+
+    @contextmanager
+    def settled(self):
+        yield
+
+
+class OneLayer(nn.Module):
+    def __init__(self, task, scale=1.0):
+        super().__init__()
+        self.backbone, self.task = nn.Linear(2, 2), task
+        nn.init.constant_(self.backbone.weight, scale)
+        nn.init.zeros_(self.backbone.bias)
+        self.tuning = SimpleNamespace(off=task.settled)
+
+
+def session(folder, task, scale=1.0, stop=lambda: None):
+    return SimpleNamespace(
+        fabric=Fabric(accelerator="cpu", devices=1),
+        model=OneLayer(task, scale),
+        settings=SimpleNamespace(features_dir=folder),
+        data=SimpleNamespace(eval_batch_size=3),
+        stop=SimpleNamespace(check=stop),
+        label="run",
+    )
+
+
+def test_pictures_are_given_to_the_task_and_painted_once(tmp_path):
+    first, again, more = Painting(5), Painting(5), Painting(7)
+    for task in (first, again, more):
+        run = session(tmp_path, task)
+        recall(run)
+        assert run.model.training
+        expected = [as_bytes(task.picture(run.model.backbone, each)[None])[0] for each in task.of_class()]
+        assert torch.equal(as_bytes(task.remembered), torch.stack(expected))
+        assert [*task.base] == [f"class-{number:04}.png" for number in range(4)]
+        for each in task.wanted()[4:]:
+            assert torch.equal(task.base[each.name], as_bytes(task.picture(run.model.backbone, each)[None])[0])
+    assert [len(task.asked) for task in (first, again, more)] == [9, 0, 2]
+    assert {each.about for each in first.asked} == {CLASS}
+
+
+def test_without_prior_preservation_none_are_made_for_training(tmp_path):
+    task = Painting(0)
+    recall(session(tmp_path, task))
+    assert task.remembered is None
+    assert len(task.asked) == len(task.base) == 4
+    task = Painting(0)
+    task.shown = "real"
+    recall(session(tmp_path / "none", task))
+    assert not (tmp_path / "none").exists()
+
+
+def test_other_weights_and_another_sampler_have_their_own(tmp_path):
+    tasks = Painting(1), Painting(1), Painting(1)
+    tasks[2].guidance = 3.0
+    for task, scale in zip(tasks, (1.0, 2.0, 1.0), strict=True):
+        recall(session(tmp_path, task, scale))
+    assert [len(task.asked) for task in tasks] == [5, 5, 5]
+    assert len([*(tmp_path / "painted").iterdir()]) == 3
+
+
+def test_a_stopped_run_goes_on(tmp_path):
+    calls = []
+
+    def stop():
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    stopped, task = Painting(5), Painting(5)
+    with pytest.raises(InterruptedError):
+        recall(session(tmp_path, stopped, stop=stop))
+    recall(session(tmp_path, task))
+    assert (len(stopped.asked), len(task.asked)) == (6, 3)
+    whole = Painting(5)
+    recall(session(tmp_path / "other", whole))
+    assert torch.equal(task.remembered, whole.remembered)

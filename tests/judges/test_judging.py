@@ -1,0 +1,113 @@
+"""What judges say of pictures, by a judge whose figures can be computed by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vltune.judges.judge import Judge, alike, together
+from vltune.judges.judging import AT_A_TIME, Judged, rows_of
+from vltune.judges.wanted import CLASS, SUBJECT, Wanted
+from vltune.metrics.metric import figures
+from vltune.tasks.subject import metrics
+
+
+class Colours(Judge):
+    """A picture is its mean colour; it shows its prompt where that names its strongest channel."""
+
+    pictures = "hue"
+    texts = "named"
+    texts_unit = "share"
+    identity = "colours"
+
+    def embed(self, pictures):
+        return F.normalize(pictures.float().mean((2, 3)), dim=-1)[:, None]
+
+    def agreement(self, pictures, prompts):
+        strongest = pictures.float().mean((2, 3)).argmax(1).tolist()
+        named = [("red", "green", "blue")[each] in prompt for each, prompt in zip(strongest, prompts, strict=True)]
+        return torch.tensor(named).float()
+
+
+class Later(Colours):
+    pictures = "later"
+    texts = None
+
+
+RED, GREEN, BLUE, YELLOW = (torch.tensor(of, dtype=torch.uint8) for of in ([9, 0, 0], [0, 9, 0], [0, 0, 9], [9, 9, 0]))
+
+
+def pictures(*colours):
+    return torch.stack([colour[:, None, None].expand(3, 2, 2) for colour in colours])
+
+
+@pytest.fixture
+def judged():
+    wanted = [Wanted(0, SUBJECT, "a z red", 0), Wanted(1, SUBJECT, "a z red", 1), Wanted(0, CLASS, "a red", 0)]
+    base = {0: pictures(GREEN)[0]}
+    return Judged(wanted, pictures(RED, YELLOW, BLUE), ["a red", "a red", "a red"], base, pictures(RED, GREEN))
+
+
+def by_measure(rows):
+    found = {}
+    for row in rows:
+        found.setdefault(row["measure"], []).append(row["score"])
+    return found
+
+
+def test_every_measure_by_hand(judged):
+    found = by_measure(rows_of(judged, {"colours": Colours}, {"colours": Colours()}))
+    half = 0.5**0.5
+    assert found["hue"] == pytest.approx([0.5, half])  # the mean over the subject's own two
+    assert found["named"] == [1, 1]
+    assert found["drift"] == pytest.approx([0.5])  # blue, which was green
+    assert found["prior"] == pytest.approx([0.0])
+    assert found["diversity"] == pytest.approx([1 - half, 1 - half])
+
+
+def test_the_subjects_own_pictures_are_compared_with_each_other_alone(judged):
+    own = Judged([Wanted(i, SUBJECT, "z", 0) for i in range(2)], judged.real, ["", ""], {}, judged.real, among=True)
+    found = by_measure(rows_of(own, {"colours": Colours}, {"colours": Colours()}))
+    assert found == {"hue": [0, 0]}
+
+
+def test_a_single_own_picture_has_no_other_to_be_compared_with(judged):
+    one = judged.real[:1]
+    own = Judged([Wanted(0, SUBJECT, "z", 0)], one, [""], {}, one, among=True)
+    assert by_measure(rows_of(own, {"colours": Colours}, {"colours": Colours()})) == {"hue": [None]}
+
+
+def test_a_judge_that_is_not_here_leaves_its_rows_without_a_score(judged):
+    kinds = {"colours": Colours, "later": Later}
+    rows = rows_of(judged, kinds, {"colours": Colours()})
+    assert by_measure(rows)["later"] == [None, None]
+    assert {row["measure"] for row in rows_of(judged, kinds, {})} == {row["measure"] for row in rows}
+    assert figures(metrics([*kinds.values()], seeds=2), rows).keys() == {
+        *("hue", "named", "balance", "drift", "prior", "diversity")
+    }
+
+
+def test_pictures_are_judged_alone_as_among_others():
+    many = torch.randint(256, (AT_A_TIME + 3, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wanted = [Wanted(i, SUBJECT, str(i), 0) for i in range(len(many))]
+    together_ = rows_of(Judged(wanted, many, [""] * len(many), {}, many[:2]), {"c": Colours}, {"c": Colours()})
+    for i in (0, AT_A_TIME, len(many) - 1):
+        alone = rows_of(
+            Judged(wanted[i : i + 1], many[i : i + 1], [""], {}, many[:2]), {"c": Colours}, {"c": Colours()}
+        )
+        assert alone[0]["score"] == pytest.approx(together_[i]["score"])
+
+
+def test_the_most_alike_regions_count_and_empty_ones_do_not():
+    one = torch.tensor([[[1.0, 0], [0, 0]]])
+    other = torch.tensor([[[0.0, 0], [0.6, 0.8]]])
+    assert alike(one, other).item() == pytest.approx(0.6)
+    assert together(one, one).item() == pytest.approx(1)
+    assert together(one, other).item() == pytest.approx(0)
+
+
+def test_figures_of_what_is_less_are_declared_so():
+    of = {metric.name: metric for metric in metrics([Colours], seeds=4)}
+    assert [name for name, metric in of.items() if metric.better == "less"] == ["drift", "prior"]
+    assert [name for name, metric in of.items() if metric.primary] == ["balance"]
+    assert [metric.name for metric in metrics([Later], seeds=1) if metric.primary] == ["later"]
+    assert of["named"].unit == "share" and of["hue"].unit == "cosine" and of["hue"].cluster == 4

@@ -1,0 +1,195 @@
+"""Weights of text-to-image models: folders in diffusers' layout, and our own files."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from tiny_diffusion import ENCODER, SCHEDULER, UNET, VAE, folded, ids, inputs, stable_diffusion
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vltune.assemble.backbones import backbones
+from vltune.assemble.checkpoint import of_folder
+from vltune.errors import UserError
+from vltune.weights.backbones import load_backbone
+from vltune.weights.describe import describe, inspect
+from vltune.weights.finding import PIPELINE, find, parts
+from vltune.weights.pipelines import check_pipeline, settings
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def listed(settings):
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A random pipeline saved by diffusers, and its folder."""
+    torch.manual_seed(1)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL(**listed(VAE)),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**ENCODER)),
+        tokenizer=None,
+        unet=UNet2DConditionModel(**listed(UNET)),
+        scheduler=PNDMScheduler(**{key: SCHEDULER[key] for key in SCHEDULER if key != "clip_sample"}),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder := tmp_path_factory.mktemp("pipeline"))
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps({"pad_token": {"content": "!"}}))
+    (folder / "safety_checker").mkdir()
+    return pipeline, folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """A copy of it to change."""
+    for file in (each for each in whole[1].rglob("*") if each.is_file()):
+        (tmp_path / file.relative_to(whole[1])).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file.relative_to(whole[1])).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def change(file, **more):
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+
+
+@torch.no_grad()
+def check_same(backbone, pipeline):
+    latents, steps, text = inputs(backbone)
+    assert torch.equal(backbone.denoise(latents, steps, text), pipeline.unet.eval()(latents, steps, text).sample)
+    states = pipeline.text_encoder.eval()(ids()).last_hidden_state
+    assert torch.equal(backbone.embed_prompt({"text_ids": ids()}), states)
+    image = torch.rand(1, 3, 16, 16)
+    moments = pipeline.vae.eval().encode(image).latent_dist
+    assert torch.equal(backbone.encode_picture({"image": image}), moments.mean * 0.18215)
+
+
+def test_a_folder_of_diffusers_loads(whole):
+    pipeline, folder = whole
+    backbone = stable_diffusion()
+    file = find(str(folder))
+    assert file.name == PIPELINE and len(parts(file)) == 3
+    assert load_backbone(backbone, file, 1) == "diffusers' Stable Diffusion"
+    check_same(backbone, pipeline)
+
+
+def test_names_of_older_versions_load(whole, folder):
+    """The text encoder's and the autoencoder's attention, and torch's own files."""
+    pipeline, file = whole[0], folder / "text_encoder" / "model.safetensors"
+    texts = load_file(file)
+    torch.save(
+        {f"text_model.{key.removeprefix('text_model.')}": each for key, each in texts.items()}
+        | {"text_model.embeddings.position_ids": torch.arange(10)[None]},
+        folder / "text_encoder" / "pytorch_model.bin",
+    )
+    file.unlink()
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = {
+        re.sub(r"to_(q|k|v|out\.0)\b", lambda found: old[found[0]], key): each for key, each in load_file(file).items()
+    }
+    assert any("proj_attn" in key for key in state)
+    save_file(state, file)
+    backbone = stable_diffusion()
+    load_backbone(backbone, folder / PIPELINE, 1)
+    check_same(backbone, pipeline)
+
+
+def test_our_own_file_loads_in_half_precision(tmp_path):
+    backbone, fresh = folded(), folded()
+    state = {key: tensor.half() for key, tensor in backbone.state_dict().items()} | {"task.head": torch.ones(1)}
+    save_file(state, tmp_path / "sd.safetensors")
+    torch.nn.init.zeros_(fresh.unet.conv_in.weight)
+    assert load_backbone(fresh, tmp_path / "sd.safetensors", 1) == "vltune"
+    assert torch.equal(fresh.unet.conv_in.weight, backbone.unet.conv_in.weight.half().float())
+
+
+def test_what_is_left_over_is_told(whole, folder):
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"conv_more.weight": torch.ones(2)}, file)
+    with pytest.raises(UserError, match=r"unknown in the file: unet\.conv_more\.weight"):
+        load_backbone(stable_diffusion(), folder / PIPELINE, 1)
+    file.unlink()
+    with pytest.raises(UserError, match="holds no weights of unet; copy or download the whole model"):
+        find(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("StableDiffusionXLPipeline", "SDXL"),
+        ("FluxPipeline", "FLUX"),
+        ("StableDiffusion3Pipeline", "Stable Diffusion 3"),
+        ("KandinskyPipeline", "another model"),
+    ],
+)
+def test_other_models_are_named_and_refused(folder, kind, name):
+    change(folder / PIPELINE, _class_name=kind)
+    told = rf"{name} \({kind}\), which no backbone here reads; backbone=stable_diffusion takes Stable Diffusion 1 and 2"
+    with pytest.raises(UserError, match=told):
+        find(str(folder))
+
+
+def test_a_folder_without_its_list_is_told(folder):
+    (folder / PIPELINE).unlink()
+    with pytest.raises(UserError, match=r"has a UNet and lacks model_index\.json"):
+        find(str(folder))
+
+
+def test_settings_of_a_folder(whole):
+    found = settings(whole[1] / PIPELINE)
+    assert (found["image_size"], found["padding"]) == (16, "!")
+    assert found["scheduler"]["prediction_type"] == "epsilon" and not found["scheduler"]["clip_sample"]
+    backbone = stable_diffusion(pipelines={"tiny": found})
+    load_backbone(backbone, whole[1] / PIPELINE, 1)
+    check_same(backbone, whole[0])
+
+
+def test_another_schedule_or_number_of_heads_is_told(folder):
+    own = {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}
+    check_pipeline(folder / PIPELINE, own, "tiny")
+    change(folder / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
+    told = r"says prediction_type=v_prediction, and backbone\.model=tiny has epsilon; backbone\.model=checkpoint takes"
+    with pytest.raises(UserError, match=told):
+        check_pipeline(folder / PIPELINE, own, "tiny")
+
+
+def test_a_configuration_takes_a_folders_own(whole):
+    backbone = {
+        "pipelines": {},
+        "image_size": 512,
+        "vocabulary_size": 1,
+        "max_text_len": 1,
+        "tokenizer": {"padding": None},
+        "transform": {"size": 512},
+        "protocol": {"text_len": 77, "image": [512, 512]},
+    }
+    found = of_folder(backbone, settings(whole[1] / PIPELINE))
+    assert (found["image_size"], found["max_text_len"], found["vocabulary_size"]) == (16, 10, 60)
+    assert (found["tokenizer"], found["transform"]) == ({"padding": "!"}, {"size": 16})
+    typed = of_folder(backbone, settings(whole[1] / PIPELINE), {"backbone.image_size"})
+    assert (typed["image_size"], typed["transform"], typed["protocol"]["image"]) == (512, {"size": 512}, [512, 512])
+
+
+def test_a_folder_is_described(whole):
+    file = whole[1] / PIPELINE
+    lines = describe(inspect(file), backbones(CONF, file))
+    told = dict(lines)
+    assert told["layout"] == "diffusers' Stable Diffusion"
+    assert (told["predicts"], told["padding"], told["ignored"]) == ("epsilon", "!", "safety_checker: no run uses it")
+    assert told["fits"].startswith("backbone=stable_diffusion backbone.model=checkpoint")
+
+
+def test_a_whole_model_in_one_file_is_told(tmp_path):
+    save_file(
+        {"model.diffusion_model.out.2.weight": torch.ones(2), "alphas": torch.ones(2)}, tmp_path / "sd.safetensors"
+    )
+    with pytest.raises(UserError, match=r"Stable Diffusion in one file; make a folder of it, diffusers\.Stable"):
+        load_backbone(stable_diffusion(), tmp_path / "sd.safetensors", 1)
