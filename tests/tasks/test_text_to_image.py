@@ -33,7 +33,7 @@ def made():
 
     def make():
         torch.manual_seed(0)
-        stream = PaintingBatches(1, 8, tokenizer(config["backbone"]), 24, steps=10)
+        stream = PaintingBatches(1, 8, tokenizer(config["backbone"]), 24, steps=10, reading=0.3)
         return build_model(config["backbone"], config["task"], config["method"], stream.facts), stream
 
     return make

@@ -35,7 +35,7 @@ class PaintingBatches:
     }
 
     def __init__(
-        self, seed: int, batch_size: int, tokenizer: Tokenizer, max_text_len: int, steps: int, reading: float = 0.3
+        self, seed: int, batch_size: int, tokenizer: Tokenizer, max_text_len: int, steps: int, reading: float = 0.13
     ):
         if max_text_len < WORDS + 2:
             raise UserError(f"max_text_len={max_text_len}: the longest caption needs {WORDS + 2} tokens")
