@@ -9,7 +9,7 @@ from vltune.results.tables.build import *  # noqa: F403
 METHODS = catalogue.methods(Path(__file__).parents[1] / "conf")
 ALL = catalogue.families(METHODS)[catalogue.ALL]
 PAPER = catalogue.families(METHODS)[catalogue.PAPER]
-CONTROLS = tuple(name for name, each in METHODS.items() if each.is_control)
+CONTROLS = tuple(name for name, each in METHODS.items() if each.is_control and "apart" not in each.families)
 
 
 def build(name, root):

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import tiny
+import tiny_diffusion
 import torch
 from presented import PAPER
 from torch.nn.functional import one_hot
@@ -22,6 +23,7 @@ from vltune.methods.cocoop import CoCoOp
 from vltune.methods.compacter import Compacter
 from vltune.methods.convpass import Convpass
 from vltune.methods.coop import CoOp
+from vltune.methods.custom_diffusion import CustomDiffusion
 from vltune.methods.das import DAS
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.dora import DoRA
@@ -40,6 +42,7 @@ from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.methods.ssf import SSF
+from vltune.methods.textual_inversion import TextualInversion
 from vltune.methods.unipelt import UniPELT
 from vltune.methods.vera import VeRA
 from vltune.model import Model
@@ -378,6 +381,25 @@ class TestBaseToNew(InTwoTowers):
     """The methods that act on classes' texts, of which half are trained on."""
 
     protocol = "base_to_new"
+
+
+# Methods that one which paints alone has room for: as METHODS.
+OF_PAINTING = {
+    "textual_inversion": (TextualInversion, lambda site: site.width, False),
+    "custom_diffusion": (
+        CustomDiffusion,
+        lambda site: site.width * (1 if site.role == "words" else site.in_width),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", OF_PAINTING)
+def test_a_method_of_painting_has_its_size_at_every_site(method):
+    make, size, _ = OF_PAINTING[method]
+    model = Model(tiny_diffusion.stable_diffusion(), tiny_diffusion.subject(), make())
+    assert parameters(model)["method_params"] == sum(map(size, model.tuning.sites)) > 0
+    assert {site.cross for site in model.tuning.sites if site.role != "words"} <= {True}
 
 
 @pytest.mark.parametrize("backbone", SITES)

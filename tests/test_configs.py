@@ -29,6 +29,7 @@ from vltune.settings.kinds import Before
 
 CONF = Path(__file__).parents[1] / "conf"
 FACTS = {"answers": ["yes", "no"], "classes": ["dog", "cat", "bus"], "templates": ["a {}"], "tokenizer": None}
+FACTS |= {"noun": "dog", "prompts": []}
 FINGERPRINTS = {"weights": {"backbone": "w"}, "tokenizer": {"vocabulary": "v"}, "data": "d"}
 
 
@@ -44,7 +45,17 @@ def composed(*overrides, conf=CONF):
 TASKS = [name for name in choices("task") if name != "pretraining"]
 BACKBONES = choices("backbone")
 OF_TOWERS = {"clip", "clip_mini", "classification", "matching"}  # two towers, and tasks that need such
-NAMES = {"classification": "few_shot_16", "clip": "clip_b16"}  # where it is not the choice's
+OF_PAINTING = {"stable_diffusion", "sd_mini", "subject"}  # likewise what paints
+NAMES = {
+    "classification": "few_shot_16",
+    "clip": "clip_b16",
+    "stable_diffusion": "sd15",
+}  # where it is not the choice's
+
+
+def kind(choice):
+    """Which a backbone is of, or a task needs."""
+    return "towers" if choice in OF_TOWERS else "painting" if choice in OF_PAINTING else "joint"
 
 
 def named(choice):
@@ -68,32 +79,37 @@ def refused(config, message):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_on_every_backbone(backbone, task):
-    """One of two towers alone lacks what most tasks need, and has what some need."""
+    """One of two towers alone, or one that paints, lacks what most tasks need, and has what some need."""
     config = composed(f"backbone={backbone}", f"task={task}")
     assert [config[group]["name"] for group in ("method", "backbone", "task")] == ["apt", named(backbone), named(task)]
     assert isinstance(Settings.of(config["engine"]).lr, float)
     check_round_trip(config)
-    if (backbone in OF_TOWERS) != (task in OF_TOWERS):
+    if kind(backbone) != kind(task):
         refused(config, r"^\w+ has no \w+, which \w+ needs; choose another backbone or task$")
     else:
         assert built(config).method_parameters
 
 
-# What of a method of image classification alone other backbones and tasks lack.
+# What of some methods other backbones and tasks than theirs lack, and of others those that paint.
 OF_CLASSIFICATION = dict.fromkeys(("clip_adapter", "cocoop", "coop", "maple"), "roles")
 OF_CLASSIFICATION |= dict.fromkeys(("zero_shot", "linear_probe", "tip_adapter", "tip_adapter_f"), "classifier")
+OF_SUBJECTS = dict.fromkeys(("textual_inversion", "custom_diffusion"), "roles")
+OF_SUBJECTS |= {"frozen": "prior_weight", "real": "(shown|prior_weight)", "copied": "(shown|prior_weight)"}
+NOT_ON_UNETS = dict.fromkeys(("bitfit", "das", "fact"), "roles")
+LACKS = {"towers": OF_SUBJECTS, "joint": OF_CLASSIFICATION | OF_SUBJECTS, "painting": OF_CLASSIFICATION | NOT_ON_UNETS}
+USUAL = {"towers": "classification", "joint": "vqa", "painting": "subject"}
 
 
 @pytest.mark.parametrize("method", choices("method"))
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_method_on_every_backbone(method, backbone):
-    task = "classification" if backbone in OF_TOWERS else "vqa"
+    task, lacks = USUAL[kind(backbone)], LACKS[kind(backbone)]
     config = composed(f"method={method}", f"backbone={backbone}", f"task={task}")
     assert [config[group]["name"] for group in ("method", "backbone", "task")] == [method, named(backbone), named(task)]
     assert build_method(config["method"])
     check_round_trip(config)
-    if method in OF_CLASSIFICATION and backbone not in OF_TOWERS:
-        refused(config, rf"^(method|task)\.{OF_CLASSIFICATION[method]}\b.*: ")
+    if method in lacks:
+        refused(config, rf"^(method|task)\.{lacks[method]}\b.*: ")
     else:
         made = find(config["method"]["_target_"])
         assert bool(built(config).method_parameters) == (made is not ClassifierOnly)

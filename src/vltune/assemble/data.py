@@ -140,7 +140,7 @@ def open_files(config: RunConfig) -> Data:
 def facts(dataset: DatasetSettings) -> dict:
     """What a task's head is built from where no data is read, or where the data does not tell."""
     numbers = {key: [str(i) for i in range(dataset.get(key, 0))] for key in ("answers", "classes")}
-    return numbers | {"templates": [dataset.get("template", "{}")]}
+    return numbers | {"templates": [dataset.get("template", "{}")], "noun": "thing", "prompts": []}
 
 
 def open_generated(config: RunConfig) -> Data:

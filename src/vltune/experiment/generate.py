@@ -74,7 +74,7 @@ def tuned_model(record: Record, file: Path, weights: str | None) -> Model:
         raise UserError(
             f"{file}: was made with other weights than {config['weights']} now holds: give its own, --weights"
         )
-    facts = {"tokenizer": tokenizer(backbone)}
+    facts = {"tokenizer": tokenizer(backbone), "noun": "", "prompts": []}  # a prompt says itself what it shows
     torch.manual_seed(config["seed"])  # what starts at random where there are no weights
     model = build_pretrained(config["weights"], backbone, task, config["method"], facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)

@@ -34,7 +34,7 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
             known = ", ".join(other for other, each in given.items() if "folder" in each) or "none"
             raise UserError(f"--folder {name}={folder}: the record asks no such judge; of folders it asks {known}")
         given[name]["folder"] = folder
-    task = build(spec | {"judges": given})
+    task = build(spec | {"judges": given}, noun="", prompts=[])  # what was painted stands beside the record
     judges = task.judges_here()
     if not judges:
         raise UserError(f"{file}: no judge is here; name a folder, --folder {next(iter(given), 'dino')}=DIR")

@@ -65,8 +65,8 @@ class Subject(Task):
 
     def __init__(
         self,
-        noun: str = "thing",
-        prompts: Sequence[str] = (),
+        noun: str,
+        prompts: Sequence[str],
         tokenizer: Callable[[str], list[int]] | None = None,
         token: str = "sks",
         caption: str = "a photo of {token} {class}",
