@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from presented import CONTROLS, METHODS, PAPER
+from presented import METHODS, PAPER
 
 from vltune.catalogue import APART
 from vltune.errors import UserError
@@ -121,7 +121,7 @@ FAMILIES = {
     "method=all": tuple(name for name, each in METHODS.items() if APART not in each.families),
     "method=paper,question_only": (*PAPER, "question_only"),
     "method=question_only,paper,apt": ("question_only", *PAPER),
-    "method=choice(control,lora)": (*CONTROLS, "lora"),
+    "method=choice(control,lora)": (*(name for name, each in METHODS.items() if each.is_control), "lora"),
 }
 
 
