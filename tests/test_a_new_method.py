@@ -1,7 +1,7 @@
 """What a new method costs: one Python file and one YAML; nothing that is there is touched.
 
-Its numbers go to `METHODS`, `OF_TOWERS` or `OF_PAINTING` of test_combinations, the one parametrised test, which is held here
-to name every method.
+Its numbers go to `METHODS`, `OF_TOWERS` or `OF_PAINTING` of test_combinations, the one parametrised test, which is held
+here to name every method.
 """
 
 import json
