@@ -8,16 +8,16 @@ from vltune.data.shapes import quarters
 from vltune.data.shapes.painting import PaintingBatches
 from vltune.data.shapes.scenes import COLOURS, SHAPES, SIZES
 from vltune.data.shapes.vocabulary import VOCABULARY
-from vltune.data.tokenizer import Tokenizer
+from vltune.data.tokenizer import FilledTokenizer, Tokenizer
 from vltune.errors import UserError
 
 TOKENS = VOCABULARY.read_text().splitlines()
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 
-@pytest.fixture(params=[None, "[PAD]"])
+@pytest.fixture(params=[Tokenizer(VOCABULARY, 24), FilledTokenizer(VOCABULARY, "[PAD]", 24)], ids=["cut", "filled"])
 def stream(request):
-    tokenizer = Tokenizer(VOCABULARY, 24, padding=request.param)
+    tokenizer = request.param
     return PaintingBatches(seed=4, batch_size=32, tokenizer=tokenizer, max_text_len=24, steps=10, reading=0.3)
 
 
