@@ -8,7 +8,7 @@ from vltune.judges.judge import Judge, alike, together
 from vltune.judges.judging import AT_A_TIME, Judged, rows_of
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import figures
-from vltune.tasks.subject import metrics
+from vltune.tasks.subject import measures
 
 
 class Colours(Judge):
@@ -81,7 +81,7 @@ def test_a_judge_that_is_not_here_leaves_its_rows_without_a_score(judged):
     rows = rows_of(judged, kinds, {"colours": Colours()})
     assert by_measure(rows)["later"] == [None, None]
     assert {row["measure"] for row in rows_of(judged, kinds, {})} == {row["measure"] for row in rows}
-    assert figures(metrics([*kinds.values()], seeds=2), rows).keys() == {
+    assert figures(measures([*kinds.values()], seeds=2), rows).keys() == {
         *("hue", "named", "balance", "drift", "prior", "diversity")
     }
 
@@ -106,8 +106,8 @@ def test_the_most_alike_regions_count_and_empty_ones_do_not():
 
 
 def test_figures_of_what_is_less_are_declared_so():
-    of = {metric.name: metric for metric in metrics([Colours], seeds=4)}
+    of = {metric.name: metric for metric in measures([Colours], seeds=4)}
     assert [name for name, metric in of.items() if metric.better == "less"] == ["drift", "prior"]
     assert [name for name, metric in of.items() if metric.primary] == ["balance"]
-    assert [metric.name for metric in metrics([Later], seeds=1) if metric.primary] == ["later"]
+    assert [metric.name for metric in measures([Later], seeds=1) if metric.primary] == ["later"]
     assert of["named"].unit == "share" and of["hue"].unit == "cosine" and of["hue"].cluster == 4

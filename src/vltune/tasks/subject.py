@@ -35,6 +35,31 @@ SHARE = "share"
 CLASS_SEED = 1_000_000  # of the first picture of the class, far from those that are judged
 
 
+def measures(judges: Sequence[type[Judge]], seeds: int) -> tuple[Metric, ...]:
+    """What the judges measure.  Pictures of a prompt are taken as one by tests.
+
+    Where the first judge reads texts, rates are chosen by the balance of both its figures, their harmonic mean: by likeness
+    alone a model that paints the subject whatever is asked for would be the best."""
+    found, balanced = [], bool(judges) and judges[0].texts is not None
+    for judge in judges:
+        found.append(of(judge.pictures, primary=not (found or balanced), cluster=seeds))
+        if judge.texts:
+            found.append(of(judge.texts, unit=judge.texts_unit, cluster=seeds))
+    if balanced:
+        found.append(Metric("balance", unit=SHARE, primary=True, harmonic_of=(judges[0].pictures, judges[0].texts)))
+    if found:
+        found += [
+            of("drift", better="less", cluster=seeds),
+            of("prior", better="less", cluster=seeds),
+            of("diversity", cluster=seeds),
+        ]
+    return tuple(found)
+
+
+def of(measure: str, unit: str = "cosine", **more: Any) -> Metric:
+    return Metric(measure, unit=unit, rows={"measure": measure}, **more)
+
+
 class Subject(Task):
     """noun: the subject's class.  prompts: with `{token}` and `{class}`, those that are judged.
     tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
@@ -54,7 +79,7 @@ class Subject(Task):
     needs = DENOISING
     recalls = True
     evaluator = "painted"
-    metrics = ()
+    metrics = measures([find("dino"), find("clip")], seeds=1)
     columns = (
         RowColumn("measure", "text"),
         RowColumn("about", "text"),
@@ -97,7 +122,7 @@ class Subject(Task):
         self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
         self.kinds = {name: find(name) for name in self.judges}
-        self.metrics = metrics([*self.kinds.values()], len(self.seeds))
+        self.metrics = measures([*self.kinds.values()], len(self.seeds))
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
         self.text_is_fixed, self._settled, self._kept = False, False, {}
@@ -220,28 +245,3 @@ class Subject(Task):
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         errors = output.mean(0)
         return errors[0] + self.prior_weight * errors[1:].sum()
-
-
-def metrics(judges: Sequence[type[Judge]], seeds: int) -> tuple[Metric, ...]:
-    """What the judges measure.  Pictures of a prompt are taken as one by tests.
-
-    Where the first judge reads texts, rates are chosen by the balance of both its figures, their harmonic mean: by likeness
-    alone a model that paints the subject whatever is asked for would be the best."""
-    found, balanced = [], bool(judges) and judges[0].texts is not None
-    for judge in judges:
-        found.append(of(judge.pictures, primary=not (found or balanced), cluster=seeds))
-        if judge.texts:
-            found.append(of(judge.texts, unit=judge.texts_unit, cluster=seeds))
-    if balanced:
-        found.append(Metric("balance", unit=SHARE, primary=True, harmonic_of=(judges[0].pictures, judges[0].texts)))
-    if found:
-        found += [
-            of("drift", better="less", cluster=seeds),
-            of("prior", better="less", cluster=seeds),
-            of("diversity", cluster=seeds),
-        ]
-    return tuple(found)
-
-
-def of(measure: str, unit: str = "cosine", **more: Any) -> Metric:
-    return Metric(measure, unit=unit, rows={"measure": measure}, **more)
