@@ -16,8 +16,7 @@ has no row for a new class: its images of the new half have no score.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +26,7 @@ from vltune.backbones.backbone import TWO_TOWERS, Backbone
 from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
-from vltune.tasks.task import RowColumn, Task
+from vltune.tasks.task import KeptTexts, RowColumn, Task
 
 OF_FEW = ("few_shot", "base_to_new")
 PROTOCOLS = (*OF_FEW, "full")
@@ -43,7 +42,7 @@ HALVES = (
 )
 
 
-class ImageClassification(Task):
+class ImageClassification(KeptTexts, Task):
     """classes: their names, in the order of the data's labels.  templates: what prompts are made of, each with a `{}` for
         the name; of several, a class is the mean.
     tokenizer: gives a text's token ids, `max_length` at most; None, where no data is read: prompts are stand-ins.
@@ -84,23 +83,6 @@ class ImageClassification(Task):
             if protocol not in OF_FEW:
                 raise UserError("task.classifier=cache: holds every training image; use a protocol of few shots")
             self.cache = Cache(in_width, self.base * shots, len(classes), alpha, beta, cache_trained)
-        self.text_is_fixed = False
-        self._settled, self._kept = False, {}
-
-    def meet(self, text_is_fixed: bool) -> None:
-        """text_is_fixed: whether classes are the same throughout a run, so that they are computed once."""
-        self.text_is_fixed = text_is_fixed
-
-    @contextmanager
-    def settled(self) -> Iterator[None]:
-        """Classes are computed once in here, at their first use."""
-        before, self._settled = self._settled, True
-        try:
-            yield
-        finally:
-            self._settled = before
-            if not self.text_is_fixed:
-                self._kept = {}
 
     def begin(self, backbone: Backbone) -> None:
         if self.classifier == "linear_from_text":
@@ -140,7 +122,7 @@ class ImageClassification(Task):
         features = features.unflatten(-2, (self.templates, count)).mean(-3)
         if self.templates > 1:
             features = F.normalize(features, dim=-1)
-        if features.dim() == 2 and (self.text_is_fixed or (self._settled and not torch.is_grad_enabled())):
+        if features.dim() == 2 and self.keeps_texts:
             self._kept[count] = features.detach()
         return features
 

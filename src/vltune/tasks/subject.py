@@ -14,8 +14,7 @@ model paints of the same noise (drift), and how alike the subject they have beco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from vltune.errors import UserError
 from vltune.judges.judge import Judge, find
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import Metric
-from vltune.tasks.task import RowColumn, Task
+from vltune.tasks.task import KeptTexts, RowColumn, Task
 
 SHOWN = ("painted", "real", "copied")
 SHARE = "share"
@@ -60,7 +59,7 @@ def of(measure: str, unit: str = "cosine", **more: Any) -> Metric:
     return Metric(measure, unit=unit, rows={"measure": measure}, **more)
 
 
-class Subject(Task):
+class Subject(KeptTexts, Task):
     """noun: the subject's class.  prompts: with `{token}` and `{class}`, those that are judged.
     tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
     token: what stands for the subject.  caption: what its pictures are called in training.
@@ -125,23 +124,7 @@ class Subject(Task):
         self.metrics = measures([*self.kinds.values()], len(self.seeds))
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
-        self.text_is_fixed, self._settled, self._kept = False, False, {}
         self.register_buffer("class_latents", None, persistent=False)
-
-    def meet(self, text_is_fixed: bool) -> None:
-        """text_is_fixed: whether texts are the same throughout a run, so that they are computed once."""
-        self.text_is_fixed = text_is_fixed
-
-    @contextmanager
-    def settled(self) -> Iterator[None]:
-        """Texts are computed once in here, at their first use."""
-        before, self._settled = self._settled, True
-        try:
-            yield
-        finally:
-            self._settled = before
-            if not self.text_is_fixed:
-                self._kept = {}
 
     def said(self, text: str, token: str) -> str:
         """A prompt in words; without its token where that is empty."""
@@ -196,7 +179,7 @@ class Subject(Task):
             return kept
         ids = torch.tensor([self.tokenizer(text)], device=self.device(backbone))
         state = backbone.embed_prompt({"text_ids": ids})
-        if self.text_is_fixed or (self._settled and not torch.is_grad_enabled()):
+        if self.keeps_texts:
             self._kept[text] = state = state.detach()
         return state
 

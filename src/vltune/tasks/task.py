@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import JOINT, Backbone
@@ -121,3 +122,34 @@ class Task(nn.Module):
         """What a record says of its scores and predictions."""
         scores = {"scores": [each.declaration() for each in self.metrics]}
         return scores | ({"submission": self.submission} if self.submission else {})
+
+
+class KeptTexts:
+    """A part of tasks: what texts are to a backbone is computed once, at its first use, where it stays the same, throughout
+    a run or while nothing changes but examples.
+
+    keeps_texts: whether it does now, in which case the task may put it into `_kept`."""
+
+    text_is_fixed = False
+    _settled = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[Any, Tensor] = {}
+
+    @property
+    def keeps_texts(self) -> bool:
+        return self.text_is_fixed or (self._settled and not torch.is_grad_enabled())
+
+    def meet(self, text_is_fixed: bool) -> None:
+        self.text_is_fixed = text_is_fixed
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        before, self._settled = self._settled, True
+        try:
+            yield
+        finally:
+            self._settled = before
+            if not self.text_is_fixed:
+                self._kept = {}
