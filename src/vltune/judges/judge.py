@@ -43,12 +43,12 @@ class Judge(nn.Module):
 
 def alike(one: Tensor, other: Tensor) -> Tensor:
     """(B, R, D) and (C, R, D) -> (B, C): the cosine of those of their regions that are most alike."""
-    return (one[:, None, :, None] * other[None, :, None]).sum(-1).flatten(2).amax(2)
+    return (one[:, None, :, None] * other[None, :, None]).sum(-1).flatten(2).amax(2).clamp(-1, 1)
 
 
 def together(one: Tensor, other: Tensor) -> Tensor:
     """(B, R, D) twice -> (B,): the cosine of whole pictures, region by region where they lie."""
-    return F.cosine_similarity(one.flatten(1), other.flatten(1), dim=-1)
+    return F.cosine_similarity(one.flatten(1), other.flatten(1), dim=-1).clamp(-1, 1)
 
 
 def find(name: str) -> type[Judge]:
