@@ -134,7 +134,7 @@ def test_the_committed_page_shows_the_committed_records():
     """Its pictures come from data that a run generates, so that it is not made anew here."""
     page = (RESULTS / "html" / "mini.html").read_text()
     hashes = {file.stem.split("-")[1] for file in RESULTS.glob("records/*_mini/*-shapes/*-seed0.json")}
-    for task in ("pretraining", "contrastive"):
+    for task in ("pretraining", "contrastive", "painting"):
         hashes -= {file.stem.split("-")[1] for file in RESULTS.glob(f"records/*/{task}-shapes/*.json")}
     assert len(hashes) > 60
     assert not [each for each in hashes if each not in page]
