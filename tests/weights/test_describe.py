@@ -216,7 +216,8 @@ def test_the_command_tells_a_foreign_file(tmp_path):
     save_file({"conv.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
     result = weights(tmp_path / "other.safetensors")
     assert result.exit_code == 0
-    assert "layout   none of OpenAI's or open_clip's CLIP, transformers' CLIP, diffusers' Stable Diffusion, " in result.stdout
+    named = "OpenAI's or open_clip's CLIP, transformers' CLIP, diffusers' Stable Diffusion, "
+    assert f"layout   none of {named}" in result.stdout
     assert "the first keys are conv.weight" in " ".join(result.stdout.split())
 
 
