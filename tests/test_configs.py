@@ -108,7 +108,10 @@ def test_every_method_on_every_backbone(method, backbone):
     assert [config[group]["name"] for group in ("method", "backbone", "task")] == [method, named(backbone), named(task)]
     assert build_method(config["method"])
     check_round_trip(config)
-    if method in lacks and (method, backbone) != ("fact", "sd_mini"):  # whose layers are of one width, as FacT needs them
+    if method in lacks and (method, backbone) != (
+        "fact",
+        "sd_mini",
+    ):  # whose layers are of one width, as FacT needs them
         refused(config, rf"^(method|task)\.{lacks[method]}\b.*: ")
     else:
         made = find(config["method"]["_target_"])
