@@ -117,3 +117,11 @@ def test_a_stopped_run_goes_on(tmp_path):
     whole = Painting(5)
     recall(session(tmp_path / "other", whole))
     assert torch.equal(task.remembered, whole.remembered)
+
+
+def test_prompts_that_say_the_same_without_their_token_each_have_a_picture(tmp_path):
+    task = Painting(2, prompts=("a dog", "a dog"))
+    recall(session(tmp_path, task))
+    assert task.base.keys() == {each.name for each in task.wanted() if each.about == CLASS}
+    assert len({each.name for each in task.wanted() if each.about == CLASS}) == 4
+    assert len(task.asked) == 2 + 2  # painted once for both

@@ -11,6 +11,7 @@ from vltune.errors import UserError
 
 if TYPE_CHECKING:
     from vltune.backbones.backbone import Backbone
+    from vltune.records.record import Record
     from vltune.settings.backbone import BackboneSettings
     from vltune.settings.task import TaskSettings
     from vltune.tasks.task import Task
@@ -40,6 +41,15 @@ def fingerprints(weights: str | None, backbone: BackboneSettings, data: str) -> 
         "tokenizer": fingerprints_of(tokenizer_files(backbone)),
         "data": data,
     }
+
+
+def check_same_weights(record: Record, file: Path, config: dict) -> None:
+    """UserError where the weights of a configuration are not those that a record, in `file`, was made with."""
+    now = fingerprints_of(weight_files(config["weights"], config["backbone"]))
+    if now != (record.get("fingerprints") or {}).get("weights"):
+        raise UserError(
+            f"{file}: was made with other weights than {config['weights']} now holds: give its own, --weights"
+        )
 
 
 def fingerprints_of(files: dict[str, Path]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from vltune.assemble.checkpoint import CHECKPOINT, of_file, stamped, taken
 from vltune.assemble.data import open_data, tokenizer
 from vltune.assemble.factory import build
 from vltune.assemble.model import build_pretrained
-from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.assemble.weights import check_same_weights, weight_files
 from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.experiment.evaluate import whole
@@ -127,11 +127,7 @@ def of_record(file: Path, weights: str | None, classes: Sequence[str], template:
         raise UserError(f"{file}: is of task={task['name']}; --from takes a record of image classification")
     if classes and task["classifier"] != "text":
         raise UserError(f"{file}: its classifier={task['classifier']} has classes of its own; leave out --classes")
-    now = fingerprints_of(weight_files(config["weights"], backbone))
-    if now != (record.get("fingerprints") or {}).get("weights"):
-        raise UserError(
-            f"{file}: was made with other weights than {config['weights']} now holds: give its own, --weights"
-        )
+    check_same_weights(record, file, config)
     if not classes or template is None:
         known = of_data(config, file)
     given = named(backbone, classes, template) if classes and template else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vltune.assemble.data import tokenizer
 from vltune.assemble.model import build_pretrained
-from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.assemble.weights import check_same_weights
 from vltune.errors import UserError
 from vltune.runs.progress import Progress
 from vltune.runs.signals import StopRequest
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from vltune.records.record import Record
 
 AT_A_TIME, LONGEST = 8, 60  # pictures; characters of a prompt in a file's name
-SHEET = "sheet.png"
 
 
 def generate(file: Path, prompts: Sequence[str], seeds: Sequence[int], out: Path, weights: str | None = None) -> Path:
     """Writes `out/RUN/PROMPT-seedN.png` of each prompt and seed, and a sheet of all; what is there already is not painted
     again.  Returns the folder."""
-    from vltune.evaluators.painted import fingerprint
+    from vltune.evaluators.painted import SHEET, fingerprint
     from vltune.judges.wanted import SUBJECT, Wanted
     from vltune.pictures import as_bytes, is_of, read_pictures, sheet, write_picture
 
@@ -69,11 +68,7 @@ def tuned_model(record: Record, file: Path, weights: str | None) -> Model:
     backbone, task = config["backbone"], config["task"]
     if "guidance" not in task:
         raise UserError(f"{file}: is of task={task['name']}, which paints nothing; give a record of task=subject")
-    now = fingerprints_of(weight_files(config["weights"], backbone))
-    if now != (record.get("fingerprints") or {}).get("weights"):
-        raise UserError(
-            f"{file}: was made with other weights than {config['weights']} now holds: give its own, --weights"
-        )
+    check_same_weights(record, file, config)
     facts = {"tokenizer": tokenizer(backbone), "noun": "", "prompts": []}  # a prompt says itself what it shows
     torch.manual_seed(config["seed"])  # what starts at random where there are no weights
     model = build_pretrained(config["weights"], backbone, task, config["method"], facts)

@@ -28,17 +28,16 @@ def recall(session: Session) -> None:
     Of processes that start together one paints and the others wait.  Raises Interrupted where the session is asked to stop,
     after which finished pictures stay."""
     task = session.model.task
-    wanted = {name(each): each for each in task.of_class()}
-    count = len(wanted)
-    if task.shown == "painted":
-        wanted |= {name(each): each for each in task.wanted() if each.about == CLASS}
+    trained_on = task.of_class()
+    compared = [each for each in task.wanted() if each.about == CLASS] if task.shown == "painted" else []
+    wanted = {name(each): each for each in [*trained_on, *compared]}
     if not wanted:
         return
-    pictures = painted(session, wanted)
-    if count:
-        task.remember(session.model.backbone, pictures[:count] / 127.5 - 1)
-    compared = list(wanted.values())[count:]
-    task.base = {each.name: picture for each, picture in zip(compared, pictures[count:], strict=True)}
+    pictures = dict(zip(wanted, painted(session, wanted), strict=True))
+    if trained_on:
+        own = torch.stack([pictures[name(each)] for each in trained_on])
+        task.remember(session.model.backbone, own / 127.5 - 1)
+    task.base = {each.name: pictures[name(each)] for each in compared}
 
 
 def name(wanted: Wanted) -> str:

@@ -24,7 +24,7 @@ class ClipJudge(Judge):
 
         super().__init__()
         setting = "task.judges.clip.folder"
-        self.folder = check_folder(folder, (), setting)
+        self.folder = check_folder(folder, setting)
         self.processor = opened(CLIPImageProcessor.from_pretrained, self.folder, setting)
         self.tokenizer = opened(CLIPTokenizer.from_pretrained, self.folder, setting)
         self.model = opened(CLIPModel.from_pretrained, self.folder, setting)

@@ -20,7 +20,7 @@ class Dino(Judge):
 
         super().__init__()
         setting = "task.judges.dino.folder"
-        self.folder = check_folder(folder, (), setting)
+        self.folder = check_folder(folder, setting)
         self.processor = opened(AutoImageProcessor.from_pretrained, self.folder, setting)
         self.model = opened(AutoModel.from_pretrained, self.folder, setting)
 

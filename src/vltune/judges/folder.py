@@ -13,10 +13,10 @@ WEIGHTS = "model.safetensors"
 PREPROCESSOR = "preprocessor_config.json"
 
 
-def check_folder(folder: str, needed: tuple[str, ...], setting: str) -> Path:
+def check_folder(folder: str, setting: str) -> Path:
     """UserError, one line, where a file is missing."""
     path = Path(folder)
-    for name in ("config.json", WEIGHTS, PREPROCESSOR, *needed):
+    for name in ("config.json", WEIGHTS, PREPROCESSOR):
         if not (path / name).is_file():
             raise UserError(
                 f"{setting}={folder}: has no {name}; give a folder of transformers' with {WEIGHTS}, or null to judge later"

@@ -110,13 +110,8 @@ class Subject(KeptTexts, Task):
         for name, text in (("task.caption", caption), *(("dataset.prompts", prompt) for prompt in prompts)):
             if "{token}" not in text:
                 raise UserError(f"{name}={text!r}: has no {{token}}, so that nothing in it says which subject is meant")
-        self.noun, self.prompts, self.tokenizer, self.token, self.caption = (
-            noun,
-            list(prompts),
-            tokenizer,
-            token,
-            caption,
-        )
+        self.noun, self.prompts, self.tokenizer = noun, list(prompts), tokenizer
+        self.token, self.caption = token, caption
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
         self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
