@@ -30,9 +30,11 @@ def model(method="lora", scheduler=(), **more):
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("prior", [0.0, 0.7])
-def test_the_loss_by_hand(kind, prior):
-    made = model(scheduler={"prediction_type": kind}, prior_weight=prior).train()
+@pytest.mark.parametrize(
+    ("prior", "captions"), [(0.0, None), (0.7, None), (0.7, ["a {class}", "a wet {class} in snow"])], ids=str
+)
+def test_the_loss_by_hand(kind, prior, captions):
+    made = model(scheduler={"prediction_type": kind}, prior_weight=prior, class_captions=captions).train()
     torch.manual_seed(3)
     loss = made.task.loss(made(batch()), batch())
 
@@ -43,7 +45,7 @@ def test_the_loss_by_hand(kind, prior):
     if prior:
         drawn = torch.randint(3, (4,))
         latents = torch.cat([latents, backbone.encode_picture({"image": pictures(3, seed=5)[drawn]})])
-        texts += [of.said(of.caption, "")] * 4
+        texts += [["a dog", "a wet dog in snow", "a dog"][i] if captions else "a photo of dog" for i in drawn.tolist()]
     steps, noise = torch.randint(1000, (len(latents),)), torch.randn_like(latents)
     kept = backbone.scheduler.alphas_cumprod[steps][:, None, None, None]
     noised = kept.sqrt() * latents + (1 - kept).sqrt() * noise
@@ -143,6 +145,13 @@ def test_each_prompt_is_painted_with_its_token_and_without_for_each_seed():
     assert {each.seed for each in subject(class_pictures=5).of_class()}.isdisjoint({0, 7})
 
 
+def test_pictures_of_the_class_are_called_by_turns():
+    of_class = subject(class_captions=["a {class}", "a wet {class}"]).of_class()
+    assert [each.prompt for each in of_class] == ["a dog", "a wet dog", "a dog"]
+    assert len({each.seed for each in of_class}) == 3
+    assert {each.prompt for each in subject(class_captions=None).of_class()} == {"a photo of dog"}
+
+
 def test_what_is_shown_of_a_subject_of_five_pictures():
     assert [each.id for each in subject(shown="real").shows(5)] == [0, 1, 2, 3, 4]
     assert {each.about for each in subject(shown="copied").shows(5)} == {SUBJECT}
@@ -168,6 +177,14 @@ def test_a_picture_is_painted_alone_as_in_company():
         (
             {"caption": "a dog"},
             "task.caption='a dog': has no {token}, so that nothing in it says which subject is meant",
+        ),
+        (
+            {"class_captions": ["a {class}", "a dog"]},
+            "task.class_captions='a dog': must say {class} and no {token}, the subject's",
+        ),
+        (
+            {"class_captions": ["a {token} {class}"]},
+            "task.class_captions='a {token} {class}': must say {class} and no {token}, the subject's",
         ),
     ],
 )

@@ -96,6 +96,13 @@ class TowerWeights(TypedDict):
     """A transformers folder of the image tower, or its authors' own file, or null."""
 
 
+class PublishedWeights(TypedDict):
+    weights: Path
+    """Where they are looked for."""
+    at: str
+    """Where they are published."""
+
+
 class ProtocolSettings(TypedDict):
     text_len: Size
     """Tokens of the text that costs are counted on."""
@@ -116,6 +123,8 @@ class BackboneSettings(TypedDict):
     """Rows of the table of word embeddings."""
     max_text_len: TextLength
     """Tokens of a text at most, the first and the last among them; longer ones are cut off."""
+    published: NotRequired[Annotated[Mapping[str, PublishedWeights], NotDecisive()]]
+    """Of each model that can be chosen its weights."""
     weights: Annotated[Path | None, NotDecisive()]
     """The pretrained backbone, or null for one that starts at random."""
     weights_from: NotRequired[Annotated[str | None, NotDecisive()]]

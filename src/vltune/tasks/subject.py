@@ -64,6 +64,7 @@ class Subject(KeptTexts, Task):
     tokenizer: gives a text's token ids; None, where no data is read: prompts are stand-ins.
     token: what stands for the subject.  caption: what its pictures are called in training.
     prior_weight: 0 for none.  class_pictures: how many of the class, painted before training.
+    class_captions: what those are called, by turns, with `{class}`; None: as the subject's, without the token.
     seeds: of the pictures of each prompt.
     sampler_steps: steps of the sampler, DDIM, for a picture.
     guidance: how far the prompt leads away from the empty one; 1: not at all.
@@ -96,6 +97,7 @@ class Subject(KeptTexts, Task):
         caption: str = "a photo of {token} {class}",
         prior_weight: float = 1.0,
         class_pictures: int = 200,
+        class_captions: Sequence[str] | None = None,
         seeds: Sequence[int] = (0, 1, 2, 3),
         sampler_steps: int = 50,
         guidance: float = 7.5,
@@ -110,8 +112,12 @@ class Subject(KeptTexts, Task):
         for name, text in (("task.caption", caption), *(("dataset.prompts", prompt) for prompt in prompts)):
             if "{token}" not in text:
                 raise UserError(f"{name}={text!r}: has no {{token}}, so that nothing in it says which subject is meant")
+        for text in class_captions or ():
+            if "{class}" not in text or "{token}" in text:
+                raise UserError(f"task.class_captions={text!r}: must say {{class}} and no {{token}}, the subject's")
         self.noun, self.prompts, self.tokenizer = noun, list(prompts), tokenizer
         self.token, self.caption = token, caption
+        self.class_captions = [self.said(text, "") for text in class_captions or (caption,)]
         self.prior_weight, self.class_pictures = prior_weight, class_pictures if prior_weight else 0
         self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
@@ -158,8 +164,11 @@ class Subject(KeptTexts, Task):
 
     def of_class(self) -> list[Wanted]:
         """What the untuned backbone paints for training."""
-        prompt = self.said(self.caption, "")
-        return [Wanted(i, CLASS, prompt, CLASS_SEED + i) for i in range(self.class_pictures)]
+        return [Wanted(i, CLASS, self.class_caption(i), CLASS_SEED + i) for i in range(self.class_pictures)]
+
+    def class_caption(self, number: int) -> str:
+        """Of a picture of the class."""
+        return self.class_captions[number % len(self.class_captions)]
 
     @torch.no_grad()
     def paint(self, backbone: Backbone, wanted: Sequence[Wanted]) -> Tensor:
@@ -198,10 +207,11 @@ class Subject(KeptTexts, Task):
         else:
             texts = self.text_state(backbone, self.said(self.caption, self.token)).expand(count, -1, -1)
         if self.class_pictures and self.training:
-            drawn = torch.randint(len(self.class_latents), (count,), device=latents.device)
+            drawn = torch.randint(len(self.class_latents), (count,))
             latents = torch.cat([latents, backbone.encode_picture({"image_features": self.class_latents[drawn]})])
-            of_class = self.text_state(backbone, self.said(self.caption, ""))
-            texts = torch.cat([texts, of_class.expand(count, -1, -1)])
+            captions = [self.class_caption(number) for number in drawn.tolist()]
+            states = {caption: self.text_state(backbone, caption) for caption in dict.fromkeys(captions)}
+            texts = torch.cat([texts, *(states[caption] for caption in captions)])
         steps = torch.randint(backbone.train_steps, (len(latents),), device=latents.device)
         noise = torch.randn_like(latents)
         found = backbone.denoise(backbone.noised(latents, noise, steps), steps, texts)

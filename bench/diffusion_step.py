@@ -1,0 +1,63 @@
+"""Time and memory of a training step of Stable Diffusion 1.5's UNet at 512 pixels, by method.
+
+    python bench/diffusion_step.py [METHOD ...]     each in a process of its own, random weights; a minute each on two cores
+
+A step is one picture and, as in DreamBooth, one of the class.  `additional` is what the process took at most beyond the
+model: gradients, activations and the optimizer's two numbers a parameter, with every block kept and with blocks computed
+again (`backbone.gradient_checkpointing`)."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+METHODS = ("lora", "apt", "adapter", "scaled_pa", "deep_prompt", "custom_diffusion")
+STEPS = 2
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def measure(method: str, checkpointing: bool) -> None:
+    import torch
+    from hydra import compose, initialize_config_dir
+
+    from vltune.assemble.factory import build
+    from vltune.command_line import resolve
+    from vltune.costs.usage import peak_memory_bytes, reset_peak_memory
+    from vltune.engine.precision import settle
+
+    chosen = ["backbone=stable_diffusion", "task=subject", f"method={method}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = settle(resolve(compose("run", [*chosen, f"backbone.gradient_checkpointing={checkpointing}"])))
+    backbone = build(config["backbone"])
+    tuning = build(config["method"]).attach(backbone)
+    backbone.train()
+    tuned = [parameter for parameter in tuning.trained if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(tuned)
+    latents, states = torch.randn(2, *backbone.latent_shape), torch.randn(2, 77, backbone.width)
+    before, times = peak_memory_bytes(), []
+    reset_peak_memory()
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        backbone.denoise(latents, torch.tensor([300, 700]), states).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter() - began)
+    print(f"{sum(each.numel() for each in tuned):>14,}{min(times):>10.1f} s", end="")
+    print(f"{(peak_memory_bytes() - before) / 2**30:>12.2f} GiB{before / 2**30:>12.2f} GiB")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["one"]:
+        return measure(sys.argv[2], sys.argv[3] == "True")
+    print(f"{'method':<34}{'parameters':>14}{'step':>12}{'additional':>16}{'model':>16}")
+    for method in sys.argv[1:] or METHODS:
+        for checkpointing in (False, True):
+            command = [sys.executable, __file__, "one", method, str(checkpointing)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            name = f"{method}, {'blocks computed again' if checkpointing else 'whole'}"
+            print(f"{name:<34}{done.stdout.rstrip() or f'failed: exit status {done.returncode}'}", flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    main()
