@@ -433,7 +433,7 @@ def test_report_writes_what_is_asked_for(root, tmp_path):
 
 def test_report_refuses_what_it_does_not_know(root):
     with pytest.raises(
-        UserError, match=r"table 'maxi' is not known: use one of .*meter, meter_mini, mini, paper, subject_mini, vilt"
+        UserError, match=r"table 'maxi' is not known: use one of .*meter, meter_mini, mini, paper, stable_diffusion, subject_mini, vilt"
     ):
         report("maxi", root.folder)
     with pytest.raises(UserError, match="format 'doc' is not known: use any of md, tex"):

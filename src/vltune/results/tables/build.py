@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -235,7 +235,25 @@ def _group(name: str) -> dict:
 
 
 def _columns(group: dict) -> tuple[Column, ...]:
-    return tuple(Column(**{"experiment": group["experiment"]} | column) for column in group["columns"])
+    found = []
+    for column in group["columns"]:
+        found += _of_each(column, group["cases"]) if "{case}" in column.get("experiment", "") else [column]
+    return tuple(Column(**{"experiment": group["experiment"]} | column) for column in found)
+
+
+def _of_each(column: dict, cases: Mapping[str, str]) -> list[dict]:
+    """A column for each case, shown where there is room, and their mean.
+
+    column: its `experiment` has `{case}` in it.  cases: {what it stands for: as titles have it}."""
+    own = {name: said for name, said in column.items() if name not in ("short", "published")} | {"essential": False}
+    found = [
+        own
+        | {"key": f"{case}_{own['key']}", "title": f"{heading}, {own['title']}"}
+        | {"experiment": own["experiment"].format(case=case)}
+        for case, heading in cases.items()
+    ]
+    mean = {name: said for name, said in column.items() if name not in ("experiment", "value")}
+    return [*found, mean | {"title": f"mean, {own['title']}", "mean_of": tuple(each["key"] for each in found)}]
 
 
 def columns() -> list[Column]:
