@@ -217,6 +217,15 @@ def test_of_several_towers_the_chosen_one_alone_is_in_the_hash():
     assert of(*meter, "backbone.image_tower=clip_b32") != of(*meter)
 
 
+@pytest.mark.parametrize("name", ["clip", "stable_diffusion"])
+def test_each_size_names_weights_of_its_own(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        sizes = compose("run", [f"backbone={name}"])["backbone"]["published"]
+    files = {model: composed(f"backbone={name}", f"backbone.model={model}")["weights"] for model in sizes}
+    assert {"checkpoint"} < files.keys()
+    assert len({*files.values()}) == len(files)
+
+
 def test_where_code_lies_is_not_in_the_hash():
     """Modules may move; which class is used is in it."""
 

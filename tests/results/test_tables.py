@@ -18,7 +18,7 @@ from vltune.records import record as records
 from vltune.results import FORMATS
 from vltune.results.render import text as render
 from vltune.results.tables import cells
-from vltune.results.tables.build import ALIKE, SAME, UNTESTED
+from vltune.results.tables.build import ALIKE, SAME, UNTESTED, columns
 from vltune.stats import significance
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
@@ -31,6 +31,16 @@ def root(tmp_path):
 
 def rows(table, method):
     return [row for row in table.rows if row.method == method]
+
+
+def test_a_column_of_cases_is_one_for_each_and_their_mean():
+    by_key = {column.key: column for column in columns() if column.experiment.startswith("subject-dreambooth_")}
+    [dog6, dino] = by_key["dog6_dino"], by_key["dino"]
+    assert (dog6.title, dog6.experiment, dog6.value) == ("dog6, DINO", "subject-dreambooth_dog6", "metrics.test.dino")
+    assert (dog6.published, dog6.essential) == (None, False)
+    assert (dino.title, dino.published, dino.value) == ("mean, DINO", "dino", "")
+    assert len(dino.mean_of) == 30
+    assert all(by_key[key].experiment == f"subject-dreambooth_{key.removesuffix('_dino')}" for key in dino.mean_of)
 
 
 def shown(table, width=100):
@@ -433,7 +443,8 @@ def test_report_writes_what_is_asked_for(root, tmp_path):
 
 def test_report_refuses_what_it_does_not_know(root):
     with pytest.raises(
-        UserError, match=r"table 'maxi' is not known: use one of .*meter, meter_mini, mini, paper, stable_diffusion, subject_mini, vilt"
+        UserError,
+        match=r"table 'maxi' is not known: use one of .*meter_mini, mini, paper, stable_diffusion, subject_mini, vilt",
     ):
         report("maxi", root.folder)
     with pytest.raises(UserError, match="format 'doc' is not known: use any of md, tex"):
