@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from vltune.assemble.data import facts
 from vltune.assemble.model import build_model, protocol
@@ -24,7 +26,16 @@ def cost(config: RunConfig, overrides: list[str]) -> Path:
     record = new_record(config, identity, records.path(root, identity, "costs").stem) | {"status": "finished"}
     record["cost"] |= measured
     record["provenance"]["seconds"] = clock.total()
-    for name, value in record["cost"].items():
-        if value is not None:
-            print(f"{name:30} {value:>18,}")
-    return records.write(record, root, "costs")
+    file = records.write(record, root, "costs")
+    for name, value in counts(record["cost"]):
+        print(f"{name:30} {value:>18,}")
+    return file
+
+
+def counts(costs: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
+    """Each by its dotted name, that of a part such as an image too."""
+    for name, value in costs.items():
+        if isinstance(value, Mapping):
+            yield from counts(value, f"{within}{name}.")
+        elif value is not None:
+            yield f"{within}{name}", value
