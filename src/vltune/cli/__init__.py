@@ -102,6 +102,7 @@ for command in (
     data.shapes,
     records.report,
     records.findings,
+    records.power,
     records.compare,
     records.merge,
     answers.submission,

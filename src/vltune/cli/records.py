@@ -1,4 +1,4 @@
-"""Records after the runs: `vltune report`, `vltune findings`, `vltune compare`, `vltune merge`."""
+"""Records after the runs: `vltune report`, `findings`, `power`, `compare`, `merge`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,40 @@ def findings(
     check_out(out)
     save(out, written(results_dir, methods(conf)).encode())
     typer.echo(out)
+
+
+def power(
+    table: Annotated[str, typer.Argument(help="Name of the table; a wrong one lists them.")],
+    points: Annotated[
+        float, typer.Option(help="Difference to plan for, in hundredths of a score.", min=0.001, max=100)
+    ] = 1.0,
+    results_dir: Annotated[Path, typer.Option(help="Folder of records/.")] = Path("results"),
+    conf: _Conf = Path("conf"),
+) -> None:
+    """Say which differences a table's runs can tell, and how many examples and seeds would tell a smaller one.
+
+    "pair" and "marks" are the true differences that are found four times in five, at 5 %: between two methods that were
+    chosen beforehand, and by a table's marks, which are corrected for its other rows.  Then follow the numbers of units
+    (what a test takes as one: an image with its questions) on which the marks would find --points, with 3, 5, 10 and 20
+    seeds (none: seeds alone move scores by more), and how many seeds would: on the units that there are, and at least.
+    From the records' own predictions; docs/statistics.md says how.
+
+    \b
+      vltune power mini
+      vltune power vilt --points 0.5 --results-dir ~/shared/results
+    """
+    from vltune.results.power import lines, reasons, told
+
+    for title, found in told(table, points, results_dir, methods(conf)).items():
+        typer.echo(f"{title}: what it tells, and what tells {points:g} of 100\n")
+        shown = lines(found)
+        widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
+        for name, *numbers in shown:
+            aligned = (number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))
+            typer.echo("  ".join([name.ljust(widths[0]), *aligned]))
+        for line in reasons(found):
+            typer.echo(f"not known: {line}")
+        typer.echo()
 
 
 def compare(

@@ -10,7 +10,7 @@ from vltune.results.tables import build, marks
 from vltune.results.tables.cautions import CARE
 from vltune.results.tables.model import Column, Table, TableRow
 from vltune.results.tables.presentations import NONE, Methods
-from vltune.results.tables.rows import MethodVariant
+from vltune.results.tables.rows import variant_of
 from vltune.stats.significance import LEVEL
 
 HEAD = f"""\
@@ -65,7 +65,7 @@ def _of_table(table: Table, keys: Sequence[str]) -> Iterator[str]:
 
 
 def _of_column(table: Table, column: Column) -> Iterator[str]:
-    order, apart = marks.told_apart(column, [_variant(table, row) for row in table.rows], table.rows, table.folder)
+    order, apart = marks.told_apart(column, [variant_of(table, row) for row in table.rows], table.rows, table.folder)
     if len(order) < 2:
         yield f"**{column.title}**: no two methods have been run."
         return
@@ -94,18 +94,6 @@ def _without_mark(column: Column, row: TableRow) -> str:
     """The cell's number, without its place against the column's best, of which the counts here say more."""
     cell = row.cells[column.key]
     return render.ours(column, cell).removesuffix(f" {cell.mark}")
-
-
-def _variant(table: Table, row: TableRow) -> MethodVariant:
-    """With the runs that the row was made of."""
-    own = [
-        record | {"typed": {}}
-        for record in table.records
-        if record["status"] == "finished"
-        and record["identity"]["backbone"] == table.backbone
-        and (record["identity"]["method"], record["identity"]["hash"]) in {(row.method, each) for each in row.hashes}
-    ]
-    return MethodVariant(row.method, row.method, row.presentation, row.label, own, None)
 
 
 def _list(names: Sequence[str]) -> str:

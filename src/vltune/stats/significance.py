@@ -90,7 +90,7 @@ def over_seeds(strata: Sequence[np.ndarray], among: Spread) -> float:
     between seeds, of all methods together, and that between units, less what both count; degrees of freedom by
     Satterthwaite, as Hillis (2007) has them for few readers of many cases."""
     difference = sum(float(stratum.mean()) for stratum in strata)
-    return _t_test(difference, sum(map(_between_units, strata)), len(strata[0]), among)
+    return _t_test(difference, sum(map(between_units, strata)), len(strata[0]), among)
 
 
 def seeds_alone(difference: float, seeds: int, among: Spread) -> float:
@@ -131,7 +131,7 @@ def _t_test(difference: float, between_units: float, seeds: int, among: Spread) 
     return t_chance(difference / math.sqrt(variance), freedom)
 
 
-def _between_units(found: np.ndarray) -> float:
+def between_units(found: np.ndarray) -> float:
     """Of (seeds, units) effects: the variance of their mean that other examples would add."""
     seeds, units = found.shape
     of_unit = found.mean(0)

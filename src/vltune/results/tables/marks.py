@@ -20,6 +20,7 @@ from vltune.results.tables.rows import MethodVariant
 from vltune.stats import paired, significance
 from vltune.stats.outcomes import Outcomes
 from vltune.stats.paired import Paired
+from vltune.stats.power import Noise
 from vltune.stats.significance import LEVEL, Spread
 
 Pair = tuple[int, int]
@@ -90,6 +91,33 @@ def told_apart(
     _load(loaded, column, variants, entered, root)
     tests, _ = _tests([column], variants, loaded, list(combinations(entered, 2)))
     return entered, {pair: not _mark(p_examples, p_seeds) for pair, (p_examples, p_seeds) in _corrected(tests).items()}
+
+
+def noise(
+    column: Column, columns: Sequence[Column], variants: list[MethodVariant], rows: Sequence[TableRow], root: Path
+) -> Noise:
+    """What moves the difference of two rows in this column; of its examples, the middle one of all pairs of rows.
+
+    Raises UserError where rows, seeds or predictions are lacking."""
+    entered = _entered(column, rows)
+    parts = [part for part in columns if part.key in column.mean_of] or [column]
+    loaded: Loaded = {}
+    for part in parts:
+        _load(loaded, part, variants, entered, root)
+    pairs = [
+        paired.strata(_paired(parts, loaded, one, other, variants[other].label))
+        for one, other in combinations(entered, 2)
+    ]
+    among = significance.spread([_means(parts, variants[place]) for place in entered])
+    if not pairs or among is None:
+        raise UserError("needs two methods with two seeds each")
+    return Noise(
+        between_units=float(np.median([sum(map(significance.between_units, strata)) for strata in pairs])),
+        units=sum(stratum.shape[1] for stratum in pairs[0]),
+        among=among,
+        seeds=max(len(strata[0]) for strata in pairs),
+        methods=len(entered),
+    )
 
 
 def _judged(

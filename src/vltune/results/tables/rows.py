@@ -12,7 +12,7 @@ from vltune.catalogue import GROUP, Presentation, without
 from vltune.records import store
 from vltune.records.record import flatten
 from vltune.results.tables.cells import value
-from vltune.results.tables.model import ListedRows
+from vltune.results.tables.model import ListedRows, Table, TableRow
 from vltune.results.tables.presentations import Methods
 
 _SETTINGS = ("method", "backbone", "task", "dataset", "engine")
@@ -70,6 +70,18 @@ def hashes(records: Iterable[dict]) -> tuple[str, ...]:
     """Of the runs; of the costs where nothing was trained."""
     runs = [record for record in records if not store.is_cost(record)] or records
     return tuple(sorted({record["identity"]["hash"] for record in runs}))
+
+
+def variant_of(table: Table, row: TableRow) -> MethodVariant:
+    """With the runs that the row was made of."""
+    own = [
+        record | {"typed": {}}
+        for record in table.records
+        if record["status"] == "finished"
+        and record["identity"]["backbone"] == table.backbone
+        and (record["identity"]["method"], record["identity"]["hash"]) in {(row.method, each) for each in row.hashes}
+    ]
+    return MethodVariant(row.method, row.method, row.presentation, row.label, own, None)
 
 
 def _variants(records: list[dict]) -> list[list[dict]]:

@@ -1,0 +1,85 @@
+"""What a comparison can tell: planned as its own test finds it."""
+
+import numpy as np
+import presented
+import pytest
+from fabricated import Root
+from test_findings import fill
+from typer.testing import CliRunner
+
+from vltune.cli import app
+from vltune.results import power as of_tables
+from vltune.stats import power, significance
+from vltune.stats.power import Noise, detectable, seeds_needed, times_needed
+from vltune.stats.significance import LEVEL, Spread
+
+
+def noise(seed_points=1.0, unit_points=40.0, units=400, seeds=3, methods=8):
+    """Deviations in points: of a method's score over seeds, and of a unit's difference."""
+    among = Spread((seed_points / 100) ** 2, (methods - 1) * (seeds - 1))
+    return Noise((unit_points / 100) ** 2 / units, units, among, seeds, methods)
+
+
+@pytest.mark.parametrize(("seed_points", "seeds"), [(1.0, 3), (0.1, 3), (3.0, 2)])
+def test_what_is_detectable_is_found_four_times_in_five_by_the_test_itself(seed_points, seeds):
+    planned, draw, found = noise(seed_points, seeds=seeds), np.random.default_rng(0), []
+    among, difference = planned.among, detectable(planned, seeds)
+    for _ in range(1500):
+        of_seeds = draw.normal(0, (2 * among.variance) ** 0.5, (seeds, 1))
+        of_units = draw.normal(0, (planned.between_units * planned.units) ** 0.5, (1, planned.units))
+        seen = Spread(among.variance * draw.chisquare(among.freedom) / among.freedom, among.freedom)
+        found.append(significance.over_seeds([difference + of_seeds + of_units], seen) < LEVEL)
+    assert np.mean(found) == pytest.approx(power.POWER, abs=0.04)
+
+
+def test_without_noise_of_seeds_it_is_the_textbooks():
+    still = noise(seed_points=0.0)
+    assert detectable(still, 3) == pytest.approx((1.95996 + 0.84162) * 0.4 / 20, rel=1e-4)
+    assert times_needed(still, detectable(still, 3) / 2, 3) == pytest.approx(4, rel=1e-4)
+
+
+@pytest.mark.parametrize("comparisons", [1, 7])
+def test_what_is_planned_is_detectable_and_less_is_not(comparisons):
+    planned, difference = noise(), 0.03
+    times = times_needed(planned, difference, 5, comparisons)
+    assert detectable(planned, 5, times, comparisons) == pytest.approx(difference, rel=1e-4)
+    seeds = seeds_needed(planned, 0.08, comparisons=comparisons)
+    assert detectable(planned, seeds, comparisons=comparisons) <= 0.08
+    assert detectable(planned, seeds - 1, comparisons=comparisons) > 0.08 or seeds == 2
+
+
+def test_what_no_number_tells_is_said():
+    assert times_needed(noise(seed_points=3.0), 0.01, 3) is None
+    assert times_needed(noise(seed_points=3.0), 0.01, 300) is not None
+    assert seeds_needed(noise(unit_points=40.0), 0.01) is None
+
+
+def test_more_comparisons_seeds_noise_or_units_move_it_as_they_should():
+    assert detectable(noise(), 3, comparisons=7) > detectable(noise(), 3)
+    assert detectable(noise(), 5) < detectable(noise(), 3)
+    assert detectable(noise(), 3, times=4) < detectable(noise(), 3)
+    assert detectable(noise(seed_points=2.0), 3) > detectable(noise(), 3)
+
+
+def test_a_table_says_what_its_columns_can_tell(tmp_path):
+    fill(Root(tmp_path))
+    [(title, found)] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).items()
+    assert "ViLT" in title
+    vqa, *others = found
+    assert (vqa.noise.units, vqa.noise.seeds, vqa.noise.methods) == (400, 3, 3)
+    assert 0 < vqa.pair < vqa.table
+    assert vqa.units[0] > 400
+    assert others and all(each.noise is None for each in others)
+    heads, first, *_ = of_tables.lines(found)
+    assert len(heads) == len(first)
+    assert first[1] == "400 x 3"
+
+
+def test_the_command_prints_it_and_refuses_what_it_does_not_know(tmp_path):
+    fill(Root(tmp_path))
+    shown = CliRunner().invoke(app, ["power", "vilt_mini", "--results-dir", str(tmp_path)])
+    assert shown.exit_code == 0, shown.output
+    assert "not known: " in shown.output and "needs two methods with two seeds each" in shown.output
+    refused = CliRunner().invoke(app, ["power", "maxi", "--results-dir", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert "table 'maxi' is not known" in refused.output
