@@ -1,15 +1,17 @@
 """What the small Stable Diffusion's pictures show, read by the toy world's own judge.
 
     python bench/painted.py                     the pretrained model, 192 held-out prompts at guidance 1, 2 and 3; 3 minutes
-    python bench/painted.py results/subject_mini     of a folder's records of task=subject, whose pictures lie beside them
+    python bench/painted.py results/subject_mini     of a folder's records of task=subject, whose pictures lie beside them,
+                                                each configuration's together: its subjects and seeds
 
 Of the model: how often the shape, colour and size of a prompt are at their place, empty quarters empty, a whole picture
 right.  Of each record: how often a picture of the subject shows it (shape, texture and both colours), and how often one of
-the class alone has taken a texture (the leak).  In percent, with standard errors over pictures, or over objects and
-quarters, as if they were independent."""
+the class alone has taken a texture (the leak).  In percent, with standard errors over runs where there
+are several, else over pictures, or over objects and quarters, as if these were independent."""
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,16 +91,34 @@ def shown(judge: ShapesJudge, drawn: Quarters, pictures: torch.Tensor) -> dict[s
 
 
 def tuned(judge: ShapesJudge, folders: list[Path]) -> None:
-    print(f"{'':<44}{'subject shown':>14}{'class leaked':>14}{'in the base':>14}{'faithful':>10}{'drift':>8}")
+    found: dict[str, list[tuple[np.ndarray, ...]]] = {}
     for file in sorted(file for folder in folders for file in folder.rglob("*-seed*.json")):
-        record, pictures = json.loads(file.read_text()), file.with_suffix("")
-        if not (pictures / "test" / "base").is_dir() and not (pictures / "val" / "base").is_dir():
-            continue
+        record = json.loads(file.read_text())
         split = "test" if record["metrics"]["test"] else "val"
-        found, scores = read(judge, record, pictures / split), record["metrics"][split]
-        name = f"{file.stem} {record['config']['dataset']['subject']}"
-        numbers = f"{scores['faithful']:>10.3f}{scores['drift']:>8.3f}"
-        print(f"{name:<44}" + "".join(f"{share(values):>14}" for values in found) + numbers, flush=True)
+        if (pictures := file.with_suffix("") / split / "base").is_dir():
+            shown, leaked, before = read(judge, record, pictures.parent)
+            scores = [np.array([record["metrics"][split][name]]) for name in ("faithful", "drift")]
+            found.setdefault(settings(record), []).append((shown, leaked, before, *scores))
+    print(
+        f"{'':<60}{'runs':>5}{'subject shown':>15}{'class leaked':>15}{'in the base':>15}{'faithful':>10}{'drift':>8}"
+    )
+    for name, runs in found.items():
+        *shares, faithful, drift = zip(*runs, strict=True)
+        shown = "".join(f"{over_runs(values) if values[1:] else share(*values):>15}" for values in shares)
+        print(f"{name:<60}{len(runs):>5}{shown}{np.mean(faithful):>10.3f}{np.mean(drift):>8.3f}", flush=True)
+
+
+def over_runs(values: Sequence[np.ndarray]) -> str:
+    means = np.array([100 * each.mean() for each in values])
+    return f"{means.mean():.1f} ({means.std(ddof=1) / np.sqrt(len(means)):.1f})"
+
+
+def settings(record: dict) -> str:
+    """What tells configurations apart here."""
+    task, method = record["config"]["task"], record["config"]["method"]
+    captions = len(task.get("class_captions") or [""])
+    prior = f"prior {task['prior_weight']:g}, {task['class_pictures']} pictures, {captions} captions"
+    return f"{method['name']} {record['config']['engine']['lr']:g}, {prior}"
 
 
 def read(judge: ShapesJudge, record: dict, folder: Path) -> tuple[np.ndarray, ...]:

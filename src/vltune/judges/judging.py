@@ -5,7 +5,7 @@ A judge that is not here leaves its rows without a score, to be filled in later 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +39,9 @@ def rows_of(judged: Judged, kinds: Mapping[str, type[Judge]], judges: Mapping[st
     """kinds: of all that are asked; judges: those of them that are here."""
     rows = []
     for number, (name, kind) in enumerate(kinds.items()):
-        found = scores(judged, judges[name]) if name in judges else {}
-        for measure, about in measures(kind, judged, first=number == 0):
+        asked = measures(kind, judged, first=number == 0)
+        found = scores(judged, judges[name], {measure for measure, _ in asked}) if name in judges else {}
+        for measure, about in asked:
             of = found.get(measure)
             for place, each in enumerate(judged.wanted):
                 if each.about == about:
@@ -76,25 +77,32 @@ def beside(judged: Judged, wanted: Wanted) -> str:
 
 
 @torch.no_grad()
-def scores(judged: Judged, judge: Judge) -> dict[str, list[float | None]]:
-    """By measure, of each of the pictures; None where it has none."""
-    seen, real = embedded(judge, judged.pictures), embedded(judge, judged.real)
-    fidelity = alike(seen, real)
-    if judged.among:
-        others = ~torch.eye(len(real), dtype=torch.bool, device=fidelity.device)
-        near = [of[mask].mean() if len(real) > 1 else None for of, mask in zip(fidelity, others, strict=True)]
-    else:
-        near = [*fidelity.mean(1)]
+def scores(judged: Judged, judge: Judge, asked: Collection[str]) -> dict[str, list[float | None]]:
+    """By measure that is asked for, of each of the pictures; None where it has none."""
+    seen = embedded(judge, judged.pictures)
     found = {
-        judge.pictures: near,
-        "prior": near,
-        "drift": moved(judged, judge, seen),
-        "diversity": spread(judged, seen),
+        judge.pictures: lambda: near(judged, judge, seen),
+        "prior": lambda: near(judged, judge, seen),
+        "drift": lambda: moved(judged, judge, seen),
+        "diversity": lambda: spread(judged, seen),
+        judge.texts: lambda: agreement(judged, judge),
     }
-    if judge.texts:
-        parts = zip(judged.pictures.split(AT_A_TIME), split(judged.prompts), strict=True)
-        found[judge.texts] = [each for part, prompts in parts for each in judge.agreement(part, prompts)]
-    return {measure: [None if each is None else float(each) for each in of] for measure, of in found.items()}
+    return {measure: [None if each is None else float(each) for each in found[measure]()] for measure in asked}
+
+
+def near(judged: Judged, judge: Judge, seen: Tensor) -> list[Tensor | None]:
+    """How alike the subject's own pictures they are; one of these, how alike the others."""
+    fidelity = alike(seen, embedded(judge, judged.real))
+    if not judged.among:
+        return [*fidelity.mean(1)]
+    others = ~torch.eye(len(fidelity), dtype=torch.bool, device=fidelity.device)
+    return [of[mask].mean() if mask.any() else None for of, mask in zip(fidelity, others, strict=True)]
+
+
+def agreement(judged: Judged, judge: Judge) -> list[Tensor]:
+    """How well they show their prompts."""
+    parts = zip(judged.pictures.split(AT_A_TIME), split(judged.prompts), strict=True)
+    return [each for part, prompts in parts for each in judge.agreement(part, prompts)]
 
 
 def embedded(judge: Judge, pictures: Tensor) -> Tensor:
