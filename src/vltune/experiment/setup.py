@@ -53,6 +53,9 @@ def make_fabric(settings: Settings) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    from vltune.nn import attend
+
+    attend.choose(settings.attention)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with warnings.catch_warnings():

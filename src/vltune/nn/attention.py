@@ -1,10 +1,10 @@
-"""Multi-head attention (Vaswani et al. 2017), fused, with sites at its linear layers, keys and values, and output."""
+"""Multi-head attention (Vaswani et al. 2017), with sites at its linear layers, keys and values, and output."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.nn.attend import attend
 from vltune.sites import KeyValueSite, OutputSite, PartSite, Site
 
 
@@ -31,8 +31,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
         k, v, mask = self.at_keys_values(self.at_key(memory), self.at_value(memory), mask)
         q, k, v = (self.split(y) for y in (self.at_query(x), k, v))
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, of_heads(mask), dropout)
+        y = attend(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.at_output(self.at_projection(y.transpose(1, 2).flatten(2)), x)
 
     @property
@@ -43,8 +42,3 @@ class Attention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         """(B, N, width) -> (B, heads, N, width / heads)"""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def of_heads(mask: Tensor | None) -> Tensor | None:
-    """A mask (B, M) or (B, N, M) as fused attention takes it, the same for every head."""
-    return None if mask is None else mask[:, None, None] if mask.dim() == 2 else mask[:, None]

@@ -78,6 +78,8 @@ class Settings:
     """Processes that read images, or null for as many as suit data and machine."""
     threads: Annotated[Threads | None, NotDecisive()] = None
     """Threads of a process, or null for torch's own number."""
+    attention: Annotated[Literal["auto", "fused", "plain"], NotDecisive()] = "auto"
+    """What computes attention; auto: what is faster on the device, by a rule of few words (src/vltune/nn/attend.py)."""
     select: Literal["last", "best"] = "last"
     """The weights that are evaluated and kept: the last ones, or the best on validation."""
     val_every: Count = 1

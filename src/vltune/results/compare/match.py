@@ -22,7 +22,16 @@ from vltune.results.compare.differences import chances
 from vltune.results.compare.model import MEASURED, SLACK, Change, Comparison, Pair, Row, Score, same_machine, scores_of
 from vltune.results.tables.presentations import NONE, Methods
 
-_HOW = ("accelerator", "devices", "threads", "workers", "micro_batch_size", "eval_batch_size", "cache_features")
+_HOW = (
+    "accelerator",
+    "devices",
+    "threads",
+    "attention",
+    "workers",
+    "micro_batch_size",
+    "eval_batch_size",
+    "cache_features",
+)
 """Settings of the engine that change the times and not the result."""
 _LONGEST = 60
 """Characters of a value that is shown."""

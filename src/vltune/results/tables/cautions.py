@@ -27,7 +27,16 @@ PROTOCOL = (
 )
 """Settings that decide how long is trained and what is scored, the same for all rows of a column."""
 
-MEASURING = ("accelerator", "devices", "nodes", "threads", "micro_batch_size", "eval_batch_size", "cache_features")
+MEASURING = (
+    "accelerator",
+    "devices",
+    "nodes",
+    "threads",
+    "attention",
+    "micro_batch_size",
+    "eval_batch_size",
+    "cache_features",
+)
 """Settings that decide no score, and times or memory all the same."""
 
 Searches = dict[str, list[dict]]

@@ -1,0 +1,98 @@
+"""Attention is the same whichever kernel computes it."""
+
+import pytest
+import tiny
+import torch
+from hydra import compose, initialize_config_dir
+from test_configs import CONF
+
+from vltune.experiment.setup import make_fabric
+from vltune.methods.lora import LoRA
+from vltune.methods.lst import LST
+from vltune.model import Model
+from vltune.nn import attend as attending
+from vltune.nn.attend import attend, choose, kernel
+from vltune.settings.engine import Settings
+from vltune.tasks.vqa import VQA
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    yield
+    choose("auto")
+
+
+def inputs(dtype=torch.float32, queries=5, keys=7):
+    torch.manual_seed(0)
+    return [torch.randn(2, 3, count, 8, dtype=dtype, requires_grad=True) for count in (queries, keys, keys)]
+
+
+def masks(queries=5, keys=7):
+    of_keys = torch.ones(2, keys, dtype=torch.bool)
+    of_keys[0, 4:] = False
+    each = torch.ones(2, queries, keys, dtype=torch.bool).tril(2)
+    return {"none": None, "of keys": of_keys, "of each token": each}
+
+
+def computed(chosen, mask, dtype=torch.float32):
+    choose(chosen)
+    given = inputs(dtype)
+    y = attend(*given, mask)
+    y.float().square().sum().backward()
+    return [y.detach(), *(x.grad for x in given)]
+
+
+@pytest.mark.parametrize("name", masks())
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+def test_outputs_and_gradients_are_equal(name, dtype, apart):
+    mask = masks()[name]
+    for one, other in zip(computed("fused", mask, dtype), computed("plain", mask, dtype), strict=True):
+        assert torch.allclose(one.float(), other.float(), atol=apart, rtol=apart)
+
+
+@pytest.mark.parametrize("method", [LoRA, LST])
+def test_so_is_a_whole_model(method):
+    found = []
+    for chosen in ("fused", "plain"):
+        choose(chosen)
+        torch.manual_seed(0)
+        backbone = tiny.vilt()
+        made = Model(backbone, VQA(backbone.pooled_width, backbone.width, tiny.ANSWERS), method()).eval()
+        found.append(made(tiny.batch()))
+    assert torch.allclose(*found, atol=1e-5)
+
+
+def test_dropout_leaves_out_weights_of_either_kernel():
+    given = inputs(queries=50, keys=400)
+    for chosen in ("fused", "plain"):
+        choose(chosen)
+        kept, dropped = attend(*given), attend(*given, dropout=0.5)
+        assert not torch.allclose(kept, dropped, atol=1e-2)
+        assert torch.allclose(kept.mean(), dropped.mean(), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "trains", "chosen"),
+    [
+        (torch.float32, True, "fused"),
+        (torch.float32, False, "fused"),
+        (torch.bfloat16, True, "plain"),
+        (torch.bfloat16, False, "fused"),
+    ],
+)
+def test_auto_is_plain_where_fused_is_slow(dtype, trains, chosen):
+    given = inputs(dtype)
+    with torch.set_grad_enabled(trains):
+        assert kernel(*given) == chosen
+    assert kernel(*(x.to("meta") for x in given)) == "fused"
+    assert kernel(*(x.detach() for x in given)) == "fused", "nothing to go back through"
+
+
+@pytest.mark.parametrize("chosen", ["fused", "plain"])
+def test_a_setting_forces_it(chosen):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        engine = compose(
+            "run", [f"engine.attention={chosen}", "engine.accelerator=cpu", "engine.precision=32-true"]
+        ).engine
+    make_fabric(Settings.of(dict(engine)))
+    assert attending.kernel(*inputs()) == chosen
