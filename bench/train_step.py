@@ -4,9 +4,13 @@
 
 ViLT-B/32 beside transformers' ViLT under PEFT's LoRA, 384 x 384 images and 40 text tokens; METER (`--backbone meter
 --batch 2`), which transformers does not have, beside our own full tuning.  No padding, no dropout but LoRA's; random
-weights; float32 on a CPU, bfloat16 autocast too where there is a GPU.  Both sides run in this process on the same inputs,
-in turn; medians of the rounds, and the median of the ratios round by round.  `--memory` tells instead, each method in a
-process of its own, what the first step takes on top of the model: activations, gradients and the optimiser's state.
+weights; float32, and bfloat16 autocast where the device computes in it.  Both sides run in this process on the same inputs,
+in turn; medians of the rounds, and the median of the ratios round by round.  `of ceiling` is our share of what matrix
+products of 4096 x 768 x 3072 alone reach in this process: MACs of the model x 2 x passes / time / that, passes being 1 in
+inference and for a head alone, 3 in full tuning (forward, and backward to inputs and to weights), else 2.
+
+`--memory` tells instead, each method in a process of its own, what the first step takes on top of the model: activations,
+gradients and the optimiser's state.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from vltune.assemble.factory import build
-from vltune.costs import usage
+from vltune.costs import macs, usage
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
@@ -92,6 +96,28 @@ def peer_forward(model: nn.Module, batch: dict) -> torch.Tensor:
         pixel_values=batch["image"],
         pixel_mask=torch.ones_like(batch["image"][:, 0], dtype=torch.long),
     ).logits
+
+
+def precisions(device: str) -> dict[str, torch.dtype]:
+    """float32, and bfloat16 where it is no emulation."""
+    flags = Path("/proc/cpuinfo").read_text() if device == "cpu" and Path("/proc/cpuinfo").exists() else ""
+    fast = device == "cuda" or "amx_bf16" in flags or "avx512_bf16" in flags
+    return {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if fast else {})
+
+
+@torch.no_grad()
+def ceiling(dtype: torch.dtype, device: str) -> float:
+    """Multiply-accumulates a second of matrix products."""
+    left, right = (torch.randn(shape, dtype=dtype, device=device) for shape in ((4096, 768), (768, 3072)))
+    best = min(timed(lambda: left @ right, device) for _ in range(20))
+    return 4096 * 768 * 3072 / best * 1000
+
+
+def work(model: Model, name: str, size: int) -> tuple[int, int]:
+    """Multiply-accumulates of a training step and of inference."""
+    one = {key: value for key, value in inputs(1, "cpu").items() if isinstance(value, torch.Tensor)}
+    of_example = sum(macs.count(model, one).values())
+    return of_example * size * {"full": 3, "classifier_only": 1}.get(name, 2), of_example * size
 
 
 def trainer(model: nn.Module, forward: Callable, task: VQA, batch: dict, autocast: Callable) -> Callable[[], None]:
@@ -167,9 +193,6 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="peak memory of a training step, beside full tuning's")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    precisions = (
-        {"float32": torch.float32, "bfloat16": torch.bfloat16} if device == "cuda" else {"float32": torch.float32}
-    )
     batch = inputs(options.batch, device)
     print(
         f"{options.backbone}, {device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}"
@@ -177,15 +200,19 @@ def main() -> None:
     if options.memory:
         memory(options.backbone, ["full", *(name for name in options.methods if name != "full")], options.batch)
         return
-    columns = ("train ms", "peer", "ratio", "infer ms", "peer", "ratio")
-    print(f"{'precision':10}{'method':17}" + "".join(f"{column:>10}" for column in columns))
-    for precision, dtype in precisions.items():
+    columns = ("train ms", "peer", "ratio", "of ceiling", "infer ms", "peer", "ratio", "of ceiling")
+    print(f"{'precision':10}{'method':17}" + "".join(f"{column:>11}" for column in columns))
+    for precision, dtype in precisions(device).items():
+        most = ceiling(dtype, device)
+        print(f"{precision:10}{'products alone':17}{2 * most / 1e9:11.0f} GFLOP/s")
 
         def autocast(dtype: torch.dtype = dtype) -> torch.autocast:
             return torch.autocast(device, dtype, enabled=dtype != torch.float32)
 
         for name in options.methods:
-            model = make(options.backbone, name).to(device)
+            model = make(options.backbone, name)
+            macs_of = work(model, name, options.batch)
+            model = model.to(device)
             train = trainer(model, model, model.task, batch, autocast)
             if options.backbone == "vilt":
                 peer = peer_model(device)
@@ -199,7 +226,10 @@ def main() -> None:
                 ours, theirs = (infer(m, f, batch, autocast) for m, f in ((model, model), (peer, forward)))
                 inferred = in_turn(ours, theirs, options.rounds, device)
             unmerge()
-            figures = "".join(f"{a:10.0f}{b:10.0f}{r:10.2f}" for a, b, r in (trained, inferred))
+            figures = "".join(
+                f"{a:11.0f}{b:11.0f}{r:11.2f}{of / most / a * 1000:11.0%}"
+                for (a, b, r), of in zip((trained, inferred), macs_of, strict=True)
+            )
             print(f"{precision:10}{name:17}{figures}", flush=True)
 
 
