@@ -102,6 +102,9 @@ def test_the_most_alike_regions_count_and_empty_ones_do_not():
     other = torch.tensor([[[0.0, 0], [0.6, 0.8]]])
     assert alike(one, other).item() == pytest.approx(0.6)
     assert together(one, one).item() == pytest.approx(1)
+    empty = torch.zeros_like(one)
+    assert together(empty, empty).item() == 1, "a picture of nothing has not moved where it still is one"
+    assert together(one, empty).item() == together(empty, one).item() == 0
     many = torch.nn.functional.normalize(torch.randn(100, 1, 96, generator=torch.Generator().manual_seed(0)), dim=-1)
     assert together(many, many).max() <= 1 and alike(many, many).max() <= 1  # what is the same has not moved
     assert together(one, other).item() == pytest.approx(0)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,8 +48,10 @@ def alike(one: Tensor, other: Tensor) -> Tensor:
 
 
 def together(one: Tensor, other: Tensor) -> Tensor:
-    """(B, R, D) twice -> (B,): the cosine of whole pictures, region by region where they lie."""
-    return F.cosine_similarity(one.flatten(1), other.flatten(1), dim=-1).clamp(-1, 1)
+    """(B, R, D) twice -> (B,): the cosine of whole pictures, region by region where they lie; 1 of two that hold nothing."""
+    one, other = one.flatten(1), other.flatten(1)
+    cosine = F.cosine_similarity(one, other, dim=-1).clamp(-1, 1)
+    return torch.where(one.any(-1) | other.any(-1), cosine, 1.0)
 
 
 def find(name: str) -> type[Judge]:
