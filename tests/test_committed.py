@@ -63,7 +63,7 @@ def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone
 
 def test_the_hash_of_every_record_follows_from_the_record_alone():
     trained, counted = (sorted(RESULTS.rglob(f"{kind}/*/*/*.json")) for kind in ("records", "costs"))
-    assert (len(trained), len(counted)) == (1382, 18)
+    assert (len(trained), len(counted)) == (1592, 27)
     for file in trained + counted:
         record = records.read(file)
         config = record["config"]
@@ -81,6 +81,8 @@ def test_the_hash_of_every_record_follows_from_the_record_alone():
         (["+sweep=matched_macs"], "matched_macs", 72),
         (["+sweep=clip_rates", "seed=0"], "learning_rates", 48),
         (["+sweep=clip_mini", f"case={CASES}"], "clip_mini", 384),
+        (["+sweep=subject_rates", "seed=0"], "learning_rates", 30),
+        (["+sweep=subject_mini"], "subject_mini", 180),
     ],
 )
 def test_every_run_of_the_other_sweeps_has_one_too(sweep, folder, runs, world):
@@ -96,6 +98,7 @@ def test_every_run_of_the_other_sweeps_has_one_too(sweep, folder, runs, world):
     [
         *("vilt_mini", "meter_mini", "vilt", "meter", "ablation_apt_vilt_mini", "low_data_vilt_mini"),
         *("clip_mini_few_shot", "clip_mini_base_to_new", "clip_few_shot", "clip_base_to_new"),
+        *("stable_diffusion", "subject_mini"),
         *("matched_params_vilt_mini", "matched_params_meter_mini", "matched_macs_vilt_mini", "matched_macs_meter_mini"),
     ],
 )
@@ -110,6 +113,8 @@ def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path)
         "matched_params",
         "matched_macs",
         "clip_mini",
+        "diffusion",
+        "subject_mini",
     )
     for part in parts:
         shutil.copytree(RESULTS / part, tmp_path / part)
@@ -156,7 +161,8 @@ def test_the_readme_shows_what_make_demo_prints(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "score"), [("vilt_mini", "vqa_score"), ("meter_mini", "vqa_score"), ("clip_mini", "accuracy")]
+    ("backbone", "score"),
+    [("vilt_mini", "vqa_score"), ("meter_mini", "vqa_score"), ("clip_mini", "accuracy"), ("sd_mini", "balance")],
 )
 def test_learning_rates_were_chosen_on_validation_with_as_many_trials_for_every_method(backbone, score):
     tried = defaultdict(dict)

@@ -48,7 +48,7 @@ def alike(one: Tensor, other: Tensor) -> Tensor:
 
 
 def together(one: Tensor, other: Tensor) -> Tensor:
-    """(B, R, D) twice -> (B,): the cosine of whole pictures, region by region where they lie; 1 of two that hold nothing."""
+    """(B, R, D) twice -> (B,): the cosine of whole pictures, region by region where they lie; of two empty ones 1."""
     one, other = one.flatten(1), other.flatten(1)
     cosine = F.cosine_similarity(one, other, dim=-1).clamp(-1, 1)
     return torch.where(one.any(-1) | other.any(-1), cosine, 1.0)

@@ -77,7 +77,7 @@ def of(
 
 def _trials(rows: list[TableRow], searched: Searches) -> Iterator[str]:
     """How much searching stands behind the scores."""
-    counts = {row.method: row.trials for row in rows}
+    counts = {row.method: row.trials for row in rows if not row.presentation.is_control}
     runs = [run for method in counts for run in searched.get(method, ())]
     where = ", ".join(sorted({store.experiment(run) for run in runs}))
     if not runs:
