@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from fabricated import fabricate
 
+from vltune.assemble.data import open_data
+from vltune.assemble.weights import fingerprints
 from vltune.errors import UserError
 from vltune.records import record as records
+from vltune.runs.identity import identity
+from vltune.settings.config import RunConfig
 from vltune.sweep import estimate, launch, plan, status
 from vltune.sweep.compose import configurations
 
@@ -224,3 +228,26 @@ def test_runs_composed_together_are_composed_as_each_alone():
     assert [config["task"]["classifier"] for config in together] == [
         *("linear", "text", "cache", "text", "text", "cache", "text")
     ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["backbone=vilt_mini", "task=vqa"],
+        ["backbone=clip_mini", "task=classification"],
+        ["backbone=sd_mini", "task=subject", "dataset.subject=banded_cross"],
+        ["backbone=sd_mini", "task=subject", "dataset.prompts=OWN"],
+    ],
+    ids=" ".join,
+)
+def test_a_plan_says_where_a_run_writes(arguments, tmp_path, monkeypatch):
+    """Data may be less than its folder: what is read of it follows from other settings too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.txt").write_text("a {token} {class} on a {class}\n")
+    given = [argument.replace("OWN", str(tmp_path / "own.txt")) for argument in arguments]
+    given += ["method=lora", "engine.precision=32-true", f"dataset.data_dir={tmp_path / 'shapes'}"]
+    found = planned([*given, f"results_dir={tmp_path}"])
+    config = RunConfig.of(found.configs[0])
+    of = fingerprints(config.weights, config.backbone, open_data(config).fingerprint)
+    [place] = found.runs[0].places
+    assert Path(place) == records.path(Path(), identity(found.configs[0], of))

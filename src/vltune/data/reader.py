@@ -70,6 +70,7 @@ class Reader(torch.utils.data.Dataset):
     name_column: ClassVar[str | None] = None  # names a row in messages
     other_columns: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()  # the names in `facts`
+    whole_folder: bool = True  # whether the fingerprint is of the whole folder, unless a file of one's own says more
     may_be_few: bool = False  # whether fewer examples than a batch are meant to be trained on, all in one
 
     def __init__(

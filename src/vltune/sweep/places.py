@@ -24,6 +24,7 @@ from vltune.weights.finding import locate, parts
 
 # What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.
 PRECISIONS = ("32-true", "bf16-mixed")
+OWN_FILES = ("few_shot_list", "prompts")  # of `dataset`, which say what of the folder is read, or what is asked of it
 
 
 def once(function: Callable) -> Callable:
@@ -53,6 +54,7 @@ class Places:
         self.root, self.read = root, set[Path]()
         self.of_weights, self.of_tokenizer = once(self._of_weights), once(self._of_tokenizer)
         self.of_data, self.made = once(self._of_data), once(self._made)
+        self.of_part: dict[str, str] = {}
         # With a configuration of those parts, which keeps them alive.
         self.digests: dict[tuple, tuple[dict, list[str]]] = {}
 
@@ -109,7 +111,14 @@ class Places:
             return open_data(RunConfig.of(config)).fingerprint
         if generated(dataset, task):
             self.made(json.dumps([dataset, task], sort_keys=True))
-        return self.of_data(data_folder(dataset), task["reader"], dataset.get("make"))
+        of_folder = self.of_data(data_folder(dataset), task["reader"], dataset.get("make"))
+        files = [Path(dataset[name]) for name in OWN_FILES if dataset.get(name)]
+        if find(reader_of(task["reader"])).whole_folder and not files:
+            return of_folder
+        self.read.update(files)
+        if (asked := json.dumps([dataset, task], sort_keys=True)) not in self.of_part:
+            self.of_part[asked] = open_data(RunConfig.of(config)).fingerprint
+        return self.of_part[asked]
 
     def _made(self, groups: str) -> None:
         dataset, task = json.loads(groups)

@@ -36,6 +36,7 @@ class SubjectPictures(Reader):
     text_column = None
     name_column = "image_id"
     gives = ("noun", "prompts", "tokenizer")
+    whole_folder = False
     may_be_few = True
 
     def __init__(
