@@ -1,5 +1,7 @@
 """What is committed under `results/` is what this code and these records give."""
 
+import csv
+import re
 import shutil
 from collections import defaultdict
 from functools import cache
@@ -122,6 +124,23 @@ def test_the_committed_tables_are_made_of_the_committed_records(table, tmp_path)
     for form in ("md", "tex", "csv"):
         made, committed = (folder / "tables" / f"{table}.{form}" for folder in (tmp_path, RESULTS))
         assert made.read_text() == committed.read_text()
+
+
+def test_the_docs_of_diffusion_show_the_committed_table():
+    """Its scores and their marks; what pictures alone tell was read beside them."""
+    made = {row["method"]: row for row in csv.DictReader((RESULTS / "tables" / "subject_mini.csv").open())}
+    text = (ROOT / "docs" / "diffusion.md").read_text().partition("| method | likeness |")[2]
+    shown = re.findall(r"^\| `(\w+)`[^|]*\|([^|]+)\|([^|]+)\|([^|]+)\|", text, re.MULTILINE)
+    assert {method for method, *_ in shown} == made.keys() - {"copied"}
+    for method, *cells in shown:
+        for key, cell in zip(("likeness", "faithful", "drift"), cells, strict=True):
+            number = re.search(r"[\d.]+", cell.partition(";")[0])
+            if mean := made[method][f"{key}_mean"]:
+                assert number.group() == f"{float(mean):.3f}".replace("0.000", "0"), (method, key)
+                assert ("**" in cell, "=" in cell) == (
+                    made[method][f"{key}_best"] == "True" and key != "drift",
+                    made[method][f"{key}_mark"] == "=" and key != "drift",
+                ), (method, key)
 
 
 def test_the_committed_findings_are_those_of_the_committed_records():
