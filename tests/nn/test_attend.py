@@ -4,6 +4,7 @@ import pytest
 import tiny
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from test_configs import CONF
 
 from vltune.experiment.setup import make_fabric
@@ -94,5 +95,5 @@ def test_a_setting_forces_it(chosen):
         engine = compose(
             "run", [f"engine.attention={chosen}", "engine.accelerator=cpu", "engine.precision=32-true"]
         ).engine
-    make_fabric(Settings.of(dict(engine)))
+    make_fabric(Settings.of(OmegaConf.to_container(engine)))
     assert attending.kernel(*inputs()) == chosen
