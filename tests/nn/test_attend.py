@@ -3,17 +3,14 @@
 import pytest
 import tiny
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from test_configs import CONF
+from test_configs import composed
 
 from vltune.experiment.setup import make_fabric
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
 from vltune.model import Model
-from vltune.nn import attend as attending
 from vltune.nn.attend import attend, choose, kernel
-from vltune.settings.engine import Settings
+from vltune.settings.config import RunConfig
 from vltune.tasks.vqa import VQA
 
 
@@ -91,9 +88,5 @@ def test_auto_is_plain_where_fused_is_slow(dtype, trains, chosen):
 
 @pytest.mark.parametrize("chosen", ["fused", "plain"])
 def test_a_setting_forces_it(chosen):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        engine = compose(
-            "run", [f"engine.attention={chosen}", "engine.accelerator=cpu", "engine.precision=32-true"]
-        ).engine
-    make_fabric(Settings.of(OmegaConf.to_container(engine)))
-    assert attending.kernel(*inputs()) == chosen
+    make_fabric(RunConfig.of(composed(f"engine.attention={chosen}", "engine.accelerator=cpu")).engine)
+    assert kernel(*inputs()) == chosen
