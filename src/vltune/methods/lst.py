@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vltune.nn.attend import attend
 from vltune.sites import BlockSite, Delta
 from vltune.tuning import Method, Tuning, check_size
 
@@ -111,4 +111,6 @@ class SideBlock(nn.Module):
     def attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         parts = self.query_key_value(x).chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        return self.out(attend(q, k, v, mask).transpose(1, 2).flatten(2))
+        of_heads = None if mask is None else mask[:, None, None] if mask.dim() == 2 else mask[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, of_heads)
+        return self.out(y.transpose(1, 2).flatten(2))

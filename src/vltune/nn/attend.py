@@ -1,4 +1,4 @@
-"""Attention from queries, keys and values, and which kernel computes it: the one place that decides.
+"""A backbone's attention from queries, keys and values, and which kernel computes it: the one place that decides.
 
 Fused attention keeps no weights in memory and is the faster one, but for one case: on a CPU its backward pass in bfloat16
 takes two to five times as long as plain matrix products do (`bench/attention.py`).  So `auto` is plain there, in training,
