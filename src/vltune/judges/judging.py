@@ -80,9 +80,10 @@ def beside(judged: Judged, wanted: Wanted) -> str:
 def scores(judged: Judged, judge: Judge, asked: Collection[str]) -> dict[str, list[float | None]]:
     """By measure that is asked for, of each of the pictures; None where it has none."""
     seen = embedded(judge, judged.pictures)
+    fidelity = near(judged, judge, seen)
     found = {
-        judge.pictures: lambda: near(judged, judge, seen),
-        "prior": lambda: near(judged, judge, seen),
+        judge.pictures: lambda: fidelity,
+        "prior": lambda: fidelity,
         "drift": lambda: moved(judged, judge, seen),
         "diversity": lambda: spread(judged, seen),
         judge.texts: lambda: agreement(judged, judge),
