@@ -33,6 +33,7 @@ from torch import nn
 
 from vltune.assemble.factory import build
 from vltune.costs import macs, usage
+from vltune.engine.precision import cpu_has_bfloat16, hold
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
@@ -100,8 +101,7 @@ def peer_forward(model: nn.Module, batch: dict) -> torch.Tensor:
 
 def precisions(device: str) -> dict[str, torch.dtype]:
     """float32, and bfloat16 where it is no emulation."""
-    flags = Path("/proc/cpuinfo").read_text() if device == "cpu" and Path("/proc/cpuinfo").exists() else ""
-    fast = device == "cuda" or "amx_bf16" in flags or "avx512_bf16" in flags
+    fast = device == "cuda" or cpu_has_bfloat16()
     return {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if fast else {})
 
 
@@ -213,7 +213,9 @@ def main() -> None:
             model = make(options.backbone, name)
             macs_of = work(model, name, options.batch)
             model = model.to(device)
-            train = trainer(model, model, model.task, batch, autocast)
+            hold(model, "32-true" if dtype == torch.float32 else "bf16-mixed")
+            ready = model.backbone.arrange(batch)
+            train = trainer(model, model, model.task, ready, autocast)
             if options.backbone == "vilt":
                 peer = peer_model(device)
                 forward, merge, unmerge = partial(peer_forward, peer), peer.merge_adapter, peer.unmerge_adapter
@@ -223,7 +225,7 @@ def main() -> None:
             trained = in_turn(train, trainer(peer, forward, model.task, batch, autocast), options.rounds, device)
             merge()
             with model.tuning.folded():
-                ours, theirs = (infer(m, f, batch, autocast) for m, f in ((model, model), (peer, forward)))
+                ours, theirs = (infer(*each, autocast) for each in ((model, model, ready), (peer, forward, batch)))
                 inferred = in_turn(ours, theirs, options.rounds, device)
             unmerge()
             figures = "".join(

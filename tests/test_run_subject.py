@@ -1,12 +1,16 @@
 """A subject from five pictures as a user types it: trained, painted, judged, again, and one's own prompts."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 from test_cli import invoke
-from test_run import recorded, run
+from test_run import ROOT, recorded, run, same_result
 
 SMALL = ["task.class_pictures=2", "task.sampler_steps=2", "task.seeds=[0]", "engine.max_steps=2", "engine.workers=0"]
 
@@ -16,12 +20,30 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("subject")
 
 
-def job(folder, method, *more):
+def arguments(folder, method, *more):
     prompts = folder / "prompts.txt"
     prompts.write_text("a {token} {class} at the top left\na red circle and a {token} {class}\n")
     places = f"dataset.data_dir={folder / 'shapes'}", f"results_dir={folder / 'results'}"
     kept = f"engine.features_dir={folder / 'features'}", f"dataset.prompts={prompts}"
-    return run("backbone=sd_mini", "task=subject", f"method={method}", *SMALL, *places, *kept, *more)
+    return ["backbone=sd_mini", "task=subject", f"method={method}", *SMALL, *places, *kept, *more]
+
+
+def job(folder, method, *more):
+    return run(*arguments(folder, method, *more))
+
+
+def stopped(arguments, folder, sign):
+    """Its pictures, once it has been asked to stop as soon as a file of this form is in the folder."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "run.py", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    while not [*folder.glob(sign)] and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert errors.splitlines()[-1] == "stopped by SIGTERM: saved; the same command resumes it"
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*.png")}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +90,22 @@ def test_what_the_untuned_model_paints_is_painted_once_for_all_methods(tuned, fo
     assert len(kept) == 2 + 2  # of the class to train on, and of both prompts
     assert recorded(job(folder, "textual_inversion"))["metrics"]["test"]["drift"] >= 0
     assert {file: file.stat().st_mtime_ns for file in (folder / "features").rglob("*.png")} == kept
+
+
+def test_it_is_stopped_in_each_of_its_parts_and_makes_no_picture_twice(tmp_path):
+    longer = ["task.class_pictures=24", "task.seeds=[0,1,2,3]", "task.sampler_steps=8", "engine.max_steps=60"]
+    longer += ["engine.eval_batch_size=2", "engine.checkpoint_seconds=0.05"]
+    asked = arguments(tmp_path, "lora", *longer)
+    of_class = stopped(asked, tmp_path, "features/**/*.png")
+    assert 0 < len(of_class) < 24
+    in_training = stopped(asked, tmp_path, "results/**/last.pt")
+    assert len(in_training) == 24
+    painted = stopped(asked, tmp_path, "results/**/subject-0000.png")
+    assert len(painted) > 24
+    record = recorded(run(*asked))
+    whole = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.png")}
+    assert of_class.items() <= in_training.items() <= painted.items() <= whole.items()
+    assert same_result(record, recorded(run(*asked, f"results_dir={tmp_path / 'straight'}")))
 
 
 def test_the_ceiling_trains_nothing_and_paints_nothing(tuned, folder):

@@ -22,11 +22,14 @@ class Batch(TypedDict, total=False):
     """(B, T) int64, padded to the longest."""
     text_mask: Tensor
     """(B, T) bool, True at the tokens."""
+    text_attends: Tensor | None
+    """The same, None where nothing is masked: what `Backbone.arrange` decides."""
     text_features: Tensor
     """(B, T, width): what a frozen text tower makes of them."""
     false_text_ids: Tensor
     """(B * K, T) int64: K captions of other images for each example, in a row; their mask and features alike."""
     false_text_mask: Tensor
+    false_text_attends: Tensor | None
     false_text_features: Tensor
 
     image: Tensor

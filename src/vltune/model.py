@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vltune.backbones.backbone import Backbone
 from vltune.batch import Batch
 from vltune.errors import UserError
+from vltune.nn.dropout import quicken
 from vltune.tasks.task import Task
 from vltune.tuning import ALWAYS_TRAINED, Method
 
@@ -37,6 +38,7 @@ class Model(nn.Module):
         self.requires_grad_(False)
         for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:
             parameter.requires_grad_(True)
+        quicken(self)
         task.meet(backbone.text_is_fixed(self.trains))
 
     def forward(self, batch: Batch) -> Tensor:

@@ -291,7 +291,10 @@ class PartSite(Site):
         return self._folded[0](x) if self._folded else self.delta.around(self.part, x)
 
     def _fold(self) -> Callable[[Tensor], Tensor] | None:
-        return self.delta.fold(self.part)
+        folded, part = self.delta.fold(self.part), self.part
+        if isinstance(folded, Linear):  # held as what it stands for is
+            return Linear(folded.weight.to(part.weight.dtype), folded.bias)
+        return folded
 
 
 class BlockSite(Site):

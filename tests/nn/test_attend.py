@@ -9,7 +9,7 @@ from vltune.experiment.setup import make_fabric
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
 from vltune.model import Model
-from vltune.nn.attend import attend, choose, kernel
+from vltune.nn.attend import attend, choose, kernel, used
 from vltune.settings.config import RunConfig
 from vltune.tasks.vqa import VQA
 
@@ -70,23 +70,32 @@ def test_dropout_leaves_out_weights_of_either_kernel():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "trains", "chosen"),
+    ("dtype", "trains", "dropout", "chosen"),
     [
-        (torch.float32, True, "fused"),
-        (torch.float32, False, "fused"),
-        (torch.bfloat16, True, "plain"),
-        (torch.bfloat16, False, "fused"),
+        (torch.float32, True, 0.0, "fused"),
+        (torch.float32, True, 0.1, "plain"),
+        (torch.float32, False, 0.1, "fused"),
+        (torch.bfloat16, True, 0.0, "plain"),
+        (torch.bfloat16, False, 0.0, "fused"),
     ],
 )
-def test_auto_is_plain_where_fused_is_slow(dtype, trains, chosen):
+def test_auto_is_plain_where_fused_is_slow(dtype, trains, dropout, chosen):
+    choose("auto")
     given = inputs(dtype)
     with torch.set_grad_enabled(trains):
-        assert kernel(*given) == chosen
-    assert kernel(*(x.to("meta") for x in given)) == "fused"
-    assert kernel(*(x.detach() for x in given)) == "fused", "nothing to go back through"
+        attend(*given, dropout=dropout)
+    assert used() == {"training" if trains else "inference": [chosen]}
+    assert kernel("cuda", dtype == torch.bfloat16, trains, dropout > 0) == "fused"
+
+
+def test_nothing_to_go_back_through_is_inference():
+    choose("auto")
+    attend(*(x.detach() for x in inputs(torch.bfloat16)))
+    assert used() == {"inference": ["fused"]}
 
 
 @pytest.mark.parametrize("chosen", ["fused", "plain"])
 def test_a_setting_forces_it(chosen):
     make_fabric(RunConfig.of(composed(f"engine.attention={chosen}", "engine.accelerator=cpu")).engine)
-    assert kernel(*inputs()) == chosen
+    attend(*inputs())
+    assert used() == {"training": [chosen]}

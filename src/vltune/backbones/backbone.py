@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.layout import PatchGrid
+from vltune.nn.embeddings import where_needed
 
 LAST_LAYERS = ("class_token", "all")
 JOINT = ("encode_text", "encode_image", "fuse")
@@ -86,6 +87,19 @@ class Backbone(nn.Module):
         if getattr(cls, part) is not getattr(Backbone, part):
             return True
         return part == "forward" and all(map(cls.offers, JOINT))
+
+    def arrange(self, batch: Batch) -> Batch:
+        """The same with all that depends on sizes decided while it lies in the host's memory, so that no forward pass asks
+        a device for a number or has a shape that follows from numbers.  A batch that was not arranged is, where it is
+        read."""
+        masks = {key.removesuffix("_mask"): mask for key, mask in batch.items() if key.endswith("_mask")}
+        return batch | {f"{text}_attends": where_needed(mask) for text, mask in masks.items()}
+
+    @staticmethod
+    def attends(batch: Batch, text: str) -> Tensor | None:
+        """(B, T) bool, True = token, of texts; None where nothing is masked."""
+        key = f"{text}_attends"
+        return batch[key] if key in batch else where_needed(batch[f"{text}_mask"])
 
     def encode_text(self, batch: Batch, text: str = "text") -> Encoded:
         """What follows from texts alone.  batch: `text`_ids (B, T) int, `text`_mask (B, T) bool, True = token; or

@@ -124,8 +124,7 @@ class Meter(Backbone):
 
     def encode_text(self, batch: Batch, text: str = "text") -> Encoded:
         """batch: `text`_ids (B, T) int and `text`_mask (B, T) bool; `text`_features (B, T, width) take the ids' place."""
-        mask = batch[f"{text}_mask"]
-        mask = None if mask.all() else mask
+        mask = self.attends(batch, text)
         embedded = batch.get(f"{text}_features")
         if embedded is None:
             embedded = self.text_features(batch[f"{text}_ids"], mask)

@@ -6,6 +6,8 @@ class token stands in the place of the text's [CLS]; it starts as exactly what [
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from vltune.batch import Batch
 from vltune.layout import PatchGrid, PatchLayout
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock
-from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold
+from vltune.nn.embeddings import TextEmbedding, joint_mask, unfold, where_needed
 from vltune.nn.heads import Pooler, bert_init
 from vltune.sites import TokenSite, lay
 
@@ -72,16 +74,25 @@ class Vilt(Backbone):
         self.class_token.copy_(self.text(torch.full((1, 1), cls_id, device=self.class_token.device)))
         self.text.train(training)
 
+    def arrange(self, batch: Batch) -> Batch:
+        images = [key for key in batch if f"{key}_size" in batch]
+        return super().arrange(batch) | {f"{image}_patches": self.patches(batch, image) for image in images}
+
+    def patches(self, batch: Batch, image: str) -> Patches:
+        return self.image.chosen(batch[image], batch[f"{image}_size"], self.max_image_len)
+
     def encode_text(self, batch: Batch, text: str = "text") -> Encoded:
         """batch: `text`_ids (B, T) int, `text`_mask (B, T) bool.  The class token comes first."""
         embedded = self.text(batch[f"{text}_ids"])
         first = self.class_token.expand(len(embedded), -1, -1)
-        return Encoded(torch.cat([first, embedded[:, 1:]], 1) + self.token_type.weight[0], batch[f"{text}_mask"])
+        tokens = torch.cat([first, embedded[:, 1:]], 1) + self.token_type.weight[0]
+        return Encoded(tokens, self.attends(batch, text))
 
     def encode_image(self, batch: Batch, image: str = "image", token_type: int = 1) -> Encoded:
         """batch: `image` (B, 3, H, W) zero-padded at the right and bottom, and `image`_size (B, 2), each image's height and
         width in pixels.  token_type: 1, or 2 for a second image."""
-        patches, mask, grid = self.image(batch[image], batch[f"{image}_size"], self.max_image_len)
+        chosen = batch.get(f"{image}_patches") or self.patches(batch, image)
+        patches, mask, grid = self.image(batch[image], chosen)
         return Encoded(patches + self.token_type.weight[token_type], mask, grid=grid)
 
     def fuse(self, text: Encoded, image: Encoded) -> Features:
@@ -99,6 +110,19 @@ class Vilt(Backbone):
         return Features(self.pooler(x), x[:, :length], x[:, length:tokens])
 
 
+class Patches(NamedTuple):
+    """Which patches of a batch of images are kept.
+
+    kinds: (U, 2), the grids that occur, in patches.  kind: (B,), which of them each image has.  keep: (B, L), indices into
+    the padded raster; None where all images are of one size, which fills it, and every patch is kept.  real: (B, L) bool,
+    which of those are patches; None where all are."""
+
+    kinds: Tensor
+    kind: Tensor | None = None
+    keep: Tensor | None = None
+    real: Tensor | None = None
+
+
 class ImageEmbedding(nn.Module):
     """Patches of images of any size, with position embeddings interpolated to each image's own patch grid."""
 
@@ -114,26 +138,33 @@ class ImageEmbedding(nn.Module):
         for parameter in (self.class_token, self.class_position, self.position):
             nn.init.trunc_normal_(parameter, std=0.02)
 
-    def forward(self, image: Tensor, size: Tensor, most: int) -> tuple[Tensor, Tensor, PatchGrid]:
-        """image (B, 3, H, W), size (B, 2) in pixels -> (B, 1 + L, width), mask (B, 1 + L) and where these patches lie; L:
-        the largest patch count."""
-        patches = unfold(image, self.patch_size)
+    def chosen(self, image: Tensor, size: Tensor, most: int) -> Patches:
+        """Which patches are kept of images (B, 3, H, W) of size (B, 2) in pixels: at most so many of each, -1: all."""
         height, width = image.shape[2] // self.patch_size, image.shape[3] // self.patch_size
         grids = size.div(self.patch_size, rounding_mode="floor")
         counts = grids.prod(1)
         kinds, kind = torch.unique(grids, dim=0, return_inverse=True)
-        position = self.interpolate(kinds, height, width)
-        mask = counts.new_ones(patches.shape[:2], dtype=torch.bool)
-        longest, place = int(counts.max()), None
-        if 0 < most < longest or bool((counts < height * width).any()):
-            keep, mask = self.choose(grids, height, width, most if 0 < most < longest else longest)
+        longest = int(counts.max())
+        if not (0 < most < longest or bool((counts < height * width).any())):
+            return Patches(kinds)
+        keep, real = self.choose(grids, height, width, most if 0 < most < longest else longest)
+        return Patches(kinds, kind, keep, where_needed(real))
+
+    def forward(self, image: Tensor, chosen: Patches) -> tuple[Tensor, Tensor | None, PatchGrid]:
+        """image (B, 3, H, W) -> (B, 1 + L, width), mask (B, 1 + L) or None, and where these patches lie; L: the largest
+        patch count."""
+        patches = unfold(image, self.patch_size)
+        height, width = image.shape[2] // self.patch_size, image.shape[3] // self.patch_size
+        position = self.interpolate(chosen.kinds, height, width)
+        mask, place = chosen.real, None
+        if (keep := chosen.keep) is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[2]))
-            position = position[kind].gather(1, keep[..., None].expand(-1, -1, position.shape[2]))
-            place = torch.where(mask, keep, height * width)
+            position = position[chosen.kind].gather(1, keep[..., None].expand(-1, -1, position.shape[2]))
+            place = keep if mask is None else torch.where(mask, keep, height * width)
         x = self.patch(patches) + position
         first = (self.class_token + self.class_position).expand(len(x), -1, -1)
-        x, mask = self.dropout(torch.cat([first, x], dim=1)), nn.functional.pad(mask, (1, 0), value=True)
-        return x, mask, PatchGrid(height, width, start=1, place=place)
+        x = self.dropout(torch.cat([first, x], dim=1))
+        return x, None if mask is None else nn.functional.pad(mask, (1, 0), value=True), PatchGrid(height, width, 1, place)
 
     def interpolate(self, grids: Tensor, height: int, width: int) -> Tensor:
         """grids (U, 2) in patches -> (U, height * width, width): bilinear with aligned corners, as two products with

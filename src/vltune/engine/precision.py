@@ -1,22 +1,67 @@
-"""What `engine.precision=auto` means on this machine."""
+"""In which precision a run computes, and in which its frozen weights are held."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SMALL = 128 * 128  # pixels of an image, below which products on a CPU are too small for bfloat16 to pay
+CPUINFO = Path("/proc/cpuinfo")
+PRODUCTS = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}  # what autocast multiplies in
+
 
 def settle(config: dict) -> dict:
-    """The same configuration, with the precision that a run has here: it decides the result, so its hash holds it.
+    """The same configuration, with the precision that `engine.precision=auto` means here: it decides the result, so its
+    hash holds it.
 
-    bfloat16 where a GPU computes in it; float32 elsewhere, and where costs are counted, which do not depend on it."""
+    bfloat16 where a GPU computes in it, and on a CPU that does (AMX or AVX-512 BF16) for backbones of full size, those whose
+    example (`backbone.protocol`) has 128 x 128 pixels or more; float32 elsewhere, and where costs are counted, which do not
+    depend on it."""
     engine = config["engine"]
     if engine["precision"] != "auto":
         return config
-    precision = "32-true" if config["mode"] == "cost" or not has_bfloat16(engine["accelerator"]) else "bf16-mixed"
-    return config | {"engine": engine | {"precision": precision}}
+    lower = config["mode"] != "cost" and has_bfloat16(engine["accelerator"], config["backbone"])
+    return config | {"engine": engine | {"precision": "bf16-mixed" if lower else "32-true"}}
 
 
-def has_bfloat16(accelerator: str) -> bool:
-    if accelerator not in ("auto", "gpu", "cuda"):
-        return False
+def has_bfloat16(accelerator: str, backbone: dict) -> bool:
+    """Whether it pays on what a run of this backbone runs on."""
+    if accelerator in ("auto", "gpu", "cuda"):
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return accelerator in ("auto", "cpu") and is_large(backbone) and cpu_has_bfloat16()
+
+
+def is_large(backbone: dict) -> bool:
+    height, width = backbone["protocol"]["image"]
+    return height * width >= SMALL
+
+
+def cpu_has_bfloat16() -> bool:
+    """As Linux tells it; elsewhere it is not known."""
+    flags = CPUINFO.read_text() if CPUINFO.exists() else ""
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def hold(model: nn.Module, precision: str) -> None:
+    """Puts frozen weights that autocast would cast at each product into its type, once: the same numbers from half the
+    memory.  Those of linear layers and convolutions, but for what another kind of module reads as well."""
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if (name := PRODUCTS.get(precision)) is None:
+        return
+    multiplied, others = [], set()
+    for module in model.modules():
+        own = module.parameters(recurse=False)
+        if isinstance(module, (torch.nn.Linear, torch.nn.modules.conv._ConvNd)):
+            multiplied += own
+        else:
+            others |= {id(parameter) for parameter in own}
+    for parameter in multiplied:
+        if not parameter.requires_grad and id(parameter) not in others:
+            parameter.data = parameter.data.to(getattr(torch, name))

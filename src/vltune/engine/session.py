@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vltune.engine.precision import hold
 from vltune.loggers.none import NoLogger
 from vltune.runs.clock import Clock
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from vltune.batch import Batch
     from vltune.engine.source import BadExamples, Data
     from vltune.loggers.logger import Logger
     from vltune.model import Model
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 @dataclass
 class Session:
     """fabric: launched.  file: of the record, beside which lies what stays; folder: for what a stopped run goes on from.
+    The model's frozen weights are held as `engine.precision` multiplies them.
     label: what a person reads before figures of progress, empty for the split alone."""
 
     fabric: Fabric
@@ -35,3 +38,10 @@ class Session:
     label: str = ""
     logger: Logger = field(default_factory=NoLogger)
     clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self):
+        hold(self.model, self.settings.precision)
+
+    def to_device(self, batch: Batch) -> Batch:
+        """For the backbone, arranged before it leaves the host."""
+        return self.fabric.to_device(self.model.backbone.arrange(batch))

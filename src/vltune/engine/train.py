@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vltune.batch import Batch
 from vltune.engine import checkpoint, memory
+from vltune.engine.compile import compiled
 from vltune.engine.lap import Laps
 from vltune.engine.meeting import Meetings
 from vltune.engine.optimiser import adamw, parameter_groups, schedule
@@ -79,7 +80,7 @@ def look(session: Session) -> None:
     model.eval()
     examples = session.data.training().once(session.data.eval_batch_size)
     with fabric.autocast():
-        model.task.look(model.backbone, (fabric.to_device(batch) for batch in examples))
+        model.task.look(model.backbone, map(session.to_device, examples))
 
 
 def failure(session: Session, state: TrainingState) -> str | None:
@@ -122,7 +123,8 @@ class Training:
         self.rates = [group["lr"] for group in groups]
         self.factor = schedule(self.settings.schedule, self.settings.warmup, self.total)
         optimiser = adamw(groups, self.settings.betas, self.settings.eps)
-        self.wrapped, self.optimiser = self.fabric.setup(self.model, optimiser)
+        steps = compiled(self.model, self.settings.features_dir) if self.settings.compile else self.model
+        self.wrapped, self.optimiser = self.fabric.setup(steps, optimiser)
         self.seed = torch.initial_seed()
         self.file = session.folder / CHECKPOINT
         self.state = resume(self.file, self.model, self.optimiser)
@@ -155,7 +157,7 @@ class Training:
         """What the first steps will see, the same in every process, in parts as large as a step's."""
         parts = self.accumulation * self.fabric.world_size
         batches = islice(self.data.batches(0, self.total, parts, 0, 1), steps * parts)
-        return (self.fabric.to_device(batch) for batch in batches if batch["ids"])
+        return (self.session.to_device(batch) for batch in batches if batch["ids"])
 
     def batches(self, step: int) -> Iterator[dict]:
         """Micro-batches of this process from a step on."""
@@ -206,7 +208,7 @@ class Training:
                 continue
             step.ids += batch["ids"]
             with step.laps.piece():
-                batch = self.fabric.to_device(batch)
+                batch = self.session.to_device(batch)
                 with self.fabric.no_backward_sync(self.wrapped, enabled=i + 1 < self.accumulation):
                     loss = self.loss(batch) / self.accumulation
                     self.fabric.backward(loss)

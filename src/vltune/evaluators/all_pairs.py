@@ -100,7 +100,7 @@ class AllPairs(Evaluator):
         batches = equal_lengths(texts, size)
         for batch in loader(captions, session.data.collate, session.settings.workers, size, batch_sampler=batches):
             with fabric.autocast():
-                ((_, tokens),) = without_padding(session.model.backbone.encode_text(fabric.to_device(batch)))
+                ((_, tokens),) = without_padding(session.model.backbone.encode_text(session.to_device(batch)))
             encoded.append((torch.tensor(batch["ids"], device=fabric.device), tokens))
             session.stop.check(fabric)
         return encoded
@@ -110,7 +110,7 @@ class AllPairs(Evaluator):
         fabric, model = self.session.fabric, self.session.model
         block = torch.empty(len(batch["ids"]), sum(len(numbers) for numbers, _ in captions), device=fabric.device)
         with fabric.autocast():
-            images = model.backbone.encode_image(fabric.to_device(batch))
+            images = model.backbone.encode_image(self.session.to_device(batch))
             for count in fill(block, model, images, captions, self.session.data.eval_batch_size):
                 progress.step(count)
                 if fabric.world_size == 1:

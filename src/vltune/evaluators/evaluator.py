@@ -19,8 +19,8 @@ from vltune.engine.session import Session
 class Evaluator(ABC):
     """session: the run that is scored.  Of it an evaluator may use
 
-    - `fabric`: every process of the run calls `predict`, computes its share and returns all rows; `fabric.to_device` and
-      `fabric.autocast` are the device and precision of the run;
+    - `fabric`: every process of the run calls `predict`, computes its share and returns all rows; `fabric.autocast` is the
+      precision of the run, and `to_device(batch)` brings a batch to its device;
     - `model`, in inference (`with model.settled()`), and `model.task`, which makes rows of outputs;
     - `data`: `collate`, `eval_batch_size`, and `facts`, what the data tells beside its examples, such as class names;
     - `stop.check(fabric)` after each batch, in every process equally often, so that a run can be stopped anywhere;

@@ -45,7 +45,7 @@ class OneProduct(Evaluator):
                 session.bad.note(batch)
                 if batch["ids"]:
                     with fabric.autocast():
-                        image = model.backbone.embed_image(fabric.to_device(batch))
+                        image = model.backbone.embed_image(session.to_device(batch))
                         of_all = model.backbone.embed_text(ids, image) if embedded is None else embedded
                         embedded = of_all if of_all.dim() == 2 else None  # (texts, dim), not (images, texts, dim)
                         scores = model.backbone.compare(image, of_all)

@@ -28,7 +28,7 @@ class PerExample(Evaluator):
             for batch in batches:
                 session.bad.note(batch)
                 if batch["ids"]:
-                    batch = fabric.to_device(batch)
+                    batch = session.to_device(batch)
                     with fabric.autocast():
                         output = model(batch)
                     rows += model.task.predictions(output, batch)

@@ -103,6 +103,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     from vltune.engine.train import train as train_loop
     from vltune.evaluators.evaluate import check_splits, predictions
     from vltune.features.recalled import recall
+    from vltune.nn import attend
 
     clock, settings, task = session.clock, session.settings, session.model.task
     check_splits(session, config.task["name"])
@@ -119,6 +120,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
+    record["provenance"]["attention"] = attend.used()
     clock.begin("cost")
     if not session.fabric.is_global_zero:
         return
@@ -140,8 +142,9 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     }
     if config.mode == "train":
         batch = protocol(config.backbone, session.model)
-        record["cost"] |= inference(session.model, batch, settings.eval_batch_size, session.stop)
-        record["cost"] |= macs.macs(session.model.cpu(), batch)
+        with session.fabric.autocast():
+            record["cost"] |= inference(session.model, batch, settings.eval_batch_size, session.stop)
+        record["cost"] |= macs.macs(session.model.cpu().float(), batch)
     session.stop.check()
 
 

@@ -53,7 +53,7 @@ class Decomposed(Foldable):
         return self.magnitude / norm
 
     def turned(self, part: Layer) -> Tensor:
-        return part.weight + self.up.weight @ self.down.weight
+        return part.weight.float() + self.up.weight @ self.down.weight
 
     def around(self, part: Layer, x: Tensor) -> Tensor:
         y, s = part(x), self.strength(part)

@@ -80,6 +80,7 @@ class BeforeLayer(Foldable):
 
     def fold(self, part: Layer) -> Linear:
         adapter, up = self.adapter, torch.block_diag(*self.adapter.up)
-        weight = part.weight + adapter.scale * (part.weight @ up) @ adapter.down.weight
-        shift = adapter.scale * part.weight @ (up @ adapter.down.bias + adapter.bias)
+        weight = part.weight.to(up.dtype)
+        shift = adapter.scale * weight @ (up @ adapter.down.bias + adapter.bias)
+        weight = weight + adapter.scale * (weight @ up) @ adapter.down.weight
         return Linear(weight, shift if part.bias is None else part.bias + shift)

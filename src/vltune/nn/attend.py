@@ -1,8 +1,9 @@
 """A backbone's attention from queries, keys and values, and which kernel computes it: the one place that decides.
 
-Fused attention keeps no weights in memory and is the faster one, but for one case: on a CPU its backward pass in bfloat16
-takes two to five times as long as plain matrix products do (`bench/attention.py`).  So `auto` is plain there, in training,
-and fused everywhere else.  `engine.attention` forces one; both give the same to what kernels round.
+Fused attention keeps no weights in memory and is the faster one, but for two cases, both in training on a CPU: in bfloat16
+its backward pass takes two to five times as long as plain matrix products do (`bench/attention.py`), and where weights are
+dropped torch has no fused kernel there, and draws slowly.  So `auto` is plain in these, and fused everywhere else.
+`engine.attention` forces one; both give the same to what kernels round.
 """
 
 from __future__ import annotations
@@ -13,22 +14,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vltune.nn.dropout import dropout as drop
+
 Kernel = Literal["auto", "fused", "plain"]
 _chosen: Kernel = "auto"
+_used: set[tuple[str, Kernel]] = set()
 
 
 def choose(kernel: Kernel) -> None:
-    """For this process, like its number of threads."""
+    """For this process, like its number of threads; what it has `used` begins anew."""
     global _chosen
     _chosen = kernel
+    _used.clear()
 
 
-def kernel(*inputs: Tensor) -> Kernel:
-    """Which one computes attention from these."""
+def used() -> dict[str, list[Kernel]]:
+    """{`training`, `inference`: the kernels that have computed attention in it}"""
+    return {when: sorted(name for at, name in _used if at == when) for when in sorted({at for at, _ in _used})}
+
+
+def kernel(device: str, lower: bool, trains: bool, drops: bool = False) -> Kernel:
+    """Which one computes attention.  device: its type.  lower: whether in bfloat16.  trains: with a backward pass.
+    drops: with dropout of weights."""
     if _chosen != "auto":
         return _chosen
-    q, trains = inputs[0], torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-    return "plain" if trains and q.device.type == "cpu" and q.dtype == torch.bfloat16 else "fused"
+    return "plain" if device == "cpu" and trains and (lower or drops) else "fused"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
@@ -38,9 +48,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     weights."""
     if mask is not None:
         mask = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
-    if kernel(q, k, v) == "fused":
+    trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    chosen = kernel(q.device.type, q.dtype == torch.bfloat16, trains, dropout > 0)
+    _used.add(("training" if trains else "inference", chosen))
+    if chosen == "fused":
         return F.scaled_dot_product_attention(q, k, v, mask, dropout)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return F.dropout(F.softmax(scores, -1, dtype=torch.float32).to(v.dtype), dropout) @ v
+    weights = F.softmax(scores, -1, dtype=torch.float32).to(v.dtype)
+    return (drop(weights, dropout) if dropout else weights) @ v

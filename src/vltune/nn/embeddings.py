@@ -54,10 +54,14 @@ def interpolate_positions(position: Tensor, grid: int) -> Tensor:
     return larger[0].flatten(1).t().to(position.dtype)
 
 
+def where_needed(mask: Tensor) -> Tensor | None:
+    """None where nothing is masked, which fused attention is faster with.  Waits for a device that the mask lies on."""
+    return None if mask.all() else mask
+
+
 def joint_mask(*parts: tuple[Tensor, Tensor | None]) -> Tensor | None:
-    """The mask of several sequences put together, each given as (tokens, mask); None where nothing is masked, which fused
-    attention is faster with."""
-    if all(mask is None or mask.all() for _, mask in parts):
+    """The mask of several sequences put together, each given as (tokens, mask); None where none of them has one."""
+    if all(mask is None for _, mask in parts):
         return None
     return torch.cat(
         [tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask for tokens, mask in parts], 1

@@ -80,6 +80,9 @@ class Settings:
     """Threads of a process, or null for torch's own number."""
     attention: Annotated[Literal["auto", "fused", "plain"], NotDecisive()] = "auto"
     """What computes attention; auto: what is faster on the device, by a rule of few words (src/vltune/nn/attend.py)."""
+    compile: Annotated[bool, Before(False)] = False
+    """Whether training steps run what torch.compile makes of the model, kept in features_dir; dropout then draws other
+    numbers."""
     select: Literal["last", "best"] = "last"
     """The weights that are evaluated and kept: the last ones, or the best on validation."""
     val_every: Count = 1

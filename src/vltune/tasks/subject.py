@@ -125,6 +125,7 @@ class Subject(KeptTexts, Task):
         self.metrics = measures([*self.kinds.values()], len(self.seeds))
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
+        self._ids: dict[str, Tensor] = {}
         self.register_buffer("class_latents", None, persistent=False)
 
     def said(self, text: str, token: str) -> str:
@@ -173,19 +174,31 @@ class Subject(KeptTexts, Task):
     @torch.no_grad()
     def paint(self, backbone: Backbone, wanted: Sequence[Wanted]) -> Tensor:
         """(B, 3, H, W) in [-1, 1].  A picture is the same in any company, to what kernels round."""
-        texts = torch.cat([self.text_state(backbone, each.prompt) for each in wanted])
+        texts = self.text_states(backbone, [each.prompt for each in wanted])
         empty, noise = self.text_state(backbone, ""), backbone.noise([each.seed for each in wanted])
         return backbone.paint(texts, empty, noise, self.sampler_steps, self.guidance)
+
+    def text_states(self, backbone: Backbone, texts: Sequence[str]) -> Tensor:
+        """(N, T, width)"""
+        if self.keeps_texts:
+            return torch.cat([self.text_state(backbone, text) for text in texts])
+        return backbone.embed_prompt({"text_ids": self.ids(texts).to(self.device(backbone))})
 
     def text_state(self, backbone: Backbone, text: str) -> Tensor:
         """(1, T, width)"""
         if (kept := self._kept.get(text)) is not None and kept.device == self.device(backbone):
             return kept
-        ids = torch.tensor([self.tokenizer(text)], device=self.device(backbone))
-        state = backbone.embed_prompt({"text_ids": ids})
+        state = backbone.embed_prompt({"text_ids": self.ids([text]).to(self.device(backbone))})
         if self.keeps_texts:
             self._kept[text] = state = state.detach()
         return state
+
+    def ids(self, texts: Sequence[str]) -> Tensor:
+        """(N, T) int64, on the host"""
+        for text in texts:
+            if text not in self._ids:
+                self._ids[text] = torch.tensor([self.tokenizer(text)])
+        return torch.cat([self._ids[text] for text in texts])
 
     @staticmethod
     def device(backbone: Backbone) -> torch.device:
@@ -209,9 +222,8 @@ class Subject(KeptTexts, Task):
         if self.class_pictures and self.training:
             drawn = torch.randint(len(self.class_latents), (count,))
             latents = torch.cat([latents, backbone.encode_picture({"image_features": self.class_latents[drawn]})])
-            captions = [self.class_caption(number) for number in drawn.tolist()]
-            states = {caption: self.text_state(backbone, caption) for caption in dict.fromkeys(captions)}
-            texts = torch.cat([texts, *(states[caption] for caption in captions)])
+            of_class = self.text_states(backbone, self.class_captions)
+            texts = torch.cat([texts, of_class[drawn % len(of_class)]])
         steps = torch.randint(backbone.train_steps, (len(latents),), device=latents.device)
         noise = torch.randn_like(latents)
         found = backbone.denoise(backbone.noised(latents, noise, steps), steps, texts)
