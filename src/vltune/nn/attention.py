@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vltune.nn.attend import attend
+from vltune.nn.lowered import lowered
 from vltune.sites import KeyValueSite, OutputSite, PartSite, Site
 
 
@@ -29,6 +30,7 @@ class Attention(nn.Module):
         self.at_output = OutputSite("attention_output", width)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        x, memory = lowered(x, memory)
         k, v, mask = self.at_keys_values(self.at_key(memory), self.at_value(memory), mask)
         q, k, v = (self.split(y) for y in (self.at_query(x), k, v))
         y = attend(q, k, v, mask, self.dropout if self.training else 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vltune.nn.lowered import lowered
 from vltune.sites import OutputSite, PartSite
 
 
@@ -21,4 +22,5 @@ class FeedForward(nn.Module):
         self.at_output = OutputSite("feed_forward_output", width)
 
     def forward(self, x: Tensor) -> Tensor:
+        (x,) = lowered(x)
         return self.at_output(self.at_down(self.dropout(self.activation(self.at_up(x)))), x)
