@@ -43,7 +43,13 @@ def stopped(arguments, folder, sign):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert errors.splitlines()[-1] == "stopped by SIGTERM: saved; the same command resumes it"
-    return {file: file.stat().st_mtime_ns for file in folder.rglob("*.png")}
+    return pictures(folder)
+
+
+def pictures(folder):
+    """When each was painted; what is put beside them is copied."""
+    painted = (*folder.glob("features/**/*.png"), *folder.glob("results/records/*/*/*/test/*.png"))
+    return {file: file.stat().st_mtime_ns for file in painted}
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +105,11 @@ def test_it_is_stopped_in_each_of_its_parts_and_makes_no_picture_twice(tmp_path)
     of_class = stopped(asked, tmp_path, "features/**/*.png")
     assert 0 < len(of_class) < 24
     in_training = stopped(asked, tmp_path, "results/**/last.pt")
-    assert len(in_training) == 24
+    assert len(in_training) == 24 + 2 * 4  # and of each prompt without the token
     painted = stopped(asked, tmp_path, "results/**/subject-0000.png")
-    assert len(painted) > 24
+    assert len(painted) > 24 + 2 * 4
     record = recorded(run(*asked))
-    whole = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.png")}
+    whole = pictures(tmp_path)
     assert of_class.items() <= in_training.items() <= painted.items() <= whole.items()
     assert same_result(record, recorded(run(*asked, f"results_dir={tmp_path / 'straight'}")))
 

@@ -187,6 +187,12 @@ def test_a_folder_is_described(whole):
     assert told["fits"].startswith("backbone=stable_diffusion backbone.model=checkpoint")
 
 
+def test_what_a_run_does_not_use_is_told(whole, capsys):
+    file = whole[1] / PIPELINE
+    check_pipeline(file, settings(file), "checkpoint")
+    assert capsys.readouterr().err == f"{whole[1]}: safety_checker is left aside, no run uses it\n"
+
+
 def test_a_whole_model_in_one_file_is_told(tmp_path):
     save_file(
         {"model.diffusion_model.out.2.weight": torch.ones(2), "alphas": torch.ones(2)}, tmp_path / "sd.safetensors"

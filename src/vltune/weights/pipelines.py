@@ -7,13 +7,14 @@ in these and are read from the configurations beside them.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vltune.errors import UserError
 from vltune.weights.architecture import content_of
-from vltune.weights.finding import CONFIG
+from vltune.weights.finding import CONFIG, left_aside
 
 PARTS = {
     "unet": f"unet/{CONFIG}",
@@ -74,9 +75,12 @@ def padding(folder: Path) -> str:
 
 
 def check_pipeline(path: Path, own: Mapping[str, Mapping[str, Any]], model: str) -> None:
-    """UserError where a folder was trained in another way than the model that it is read for is built.
+    """UserError where a folder was trained in another way than the model that it is read for is built; tells on standard
+    error what of it is left aside, such as a safety checker.
 
     own: of each part, what it is built from."""
+    if aside := left_aside(path):
+        print(f"{path.parent}: {', '.join(aside)} is left aside, no run uses it", file=sys.stderr)
     theirs = settings(path)
     for part, names in UNTOLD.items():
         for name in names:
