@@ -164,7 +164,11 @@ class ImageEmbedding(nn.Module):
         x = self.patch(patches) + position
         first = (self.class_token + self.class_position).expand(len(x), -1, -1)
         x = self.dropout(torch.cat([first, x], dim=1))
-        return x, None if mask is None else nn.functional.pad(mask, (1, 0), value=True), PatchGrid(height, width, 1, place)
+        return (
+            x,
+            None if mask is None else nn.functional.pad(mask, (1, 0), value=True),
+            PatchGrid(height, width, 1, place),
+        )
 
     def interpolate(self, grids: Tensor, height: int, width: int) -> Tensor:
         """grids (U, 2) in patches -> (U, height * width, width): bilinear with aligned corners, as two products with

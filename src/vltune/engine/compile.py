@@ -19,6 +19,8 @@ def compiled(model: nn.Module, folder: Path) -> nn.Module:
     """A module that shares the model's parameters and computes the same by compiled code, whole: no part of it runs in
     Python.  folder: where that is kept, unless the environment says.  UserError where nothing compiles here."""
     if "CXX" not in os.environ and not any(map(shutil.which, COMPILERS)):
-        raise UserError(f"engine.compile=true: needs a C++ compiler, such as {COMPILERS[0]}; install one or leave it out")
+        raise UserError(
+            f"engine.compile=true: needs a C++ compiler, such as {COMPILERS[0]}; install one or leave it out"
+        )
     os.environ.setdefault(FOLDER, str((folder / "compiled").resolve()))
     return torch.compile(model, fullgraph=True)

@@ -17,9 +17,9 @@ def settle(config: dict) -> dict:
     """The same configuration, with the precision that `engine.precision=auto` means here: it decides the result, so its
     hash holds it.
 
-    bfloat16 where a GPU computes in it, and on a CPU that does (AMX or AVX-512 BF16) for backbones of full size, those whose
-    example (`backbone.protocol`) has 128 x 128 pixels or more; float32 elsewhere, and where costs are counted, which do not
-    depend on it."""
+    bfloat16 where a GPU computes in it, and on a CPU that does (AMX or AVX-512 BF16) for backbones of full size, whose
+    example (`backbone.protocol`) has 128 x 128 pixels or more; float32 elsewhere, and where costs are counted, which do
+    not depend on it."""
     engine = config["engine"]
     if engine["precision"] != "auto":
         return config
