@@ -9,7 +9,7 @@ from torch import Tensor
 def lowered(*inputs: Tensor) -> list[Tensor]:
     """Each in the type in which its products are computed, itself where that is its own; what is given twice once."""
     kind = inputs[0].device.type
-    if not torch.is_autocast_enabled(kind):
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         return [*inputs]
     cast = {id(x): x.to(torch.get_autocast_dtype(kind)) for x in inputs}
     return [cast[id(x)] for x in inputs]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from vltune.errors import UserError
 from vltune.experiment.readiness import check_writable
 from vltune.runs.signals import EX_TEMPFAIL
-from vltune.sweep import local, slurm, status
+from vltune.sweep import local, slurm, status, warm
 from vltune.sweep.job import Job, job
 from vltune.sweep.plan import Plan
 from vltune.sweep.queue import scheduled
@@ -68,7 +68,7 @@ def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
             bar.write(one_line(now, code, logs / f"{number}.log"), file=sys.stderr)
             bar.update()
 
-        outcome = local.launch(plan.project, jobs, logs, parallel, ended)
+        outcome = local.launch(plan.project, jobs, logs, parallel, ended, warm.OF_RUNS)
     file.unlink()  # nothing of it is left to itself
     if outcome.signum is not None:
         print(f"stopped by {name_of(outcome.signum)}: the same command resumes the sweep", file=sys.stderr)

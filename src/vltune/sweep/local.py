@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from vltune.data.pool import cores
 from vltune.errors import UserError
 from vltune.runs.signals import EX_TEMPFAIL, SIGNALS
+from vltune.sweep import warm
 from vltune.sweep.job import Job, command
+from vltune.sweep.verdicts import stamp
 
+Process: TypeAlias = subprocess.Popen | warm.Child
 POLL = 0.05  # seconds
 PATIENCE = 30.0  # with the driver of a GPU
 SAVING = 9.0  # seconds that runs have to save and to end, once they are asked to
@@ -74,21 +77,25 @@ def launch(
     logs: Path,
     parallel: int | None,
     ended: Callable[[int, int], object] = lambda number, status: None,
+    modules: Sequence[str] | None = None,
 ) -> Outcome:
     """Runs all jobs.
 
-    logs: a folder that takes what each prints, NUMBER.log.  ended: called with a job's number and exit status.  Signals
-    are passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.
-    A second Ctrl-C is passed on as one that stops at once.  What does not end within SAVING seconds is killed."""
+    logs: a folder that takes what each prints, NUMBER.log.  ended: called with a job's number and exit status.
+    modules: that a process imports of which each run is a copy; None: each is a process that begins anew.  Signals are
+    passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.  A second Ctrl-C
+    is passed on as one that stops at once.  What does not end within SAVING seconds is killed."""
     waiting, free = deque(range(len(jobs))), slots(parallel)
     statuses: list[int | None] = [None] * len(jobs)
-    running: dict[int, tuple[subprocess.Popen, Slot]] = {}
+    running: dict[int, tuple[Process, Slot]] = {}
     until = math.inf
-    with signals(lambda: [process for process, _ in running.values()]) as received:
+    with signals(lambda: [process for process, _ in running.values()]) as received, Starter(modules) as starter:
         while running or (waiting and not received):
             while waiting and free and not received:
                 number, slot = waiting.popleft(), free.pop(0)
-                running[number] = start(project, jobs[number].overrides, logs / f"{number}.log", slot), slot
+                given = jobs[number].overrides
+                arguments = command(project, given + of_slot(slot, given), "leave")
+                running[number] = starter.start(arguments, logs / f"{number}.log", slot), slot
             time.sleep(POLL)
             until = min(until, time.monotonic() + SAVING) if received else until
             if time.monotonic() > until:
@@ -104,7 +111,7 @@ def launch(
 
 
 @contextmanager
-def signals(processes: Callable[[], list[subprocess.Popen]]) -> Iterator[list[int]]:
+def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
     """Within it, signals to this process are noted in what it gives, and passed on."""
     received: list[int] = []
 
@@ -124,19 +131,48 @@ def signals(processes: Callable[[], list[subprocess.Popen]]) -> Iterator[list[in
             signal.signal(signum, handler)
 
 
-def start(project: Path, overrides: list[str], log: Path, slot: Slot) -> subprocess.Popen:
-    """In a session of its own, so that a terminal's Ctrl-C reaches it through the launcher alone, once."""
+def of_slot(slot: Slot, overrides: Sequence[str]) -> list[str]:
+    """The settings of a run that follow from where it runs."""
     given = {argument.partition("=")[0] for argument in overrides}
-    threads = [f"engine.threads={slot.threads}"] if slot.threads and "engine.threads" not in given else []
-    with _opened(log) as out:
-        return subprocess.Popen(
-            command(project, overrides + threads, "leave"),
-            env=os.environ | ({"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    return [f"engine.threads={slot.threads}"] if slot.threads and "engine.threads" not in given else []
+
+
+class Starter:
+    """Starts runs, each in a session of its own, so that a terminal's Ctrl-C reaches it through the launcher alone, once.
+
+    modules: see `launch`.  As soon as the code is another, what is copied is made anew."""
+
+    def __init__(self, modules: Sequence[str] | None):
+        self.modules = modules if warm.COPIES else None
+        self.code, self.originals = None, []
+
+    def __enter__(self) -> Starter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for original in self.originals:
+            original.close()
+
+    def start(self, arguments: list[str], log: Path, slot: Slot) -> Process:
+        environment = {"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu else {}
+        if self.modules is not None:
+            with suppress(OSError, EOFError):
+                return self.original().start(arguments[1:], log, environment)
+        with _opened(log) as out:
+            return subprocess.Popen(
+                arguments,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def original(self) -> warm.Original:
+        if (code := stamp()) != self.code:
+            self.code = code
+            self.originals.append(warm.Original(self.modules))
+        return self.originals[-1]
 
 
 def _opened(log: Path) -> BinaryIO:
@@ -150,7 +186,8 @@ def _opened(log: Path) -> BinaryIO:
 def main(file: Path) -> int:
     """A submitted sweep, in a process that outlives the terminal: `python -m vltune.sweep.local FILE`."""
     work = json.loads(file.read_text())
-    outcome = launch(Path(work["project"]), [Job(**job) for job in work["jobs"]], file.parent, work["parallel"])
+    jobs = [Job(**job) for job in work["jobs"]]
+    outcome = launch(Path(work["project"]), jobs, file.parent, work["parallel"], modules=warm.OF_RUNS)
     if outcome.signum is not None:
         return 128 + outcome.signum
     return min(MOST_TOLD, sum(map(failed, outcome.statuses)))
