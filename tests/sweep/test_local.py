@@ -1,5 +1,6 @@
 """Runs side by side on this machine, with a stand-in for run.py."""
 
+import json
 import os
 import signal
 import sys
@@ -38,9 +39,14 @@ def launch(project, *jobs, parallel=2, **more):
     return local.launch(project, [Job("", list(job)) for job in jobs], project, parallel, **more)
 
 
-def test_one_that_fails_or_is_killed_stops_no_other(project):
+@pytest.fixture(params=[None, ("json",)], ids=["each anew", "copies"])
+def modules(request):
+    return request.param
+
+
+def test_one_that_fails_or_is_killed_stops_no_other(project, modules):
     ended = {}
-    outcome = launch(project, ["0"], ["kill"], ["3"], ["0"], ended=ended.__setitem__)
+    outcome = launch(project, ["0"], ["kill"], ["3"], ["0"], ended=ended.__setitem__, modules=modules)
     assert outcome == local.Outcome([0, -signal.SIGKILL, 3, 0], None)
     assert ended == dict(enumerate(outcome.statuses))
     assert [local.failed(status) for status in (*outcome.statuses, local.EX_TEMPFAIL)] == [
@@ -52,15 +58,15 @@ def test_one_that_fails_or_is_killed_stops_no_other(project):
     ]
 
 
-def test_what_each_prints_is_kept(project):
-    launch(project, ["0", "seed=1"], ["0", "engine.threads=7"], parallel=2)
+def test_what_each_prints_is_kept(project, modules):
+    launch(project, ["0", "seed=1"], ["0", "engine.threads=7"], parallel=2, modules=modules)
     first, second = ((project / f"{number}.log").read_text() for number in (0, 1))
     assert first.startswith("0 seed=1 ")
     assert "hydra.mode=RUN busy=leave" in first
     assert second.count("engine.threads") == 1
 
 
-def test_a_signal_is_passed_on_and_starts_no_more(project):
+def test_a_signal_is_passed_on_and_starts_no_more(project, modules):
     marks = [project / name for name in ("a", "b")]
 
     def stop():
@@ -69,8 +75,52 @@ def test_a_signal_is_passed_on_and_starts_no_more(project):
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=stop, daemon=True).start()
-    outcome = launch(project, *(["wait", str(mark)] for mark in marks), ["0"])
+    outcome = launch(project, *(["wait", str(mark)] for mark in marks), ["0"], modules=modules)
     assert outcome == local.Outcome([143, 143, None], signal.SIGINT)
+
+
+COPY = """
+import json, os, sys
+import first
+first.used += 1
+print(json.dumps([first.used, first.made, os.getppid(), os.getsid(0) == os.getpid(), sys.argv[1], __file__, __name__]))
+"""
+
+
+@pytest.fixture
+def copied(project, monkeypatch):
+    """A project whose runs import a module that tells in which process it was imported."""
+    (project / "run.py").write_text(COPY)
+    (project / "first.py").write_text("import os\nused, made = 0, os.getpid()\n")
+    monkeypatch.setenv("PYTHONPATH", f"{project}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    return project
+
+
+def told(project, count):
+    return [json.loads((project / f"{number}.log").read_text().splitlines()[-1]) for number in range(count)]
+
+
+def test_what_is_copied_is_imported_once_and_each_run_has_its_own(copied):
+    assert launch(copied, ["a"], ["b"], ["c"], modules=("first",)).statuses == [0, 0, 0]
+    found = told(copied, 3)
+    assert [each[0] for each in found] == [1, 1, 1]
+    assert len({(each[1], each[2]) for each in found}) == 1, "of one process"
+    assert found[0][1] == found[0][2]
+    assert [each[3:] for each in found] == [[True, name, str(copied / "run.py"), "__main__"] for name in "abc"]
+
+
+def test_code_that_changed_is_imported_anew(copied, monkeypatch):
+    stamps = iter("112")
+    monkeypatch.setattr(local, "stamp", lambda: next(stamps))
+    launch(copied, ["a"], ["b"], ["c"], parallel=1, modules=("first",))
+    made = [each[1] for each in told(copied, 3)]
+    assert made[0] == made[1] != made[2]
+
+
+def test_where_what_is_copied_is_killed_the_others_run(copied):
+    (copied / "run.py").write_text("import os, signal, sys\nif sys.argv[1] == 'k': os.kill(os.getppid(), signal.SIGKILL)\n")
+    outcome = launch(copied, ["k"], ["a"], ["b"], parallel=1, modules=("first",))
+    assert outcome.statuses == [1, 0, 0]
 
 
 def test_slots_are_gpus_or_cores(monkeypatch):
