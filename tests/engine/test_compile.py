@@ -2,31 +2,92 @@
 
 import pytest
 import tiny
+import tiny_diffusion
 import torch
-from test_combinations import BACKBONES, METHODS, TASKS, disturb
+from engine.test_training import run
+from tasks.test_subject import METHODS as OF_SUBJECTS
+from tasks.test_subject import model as painting
+from test_combinations import BACKBONES, METHODS, OF_TOWERS, TASKS, InTwoTowers, disturb
 
+from vltune.engine.compile import FOLDER, compiled
+from vltune.errors import UserError
+from vltune.methods.lora import LoRA
 from vltune.model import Model
 
-
-def outputs(model, batch):
-    torch.manual_seed(0)
-    return model(batch)
+# What PEFT draws at random for a whole layer decides what is computed.
+BROKEN = ("peft loha",)
 
 
-def same_when_traced(model, batch, atol=1e-5):
-    """With its gradients, in training."""
+def is_traced(model, batch):
+    """The same outputs in training, and a gradient for all that is trained."""
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     torch.compiler.reset()
-    traced = torch.compile(model, fullgraph=True, backend="eager")
-    plain, found = (outputs(each, batch) for each in (model, traced))
-    torch.testing.assert_close(found, plain, atol=atol, rtol=1e-5)
-    return traced
+    traced, found = torch.compile(model, fullgraph=True, backend="eager"), []
+    for each in (model, traced):
+        torch.manual_seed(0)
+        found.append(each(batch))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
+    found[1].square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+
+
+def made(method, name):
+    backbone = BACKBONES[name][0](**({} if method == "das" else {"layers": 1}))
+    model = Model(backbone, TASKS["vqa"](backbone.pooled_width, backbone.width), METHODS[method][0]())
+    disturb(model)
+    return model
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("method", METHODS)
-def test_each_method(method, name):
-    make, sizes = BACKBONES[name]
-    backbone = make()
-    model = Model(backbone, TASKS["vqa"](backbone.pooled_width, backbone.width), METHODS[method][0]())
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in BROKEN])
+def test_each_method_is(method, name):
+    model = made(method, name)
+    is_traced(model, model.backbone.arrange(tiny.batch(BACKBONES[name][1])))
+
+
+@pytest.mark.parametrize("method", OF_TOWERS)
+def test_each_method_of_two_towers_is(method):
+    model = Model(tiny.clip(), tiny.classification(), InTwoTowers().made(method))
     disturb(model)
-    same_when_traced(model.eval(), backbone.arrange(tiny.batch(sizes)))
+    is_traced(model, model.backbone.arrange(tiny.batch(tiny.SQUARE)))
+
+
+@pytest.mark.parametrize("method", OF_SUBJECTS)
+def test_each_method_of_a_subject_is(method):
+    model = painting(method)
+    model.task.ids([model.task.caption, *model.task.class_captions])
+    is_traced(model, tiny_diffusion.batch())
+
+
+def test_what_cannot_be_traced_is_told(tmp_path):
+    torch.compiler.reset()
+    with pytest.raises(UserError, match=r"^engine\.compile=true: .*Data-dependent branching.*leave it out$"):
+        run(tmp_path, model=made(*BROKEN, "vilt"), compile=True)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_an_arranged_batch_is_the_same(name):
+    model = made("lora", name).eval()
+    batch = tiny.batch(BACKBONES[name][1])
+    assert torch.equal(model(batch), model(model.backbone.arrange(batch)))
+
+
+def test_where_nothing_compiles_it_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"engine\.compile=true: needs a C\+\+ compiler, such as g\+\+"):
+        compiled(torch.nn.Linear(2, 2), tmp_path)
+
+
+def test_what_is_compiled_is_kept_and_computes_the_same(monkeypatch, tmp_path):
+    monkeypatch.delenv(FOLDER, raising=False)
+    backbone = tiny.vilt(layers=1)
+    model = Model(backbone, TASKS["vqa"](backbone.pooled_width, backbone.width), LoRA(2, dropout=0.0)).eval()
+    disturb(model)
+    batch = backbone.arrange(tiny.batch())
+    torch.compiler.reset()
+    found = compiled(model, tmp_path)(batch)
+    torch.testing.assert_close(found, model(batch), atol=1e-5, rtol=1e-5)
+    assert [*(tmp_path / "compiled").rglob("*.so")]

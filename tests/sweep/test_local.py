@@ -118,7 +118,9 @@ def test_code_that_changed_is_imported_anew(copied, monkeypatch):
 
 
 def test_where_what_is_copied_is_killed_the_others_run(copied):
-    (copied / "run.py").write_text("import os, signal, sys\nif sys.argv[1] == 'k': os.kill(os.getppid(), signal.SIGKILL)\n")
+    (copied / "run.py").write_text(
+        "import os, signal, sys\nif sys.argv[1] == 'k': os.kill(os.getppid(), signal.SIGKILL)\n"
+    )
     outcome = launch(copied, ["k"], ["a"], ["b"], parallel=1, modules=("first",))
     assert outcome.statuses == [1, 0, 0]
 

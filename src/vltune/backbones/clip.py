@@ -188,7 +188,7 @@ class Clip(Backbone):
         """(C, T) and (B, dim) -> (B, C, dim): each image's own texts"""
         if len(images) == 1:
             return self.in_chunks(ids, images)[None]
-        texts = checkpoint(self.embed_chunk, *self.pairs(ids, images), use_reentrant=False)
+        texts = self.again(*self.pairs(ids, images))
         return texts.unflatten(0, (len(images), -1))
 
     def pairs(self, ids: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,7 +199,13 @@ class Clip(Backbone):
         chunks = ids.split(self.text_chunk)
         if not torch.is_grad_enabled() or (len(chunks) == 1 and image is None):
             return torch.cat([self.embed_chunk(chunk, image) for chunk in chunks])
-        return torch.cat([checkpoint(self.embed_chunk, chunk, image, use_reentrant=False) for chunk in chunks])
+        return torch.cat([self.again(chunk, image) for chunk in chunks])
+
+    def again(self, ids: Tensor, image: Tensor | None) -> Tensor:
+        """`embed_chunk`, computed again for its gradient; compiled code keeps it where the site is told of an image."""
+        if image is not None and torch.compiler.is_compiling():
+            return self.embed_chunk(ids, image)
+        return checkpoint(self.embed_chunk, ids, image, use_reentrant=False)
 
     def embed_chunk(self, ids: Tensor, image: Tensor | None) -> Tensor:
         self.text.at_sequence.image = image  # here, so that it is the same when the chunk is computed again

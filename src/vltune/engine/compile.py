@@ -15,12 +15,20 @@ FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 COMPILERS = ("g++", "clang++")
 
 
-def compiled(model: nn.Module, folder: Path) -> nn.Module:
+def compiled(model: nn.Module, folder: Path | str) -> nn.Module:
     """A module that shares the model's parameters and computes the same by compiled code, whole: no part of it runs in
     Python.  folder: where that is kept, unless the environment says.  UserError where nothing compiles here."""
     if "CXX" not in os.environ and not any(map(shutil.which, COMPILERS)):
         raise UserError(
             f"engine.compile=true: needs a C++ compiler, such as {COMPILERS[0]}; install one or leave it out"
         )
-    os.environ.setdefault(FOLDER, str((folder / "compiled").resolve()))
+    os.environ.setdefault(FOLDER, str(Path(folder, "compiled").resolve()))
     return torch.compile(model, fullgraph=True)
+
+
+def untraced(error: RuntimeError) -> UserError | None:
+    """What a person is told where that cannot be compiled; None of another error."""
+    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return None
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return UserError(f"engine.compile=true: the model cannot be compiled whole ({first}); leave it out")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vltune.batch import Batch
 from vltune.engine import checkpoint, memory
-from vltune.engine.compile import compiled
+from vltune.engine.compile import compiled, untraced
 from vltune.engine.lap import Laps
 from vltune.engine.meeting import Meetings
 from vltune.engine.optimiser import adamw, parameter_groups, schedule
@@ -195,9 +195,11 @@ class Training:
         try:
             return self.forward_and_backward()
         except RuntimeError as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            return None
+            if memory.is_out_of_memory(error):
+                return None
+            if (told := untraced(error)) is not None:
+                raise told from None
+            raise
 
     def forward_and_backward(self) -> Step:
         step = Step(torch.zeros((), device=self.fabric.device), [], Laps(self.fabric.device))

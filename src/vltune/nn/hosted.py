@@ -52,10 +52,12 @@ def expose_part(layer: nn.Linear | nn.LayerNorm, *roles: str) -> None:
 
 @cache
 def _called_through_sites(kind: type[nn.Module]) -> type[nn.Module]:
+    plain = kind.forward
+
     def forward(layer: nn.Module, x: Tensor) -> Tensor:
         sites = [getattr(layer, f"at_{role}") for role in layer.exposed]
         if all(site.delta is None for site in sites):
-            return kind.forward(layer, x)
+            return plain(layer, x)
         return torch.cat([site(x) for site in sites], dim=-1) if len(sites) > 1 else sites[0](x)
 
     return type(kind.__name__, (kind,), {"forward": forward})
@@ -69,8 +71,10 @@ def expose_block(block: nn.Module, width: int) -> None:
 
 @cache
 def _a_block_at_its_site(kind: type[nn.Module]) -> type[nn.Module]:
+    plain = kind.forward
+
     def forward(block: nn.Module, x: Tensor, *more, **options) -> Tensor:
-        return block.at_block(x, lambda x: kind.forward(block, x, *more, **options))
+        return block.at_block(x, lambda x: plain(block, x, *more, **options))
 
     return type(kind.__name__, (kind,), {"forward": forward})
 

@@ -46,16 +46,19 @@ def expose_attention(attention: nn.Module, norm: nn.Module | None) -> None:
 @cache
 def _known_at_times(kind: type[nn.Module]) -> type[nn.Module]:
     """A layer whose output may be known already, once."""
+    plain = kind.forward
 
     def forward(layer: nn.Module, x: Tensor) -> Tensor:
         known, layer.known = layer.known, None
-        return kind.forward(layer, x) if known is None else known
+        return plain(layer, x) if known is None else known
 
     return type(kind.__name__, (kind,), {"forward": forward})
 
 
 @cache
 def _attention_at_its_sites(kind: type[nn.Module]) -> type[nn.Module]:
+    plain = kind.forward
+
     def forward(
         attention: nn.Module,
         hidden_states: Tensor,
@@ -66,7 +69,7 @@ def _attention_at_its_sites(kind: type[nn.Module]) -> type[nn.Module]:
         memory, mask = _with_tokens(attention, hidden_states, encoder_hidden_states, attention_mask)
         _know_keys_and_values(attention, hidden_states if memory is None else memory)
         with _Watch(attention):
-            y = kind.forward(attention, hidden_states, memory, mask, **options)
+            y = plain(attention, hidden_states, memory, mask, **options)
         y = attention.at_attention_output(y, hidden_states)
         return attention.at_parallel_output(y, hidden_states)
 
