@@ -72,8 +72,10 @@ format: setup
 
 bench: setup
 	$(BIN)/python bench/train_step.py
+	$(BIN)/python bench/train_step.py --backbone clip
 	$(BIN)/python bench/train_step.py --backbone meter --batch 2 --rounds 2
 	$(BIN)/python bench/train_step.py --backbone meter --batch 2 --memory
+	$(BIN)/python bench/attention.py
 	$(BIN)/python bench/retrieval.py
 	$(BIN)/python bench/feature_cache.py
 	$(BIN)/python bench/reader.py

@@ -1,13 +1,15 @@
 """Time and memory of a training step, and time of inference, at real size.
 
-    python bench/train_step.py [--backbone vilt] [--rounds 7] [--batch 8] [--methods lora apt ...]
+    python bench/train_step.py [--backbone vilt] [--rounds 7] [--batch 8] [--methods lora apt ...] [--compile]
 
-ViLT-B/32 beside transformers' ViLT under PEFT's LoRA, 384 x 384 images and 40 text tokens; METER (`--backbone meter
---batch 2`), which transformers does not have, beside our own full tuning.  No padding, no dropout but LoRA's; random
-weights; float32, and bfloat16 autocast where the device computes in it.  Both sides run in this process on the same inputs,
-in turn; medians of the rounds, and the median of the ratios round by round.  `of ceiling` is our share of what matrix
-products of 4096 x 768 x 3072 alone reach in this process: MACs of the model x 2 x passes / time / that, passes being 1 in
-inference and for a head alone, 3 in full tuning (forward, and backward to inputs and to weights), else 2.
+ViLT-B/32, 384 x 384 images and 40 text tokens, and CLIP-B/16 (`--backbone clip`), 224 x 224 and the prompts of 32 classes,
+beside transformers' under PEFT's LoRA, in both towers of CLIP; full tuning beside theirs fully tuned.  METER (`--backbone
+meter --batch 2`), which transformers does not have, beside our own full tuning.  No padding, no dropout but LoRA's; random
+weights; float32, and bfloat16 autocast where the device computes in it, ours with frozen weights held so, as a run holds
+them.  Both sides run in this process on the same inputs, in turn; medians of the rounds, and the median of the ratios round
+by round.  `--compile`: beside these our own training step compiled, as by `engine.compile=true`.  `of ceiling` is our share
+of what matrix products of 4096 x 768 x 3072 alone reach in this process: MACs of the model x 2 x passes / time / that,
+passes being 1 in inference and for a head alone, 3 in full tuning (forward, and backward to inputs and to weights), else 2.
 
 `--memory` tells instead, each method in a process of its own, what the first step takes on top of the model: activations,
 gradients and the optimiser's state.
@@ -43,6 +45,7 @@ from vltune.methods.lora import LoRA
 from vltune.methods.scaled_pa import ScaledParallelAdapter
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
+from vltune.tasks.image_classification import ImageClassification
 from vltune.tasks.vqa import VQA
 
 METHODS = {
@@ -55,16 +58,18 @@ METHODS = {
     "classifier_only": ClassifierOnly,
     "full": Full,
 }
-ANSWERS = 3129
+ANSWERS, CLASSES = 3129, 32
 
 
-def inputs(size: int, device: str) -> dict:
+def inputs(size: int, device: str, backbone: str = "vilt") -> dict:
     generator = torch.Generator().manual_seed(0)
+    side = 224 if backbone == "clip" else 384
     return {
         "text_ids": torch.randint(1000, 30522, (size, 40), generator=generator).to(device),
         "text_mask": torch.ones(size, 40, dtype=torch.bool, device=device),
-        "image": torch.randn(size, 3, 384, 384, generator=generator).to(device),
-        "image_size": torch.full((size, 2), 384),
+        "image": torch.randn(size, 3, side, side, generator=generator).to(device),
+        "image_size": torch.full((size, 2), side),
+        "label": torch.arange(size, device=device),
         "answer_labels": [[i] for i in range(size)],
         "answer_scores": [[1.0] for _ in range(size)],
     }
@@ -72,25 +77,47 @@ def inputs(size: int, device: str) -> dict:
 
 def make(backbone: str, method: str) -> Model:
     """Our model with random weights and no dropout in the backbone."""
+    chosen = ["task=classification"] if backbone == "clip" else ["task=vqa", "backbone.dropout=0"]
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        config = compose("run", [f"backbone={backbone}", "task=vqa", "method=full", "backbone.dropout=0"])
+        config = compose("run", [f"backbone={backbone}", "method=full", *chosen])
     spec = OmegaConf.to_container(config.backbone, resolve=True)
     torch.manual_seed(0)
-    built = build(spec)
-    task = VQA(built.pooled_width, built.width, [str(i) for i in range(ANSWERS)])
-    return Model(built, task, METHODS[method]())
+    built, made = build(spec), METHODS[method]()
+    if backbone == "clip":
+        made.sites_in = "towers"
+        return Model(built, ImageClassification(512, [str(i) for i in range(CLASSES)], ["{}"], Prompts()), made)
+    return Model(built, VQA(built.pooled_width, built.width, [str(i) for i in range(ANSWERS)]), made)
 
 
-def peer_model(device: str) -> nn.Module:
+class Prompts:
+    """Every text is of 12 tokens."""
+
+    max_length = 77
+
+    def __call__(self, text: str) -> list[int]:
+        return [49406, *[1000 + int(text)] * 10, 49407]
+
+
+def peer_model(backbone: str, method: str, device: str) -> nn.Module:
+    """transformers', fully tuned or under PEFT's LoRA."""
     from peft import LoraConfig, get_peft_model
-    from transformers import ViltConfig, ViltForQuestionAnswering
+    from transformers import CLIPConfig, CLIPModel, ViltConfig, ViltForQuestionAnswering
 
-    config = ViltConfig(num_labels=ANSWERS, max_position_embeddings=40, max_image_length=-1)
-    lora = LoraConfig(r=4, target_modules=["query", "value"], lora_dropout=0.1, modules_to_save=["classifier"])
-    return get_peft_model(ViltForQuestionAnswering(config), lora).to(device)
+    if backbone == "clip":
+        model = CLIPModel(CLIPConfig(vision_config={"patch_size": 16}))
+        lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.1)
+    else:
+        model = ViltForQuestionAnswering(
+            ViltConfig(num_labels=ANSWERS, max_position_embeddings=40, max_image_length=-1)
+        )
+        lora = LoraConfig(r=4, target_modules=["query", "value"], lora_dropout=0.1, modules_to_save=["classifier"])
+    return (model if method == "full" else get_peft_model(model, lora)).to(device)
 
 
-def peer_forward(model: nn.Module, batch: dict) -> torch.Tensor:
+def peer_forward(backbone: str, model: nn.Module, batch: dict) -> torch.Tensor:
+    if backbone == "clip":
+        ids = torch.tensor([Prompts()(str(i)) for i in range(CLASSES)], device=batch["image"].device)
+        return model(input_ids=ids, pixel_values=batch["image"]).logits_per_image
     return model(
         input_ids=batch["text_ids"],
         attention_mask=batch["text_mask"].long(),
@@ -113,11 +140,12 @@ def ceiling(dtype: torch.dtype, device: str) -> float:
     return 4096 * 768 * 3072 / best * 1000
 
 
-def work(model: Model, name: str, size: int) -> tuple[int, int]:
-    """Multiply-accumulates of a training step and of inference."""
-    one = {key: value for key, value in inputs(1, "cpu").items() if isinstance(value, torch.Tensor)}
-    of_example = sum(macs.count(model, one).values())
-    return of_example * size * {"full": 3, "classifier_only": 1}.get(name, 2), of_example * size
+def work(model: Model, backbone: str, name: str, size: int) -> tuple[int, int]:
+    """Multiply-accumulates of a training step and of inference, of CLIP's texts too."""
+    one = {key: value for key, value in inputs(1, "cpu", backbone).items() if isinstance(value, torch.Tensor)}
+    of_each = macs.count(model, one | ({"text_ids": one["text_ids"][:, :12]} if backbone == "clip" else {}))
+    total = sum(each * (CLASSES if part == "class" else size) for part, each in of_each.items())
+    return total * {"full": 3, "classifier_only": 1}.get(name, 2), total
 
 
 def trainer(model: nn.Module, forward: Callable, task: VQA, batch: dict, autocast: Callable) -> Callable[[], None]:
@@ -184,16 +212,25 @@ def memory(backbone: str, methods: list[str], size: int) -> None:
         print(f"{method:17}{taken:10.0f}{taken / of_full:10.2f}", flush=True)
 
 
+def make_peer(backbone: str, method: str, device: str) -> tuple[nn.Module, Callable, Callable]:
+    """The peer, and what folds its method into its weights and back."""
+    if backbone == "meter":
+        return make(backbone, "full").to(device), bool, bool
+    peer = peer_model(backbone, method, device)
+    return peer, getattr(peer, "merge_adapter", bool), getattr(peer, "unmerge_adapter", bool)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", choices=("vilt", "meter"), default="vilt")
+    parser.add_argument("--backbone", choices=("vilt", "meter", "clip"), default="vilt")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--compile", action="store_true", help="the training step compiled, beside it as it is")
     parser.add_argument("--memory", action="store_true", help="peak memory of a training step, beside full tuning's")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batch = inputs(options.batch, device)
+    batch = inputs(options.batch, device, options.backbone)
     print(
         f"{options.backbone}, {device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}"
     )
@@ -211,17 +248,13 @@ def main() -> None:
 
         for name in options.methods:
             model = make(options.backbone, name)
-            macs_of = work(model, name, options.batch)
+            macs_of = work(model, options.backbone, name, options.batch)
             model = model.to(device)
             hold(model, "32-true" if dtype == torch.float32 else "bf16-mixed")
             ready = model.backbone.arrange(batch)
             train = trainer(model, model, model.task, ready, autocast)
-            if options.backbone == "vilt":
-                peer = peer_model(device)
-                forward, merge, unmerge = partial(peer_forward, peer), peer.merge_adapter, peer.unmerge_adapter
-            else:
-                forward = peer = make(options.backbone, "full").to(device)
-                merge = unmerge = bool
+            peer, merge, unmerge = make_peer(options.backbone, name, device)
+            forward = peer if isinstance(peer, Model) else partial(peer_forward, options.backbone, peer)
             trained = in_turn(train, trainer(peer, forward, model.task, batch, autocast), options.rounds, device)
             merge()
             with model.tuning.folded():
@@ -233,6 +266,14 @@ def main() -> None:
                 for (a, b, r), of in zip((trained, inferred), macs_of, strict=True)
             )
             print(f"{precision:10}{name:17}{figures}", flush=True)
+            if options.compile:
+                fast = trainer(model, torch.compile(model, fullgraph=True), model.task, ready, autocast)
+                first = timed(fast, device)
+                a, b, ratio = in_turn(fast, train, options.rounds, device)
+                print(
+                    f"{precision:10}{'  compiled':17}{a:11.0f}{b:11.0f}{ratio:11.2f}   first {first / 1000:.0f} s",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
