@@ -24,6 +24,7 @@ from vltune.engine.order import accumulation_steps
 from vltune.engine.session import Session
 from vltune.errors import UserError
 from vltune.model import Model
+from vltune.nn.recompute import recompute
 from vltune.runs.progress import Progress
 from vltune.runs.signals import Interrupted
 from vltune.settings.engine import Settings
@@ -123,6 +124,8 @@ class Training:
         self.rates = [group["lr"] for group in groups]
         self.factor = schedule(self.settings.schedule, self.settings.warmup, self.total)
         optimiser = adamw(groups, self.settings.betas, self.settings.eps)
+        if self.settings.gradient_checkpointing:
+            recompute(self.model)
         steps = compiled(self.model, self.settings.features_dir) if self.settings.compile else self.model
         self.wrapped, self.optimiser = self.fabric.setup(steps, optimiser)
         self.seed = torch.initial_seed()

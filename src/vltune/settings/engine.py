@@ -80,6 +80,8 @@ class Settings:
     """Threads of a process, or null for torch's own number."""
     attention: Annotated[Literal["auto", "fused", "plain"], NotDecisive()] = "auto"
     """What computes attention; auto: what is faster on the device, by a rule of few words (src/vltune/nn/attend.py)."""
+    gradient_checkpointing: Annotated[bool, NotDecisive()] = False
+    """Whether blocks are computed again for their gradients, in the place of keeping all in between: less memory."""
     compile: Annotated[bool, Before(False)] = False
     """Whether training steps run what torch.compile makes of the model, kept in features_dir; dropout then draws other
     numbers."""

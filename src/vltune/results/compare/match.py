@@ -27,6 +27,7 @@ _HOW = (
     "devices",
     "threads",
     "attention",
+    "gradient_checkpointing",
     "workers",
     "micro_batch_size",
     "eval_batch_size",

@@ -33,6 +33,8 @@ MEASURING = (
     "nodes",
     "threads",
     "attention",
+    "gradient_checkpointing",
+    "compile",
     "micro_batch_size",
     "eval_batch_size",
     "cache_features",
