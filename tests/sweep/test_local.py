@@ -92,6 +92,7 @@ def copied(project, monkeypatch):
     """A project whose runs import a module that tells in which process it was imported."""
     (project / "run.py").write_text(COPY)
     (project / "first.py").write_text("import os\nused, made = 0, os.getpid()\n")
+    monkeypatch.chdir(project)
     monkeypatch.setenv("PYTHONPATH", f"{project}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     return project
 
@@ -107,6 +108,22 @@ def test_what_is_copied_is_imported_once_and_each_run_has_its_own(copied):
     assert len({(each[1], each[2]) for each in found}) == 1, "of one process"
     assert found[0][1] == found[0][2]
     assert [each[3:] for each in found] == [[True, name, str(copied / "run.py"), "__main__"] for name in "abc"]
+
+
+def test_a_signal_while_modules_are_imported_reaches_the_run_that_waits_for_them(copied):
+    (copied / "first.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(1)\n")
+    (copied / "run.py").write_text("import time\ntime.sleep(30)\n")
+
+    def stop():
+        while not (copied / "begun").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    began = time.monotonic()
+    outcome = launch(copied, ["a"], ["b"], parallel=1, modules=("first",))
+    assert outcome == local.Outcome([-signal.SIGTERM, None], signal.SIGINT)
+    assert time.monotonic() - began < local.SAVING
 
 
 def test_code_that_changed_is_imported_anew(copied, monkeypatch):

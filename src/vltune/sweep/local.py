@@ -96,6 +96,8 @@ def launch(
                 given = jobs[number].overrides
                 arguments = command(project, given + of_slot(slot, given), "leave")
                 running[number] = starter.start(arguments, logs / f"{number}.log", slot), slot
+                if received:  # while it was started
+                    ask(running[number][0].pid, signal.SIGTERM)
             time.sleep(POLL)
             until = min(until, time.monotonic() + SAVING) if received else until
             if time.monotonic() > until:
@@ -120,8 +122,7 @@ def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
         received.append(signum)
         for process in processes():
             for sent in (signal.SIGINT, signal.SIGINT) if again else (signal.SIGTERM,):
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, sent)
+                ask(process.pid, sent)
 
     previous = {signum: signal.signal(signum, receive) for signum in SIGNALS}
     try:
@@ -129,6 +130,11 @@ def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
+
+
+def ask(pid: int, signum: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
 
 
 def of_slot(slot: Slot, overrides: Sequence[str]) -> list[str]:
