@@ -10,6 +10,7 @@ from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
 from vltune.model import Model
 from vltune.nn.attend import attend, choose, kernel, used
+from vltune.nn.lowered import lowered
 from vltune.settings.config import RunConfig
 from vltune.tasks.vqa import VQA
 
@@ -99,3 +100,13 @@ def test_a_setting_forces_it(chosen):
     make_fabric(RunConfig.of(composed(f"engine.attention={chosen}", "engine.accelerator=cpu")).engine)
     attend(*inputs())
     assert used() == {"training": [chosen]}
+
+
+def test_what_is_given_twice_is_cast_once():
+    x, y = torch.randn(2, 3), torch.randn(2, 3)
+    assert [each is given for each, given in zip(lowered(x, y, x), (x, y, x), strict=True)] == [True] * 3
+    with torch.autocast("cpu", torch.bfloat16), torch.profiler.profile() as seen:
+        first, other, again = lowered(x, y, x)
+    assert first is again
+    assert first.dtype == other.dtype == torch.bfloat16
+    assert sum(event.count for event in seen.key_averages() if event.key == "aten::_to_copy") == 2

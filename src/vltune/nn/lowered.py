@@ -11,5 +11,6 @@ def lowered(*inputs: Tensor) -> list[Tensor]:
     kind = inputs[0].device.type
     if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         return [*inputs]
-    cast = {id(x): x.to(torch.get_autocast_dtype(kind)) for x in inputs}
+    dtype, each = torch.get_autocast_dtype(kind), {id(x): x for x in inputs}
+    cast = {key: x.to(dtype) for key, x in each.items()}
     return [cast[id(x)] for x in inputs]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from vltune.data.pool import cores
 from vltune.errors import UserError
@@ -97,7 +97,7 @@ def launch(
                 arguments = command(project, given + of_slot(slot, given), "leave")
                 running[number] = starter.start(arguments, logs / f"{number}.log", slot), slot
                 if received:  # while it was started
-                    ask(running[number][0].pid, signal.SIGTERM)
+                    warm.ask(running[number][0].pid, signal.SIGTERM)
             time.sleep(POLL)
             until = min(until, time.monotonic() + SAVING) if received else until
             if time.monotonic() > until:
@@ -122,7 +122,7 @@ def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
         received.append(signum)
         for process in processes():
             for sent in (signal.SIGINT, signal.SIGINT) if again else (signal.SIGTERM,):
-                ask(process.pid, sent)
+                warm.ask(process.pid, sent)
 
     previous = {signum: signal.signal(signum, receive) for signum in SIGNALS}
     try:
@@ -130,11 +130,6 @@ def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-
-
-def ask(pid: int, signum: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signum)
 
 
 def of_slot(slot: Slot, overrides: Sequence[str]) -> list[str]:
@@ -164,7 +159,7 @@ class Starter:
         if self.modules is not None:
             with suppress(OSError, EOFError):
                 return self.original().start(arguments[1:], log, environment)
-        with _opened(log) as out:
+        with warm.opened(log) as out:
             return subprocess.Popen(
                 arguments,
                 env=os.environ | environment,
@@ -179,14 +174,6 @@ class Starter:
             self.code = code
             self.originals.append(warm.Original(self.modules))
         return self.originals[-1]
-
-
-def _opened(log: Path) -> BinaryIO:
-    """Nowhere, where that cannot be: a run is worth more than what it prints."""
-    try:
-        return log.open("ab")
-    except OSError:
-        return Path(os.devnull).open("ab")
 
 
 def main(file: Path) -> int:

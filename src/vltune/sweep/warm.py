@@ -17,6 +17,9 @@ from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import BinaryIO
+
+from vltune.runs.lock import began, has_ended
 
 POLL = 0.02  # seconds
 COPIES = sys.platform == "linux"  # elsewhere libraries do not outlive a fork
@@ -43,14 +46,23 @@ class Child:
     """A run, as `subprocess.Popen` has it: a copy that the original has started."""
 
     def __init__(self, original: Original, pid: int):
-        self.original, self.pid = original, pid
+        self.original, self.pid, self.began = original, pid, began(pid)
 
     def poll(self) -> int | None:
-        return self.original.status(self.pid)
+        """Its exit status, -N where signal N killed it, None while it runs; 1 where the status went with the original."""
+        status = self.original.status(self.pid)
+        if status is None and self.original.is_gone and has_ended(self.pid, self.began):
+            return 1
+        return status
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        ask(self.pid, signal.SIGKILL)
+
+
+def ask(pid: int, signum: int) -> None:
+    """Sends a signal to a process, where there is one."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
 
 
 class Original:
@@ -65,6 +77,7 @@ class Original:
             )
         self.connection = Connection(ours.detach())
         self.ended: dict[int, int] = {}
+        self.is_gone = False
 
     def start(self, command: Sequence[str], log: Path, environment: dict[str, str]) -> Child:
         """A copy that runs a script with its arguments.  OSError, or EOFError, where the original is no more."""
@@ -74,28 +87,19 @@ class Original:
         return Child(self, told[1])
 
     def status(self, pid: int) -> int | None:
-        """The exit status of a copy, -N where signal N killed it, None while it runs."""
+        """The exit status of a copy, None where nothing was heard of it."""
         try:
             while self.connection.poll():
                 _, ended, status = self.connection.recv()
                 self.ended[ended] = status
-        except (EOFError, OSError):  # the original was killed, and the status went with it
-            if pid not in self.ended and not is_there(pid):
-                self.ended[pid] = 1
+        except (EOFError, OSError):  # it was killed
+            self.is_gone = True
         return self.ended.get(pid)
 
     def close(self) -> None:
         """It ends; copies that still run go on."""
         self.connection.close()
         self.process.wait()
-
-
-def is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def serve(connection: Connection) -> list[str] | None:
@@ -121,17 +125,21 @@ def serve(connection: Connection) -> list[str] | None:
 
 
 def begin(log: str, environment: dict[str, str]) -> None:
-    """A copy in a session of its own, which prints to a file: nowhere, where that cannot be."""
+    """A copy in a session of its own, which prints to a file."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
+    with opened(Path(log)) as out:
+        for number in (1, 2):
+            os.dup2(out.fileno(), number)
+
+
+def opened(log: Path) -> BinaryIO:
+    """Nowhere, where that cannot be: a run is worth more than what it prints."""
     try:
-        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        return log.open("ab")
     except OSError:
-        out = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(out, number)
-    os.close(out)
+        return Path(os.devnull).open("ab")
 
 
 def main(handle: int, modules: Sequence[str]) -> None:
