@@ -13,6 +13,7 @@ from vltune.engine.compile import FOLDER, compiled
 from vltune.errors import UserError
 from vltune.methods.lora import LoRA
 from vltune.model import Model
+from vltune.nn.recompute import recompute
 
 # What PEFT draws at random for a whole layer decides what is computed.
 BROKEN = ("peft loha",)
@@ -96,3 +97,15 @@ def test_what_is_compiled_is_kept_and_computes_the_same(monkeypatch, tmp_path):
     found = compiled(model, tmp_path)(batch)
     torch.testing.assert_close(found, model(batch), atol=1e-5, rtol=1e-5)
     assert [*(tmp_path / "compiled").rglob("*.so")]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_blocks_computed_again_are(name):
+    model = made("lora", name)
+    recompute(model)
+    is_traced(model, model.backbone.arrange(tiny.batch(BACKBONES[name][1])))
+
+
+def test_the_texts_of_many_classes_are():
+    model = Model(tiny.clip(text_chunk=2), tiny.classification(), InTwoTowers().made("lora"))
+    is_traced(model, model.backbone.arrange(tiny.batch(tiny.SQUARE)))

@@ -29,7 +29,7 @@ def choose(kernel: Kernel) -> None:
 
 
 def used() -> dict[str, list[Kernel]]:
-    """{`training`, `inference`: the kernels that have computed attention in it}"""
+    """{`training`, `inference`: the kernels that have computed attention in it}, but for what was compiled."""
     return {when: sorted(name for at, name in _used if at == when) for when in sorted({at for at, _ in _used})}
 
 
@@ -50,7 +50,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
         mask = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
     trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     chosen = kernel(q.device.type, q.dtype == torch.bfloat16, trains, dropout > 0)
-    _used.add(("training" if trains else "inference", chosen))
+    if not torch.compiler.is_compiling():  # what is computed again may note nothing there
+        _used.add(("training" if trains else "inference", chosen))
     if chosen == "fused":
         return F.scaled_dot_product_attention(q, k, v, mask, dropout)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
