@@ -202,7 +202,7 @@ class Clip(Backbone):
         return torch.cat([self.again(chunk, image) for chunk in chunks])
 
     def again(self, ids: Tensor, image: Tensor | None) -> Tensor:
-        """`embed_chunk`, computed again for its gradient; compiled code keeps it, since a chunk tells its sites of itself."""
+        """`embed_chunk`, computed again for its gradient; compiled code keeps it: a chunk tells its sites of itself."""
         if torch.compiler.is_compiling():
             return self.embed_chunk(ids, image)
         return checkpoint(self.embed_chunk, ids, image, use_reentrant=False)
