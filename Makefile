@@ -7,13 +7,13 @@ DEMO := outputs/demo
 EMOJI := data/emoji-raw
 VENDORS := twitter google
 
-# Tests of numbers that are rounded (costs are counted), and kernels that do so otherwise than those that a processor chooses
-# for itself.
+# Tests of numbers that are rounded (costs are counted), and kernels that do so otherwise than those that `make test` has
+# (engine.portable): the oldest, and those that a processor chooses for itself.
 NUMBERS := tests/test_combinations.py tests/test_roles.py tests/test_shared_parameters.py tests/test_committed.py \
 	tests/backbones tests/engine tests/evaluators tests/experiment/test_experiment.py tests/features tests/metrics tests/stats \
 	tests/tasks tests/weights tests/results/test_differences.py tests/results/test_tables.py tests/results/test_compare.py
 OLDEST := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Prescott
-AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 DNNL_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell
+OWN := MKL_CBWR=AUTO
 
 # So many at a time: `make test WORKERS=8`.
 WORKERS ?= 2
@@ -24,7 +24,7 @@ help:
 	@echo "make demo    train eight tuning methods on the toy world and print the table (3 minutes on two cores)"
 	@echo "make emoji   fetch drawings of two vendors with npm, train on one's, test on the other's (10 minutes on two cores)"
 	@echo "make test    all tests (15 minutes on two cores; WORKERS=8 on eight)"
-	@echo "make test-kernels   the tests of numbers under other kernels than this processor's own"
+	@echo "make test-kernels   the tests of numbers under other kernels than those of make test"
 	@echo "make lint    ruff: lint and format;  make format mends what it can"
 	@echo "make bench   timings beside transformers with PEFT"
 	@echo "make lock    pin the versions in requirements.lock anew"
@@ -60,7 +60,7 @@ test: setup
 
 test-kernels: setup
 	$(OLDEST) OMP_NUM_THREADS=1 $(PYTEST) $(NUMBERS)
-	$(AVX2) $(PYTEST) $(NUMBERS)
+	$(OWN) $(PYTEST) $(NUMBERS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -75,6 +75,7 @@ bench: setup
 	$(BIN)/python bench/train_step.py --backbone clip
 	$(BIN)/python bench/train_step.py --backbone meter --batch 2 --rounds 2
 	$(BIN)/python bench/train_step.py --backbone meter --batch 2 --memory
+	$(BIN)/python bench/portable.py
 	$(BIN)/python bench/attention.py
 	$(BIN)/python bench/retrieval.py
 	$(BIN)/python bench/feature_cache.py

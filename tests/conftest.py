@@ -1,13 +1,20 @@
 """Shared by all tests."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+from vltune.engine import kernels
+
 # A shell's background job starts with Ctrl-C ignored, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What a run of a small backbone computes in a process of its own, it computes in this one: unless told otherwise.
+if kernels.is_intel_with_avx2() and kernels.VARIABLES.keys().isdisjoint(os.environ):
+    os.environ.update(kernels.VARIABLES)
 
 
 # Of several workers none is left with these at the end, when the others have nothing to do any more.

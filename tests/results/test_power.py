@@ -14,10 +14,10 @@ from vltune.stats.power import Noise, detectable, seeds_needed, times_needed
 from vltune.stats.significance import LEVEL, Spread
 
 
-def noise(seed_points=1.0, unit_points=40.0, units=400, seeds=3, methods=8):
+def noise(seed_points=1.0, unit_points=40.0, units=400, seeds=3, methods=8, by_single_units=0.0):
     """Deviations in points: of a method's score over seeds, and of a unit's difference."""
     among = Spread((seed_points / 100) ** 2, (methods - 1) * (seeds - 1))
-    return Noise((unit_points / 100) ** 2 / units, units, among, seeds, methods)
+    return Noise((unit_points / 100) ** 2 / units, units, among, by_single_units * among.variance, seeds, methods)
 
 
 @pytest.mark.parametrize(("seed_points", "seeds"), [(1.0, 3), (0.1, 3), (3.0, 2)])
@@ -59,6 +59,31 @@ def test_more_comparisons_seeds_noise_or_units_move_it_as_they_should():
     assert detectable(noise(), 5) < detectable(noise(), 3)
     assert detectable(noise(), 3, times=4) < detectable(noise(), 3)
     assert detectable(noise(seed_points=2.0), 3) > detectable(noise(), 3)
+
+
+def test_what_single_units_move_from_seed_to_seed_goes_with_their_number():
+    """Drawn: each method's answer to each unit turns from seed to seed, and the methods' own scores do so as well."""
+    draw, of_seeds, of_answers = np.random.default_rng(0), 0.01, 0.4
+
+    def drawn(units, methods=300, seeds=8):
+        own = draw.normal(0, of_seeds, (methods, seeds, 1))
+        return own + draw.normal(0, of_answers, (methods, seeds, units))
+
+    def measured(found):
+        among = significance.spread([dict(enumerate(each.mean(1))) for each in found])
+        single = np.median([significance.by_single_units(a - b) for a, b in zip(found[::2], found[1::2], strict=True)])
+        return Noise(0.0, found.shape[2], among, single / 2, found.shape[1], len(found))
+
+    few, many = measured(drawn(400)), measured(drawn(1600))
+    assert few.by_single_units == pytest.approx(of_answers**2 / 400, rel=0.05)
+    assert detectable(few, 8, times=4) == pytest.approx(detectable(many, 8), rel=0.1)
+    assert detectable(few, 8, times=4) < 0.75 * detectable(few, 8)
+
+
+def test_all_that_moves_between_seeds_may_be_single_units():
+    """Then enough of them tell anything with two seeds."""
+    assert times_needed(noise(by_single_units=0.9), 0.001, 3) is None
+    assert times_needed(noise(by_single_units=1.5), 0.001, 3) is not None
 
 
 def test_a_table_says_what_its_columns_can_tell(tmp_path):

@@ -18,7 +18,7 @@ from vltune.records import record as records
 from vltune.results import FORMATS
 from vltune.results.render import text as render
 from vltune.results.tables import cells
-from vltune.results.tables.build import ALIKE, SAME, UNTESTED, columns
+from vltune.results.tables.build import ALIKE, MIXED, SAME, UNTESTED, columns
 from vltune.stats import significance
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
@@ -938,3 +938,23 @@ def test_nothing_is_missing_once_the_sweep_is_whole(root):
             metrics = {"val": {"vqa_score": 50.0}, "test": None}
             within.add(method="apt", config=config, metrics=metrics, seed=seed, hash=f"{number:08x}")
     assert build.build(name, root.folder).missing == ()
+
+
+def test_a_number_from_several_machines_is_marked_where_it_depends_on_them(root):
+    """Scores do not where kernels round alike; times always do; what a configuration decides never does."""
+    other = {"cpu": "AMD EPYC", "cores": 2, "memory_bytes": 1, "platform": "Linux", "gpus": []}
+    for method, kernels in (("lora", "portable"), ("apt", "AVX2")):
+        for seed in range(2):
+            file = root.add(50.0 + seed, method=method, seed=seed)
+            record = json.loads(file.read_text())
+            record["cost"] |= {"train_step_ms": {"median": 2.0, "p95": 3.0}, "method_params": 1000}
+            record["provenance"] |= {"kernels": kernels} | ({"hardware": other} if seed else {})
+            file.write_text(json.dumps(record))
+    table = build.build("vilt_mini", root.folder)
+    found = {row.label: row.cells for row in table.rows}
+    keys = ("vqa", "train_step_ms", "method_params_k")
+    assert [found["lora"][key].machines for key in keys] == [1, 2, 1]
+    assert [found["apt"][key].machines for key in keys] == [2, 2, 1]
+    markdown = render.markdown(table)
+    assert f"50.50{MIXED} ± 0.71 (2)" in markdown and "50.50 ± 0.71 (2)" in markdown
+    assert f"{MIXED}: its runs were made on several machines" in markdown

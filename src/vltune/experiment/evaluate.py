@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 # What may be given beside from=RECORD: which splits, where things lie, how it is computed.  All else the record says.
 HONOURED = (
     *("engine.evaluate", "engine.eval_batch_size", "engine.accelerator", "engine.devices", "engine.nodes"),
-    *("engine.workers", "engine.threads", "engine.attention", "engine.cache_features", "engine.features_dir"),
+    *("engine.workers", "engine.threads", "engine.attention", "engine.portable"),
+    *("engine.cache_features", "engine.features_dir"),
     *("dataset.data_dir", "dataset.subfolder", "dataset.generate", "dataset.max_bad_examples"),
     *("weights", "backbone.tokenizer", "backbone.tower_weights"),
 )
@@ -115,13 +116,14 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
 
 def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, float]]:
     """{split: what the tuned model beside a record scores}, in the first process."""
-    from vltune.engine import artifacts
+    from vltune.engine import artifacts, kernels
     from vltune.engine.session import Session
     from vltune.engine.source import BadExamples
     from vltune.evaluators.evaluate import predictions
     from vltune.features.recalled import recall
 
     settings = config.engine
+    kernels.choose(**{name: getattr(settings, name) for name in kernels.SETTINGS})
     fabric = make_fabric(settings)
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)

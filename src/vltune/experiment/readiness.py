@@ -13,6 +13,7 @@ from vltune.assemble.factory import build, check_values
 from vltune.assemble.match import sized
 from vltune.command_line import resolve
 from vltune.configuration import check_constructors, find
+from vltune.engine import kernels
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment.rehearsal import blame, rehearse
@@ -34,6 +35,8 @@ def ready(composed: DictConfig, overrides: Sequence[str]) -> RunConfig:
     overrides: what the user typed."""
     resolved = resolve(composed)
     check_values(resolved)
+    if resolved["mode"] != "eval":  # where the record says it
+        kernels.choose(**{name: resolved["engine"][name] for name in kernels.SETTINGS})
     config = built(settle(resolved), overrides)
     if config.mode != "eval":
         check_writable("results_dir", config.results_dir)

@@ -100,6 +100,7 @@ def report_finished(record: dict, file: Path, folder: Path, config: RunConfig) -
 def fill(config: RunConfig, record: dict, session: Session) -> None:
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
+    from vltune.engine import kernels
     from vltune.engine.train import train as train_loop
     from vltune.evaluators.evaluate import check_splits, predictions
     from vltune.features.recalled import recall
@@ -120,7 +121,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
-    record["provenance"]["attention"] = attend.used()
+    record["provenance"] |= {"attention": attend.used(), "kernels": kernels.used()}
     clock.begin("cost")
     if not session.fabric.is_global_zero:
         return

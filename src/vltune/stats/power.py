@@ -17,18 +17,22 @@ class Noise:
     """What moves the difference of two methods.
 
     between_units: the variance that others than these `units` would add to it.  among: how much a method's score varies
-    between seeds, as measured on so many `seeds` of so many `methods`."""
+    between seeds, as measured on so many `seeds` of so many `methods`; by_single_units: the part of it that is answers to
+    single units which turn from seed to seed, and so is less with more of them (at most all)."""
 
     between_units: float
     units: int
     among: Spread
+    by_single_units: float
     seeds: int
     methods: int
 
     def of(self, seeds: int, times: float) -> tuple[float, float]:
         """The difference's variance, and its degrees of freedom (Satterthwaite), with so many seeds and with `times` as
         many examples."""
-        between_seeds, freedom = 2 * self.among.variance / seeds, self.freedom(seeds)
+        by_single_units = min(self.by_single_units, self.among.variance)
+        among = self.among.variance - by_single_units + by_single_units / times
+        between_seeds, freedom = 2 * among / seeds, self.freedom(seeds)
         variance = between_seeds + self.between_units / times
         return variance, freedom * (variance / between_seeds) ** 2 if between_seeds else math.inf
 

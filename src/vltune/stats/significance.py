@@ -137,9 +137,16 @@ def between_units(found: np.ndarray) -> float:
     of_unit = found.mean(0)
     variance = of_unit.var(ddof=1) / units
     if seeds > 1:
-        rest = found - found.mean(1, keepdims=True) - of_unit + found.mean()
-        variance -= (rest**2).sum() / ((seeds - 1) * (units - 1)) / (seeds * units)
+        variance -= by_single_units(found) / seeds
     return max(0.0, float(variance))
+
+
+def by_single_units(found: np.ndarray) -> float:
+    """Of (seeds, units) effects of several seeds: the variance of one seed's mean that comes from these units alone, as
+    each says something else from seed to seed; others than these would say other things, and more of them less."""
+    seeds, units = found.shape
+    rest = found - found.mean(1, keepdims=True) - found.mean(0) + found.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (units - 1)) / units)
 
 
 def _resampled(stratum: np.ndarray, draw: np.random.Generator) -> np.ndarray:

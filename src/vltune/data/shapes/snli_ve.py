@@ -16,7 +16,7 @@ from vltune.data.shapes.language import MAX_CLAUSES, draw_captions, hold, to_tex
 from vltune.data.shapes.render import cell_pixels, pictures, write_image
 from vltune.data.shapes.scenes import COLOURS, SHAPES, SIZES, Scenes, draw
 
-IMAGES: Mapping[str, int] = {"train": 2000, "val": 500, "test": 1000}
+IMAGES: Mapping[str, int] = {"train": 2000, "val": 500, "test": 3000}
 LABELS = ("entailment", "neutral", "contradiction")
 _NAMES = {"train": "train", "val": "dev", "test": "test"}
 _SET = 4  # images: two scenes, each with the card on two of its objects

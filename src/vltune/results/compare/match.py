@@ -27,6 +27,7 @@ _HOW = (
     "devices",
     "threads",
     "attention",
+    "portable",
     "gradient_checkpointing",
     "workers",
     "micro_batch_size",

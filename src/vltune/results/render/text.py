@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vltune.results.tables.build import ALIKE, SAME, TYPED, UNTESTED, Cell, Column, Table
+from vltune.results.tables.build import ALIKE, MIXED, SAME, TYPED, UNTESTED, Cell, Column, Table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -21,7 +21,8 @@ _MARKDOWN = str.maketrans({"|": r"\|"})
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", NOTHING: "---"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", TYPED: r"$^\dagger$", ALIKE: r"$\approx$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {TYPED: r"$^\dagger$", MIXED: r"$^\ddagger$", ALIKE: r"$\approx$"}
 )
 
 
@@ -180,6 +181,8 @@ def legend(table: Table) -> str:
         )
     if UNTESTED in marks:
         said.append(f"{UNTESTED}: not tested.")
+    if any(cell.machines > 1 for cell in cells):
+        said.append(f"{MIXED}: its runs were made on several machines, which round otherwise or take other times.")
     if any(cell.best for cell in cells):
         said.append(
             "Tests at 5 %, corrected for the column's comparisons (Holm); controls take no part (docs/statistics.md)."
@@ -231,9 +234,14 @@ def verdict(cell: Cell) -> str:
 def ours(column: Column, cell: Cell) -> str:
     mean = number(column, cell.mean)
     if cell.mean is None or not column.is_score:
-        return cell.reason or mean
+        return cell.reason or f"{mean}{signs(cell)}"
     spread = "" if cell.std is None else f" ± {number(column, cell.std)}"
-    return f"{mean}{TYPED if cell.typed else ''}{spread} ({cell.n}){cell.mark and f' {cell.mark}'}"
+    return f"{mean}{signs(cell)}{spread} ({cell.n}){cell.mark and f' {cell.mark}'}"
+
+
+def signs(cell: Cell) -> str:
+    """What a reader has to know of where it comes from."""
+    return f"{TYPED if cell.typed else ''}{MIXED if cell.machines > 1 else ''}"
 
 
 def _field(column: Column, cell: Cell, name: str) -> float | str | bool | None:

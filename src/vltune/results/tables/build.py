@@ -23,6 +23,7 @@ from vltune.records.folders import Verified
 from vltune.results.tables import cautions, cells, marks, missing, notes, published
 from vltune.results.tables.model import (
     ALIKE,
+    MIXED,
     SAME,
     SEEDS,
     TYPED,
@@ -38,6 +39,7 @@ from vltune.results.tables.rows import MethodVariant, hashes, variants
 
 __all__ = [
     "ALIKE",
+    "MIXED",
     "SAME",
     "TYPED",
     "UNTESTED",

@@ -12,6 +12,7 @@ from vltune.records import store
 from vltune.records.files import is_there
 from vltune.records.folders import OnBroken
 from vltune.results.tables import cells
+from vltune.results.tables.machines import machine
 from vltune.results.tables.model import Column, TableRow
 from vltune.results.tables.rows import MethodVariant
 
@@ -33,6 +34,7 @@ MEASURING = (
     "nodes",
     "threads",
     "attention",
+    "portable",
     "gradient_checkpointing",
     "compile",
     "micro_batch_size",
@@ -159,7 +161,7 @@ def _warned(records: list[dict]) -> Iterator[str]:
 
 def _provenance(records: list[dict]) -> Iterator[str]:
     told = (
-        ("machines", _machine, "times and memory compare within one alone"),
+        ("machines", machine, "times and memory compare within one alone"),
         ("precisions", lambda record: record["provenance"]["precision"], "scores, times and memory all depend on it"),
         ("commits of the code", _commit, "whether the numbers agree across them is not tested here"),
     )
@@ -171,13 +173,6 @@ def _provenance(records: list[dict]) -> Iterator[str]:
     if changed := [Path(record["path"]).stem for record in records if record["provenance"]["dirty"]]:
         some = f"{', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''}"
         yield f"Compare with care: {len(changed)} of {len(records)} records are of code that no commit holds: {some}."
-
-
-def _machine(record: dict) -> str:
-    hardware = record["provenance"]["hardware"]
-    gpus = Counter(hardware.get("gpus") or ())
-    cores = f"{hardware['cores']} cores" if hardware.get("cores") else None
-    return ", ".join(filter(None, [hardware.get("cpu"), cores, *(f"{gpus[name]} x {name}" for name in sorted(gpus))]))
 
 
 def _commit(record: dict) -> str | None:

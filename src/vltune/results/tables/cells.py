@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import harmonic_mean, mean, stdev
 from typing import Any
 
 from vltune.records import store
+from vltune.results.tables.machines import arithmetic, machine
 from vltune.results.tables.model import Cell, Column
 from vltune.stats import significance
 
@@ -19,6 +21,7 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
     """{column's key: its cell}"""
     numbers: dict[str, dict[int, float]] = {}
     typed: dict[str, set[int]] = {}
+    made_on: dict[str, set[str]] = {}
     found = {}
     for column in columns:
         key = column.key
@@ -28,16 +31,27 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
             average = harmonic_mean if column.harmonic_of else mean
             numbers[key] = {seed: average(part[seed] for part in parts) for seed in seeds}
             typed[key] = set.union(*(typed[part] for part in column.made_of)) & numbers[key].keys()
+            made_on[key] = set.union(*(made_on[part] for part in column.made_of))
         elif column.ppt:
             parameters = _parameters(column, records)
             rated = numbers[column.ppt] if parameters is not None else {}
             numbers[key] = {seed: ppt(score / column.factor, parameters) for seed, score in rated.items()}
             typed[key] = typed[column.ppt] & numbers[key].keys()
+            made_on[key] = made_on[column.ppt]
         else:
             numbers[key] = scores(column, method, records)
             typed[key] = set(_typed(column, records))
-        found[key] = _cell(column, list(numbers[key].values()), published.get(column.published), len(typed[key]))
+            made_on[key] = _machines(column, method, records)
+        cell = _cell(column, list(numbers[key].values()), published.get(column.published), len(typed[key]))
+        found[key] = replace(cell, machines=max(1, len(made_on[key])))
     return found
+
+
+def _machines(column: Column, method: str, records: list[dict]) -> set[str]:
+    """On which its numbers were made; none of a cost that a configuration decides."""
+    of = arithmetic if column.is_measured else machine
+    alike = [record for record in records if not column.is_counted]
+    return {of(record) for record in alike if scores(column, method, [record])}
 
 
 def scores(column: Column, method: str, records: list[dict]) -> dict[int, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -96,7 +96,8 @@ def told_apart(
 def noise(
     column: Column, columns: Sequence[Column], variants: list[MethodVariant], rows: Sequence[TableRow], root: Path
 ) -> Noise:
-    """What moves the difference of two rows in this column; of its examples, the middle one of all pairs of rows.
+    """What moves the difference of two rows in this column; of its examples, the middle one of all pairs of rows that have
+    several seeds.
 
     Raises UserError where rows, seeds or predictions are lacking."""
     entered = _entered(column, rows)
@@ -108,16 +109,23 @@ def noise(
         paired.strata(_paired(parts, loaded, one, other, variants[other].label))
         for one, other in combinations(entered, 2)
     ]
+    pairs = [strata for strata in pairs if len(strata[0]) > 1]
     among = significance.spread([_means(parts, variants[place]) for place in entered])
     if not pairs or among is None:
         raise UserError("needs two methods with two seeds each")
     return Noise(
-        between_units=float(np.median([sum(map(significance.between_units, strata)) for strata in pairs])),
+        between_units=_middle(pairs, significance.between_units),
         units=sum(stratum.shape[1] for stratum in pairs[0]),
         among=among,
+        by_single_units=_middle(pairs, significance.by_single_units) / 2,  # of one method: a difference has two
         seeds=max(len(strata[0]) for strata in pairs),
         methods=len(entered),
     )
+
+
+def _middle(pairs: Sequence[Sequence[np.ndarray]], of: Callable[[np.ndarray], float]) -> float:
+    """Of all pairs of rows, what their strata say together."""
+    return float(np.median([sum(map(of, strata)) for strata in pairs]))
 
 
 def _judged(

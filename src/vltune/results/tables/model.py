@@ -13,6 +13,8 @@ SEEDS = (0, 1, 2)
 """What each cell should rest on, at least."""
 TYPED = "†"
 """Stands at what a person typed."""
+MIXED = "‡"
+"""Stands at what runs on several machines gave, where these may round otherwise or take other times."""
 SAME = "="
 """At a score that the tests over examples do not tell from its column's best: these very models may be equally good."""
 ALIKE = "≈"
@@ -128,6 +130,8 @@ class Cell:
     """Of the test over examples against the best, corrected for the column's comparisons."""
     p_seeds: float | None = None
     """Of the test over seeds as well, likewise."""
+    machines: int = 1
+    """How many gave it, as far as it may depend on them."""
     reason: str = ""
     """Why a score is not there."""
 

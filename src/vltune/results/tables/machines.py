@@ -1,0 +1,20 @@
+"""Where a record's numbers were made, as far as they may depend on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+PORTABLE = "portable arithmetic"
+
+
+def machine(record: dict) -> str:
+    """Processor, cores and GPUs, on which times and memory depend."""
+    hardware = record["provenance"]["hardware"]
+    gpus = Counter(hardware.get("gpus") or ())
+    cores = f"{hardware['cores']} cores" if hardware.get("cores") else None
+    return ", ".join(filter(None, [hardware.get("cpu"), cores, *(f"{gpus[name]} x {name}" for name in sorted(gpus))]))
+
+
+def arithmetic(record: dict) -> str:
+    """What rounded its scores: the machine, but where its kernels round alike on several (`engine.portable`)."""
+    return PORTABLE if record["provenance"].get("kernels") == "portable" else machine(record)
