@@ -1,12 +1,15 @@
 import filecmp
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 from reading import true
 from seeing import seen
 
+from vltune.data.shapes import karpathy
 from vltune.data.shapes.karpathy import write_raw
+from vltune.data.shapes.scenes import draw
 
 IMAGES = {"train": 40, "val": 20, "test": 60}
 
@@ -55,6 +58,16 @@ def test_captions_tell_images_apart(written, content, tokenizer):
                 held = [k for k, objects in enumerate(shown) if true(caption, objects)]
                 assert row in held if split == "train" else held == [row], (caption, shown[row])
                 assert all(len(tokenizer(word)) == 3 for word in caption.split())
+
+
+def test_a_scene_that_is_a_part_of_another_gives_way():
+    """Among 250 drawn ones there are such, of which no caption would be true alone."""
+    rngs = [np.random.default_rng(seed) for seed in (0, 0, 1)]
+    drawn, apart = draw(rngs[0], 250, "test"), karpathy._apart(rngs[1], 250, "test")
+    assert karpathy._is_held(drawn.objects).any()
+    assert len(apart) == 250 and not karpathy._is_held(apart.objects).any()
+    captions = karpathy._captions(rngs[2], apart, distinct=True)
+    assert {len(set(of_one)) for of_one in captions} == {5}
 
 
 def test_same_seed_same_bytes(written, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 
 from vltune.data.shapes.language import draw_captions, hold, to_text, to_words
 from vltune.data.shapes.render import pictures, write_image
-from vltune.data.shapes.scenes import Scenes, draw
+from vltune.data.shapes.scenes import SIZES, Scenes, draw
 
 IMAGES: Mapping[str, int] = {"train": 2000, "val": 50, "test": 250}
 COCO_IMAGES: Mapping[str, int] = {"train": 1500, "restval": 500, "val": 50, "test": 250}
@@ -60,8 +60,9 @@ def _write(
     for place, (split, share) in enumerate(shares.items()):
         (out / named(0, split)[0]).mkdir(parents=True, exist_ok=True)
         scene_rng, caption_rng = (np.random.default_rng(s) for s in np.random.SeedSequence((seed, place)).spawn(2))
-        scenes = draw(scene_rng, images[split], share)
-        captions = _captions(caption_rng, scenes, distinct=split in _RANKED)
+        distinct = split in _RANKED
+        scenes = (_apart if distinct else draw)(scene_rng, images[split], share)
+        captions = _captions(caption_rng, scenes, distinct)
         for pixels, texts in zip(pictures(scenes), captions, strict=True):
             number = len(described)
             folder, name = named(number, split)
@@ -69,6 +70,20 @@ def _write(
             write_image(out / folder / name, pixels)
     content = {"images": described, "dataset": dataset}
     (out / f"dataset_{dataset}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _apart(rng: np.random.Generator, count: int, share: str) -> Scenes:
+    """Scenes of which none holds all objects of another, of whatever size: few captions, or none, would tell that one apart."""
+    scenes = draw(rng, count, share)
+    while len(held := np.flatnonzero(_is_held(scenes.objects // (len(SIZES) + 1)))):
+        scenes = Scenes.concatenate((scenes[np.delete(np.arange(count), held)], draw(rng, len(held), share)))
+    return scenes
+
+
+def _is_held(objects: np.ndarray) -> np.ndarray:
+    """(B, 9) -> (B,), whether all of a scene's objects lie in another as well."""
+    held = ((objects[:, None] == objects) | (objects[:, None] == 0)).all(2)
+    return held.sum(1) > 1
 
 
 def _captions(rng: np.random.Generator, scenes: Scenes, distinct: bool) -> list[list[str]]:
