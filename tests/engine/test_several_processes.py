@@ -1,16 +1,26 @@
 """Processes of one run: stopped together, resumed to the same."""
 
 import signal
+import time
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
+from unittest.mock import patch
 
 import pytest
 import tiny
 import torch
+from lightning_fabric import Fabric
 from several import processes
-from test_training import Examples, collate, make_model, settings
+from test_training import Examples, collate, make_model, settings, without_dropout
+from torch.distributed import ProcessGroup
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from vltune.backbones.vilt import Vilt
+from vltune.engine.meeting import SECONDS
 from vltune.engine.source import TrainingData
-from vltune.engine.train import train
+from vltune.engine.train import Training, train
 from vltune.evaluators.evaluate import predictions
+from vltune.runs import together
 from vltune.runs.signals import Interrupted, StopRequest
 
 ONE = 1  # of two, which alone gets the signal
@@ -68,6 +78,111 @@ def test_between_two_points_of_the_log_all_stop_after_the_same_step(tmp_path):
     assert (first, at) == second
     assert first == 128 + signal.SIGUSR1
     assert 2 <= at < 200, "well before the first point of the log"
+
+
+class Synchronised(TorchDispatchMode):
+    """Counts the times that training waits for a device, which here is the CPU: `reads` of tensors, and `collectives`; and
+    those of the hosts, `agreed`.
+
+    Left out is what a batch is arranged by before it leaves the host, and what DDP does in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = self.collectives = self.agreed = 0
+        self.counts = True
+
+    def __torch_dispatch__(self, function, types, arguments=(), more=None):
+        if self.counts:
+            self.reads += function is torch.ops.aten._local_scalar_dense.default
+            if function.namespace == "c10d":
+                self.agreed += among_hosts(arguments)
+                self.collectives += not among_hosts(arguments)
+        return function(*arguments, **(more or {}))
+
+    def aside(self, call, *arguments, **more):
+        before, self.counts = self.counts, False
+        try:
+            return call(*arguments, **more)
+        finally:
+            self.counts = before
+
+    def read(self, call, *arguments, **more):
+        self.reads += self.counts
+        return self.aside(call, *arguments, **more)
+
+    @contextmanager
+    def counting(self):
+        """Reads that on a CPU go past the dispatcher are told by their names."""
+
+        def named(owner, name, count):
+            call = getattr(owner, name)
+            return patch.object(owner, name, lambda *arguments, **more: count(call, *arguments, **more))
+
+        with ExitStack() as patches:
+            for owner, name in ((Vilt, "arrange"), (Fabric, "backward")):
+                patches.enter_context(named(owner, name, self.aside))
+            for name in ("tolist", "cpu", "numpy"):
+                patches.enter_context(named(torch.Tensor, name, self.read))
+            patches.enter_context(self)
+            yield self
+
+
+def among_hosts(arguments):
+    """Whether a collective is of the group that talks from host to host."""
+    boxed = [each for each in arguments if isinstance(each, torch.ScriptObject) and "ProcessGroup" in str(each._type())]
+    return together.hosts().group_name in [ProcessGroup.unbox(each).group_name for each in boxed]
+
+
+INTERVALS = 50  # between two points of the log
+
+
+def waits(path, steps, added=lambda training: None):
+    """Of so many steps in each process: reads of the device, its collectives, those of the hosts, and seconds.
+
+    added: called before each step."""
+
+    def work(fabric):
+        fabric.launch()
+        chosen = settings(max_steps=steps)
+        data = TrainingData(Examples(), collate, chosen.batch_size, seed=0, workers=0)
+        read = list(data.batches(0, 12, 1, fabric.global_rank, fabric.world_size))
+        data.batches = lambda *_: cycle(read)
+        with StopRequest() as stop:
+            session = tiny.session(fabric, without_dropout(), path, stop, training=lambda: data, settings=chosen)
+            training, began = Training(session, lambda: 0.0), time.monotonic()
+            with Synchronised().counting() as counted:
+                while training.state.step < training.total:
+                    added(training)
+                    training.step()
+                    training.meet()
+        return counted.reads, counted.collectives, counted.agreed, time.monotonic() - began
+
+    return processes(work)
+
+
+def test_the_device_is_waited_for_once_between_two_points_of_the_log(tmp_path):
+    """The hosts agree there, and about twice a second once the pace of the steps is known.  DDP tells twice, in the second
+    step, in which order gradients come."""
+    for reads, collectives, agreed, seconds in waits(tmp_path, 4 * INTERVALS):
+        assert (reads, collectives) == (INTERVALS, 2)
+        assert agreed <= 2 * INTERVALS + seconds / SECONDS + 9
+
+
+@pytest.mark.parametrize(
+    ("which", "added"),
+    [
+        (0, lambda training: float(training.model.head_parameters[0].sum())),
+        (0, lambda training: training.model.head_parameters[0].detach().cpu()),
+        (1, lambda training: training.fabric.barrier()),
+        (1, lambda training: training.fabric.all_reduce(torch.zeros(1))),
+        (2, lambda training: training.session.stop.share(training.fabric)),
+    ],
+    ids=["number", "copy", "barrier", "mean", "stop"],
+)
+def test_what_waited_at_each_step_would_be_counted(tmp_path, which, added):
+    """The test above would fail."""
+    for counts in waits(tmp_path, 2 * INTERVALS, added):
+        assert counts[which] >= (1, 0, 2)[which] * INTERVALS + 2 * INTERVALS
 
 
 @pytest.mark.parametrize("examples", [5, 6, 9])  # in batches of 2: one batch more for the first process, or as many

@@ -27,6 +27,7 @@ from vltune.model import Model
 from vltune.nn.recompute import recompute
 from vltune.runs.progress import Progress
 from vltune.runs.signals import Interrupted
+from vltune.runs.together import mean
 from vltune.settings.engine import Settings
 
 HISTORY_POINTS = 50
@@ -110,9 +111,9 @@ class Step:
 class Training:
     """The optimiser steps of one run.
 
-    The host runs ahead of the device: what steps cost and how long they took is read where the processes meet.  That is at
-    the points of the log, where one may be asked to stop, and before anything is validated or saved; so a loss that is not
-    a number, which ends the run there, leaves nothing behind."""
+    The host runs ahead of the device: what steps cost and how long they took is read at the points of the log, and before
+    anything is validated or saved; so a loss that is not a number, which ends the run there, leaves nothing behind.
+    Several processes agree on when to stop and to save by their hosts alone."""
 
     def __init__(self, session: Session, validate: Callable[[], float]):
         self.session, self.validate = session, validate
@@ -138,7 +139,8 @@ class Training:
         self.accumulation = accumulation_steps(batch_size, micro_batch, self.fabric.world_size)
         self.stream: Iterator[dict] | None = None
         self.unread: list[Step] = []
-        self.saved, self.meetings = time.monotonic(), Meetings(self.fabric, self.state.step)
+        self.saved = time.monotonic()
+        self.meetings = Meetings(self.fabric, session.stop, self.is_late, self.state.step)
         self.progress = Progress(session.label, self.total, self.state.step, show=self.fabric.is_global_zero)
 
     def start(self) -> None:
@@ -243,23 +245,20 @@ class Training:
         torch.cuda.empty_cache()
 
     def meet(self) -> None:
-        """After a step: logs, and saves and leaves where a process is asked to, all processes after the same step.
-
-        A lone process meets itself as soon as it is asked to stop or has to save; several read their clocks apart."""
-        stop, at = self.session.stop, self.state.step
-        logs, alone = at % self.every == 0 or at == self.total, self.fabric.world_size == 1
-        if not (logs or self.meetings.due(at) or (alone and (stop.asked or self.is_late()))):
+        """After a step: logs, and saves and leaves where a process is asked to, all processes after the same step."""
+        at = self.state.step
+        logs = at % self.every == 0 or at == self.total
+        if not (logs or self.meetings.due(at)):
             return
-        loss = self.read()
         if logs:
+            loss = self.read()
             self.log({"step": at, "train/loss": loss, "train/lr": self.settings.lr * self.factor(at - 1)})
             self.progress.step(0, loss=loss)
-        asked = stop.share(self.fabric)
-        if asked or self.is_late():
+        stop, late = self.meetings.hold(at)
+        if stop or late:
             self.save()
-        if asked:
-            stop.leave()
-        self.meetings.plan(at)
+        if stop:
+            self.session.stop.leave()
 
     def is_late(self) -> bool:
         """Whether the last checkpoint is older than it may become."""
@@ -270,15 +269,15 @@ class Training:
         self.session.logger.log(point, point["step"])
 
     def read(self) -> float | None:
-        """Waits for the device.  The last step's loss over all devices, None where it was read before; UserError for the
-        first one since then that is not a number."""
+        """Waits for the device, once.  The last step's loss over all devices, None where it was read before; UserError for
+        the first one since then that is not a number."""
         if not (unread := self.unread):
             return None
         self.unread, first = [], self.state.step - len(unread)
         figures = torch.stack(
             [torch.stack([step.loss, *([] if step.norm is None else [step.norm])]) for step in unread]
         )
-        figures = self.fabric.all_reduce(figures).tolist()
+        figures = mean(self.fabric, figures.tolist())
         for number, (step, figure) in enumerate(zip(unread, figures, strict=True), first):
             for what, value in zip(("loss", "gradients' norm"), figure, strict=False):
                 if not math.isfinite(value):
