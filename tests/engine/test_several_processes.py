@@ -19,7 +19,7 @@ from vltune.backbones.vilt import Vilt
 from vltune.engine.meeting import SECONDS
 from vltune.engine.source import TrainingData
 from vltune.engine.train import Training, train
-from vltune.evaluators.evaluate import predictions
+from vltune.evaluators.evaluate import predictions, validate
 from vltune.runs import together
 from vltune.runs.signals import Interrupted, StopRequest
 
@@ -196,4 +196,42 @@ def test_one_that_is_asked_while_they_predict_stops_all(tmp_path, examples, aske
             rows = predictions(session, "test")
         return [row["id"] for row in rows]
 
-    assert processes(work) == [Interrupted if asked else list(range(examples))] * 2
+    assert processes(work) == ([Interrupted] * 2 if asked else [list(range(examples)), []])
+
+
+class Holey(Examples):
+    """One of its examples cannot be read."""
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, number):
+        return {"bad": "example 2"} if number == 2 else super().__getitem__((number, 0))
+
+
+def those_read(examples):
+    read = [example for example in examples if "bad" not in example]
+    batch = collate(read) if read else {"ids": []}
+    return batch | {"bad": [example["bad"] for example in examples if "bad" in example]}
+
+
+def test_the_first_process_puts_together_what_each_predicted(tmp_path):
+    """In the order of the split, the same bits as one process alone, from files of which none is left; and all know the
+    metric."""
+
+    def work(fabric):
+        fabric.launch()
+        with StopRequest() as stop:
+            more = {"split": lambda name: Holey(), "collate": those_read, "allowed": 1}
+            session = tiny.session(fabric, without_dropout(), tmp_path, stop, **more)
+            with patch.object(
+                torch.distributed, "all_gather_object", wraps=torch.distributed.all_gather_object
+            ) as sent:
+                rows = predictions(session, "test")
+                names = [call.args[1] for call in sent.call_args_list]
+            return rows, validate(session), [name.rpartition(".")[2] for name in names]
+
+    alone, metric, _ = work(Fabric(accelerator="cpu", devices=1))
+    assert [row["id"] for row in alone] == [0, 1, 3, 4, 5, 6, 7, 8]
+    assert processes(work) == [(alone, metric, ["part"]), ([], metric, ["part"])]
+    assert not list(tmp_path.iterdir())

@@ -101,7 +101,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
     from vltune.engine.train import train as train_loop
-    from vltune.evaluators.evaluate import check_splits, predictions
+    from vltune.evaluators.evaluate import check_splits, predictions, validate
     from vltune.features.recalled import recall
     from vltune.nn import attend
 
@@ -116,7 +116,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory()
-    trained = train_loop(session, validate=lambda: task.figures(predictions(session, "val"))[task.primary.name])
+    trained = train_loop(session, validate=partial(validate, session))
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
