@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +66,22 @@ def told(processes: Processes, value: Any) -> list:
     found: list = [None] * processes.world_size
     torch.distributed.all_gather_object(found, value, group=hosts())
     return found
+
+
+def is_shared(processes: Processes, folder: Path) -> bool:
+    """Whether all processes of the run, which call this together, see one folder of that name; it is made.  Not where it
+    cannot be made or written."""
+    mark = folder / f".{uuid4().hex}.mark"
+    if processes.global_rank == 0:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    seen = (folder / told(processes, mark.name)[0]).exists()
+    everywhere = all(told(processes, seen))
+    if processes.global_rank == 0:
+        with suppress(OSError):
+            mark.unlink()
+    return everywhere
 
 
 def hosts() -> ProcessGroup:
