@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vltune.batch import Batch
-from vltune.engine import checkpoint, memory
+from vltune.engine import checkpoint, memory, sharded
 from vltune.engine.compile import compiled, untraced
 from vltune.engine.lap import Laps
 from vltune.engine.meeting import Meetings
@@ -68,7 +68,7 @@ def train(session: Session, validate: Callable[[], float]) -> TrainingState:
 
 def untrained(session: Session) -> TrainingState:
     """Where a method trains nothing: no step, but what the task makes of the training examples."""
-    session.fabric.setup_module(session.model)
+    session.fabric.strategy.precision.convert_module(session.model).to(session.fabric.device)
     if session.model.task.looks_at_data:
         look(session)
     session.model.eval()
@@ -117,18 +117,21 @@ class Training:
 
     def __init__(self, session: Session, validate: Callable[[], float]):
         self.session, self.validate = session, validate
-        self.fabric, self.model, self.settings = session.fabric, session.model, session.settings
+        self.fabric, self.settings, self.sharded = session.fabric, session.settings, sharded.is_sharded(session.fabric)
+        self.model = sharded.copy_of(session.model, session.settings) if self.sharded else session.model
         self.data = session.data.training()
         self.total = self.settings.total_steps(self.data.steps_per_epoch)
         self.every = max(1, self.total // HISTORY_POINTS)  # steps between two points of the log
         groups = parameter_groups(self.model, rates(self.model, self.settings), self.settings.weight_decay)
         self.rates = [group["lr"] for group in groups]
         self.factor = schedule(self.settings.schedule, self.settings.warmup, self.total)
-        optimiser = adamw(groups, self.settings.betas, self.settings.eps)
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
         if self.settings.gradient_checkpointing:
             recompute(self.model)
         steps = compiled(self.model, self.settings.features_dir) if self.settings.compile else self.model
-        self.wrapped, self.optimiser = self.fabric.setup(steps, optimiser)
+        self.wrapped, own = self.fabric.setup_module(steps), dict(self.model.named_parameters())  # shards are others
+        groups = [group | {"params": [own[names[each]] for each in group["params"]]} for group in groups]
+        self.optimiser = self.fabric.setup_optimizers(adamw(groups, self.settings.betas, self.settings.eps))
         self.seed = torch.initial_seed()
         self.file = session.folder / CHECKPOINT
         self.state = resume(self.file, self.model, self.optimiser)
@@ -202,7 +205,7 @@ class Training:
         except RuntimeError as error:
             if memory.is_out_of_memory(error):
                 return None
-            if (told := untraced(error)) is not None:
+            if (told := untraced(error) or sharded.mixed(error)) is not None:
                 raise told from None
             raise
 
@@ -274,9 +277,8 @@ class Training:
         if not (unread := self.unread):
             return None
         self.unread, first = [], self.state.step - len(unread)
-        figures = torch.stack(
-            [torch.stack([step.loss, *([] if step.norm is None else [step.norm])]) for step in unread]
-        )
+        figures = [[step.loss] if step.norm is None else [step.loss, step.norm] for step in unread]
+        figures = torch.stack([torch.stack(sharded.whole(each)) for each in figures])
         figures = mean(self.fabric, figures.tolist())
         for number, (step, figure) in enumerate(zip(unread, figures, strict=True), first):
             for what, value in zip(("loss", "gradients' norm"), figure, strict=False):
@@ -299,6 +301,7 @@ class Training:
         if settings.select != "best" or not due or state.validated == state.step:
             return
         self.read()
+        self.settle()
         try:
             metric = self.validate()
         except Interrupted:
@@ -307,22 +310,32 @@ class Training:
         state.validated, primary = state.step, self.model.task.primary
         self.log({"step": state.step, f"val/{primary.name}": metric})
         if state.best is None or primary.beats(metric, state.best["metric"]):
-            tuned = {name: tensor.cpu().clone() for name, tensor in self.model.tuned_state().items()}
+            tuned = {name: tensor.cpu().clone() for name, tensor in self.session.model.tuned_state().items()}
             state.best = {"metric": metric, "step": state.step, "state": tuned}
         self.model.train()
+        if self.sharded:
+            self.session.model.cpu()
 
     def save(self) -> None:
         self.read()
         self.saved = time.monotonic()
+        now = content(self.state, self.model, self.optimiser)
         if self.fabric.is_global_zero:
             self.session.stop.may_write()
-            checkpoint.save(self.file, content(self.state, self.model, self.optimiser))
+            checkpoint.save(self.file, now)
+
+    def settle(self) -> None:
+        """Gives the session's model what was tuned, where a sharded copy of it is trained."""
+        if self.sharded:
+            self.session.model.load_tuned(sharded.whole(self.model.tuned_state()))
+            self.session.model.to(self.fabric.device)
 
     def end(self) -> TrainingState:
-        """Leaves the model as it is to be scored: the last, or the best on validation."""
+        """Leaves the session's model as it is to be scored: the last, or the best on validation."""
+        self.settle()
         if self.state.best is not None:
-            self.model.load_tuned(self.state.best["state"])
-        self.model.eval()
+            self.session.model.load_tuned(self.state.best["state"])
+        self.session.model.eval()
         return self.state
 
 
@@ -333,11 +346,11 @@ def rates(model: Model, settings: Settings) -> list[tuple[float, list]]:
 
 
 def content(state: TrainingState, model: Model, optimiser: torch.optim.Optimizer) -> dict:
-    """Of a checkpoint."""
+    """Of a checkpoint; all processes call this together."""
     return {
         "training": vars(state),
-        "model": model.tuned_state(),
-        "optimiser": optimiser.state_dict(),
+        "model": sharded.whole(model.tuned_state()),
+        "optimiser": sharded.whole(optimiser.state_dict()),
         "random": checkpoint.random_state(),
     }
 
@@ -348,8 +361,8 @@ def resume(file: Path, model: Model, optimiser: torch.optim.Optimizer) -> Traini
     if found is None:
         return TrainingState()
     try:
-        model.load_tuned(found["model"])
-        optimiser.load_state_dict(found["optimiser"])
+        sharded.load_tuned(model, found["model"])
+        sharded.load_optimiser(optimiser, found["optimiser"])
         state = TrainingState(**found["training"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{file}: is of another run ({error}); delete it to start over") from None

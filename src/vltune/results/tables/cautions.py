@@ -31,6 +31,7 @@ MEASURING = (
     "accelerator",
     "devices",
     "nodes",
+    "strategy",
     "threads",
     "attention",
     "gradient_checkpointing",
