@@ -46,37 +46,52 @@ def copy_of(model: Model, settings: Settings) -> Model:
     """What is trained in the place of a model, which goes to the host.  UserError where that cannot be shared out."""
     if settings.compile:
         raise UserError(f"{ASKED}: shards are not compiled; set engine.compile=false, or engine.strategy=ddp")
-    if model.task.looks_at_data or model.tuning.looks_at_data:
-        raise UserError(f"{ASKED}: this method or task looks at data before the first step; set engine.strategy=ddp")
     if any(type(method).penalty is not Method.penalty for method, _, _ in model.tuning.parts):
         raise UserError(f"{ASKED}: this method's penalty reads weights outside of their block; set engine.strategy=ddp")
-    copy = deepcopy(model.cpu())
-    check_apart(copy)
-    return copy
+    check_apart(model)
+    if trained := [name for name, each in model.named_parameters() if each.requires_grad and each.dim() == 0]:
+        raise UserError(f"{ASKED}: {trained[0]} is one number, and trained; set engine.strategy=ddp")
+    for module in model.modules():  # a copy of a function is that function, and reads what it read
+        if closed := [name for name, each in vars(module).items() if getattr(each, "__closure__", None)]:
+            what = f"{type(module).__name__}.{closed[0]} is a function of its own, which may hold weights"
+            raise UserError(f"{ASKED}: {what}; set engine.strategy=ddp")
+    return deepcopy(model.cpu())
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
+def blocks(model: Model) -> list[nn.Module]:
     """Whose weights are gathered together: the backbone's blocks, inner ones first, and last all that lies in none."""
-    own = [module for module in model.modules() if any(isinstance(child, BlockSite) for child in module.children())]
+    in_parts = model.backbone.called_in_parts()
+    own = [module for module in model.modules() if module not in in_parts and any(sites_of_block(module))]
     return [*reversed(own), model]
 
 
-def check_apart(model: nn.Module) -> None:
+def sites_of_block(module: nn.Module) -> list[BlockSite]:
+    return [child for child in module.children() if isinstance(child, BlockSite)]
+
+
+def check_apart(model: Model) -> None:
     """UserError where two blocks hold one parameter: each would train its own."""
-    seen: set[nn.Module] = set()
+    held = {block: set(block.modules()) for block in blocks(model)}
     owner: dict[nn.Parameter, nn.Module] = {}
-    for block in blocks(model):
-        inside = [module for module in block.modules() if module not in seen]
-        seen.update(inside)
-        for parameter in (each for module in inside for each in module.parameters(recurse=False)):
+    for block, inside in held.items():
+        inner = set().union(*(held[other] for other in inside & held.keys() if other is not block))
+        own = [module for module in block.modules() if module not in inner]
+        for parameter in (each for module in own for each in module.parameters(recurse=False)):
             if owner.setdefault(parameter, block) is not block:
                 shape = "x".join(map(str, parameter.shape))
                 raise UserError(f"{ASKED}: several blocks share a parameter ({shape}); set engine.strategy=ddp")
 
 
 def shard(model: Model, mesh: DeviceMesh) -> Model:
+    """A block that a method acts on as a whole stays gathered between its two passes: what goes on from it may go past what
+    it gives, which is where its backward pass is known by."""
+    numbers = {parameter for parameter in model.parameters() if parameter.dim() == 0}  # frozen: nothing to share out
+    for number in numbers:
+        number.data = number.data.to(mesh.device_type)
     for block in blocks(model):
-        fully_shard(block, mesh=mesh["data_parallel"])
+        whole = any(site.delta is not None for site in sites_of_block(block))
+        after = False if whole else None
+        fully_shard(block, mesh=mesh["data_parallel"], reshard_after_forward=after, ignored_params=numbers)
     return model
 
 

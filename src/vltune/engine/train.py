@@ -151,15 +151,20 @@ class Training:
         for point in self.state.history:  # a logger may lack what an interrupted process logged
             self.session.logger.log(point, point["step"])
         self.model.train()
-        looks = self.model.task.looks_at_data, self.model.tuning.looks_at_data
+        model = self.session.model
+        looks = model.task.looks_at_data, model.tuning.looks_at_data
         if self.state.step == 0 and any(looks):
+            model.to(self.fabric.device)
             if looks[0]:
                 look(self.session)
-                self.model.train()
             if looks[1]:
-                self.model.tuning.start(self.model, self.first_batches)
-            decided = {name: tensor.cpu() for name, tensor in self.model.tuned_state().items()}
-            self.model.load_tuned(self.fabric.broadcast(decided))  # dropout drew other numbers in each process
+                model.train()
+                model.tuning.start(model, self.first_batches)
+            decided = {name: tensor.cpu() for name, tensor in model.tuned_state().items()}
+            decided = self.fabric.broadcast(decided)  # dropout drew other numbers in each process
+            sharded.load_tuned(self.model, decided)
+            self.rest()
+            self.model.train()
 
     def first_batches(self, steps: int) -> Iterator[dict]:
         """What the first steps will see, the same in every process, in parts as large as a step's."""
@@ -313,8 +318,7 @@ class Training:
             tuned = {name: tensor.cpu().clone() for name, tensor in self.session.model.tuned_state().items()}
             state.best = {"metric": metric, "step": state.step, "state": tuned}
         self.model.train()
-        if self.sharded:
-            self.session.model.cpu()
+        self.rest()
 
     def save(self) -> None:
         self.read()
@@ -329,6 +333,11 @@ class Training:
         if self.sharded:
             self.session.model.load_tuned(sharded.whole(self.model.tuned_state()))
             self.session.model.to(self.fabric.device)
+
+    def rest(self) -> None:
+        """Has the session's model leave the device to a sharded copy of it."""
+        if self.sharded:
+            self.session.model.cpu()
 
     def end(self) -> TrainingState:
         """Leaves the session's model as it is to be scored: the last, or the best on validation."""
