@@ -20,6 +20,8 @@ from vltune.engine.meeting import SECONDS
 from vltune.engine.source import TrainingData
 from vltune.engine.train import Training, train
 from vltune.evaluators.evaluate import predictions, validate
+from vltune.experiment.setup import make_fabric
+from vltune.methods.vera import VeRA
 from vltune.runs import together
 from vltune.runs.signals import Interrupted, StopRequest
 
@@ -136,10 +138,10 @@ def among_hosts(arguments):
 INTERVALS = 50  # between two points of the log
 
 
-def waits(path, steps, added=lambda training: None):
+def waits(path, steps, added=lambda training: None, method=None):
     """Of so many steps in each process: reads of the device, its collectives, those of the hosts, and seconds.
 
-    added: called before each step."""
+    added: called before each step.  method: another than LoRA."""
 
     def work(fabric):
         fabric.launch()
@@ -148,7 +150,8 @@ def waits(path, steps, added=lambda training: None):
         read = list(data.batches(0, 12, 1, fabric.global_rank, fabric.world_size))
         data.batches = lambda *_: cycle(read)
         with StopRequest() as stop:
-            session = tiny.session(fabric, without_dropout(), path, stop, training=lambda: data, settings=chosen)
+            model = without_dropout() if method is None else make_model(method, dropout=0.0)
+            session = tiny.session(fabric, model, path, stop, training=lambda: data, settings=chosen)
             training, began = Training(session, lambda: 0.0), time.monotonic()
             with Synchronised().counting() as counted:
                 while training.state.step < training.total:
@@ -157,7 +160,7 @@ def waits(path, steps, added=lambda training: None):
                     training.meet()
         return counted.reads, counted.collectives, counted.agreed, time.monotonic() - began
 
-    return processes(work)
+    return processes(work, make=lambda world: make_fabric(settings(devices=world)))
 
 
 def test_the_device_is_waited_for_once_between_two_points_of_the_log(tmp_path):
@@ -166,6 +169,11 @@ def test_the_device_is_waited_for_once_between_two_points_of_the_log(tmp_path):
     for reads, collectives, agreed, seconds in waits(tmp_path, 4 * INTERVALS):
         assert (reads, collectives) == (INTERVALS, 2)
         assert agreed <= 2 * INTERVALS + seconds / SECONDS + 9
+
+
+def test_what_a_method_holds_and_does_not_train_is_not_sent_at_each_step(tmp_path):
+    """VeRA's two matrices, that all its sites share."""
+    assert [counts[:2] for counts in waits(tmp_path, INTERVALS, method=VeRA(rank=8))] == [(INTERVALS, 2)] * 2
 
 
 @pytest.mark.parametrize(
