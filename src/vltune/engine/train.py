@@ -332,6 +332,7 @@ class Training:
         """Gives the session's model what was tuned, where a sharded copy of it is trained."""
         if self.sharded:
             self.session.model.load_tuned(sharded.whole(self.model.tuned_state()))
+            self.session.model.tuning.at(max(0, self.state.step - 1), self.total)
             self.session.model.to(self.fabric.device)
 
     def rest(self) -> None:
