@@ -29,7 +29,7 @@ def processes(work, world=2, make=lambda world: Fabric(accelerator="cpu", device
     started = [fork.Process(target=one, args=(rank, answers)) for rank in range(world)]
     for process in started:
         process.start()
-    found = dict(answers.get(timeout=60) for _ in started)
+    found = dict(answers.get(timeout=180) for _ in started)
     for process in started:
         process.join()
     return [found[rank] for rank in range(world)]

@@ -36,11 +36,23 @@ def planned(made, start):
 
 @pytest.mark.parametrize(("seconds_a_step", "steps"), [(0.01, 50), (0.2, 2), (0.6, 1), (30.0, 1)])
 def test_the_pace_of_the_steps_says_after_how_many(monkeypatch, clock, seconds_a_step, steps):
-    made = meetings(monkeypatch, step=100)
-    assert made.due(101)
-    clock[0] += 40 * seconds_a_step
-    made.hold(140)
-    assert planned(made, 140) == steps
+    made, at = meetings(monkeypatch, step=100), 101
+    assert made.due(at)
+    for _ in range(8):
+        clock[0] += (at - made.last) * seconds_a_step
+        made.hold(at)
+        at += planned(made, at)
+    assert at - made.last == steps
+
+
+def test_a_meeting_at_a_point_of_the_log_begins_nothing_anew(monkeypatch, clock):
+    made = meetings(monkeypatch, other=(0, 0, 0.001))
+    for at in range(1, 400):
+        if made.due(at):
+            made.hold(at)
+    made.hold(401)
+    made.hold(402)
+    assert planned(made, 402) == 500
 
 
 def test_a_host_that_seems_fast_is_not_believed_at_once(monkeypatch, clock):
@@ -57,7 +69,8 @@ def test_the_answer_is_by_the_pace_of_the_slowest(monkeypatch, clock):
     made = meetings(monkeypatch, other=(0, 0, 0.25))
     clock[0] = 0.1
     made.hold(10)
-    assert planned(made, 10) == 2
+    made.hold(20)
+    assert planned(made, 20) == 2
 
 
 def test_where_another_has_to_save_all_do(monkeypatch, clock):

@@ -22,21 +22,22 @@ class Meetings:
 
     def __init__(self, fabric: Fabric, stop: StopRequest, late: Callable[[], bool], step: int):
         self.fabric, self.stop, self.late = fabric, stop, late
-        self.last, self.next, self.since = step, step + 1, time.monotonic()
+        self.last, self.since, self.steps = step, time.monotonic(), 1  # to the next meeting
 
     def due(self, step: int) -> bool:
         """The same answer in every process."""
         if self.fabric.world_size == 1:
             return self.stop.asked or self.late()
-        return step >= self.next
+        return step >= self.last + self.steps
 
     def hold(self, step: int) -> tuple[bool, bool]:
         """After `step`: whether to stop, and whether to save, the same answers in every process.
 
-        The next meeting is planned by the pace of the slowest, and never after more than twice as many steps as went since
-        the last one: a host that has run ahead of its device is only seemingly fast."""
-        now, taken = time.monotonic(), step - self.last
-        asked, late, pace = largest(self.fabric, self.stop.asked, self.late(), (now - self.since) / taken)
-        steps = min(int(SECONDS / max(pace, 1e-9)), 2 * taken)
-        self.last, self.next, self.since = step, step + max(1, steps), now
+        The next meeting is planned by the pace of the slowest, and after no more than twice as many steps as the last one
+        was: a host that has run ahead of its device is only seemingly fast."""
+        now = time.monotonic()
+        own = (now - self.since) / (step - self.last)
+        asked, late, pace = largest(self.fabric, self.stop.asked, self.late(), own)
+        self.steps = max(1, min(int(SECONDS / max(pace, 1e-9)), 2 * self.steps))
+        self.last, self.since = step, now
         return bool(asked) and self.stop.share(self.fabric), bool(late)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch.distributed import ProcessGroup
 
-PATIENCE = timedelta(days=7)  # for who is late; one that ends breaks its connections, which all notice at once
+PATIENCE = timedelta(days=1)  # for who is late; one that ends breaks its connections, which all notice at once
 
 
 class Processes(Protocol):
@@ -69,8 +69,10 @@ def told(processes: Processes, value: Any) -> list:
 
 
 def is_shared(processes: Processes, folder: Path) -> bool:
-    """Whether all processes of the run, which call this together, see one folder of that name; it is made.  Not where it
-    cannot be made or written."""
+    """Whether all processes of the run, which call this together, see one folder of that name, where there are several; it
+    is made then.  Not where it cannot be made or written."""
+    if processes.world_size == 1:
+        return True
     mark = folder / f".{uuid4().hex}.mark"
     if processes.global_rank == 0:
         with suppress(OSError):
