@@ -10,8 +10,8 @@ from lightning_fabric import Fabric
 fork = multiprocessing.get_context("fork")
 
 
-def processes(work, world=2):
-    """What `work(fabric)` gives in each of so many processes, or the type of what it raises."""
+def processes(work, world=2, make=lambda world: Fabric(accelerator="cpu", devices=world)):
+    """What `work(fabric)` gives in each of so many processes, or the type of what it raises.  make: the Fabric of one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -19,7 +19,7 @@ def processes(work, world=2):
     def one(rank, answers):
         os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         try:
-            answer = work(Fabric(accelerator="cpu", devices=world))
+            answer = work(make(world))
         except BaseException as error:
             traceback.print_exc()
             answer = type(error)
@@ -29,7 +29,7 @@ def processes(work, world=2):
     started = [fork.Process(target=one, args=(rank, answers)) for rank in range(world)]
     for process in started:
         process.start()
-    found = dict(answers.get(timeout=60) for _ in started)
+    found = dict(answers.get(timeout=180) for _ in started)
     for process in started:
         process.join()
     return [found[rank] for rank in range(world)]

@@ -190,9 +190,11 @@ def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path
     assert [records.read(file)["status"] for file in folder.glob("records/**/*.json")] == ["finished"] * 3
 
 
-def test_several_devices_are_one_run(job, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_several_devices_are_one_run(job, tmp_path, strategy):
     """Two processes (gloo) train on halves of each batch; a signal to the first of them stops both."""
     two = ["method=lora", *job, "engine.max_steps=400", "engine.devices=2", "engine.accelerator=cpu"]
+    two.append(f"engine.strategy={strategy}")
     process = started(tmp_path / "results", *two)
     process.send_signal(signal.SIGUSR2)
     _, errors = process.communicate(timeout=60)

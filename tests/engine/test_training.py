@@ -40,10 +40,10 @@ def collate(examples):
     return {key: torch.stack(column) if torch.is_tensor(column[0]) else column for key, column in columns.items()}
 
 
-def make_model():
+def make_model(method=None, dropout=0.1):
     torch.manual_seed(0)
-    backbone = tiny.vilt(dropout=0.1)
-    return Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), LoRA(rank=2))
+    backbone = tiny.vilt(dropout=dropout)
+    return Model(backbone, VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), method or LoRA(rank=2))
 
 
 def settings(**more):

@@ -4,6 +4,7 @@ import pickle
 import re
 import shutil
 import signal
+import time
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import tiny
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
+from several import fork, processes
 
 from vltune.backbones.meter import Meter
 from vltune.data.arrow import open_table, write_table
@@ -36,6 +38,7 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.signals import Interrupted, StopRequest
+from vltune.runs.turn import turn
 from vltune.settings.engine import Settings
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
@@ -368,9 +371,10 @@ def test_a_stop_leaves_what_was_finished(world, tmp_path, monkeypatch):
     stop, write = StopRequest(), feature_store.Store.write
 
     def write_and_stop(self, batches):
-        write(self, batches)
+        name = write(self, batches)
         if self.folder.name.startswith("image"):
             stop.signum = signal.SIGTERM
+        return name
 
     with monkeypatch.context() as patch:
         patch.setattr(feature_store.Store, "write", write_and_stop)
@@ -425,3 +429,102 @@ def test_a_folder_that_cannot_be_made_is_told(world, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"engine\.features_dir"):
         attach(make_model(), read(world, splits=[1]), tmp_path / "file")
+
+
+def together(world, folder_of, expected=None, asked=None, splits=(0, 1)):
+    """In each of two processes: whether it has what `expected` holds, and how many blocks of each kind its towers were
+    given; or Interrupted.  asked: which of them is asked to stop as soon as it has written images."""
+
+    def work(fabric):
+        fabric.launch()
+        seen, stop = dict.fromkeys(PROBE, -1), StopRequest()  # the probe is one batch more
+        features, write = {name: getattr(Meter, f"{name}_features") for name in PROBE}, feature_store.Store.write
+
+        def counted(name):
+            def call(self, *inputs):
+                seen[name] += 1
+                return features[name](self, *inputs)
+
+            return call
+
+        def write_and_stop(self, batches):
+            name = write(self, batches)
+            if fabric.global_rank == asked and self.folder.name.startswith("image"):
+                stop.signum = signal.SIGTERM
+            return name
+
+        for name in PROBE:
+            setattr(Meter, f"{name}_features", counted(name))
+        feature_store.Store.write = write_and_stop
+        readers = read(world, splits=splits)
+        attach(make_model(), readers, folder_of(fabric.global_rank), fabric, stop=stop)
+        return same(everything(readers), expected), seen
+
+    return processes(work)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(cache, "BLOCK", 4)
+    monkeypatch.setattr(cache, "FILE_BYTES", 1)  # each block is a file
+
+
+@pytest.fixture
+def alone(world, tmp_path, small_blocks, calls):
+    """What one process makes, and of how many blocks."""
+    readers = read(world)
+    attach(make_model(), readers, tmp_path / "alone")
+    return everything(readers), {name: len(calls[name]) - 1 for name in PROBE}
+
+
+def test_the_processes_of_a_run_share_the_work(world, tmp_path, alone):
+    expected, blocks = alone
+    (right, first), (also, second) = together(world, lambda rank: tmp_path / "two", expected)
+    assert right and also
+    for name, count in blocks.items():
+        assert count > 2 and (first[name], second[name]) == (count - count // 2, count // 2)
+    for folder in (tmp_path / "alone").iterdir():
+        assert len(list((tmp_path / "two" / folder.name).glob("*.arrow"))) == len(list(folder.glob("*.arrow")))
+    assert not [path for path in (tmp_path / "two").rglob("*") if path.suffix in (".tmp", ".mark")]
+
+
+def test_they_share_what_is_missing_and_compute_nothing_that_is_there(world, tmp_path, alone):
+    attach(make_model(), read(world, splits=[1]), tmp_path / "two")
+    there = {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("*.arrow")}
+    found = together(world, lambda rank: tmp_path / "two", alone[0])
+    assert [right for right, _ in found] == [True, True]
+    assert there.items() <= {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("*.arrow")}.items()
+    assert all(sum(seen[name] for _, seen in found) < alone[1][name] for name in PROBE)
+    assert together(world, lambda rank: tmp_path / "two", alone[0]) == [(True, dict.fromkeys(PROBE, 0))] * 2
+
+
+def test_processes_that_see_no_common_folder_compute_all_each(world, tmp_path, alone):
+    assert together(world, lambda rank: tmp_path / f"disk of {rank}", alone[0]) == [(True, alone[1])] * 2
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_one_of_them_that_is_asked_stops_all_and_finished_files_stay(world, tmp_path, alone, asked):
+    assert together(world, lambda rank: tmp_path / "two", asked=asked) == [Interrupted] * 2
+    finished = {*(tmp_path / "two").glob("image-*/*.arrow")}
+    assert len(finished) == 2 and not list((tmp_path / "two").rglob("*.tmp"))
+    assert [right for right, _ in together(world, lambda rank: tmp_path / "two", alone[0])] == [True, True]
+    assert finished < {*(tmp_path / "two").glob("image-*/*.arrow")}
+
+
+def test_they_wait_for_another_run(world, tmp_path, alone, capfd):
+    """As one process: the first has the lock, and tells the others."""
+    attach(make_model(), read(world, splits=[1]), tmp_path / "two")
+    [texts] = (tmp_path / "two").glob("text-*")
+    other = fork.Process(target=hold, args=(texts, began := fork.Event()))
+    other.start()
+    began.wait()
+    found = together(world, lambda rank: tmp_path / "two", alone[0])
+    other.join()
+    assert [right for right, _ in found] == [True, True]
+    assert capfd.readouterr().err.count("waiting for the process") == 1
+
+
+def hold(folder, began):
+    with turn(folder, lambda: None, "features", "none"):
+        began.set()
+        time.sleep(3)

@@ -1,12 +1,13 @@
 """Retrieval by two towers: the loss of a batch's pairs, and every image with every caption by one product."""
 
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import pytest
 import tiny
 import torch
 from lightning_fabric import Fabric
+from several import processes
 from test_contrastive import by_hand
 
 from vltune.data.collate import Collate
@@ -85,8 +86,22 @@ def test_the_product_is_pair_by_pair(method, tmp_path):
     assert [row["prediction"] for row in rows if row["target"] == "image"] == [
         f"image {best}" for best in pairs.argmax(0).tolist()
     ]
-    found = dict(evaluator(built, tmp_path).scores("test", split, [split.token_ids(j) for j in range(len(OWNER))]))
+    scores = evaluator(built, tmp_path).scores("test", split, [split.token_ids(j) for j in range(len(OWNER))])
+    found = dict(chain(*scores))
     torch.testing.assert_close(torch.stack([found[i] for i in range(5)]), pairs, atol=1e-5, rtol=1e-5)
+
+
+def test_two_processes_give_the_same_rows(tmp_path):
+    built = model("full")
+
+    def work(fabric):
+        fabric.launch()
+        more = {"collate": COLLATE, "allowed": 1}
+        one = OneProduct(tiny.session(fabric, built, tmp_path, StopRequest(), **more))
+        with torch.no_grad():
+            return one.predict("test", split_of(built, broken=1))
+
+    assert processes(work) == [work(Fabric(accelerator="cpu", devices=1)), []]
 
 
 def test_an_image_that_cannot_be_read_is_retrieved_by_nothing(tmp_path):

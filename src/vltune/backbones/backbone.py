@@ -175,6 +175,10 @@ class Backbone(nn.Module):
         """(B, C, h, w) -> (B, 3, H, W) in [-1, 1]"""
         raise self.lack("decode")
 
+    def called_in_parts(self) -> list[nn.Module]:
+        """Blocks of which something is computed elsewhere than in their own forward pass."""
+        return []
+
     def own_parameters(self) -> list[nn.Parameter]:
         """What a method trains that tunes the whole backbone."""
         return [*self.parameters()]

@@ -80,6 +80,9 @@ class Meter(Backbone):
         """What `text_features` and `image_features` are computed by, and nothing else is."""
         return {"text": [self.text, self.text_projection], "image": [self.image, self.image_projection]}
 
+    def called_in_parts(self) -> list[nn.Module]:
+        return [self.text_layers[0], self.image_layers[0]]
+
     def fusion(self) -> list[nn.Module]:
         return [self.text_layers, self.image_layers, self.text_pooler, self.image_pooler]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vltune.batch import Batch
-from vltune.engine import checkpoint, memory
+from vltune.engine import checkpoint, memory, sharded
 from vltune.engine.compile import compiled, untraced
 from vltune.engine.lap import Laps
 from vltune.engine.meeting import Meetings
@@ -27,6 +27,7 @@ from vltune.model import Model
 from vltune.nn.recompute import recompute
 from vltune.runs.progress import Progress
 from vltune.runs.signals import Interrupted
+from vltune.runs.together import mean
 from vltune.settings.engine import Settings
 
 HISTORY_POINTS = 50
@@ -67,7 +68,7 @@ def train(session: Session, validate: Callable[[], float]) -> TrainingState:
 
 def untrained(session: Session) -> TrainingState:
     """Where a method trains nothing: no step, but what the task makes of the training examples."""
-    session.fabric.setup_module(session.model)
+    session.fabric.strategy.precision.convert_module(session.model).to(session.fabric.device)
     if session.model.task.looks_at_data:
         look(session)
     session.model.eval()
@@ -110,24 +111,27 @@ class Step:
 class Training:
     """The optimiser steps of one run.
 
-    The host runs ahead of the device: what steps cost and how long they took is read where the processes meet.  That is at
-    the points of the log, where one may be asked to stop, and before anything is validated or saved; so a loss that is not
-    a number, which ends the run there, leaves nothing behind."""
+    The host runs ahead of the device: what steps cost and how long they took is read at the points of the log, and before
+    anything is validated or saved; so a loss that is not a number, which ends the run there, leaves nothing behind.
+    Several processes agree on when to stop and to save by their hosts alone."""
 
     def __init__(self, session: Session, validate: Callable[[], float]):
         self.session, self.validate = session, validate
-        self.fabric, self.model, self.settings = session.fabric, session.model, session.settings
+        self.fabric, self.settings, self.sharded = session.fabric, session.settings, sharded.is_sharded(session.fabric)
+        self.model = sharded.copy_of(session.model, session.settings) if self.sharded else session.model
         self.data = session.data.training()
         self.total = self.settings.total_steps(self.data.steps_per_epoch)
         self.every = max(1, self.total // HISTORY_POINTS)  # steps between two points of the log
         groups = parameter_groups(self.model, rates(self.model, self.settings), self.settings.weight_decay)
         self.rates = [group["lr"] for group in groups]
         self.factor = schedule(self.settings.schedule, self.settings.warmup, self.total)
-        optimiser = adamw(groups, self.settings.betas, self.settings.eps)
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
         if self.settings.gradient_checkpointing:
             recompute(self.model)
         steps = compiled(self.model, self.settings.features_dir) if self.settings.compile else self.model
-        self.wrapped, self.optimiser = self.fabric.setup(steps, optimiser)
+        self.wrapped, own = self.fabric.setup_module(steps), dict(self.model.named_parameters())  # shards are others
+        groups = [group | {"params": [own[names[each]] for each in group["params"]]} for group in groups]
+        self.optimiser = self.fabric.setup_optimizers(adamw(groups, self.settings.betas, self.settings.eps))
         self.seed = torch.initial_seed()
         self.file = session.folder / CHECKPOINT
         self.state = resume(self.file, self.model, self.optimiser)
@@ -138,7 +142,8 @@ class Training:
         self.accumulation = accumulation_steps(batch_size, micro_batch, self.fabric.world_size)
         self.stream: Iterator[dict] | None = None
         self.unread: list[Step] = []
-        self.saved, self.meetings = time.monotonic(), Meetings(self.fabric, self.state.step)
+        self.saved = time.monotonic()
+        self.meetings = Meetings(self.fabric, session.stop, self.is_late, self.state.step)
         self.progress = Progress(session.label, self.total, self.state.step, show=self.fabric.is_global_zero)
 
     def start(self) -> None:
@@ -146,15 +151,20 @@ class Training:
         for point in self.state.history:  # a logger may lack what an interrupted process logged
             self.session.logger.log(point, point["step"])
         self.model.train()
-        looks = self.model.task.looks_at_data, self.model.tuning.looks_at_data
+        model = self.session.model
+        looks = model.task.looks_at_data, model.tuning.looks_at_data
         if self.state.step == 0 and any(looks):
+            model.to(self.fabric.device)
             if looks[0]:
                 look(self.session)
-                self.model.train()
             if looks[1]:
-                self.model.tuning.start(self.model, self.first_batches)
-            decided = {name: tensor.cpu() for name, tensor in self.model.tuned_state().items()}
-            self.model.load_tuned(self.fabric.broadcast(decided))  # dropout drew other numbers in each process
+                model.train()
+                model.tuning.start(model, self.first_batches)
+            decided = {name: tensor.cpu() for name, tensor in model.tuned_state().items()}
+            decided = self.fabric.broadcast(decided)  # dropout drew other numbers in each process
+            sharded.load_tuned(self.model, decided)
+            self.rest()
+            self.model.train()
 
     def first_batches(self, steps: int) -> Iterator[dict]:
         """What the first steps will see, the same in every process, in parts as large as a step's."""
@@ -200,7 +210,7 @@ class Training:
         except RuntimeError as error:
             if memory.is_out_of_memory(error):
                 return None
-            if (told := untraced(error)) is not None:
+            if (told := untraced(error) or sharded.mixed(error)) is not None:
                 raise told from None
             raise
 
@@ -243,23 +253,20 @@ class Training:
         torch.cuda.empty_cache()
 
     def meet(self) -> None:
-        """After a step: logs, and saves and leaves where a process is asked to, all processes after the same step.
-
-        A lone process meets itself as soon as it is asked to stop or has to save; several read their clocks apart."""
-        stop, at = self.session.stop, self.state.step
-        logs, alone = at % self.every == 0 or at == self.total, self.fabric.world_size == 1
-        if not (logs or self.meetings.due(at) or (alone and (stop.asked or self.is_late()))):
+        """After a step: logs, and saves and leaves where a process is asked to, all processes after the same step."""
+        at = self.state.step
+        logs = at % self.every == 0 or at == self.total
+        if not (logs or self.meetings.due(at)):
             return
-        loss = self.read()
         if logs:
+            loss = self.read()
             self.log({"step": at, "train/loss": loss, "train/lr": self.settings.lr * self.factor(at - 1)})
             self.progress.step(0, loss=loss)
-        asked = stop.share(self.fabric)
-        if asked or self.is_late():
+        stop, late = self.meetings.hold(at)
+        if stop or late:
             self.save()
-        if asked:
-            stop.leave()
-        self.meetings.plan(at)
+        if stop:
+            self.session.stop.leave()
 
     def is_late(self) -> bool:
         """Whether the last checkpoint is older than it may become."""
@@ -270,15 +277,14 @@ class Training:
         self.session.logger.log(point, point["step"])
 
     def read(self) -> float | None:
-        """Waits for the device.  The last step's loss over all devices, None where it was read before; UserError for the
-        first one since then that is not a number."""
+        """Waits for the device, once.  The last step's loss over all devices, None where it was read before; UserError for
+        the first one since then that is not a number."""
         if not (unread := self.unread):
             return None
         self.unread, first = [], self.state.step - len(unread)
-        figures = torch.stack(
-            [torch.stack([step.loss, *([] if step.norm is None else [step.norm])]) for step in unread]
-        )
-        figures = self.fabric.all_reduce(figures).tolist()
+        figures = [[step.loss] if step.norm is None else [step.loss, step.norm] for step in unread]
+        figures = torch.stack([torch.stack(sharded.whole(each)) for each in figures])
+        figures = mean(self.fabric, figures.tolist())
         for number, (step, figure) in enumerate(zip(unread, figures, strict=True), first):
             for what, value in zip(("loss", "gradients' norm"), figure, strict=False):
                 if not math.isfinite(value):
@@ -300,6 +306,7 @@ class Training:
         if settings.select != "best" or not due or state.validated == state.step:
             return
         self.read()
+        self.settle()
         try:
             metric = self.validate()
         except Interrupted:
@@ -308,22 +315,37 @@ class Training:
         state.validated, primary = state.step, self.model.task.primary
         self.log({"step": state.step, f"val/{primary.name}": metric})
         if state.best is None or primary.beats(metric, state.best["metric"]):
-            tuned = {name: tensor.cpu().clone() for name, tensor in self.model.tuned_state().items()}
+            tuned = {name: tensor.cpu().clone() for name, tensor in self.session.model.tuned_state().items()}
             state.best = {"metric": metric, "step": state.step, "state": tuned}
         self.model.train()
+        self.rest()
 
     def save(self) -> None:
         self.read()
         self.saved = time.monotonic()
+        now = content(self.state, self.model, self.optimiser)
         if self.fabric.is_global_zero:
             self.session.stop.may_write()
-            checkpoint.save(self.file, content(self.state, self.model, self.optimiser))
+            checkpoint.save(self.file, now)
+
+    def settle(self) -> None:
+        """Gives the session's model what was tuned, where a sharded copy of it is trained."""
+        if self.sharded:
+            self.session.model.load_tuned(sharded.whole(self.model.tuned_state()))
+            self.session.model.tuning.at(max(0, self.state.step - 1), self.total)
+            self.session.model.to(self.fabric.device)
+
+    def rest(self) -> None:
+        """Has the session's model leave the device to a sharded copy of it."""
+        if self.sharded:
+            self.session.model.cpu()
 
     def end(self) -> TrainingState:
-        """Leaves the model as it is to be scored: the last, or the best on validation."""
+        """Leaves the session's model as it is to be scored: the last, or the best on validation."""
+        self.settle()
         if self.state.best is not None:
-            self.model.load_tuned(self.state.best["state"])
-        self.model.eval()
+            self.session.model.load_tuned(self.state.best["state"])
+        self.session.model.eval()
         return self.state
 
 
@@ -334,11 +356,11 @@ def rates(model: Model, settings: Settings) -> list[tuple[float, list]]:
 
 
 def content(state: TrainingState, model: Model, optimiser: torch.optim.Optimizer) -> dict:
-    """Of a checkpoint."""
+    """Of a checkpoint; all processes call this together."""
     return {
         "training": vars(state),
-        "model": model.tuned_state(),
-        "optimiser": optimiser.state_dict(),
+        "model": sharded.whole(model.tuned_state()),
+        "optimiser": sharded.whole(optimiser.state_dict()),
         "random": checkpoint.random_state(),
     }
 
@@ -349,8 +371,8 @@ def resume(file: Path, model: Model, optimiser: torch.optim.Optimizer) -> Traini
     if found is None:
         return TrainingState()
     try:
-        model.load_tuned(found["model"])
-        optimiser.load_state_dict(found["optimiser"])
+        sharded.load_tuned(model, found["model"])
+        sharded.load_optimiser(optimiser, found["optimiser"])
         state = TrainingState(**found["training"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{file}: is of another run ({error}); delete it to start over") from None

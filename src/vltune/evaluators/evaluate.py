@@ -11,6 +11,7 @@ from vltune.engine.memory import is_out_of_memory
 from vltune.engine.session import Session
 from vltune.errors import UserError
 from vltune.evaluators.evaluator import Evaluator
+from vltune.runs.together import told
 
 
 def find(name: str) -> type[Evaluator]:
@@ -30,9 +31,16 @@ def check_splits(session: Session, task: str) -> None:
         raise UserError(f"engine.eval_examples={count}: {task} ranks whole splits; set it to null")
 
 
+def validate(session: Session) -> float:
+    """The task's primary metric on the validation split, in every process: the first one tells the others."""
+    rows, task = predictions(session, "val"), session.model.task
+    metric = task.figures(rows)[task.primary.name] if session.fabric.is_global_zero else None
+    return told(session.fabric, metric)[0]
+
+
 @torch.no_grad()
 def predictions(session: Session, split: str) -> list[dict]:
-    """Prediction rows of a split, none where there is no such split."""
+    """Prediction rows of a split, in the first process; none where there is no such split."""
     dataset, settings = session.data.split(split), session.settings
     if dataset is None:
         return []

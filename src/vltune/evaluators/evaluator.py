@@ -9,18 +9,24 @@ A split is scored by `evaluate.predictions`, which says what is out of memory an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import chain, zip_longest
 from pathlib import Path
+from uuid import uuid4
 
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
+from vltune.engine import checkpoint
 from vltune.engine.session import Session
+from vltune.engine.source import loader
+from vltune.errors import UserError
+from vltune.runs.together import told
 
 
 class Evaluator(ABC):
     """session: the run that is scored.  Of it an evaluator may use
 
-    - `fabric`: every process of the run calls `predict`, computes its share and returns all rows; `fabric.autocast` is the
-      precision of the run, and `to_device(batch)` brings a batch to its device;
+    - `fabric`: every process of the run calls `predict` and computes its share, and the first returns all rows;
+      `fabric.autocast` is the precision of the run, and `to_device(batch)` brings a batch to its device;
     - `model`, in inference (`with model.settled()`), and `model.task`, which makes rows of outputs;
     - `data`: `collate`, `eval_batch_size`, and `facts`, what the data tells beside its examples, such as class names;
     - `stop.check(fabric)` after each batch, in every process equally often, so that a run can be stopped anywhere;
@@ -35,9 +41,44 @@ class Evaluator(ABC):
 
     @abstractmethod
     def predict(self, split: str, dataset: Dataset) -> list[dict]:
-        """The rows that the task's `metrics` takes, the same ones in every process.  Gradients are off.
+        """The rows that the task's `metrics` takes, in the first process; of the others it does not matter what they
+        return.  Gradients are off.
 
         dataset: of the split, which may be the first examples of it alone."""
+
+    def share(self, dataset: Dataset) -> tuple[DataLoader, int]:
+        """This process's batches of a split, and how many the first has, who has most.
+
+        They are those of a lone process, dealt out in turn: its numbers do not depend on how many compute them."""
+        session, size = self.session, self.session.data.eval_batch_size
+        every = [range(len(dataset))[start : start + size] for start in range(0, len(dataset), size)]
+        rank, world = session.fabric.global_rank, session.fabric.world_size
+        own = every[rank::world]
+        return loader(dataset, session.data.collate, session.settings.workers, size, batch_sampler=own), len(
+            every[::world]
+        )
+
+    def together(self, split: str, found: list[list]) -> list:
+        """In the first process, what all found of each of their batches, in the order of the split; in the others nothing.
+
+        Each process writes its part into the run's folder, where the first reads it: nothing is sent but the file's name.
+        Parts hold what a checkpoint can."""
+        fabric, folder = self.session.fabric, self.session.folder
+        if fabric.world_size == 1:
+            return [*chain(*found)]
+        part = (
+            folder / f"{split}.{uuid4().hex}.part"
+        )  # a name of its own: a network's file system may know an old file's
+        checkpoint.save(part, {"found": found})
+        parts = [folder / name for name in told(fabric, part.name)]
+        if not fabric.is_global_zero:
+            return []
+        read = [checkpoint.load(each) for each in parts]
+        if None in read:
+            raise UserError(f"{parts[read.index(None)]}: is not seen here: several machines need one folder of results")
+        for each in parts:
+            each.unlink()
+        return [*chain(*chain(*zip_longest(*(each["found"] for each in read), fillvalue=[])))]
 
     def beside(self, split: str) -> Path:
         """A folder for files that stay, such as generated images: it goes by the record's name, and only an evaluator

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 
 import torch
-from torch.utils.data import Subset
 
 from vltune.data.collate import pad_tokens
-from vltune.engine.source import loader
 from vltune.evaluators.all_pairs import Pairs
 from vltune.evaluators.evaluator import Evaluator
-from vltune.evaluators.per_example import gather
 from vltune.runs.progress import Progress
 
 
@@ -24,35 +20,36 @@ class OneProduct(Evaluator):
     whole_splits = True
 
     def predict(self, split: str, dataset: Pairs) -> list[dict]:
-        fabric = self.session.fabric
         texts = [dataset.token_ids(number) for number in range(len(dataset.captions))]
+        found = self.together(split, self.scores(split, dataset, texts))
+        if not self.session.fabric.is_global_zero:
+            return []
         matrix = torch.full((len(dataset.images), len(texts)), -torch.inf)
-        for number, scores in gather(fabric, self.scores(split, dataset, texts)):
+        for number, scores in found:
             matrix[number] = scores
         return self.session.model.task.rows(matrix, dataset.owner, range(len(matrix)), range(len(texts)))
 
-    def scores(self, split: str, dataset: Pairs, texts: list[list[int]]) -> list[tuple[int, torch.Tensor]]:
-        """Of this process's images: the number of each, and its score with every text."""
+    def scores(self, split: str, dataset: Pairs, texts: list[list[int]]) -> list[list[tuple[int, torch.Tensor]]]:
+        """Of each of this process's batches: the number of each image, and its score with every text."""
         session, found, embedded = self.session, [], None
-        fabric, model, size = session.fabric, session.model, session.data.eval_batch_size
+        fabric, model = session.fabric, session.model
         ids = fabric.to_device(pad_tokens(texts, session.data.collate.pad_id)[0])
-        share = range(fabric.global_rank, len(dataset.images), fabric.world_size)
-        batches = loader(Subset(dataset.images, share), session.data.collate, session.settings.workers, size)
+        batches, most = self.share(dataset.images)
         progress = Progress(self.label(split), len(batches), unit="batch", show=fabric.is_global_zero)
         model.eval()
         with closing(progress), model.settled():
             for batch in batches:
                 session.bad.note(batch)
+                found.append([])
                 if batch["ids"]:
                     with fabric.autocast():
                         image = model.backbone.embed_image(session.to_device(batch))
                         of_all = model.backbone.embed_text(ids, image) if embedded is None else embedded
                         embedded = of_all if of_all.dim() == 2 else None  # (texts, dim), not (images, texts, dim)
                         scores = model.backbone.compare(image, of_all)
-                    found += zip(batch["ids"], scores.float().cpu(), strict=True)
+                    found[-1] = [*zip(batch["ids"], scores.float().cpu(), strict=True)]
                 progress.step()
                 session.stop.check(fabric)
-            most = math.ceil(math.ceil(len(dataset.images) / fabric.world_size) / size)
             for _ in range(most - len(batches)):  # a process with a batch fewer is asked as often
                 session.stop.check(fabric)
         return found

@@ -46,8 +46,9 @@ class Painted(Evaluator):
             for each in wanted:
                 write_picture(folder / each.name, real[each.id % len(real)])
         session.fabric.barrier()
-        if first:
-            write_sheet(folder, task, wanted)
+        if not first:
+            return []
+        write_sheet(folder, task, wanted)
         judges = task.judges_here()
         return judge(folder, task, wanted, {name: each.to(session.fabric.device) for name, each in judges.items()})
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # What may be given beside from=RECORD: which splits, where things lie, how it is computed.  All else the record says.
 HONOURED = (
     *("engine.evaluate", "engine.eval_batch_size", "engine.accelerator", "engine.devices", "engine.nodes"),
-    *("engine.workers", "engine.threads", "engine.attention", "engine.portable"),
+    *("engine.strategy", "engine.workers", "engine.threads", "engine.attention", "engine.portable"),
     *("engine.cache_features", "engine.features_dir"),
     *("dataset.data_dir", "dataset.subfolder", "dataset.generate", "dataset.max_bad_examples"),
     *("weights", "backbone.tokenizer", "backbone.tower_weights"),

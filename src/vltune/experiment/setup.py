@@ -15,6 +15,7 @@ from vltune.settings.engine import Settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import Strategy
 
     from vltune.engine.session import Session
     from vltune.engine.source import Data
@@ -67,6 +68,7 @@ def make_fabric(settings: Settings) -> Fabric:
                 devices=settings.devices,
                 num_nodes=settings.nodes,
                 precision=settings.precision,
+                strategy=strategy(settings),
             )
         except (MisconfigurationException, ValueError) as error:
             asked = ", ".join(
@@ -77,6 +79,19 @@ def make_fabric(settings: Settings) -> Fabric:
     if settings.nodes > 1 and not (environment and environment.creates_processes_externally):
         raise UserError(f"engine.nodes={settings.nodes}: SLURM starts the processes of several machines; here is one")
     return fabric
+
+
+def strategy(settings: Settings) -> Strategy | str:
+    """How the devices of a run train together; a single one has nothing to share out."""
+    if (devices := settings.devices * settings.nodes) == 1:
+        return "auto"
+    if settings.strategy == "fsdp":
+        from vltune.engine import sharded
+
+        return sharded.strategy(devices)
+    from lightning_fabric.strategies import DDPStrategy
+
+    return DDPStrategy(broadcast_buffers=False)  # none changes in training, and what is decided before is told then
 
 
 def keep_features(session: Session, splits: set[str]) -> None:

@@ -102,7 +102,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     from vltune.costs import macs, usage
     from vltune.engine import kernels
     from vltune.engine.train import train as train_loop
-    from vltune.evaluators.evaluate import check_splits, predictions
+    from vltune.evaluators.evaluate import check_splits, predictions, validate
     from vltune.features.recalled import recall
     from vltune.nn import attend
 
@@ -117,7 +117,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory()
-    trained = train_loop(session, validate=lambda: task.figures(predictions(session, "val"))[task.primary.name])
+    trained = train_loop(session, validate=partial(validate, session))
     peak = usage.peak_memory_bytes()
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}

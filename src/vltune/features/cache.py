@@ -7,7 +7,7 @@ hashing its images and reading through what is kept, about a second a gigabyte.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -26,11 +26,17 @@ from vltune.engine.source import loader
 from vltune.features.store import Store, raw
 from vltune.images import UnreadableImageError
 from vltune.runs.progress import Progress
+from vltune.runs.signals import StopRequest
+from vltune.runs.together import ALONE, Processes, is_shared, largest, told
 
 FILE_BYTES = 2**32  # of one file: what a stopped build, or damage, loses at most
 # Images or texts that a tower takes at a time, always the same ones of a reader together, whatever of them is there: in
 # other company, kernels may round otherwise.
 BLOCK = 32
+
+
+Blocks = dict[tuple[bytes, ...], set[bytes]]
+"""Keys that a tower takes together, each with those of them that are wanted."""
 
 
 @torch.no_grad()
@@ -39,7 +45,8 @@ def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     where none is augmented; computes what is not there.  Returns the modalities.
 
     readers: all of one transform.  The backbone moves to fabric's device and precision, as `fabric.setup` moves it.
-    Of processes that start together one computes and the others wait.  Raises Interrupted where the session is asked to
+    Of runs that start together one computes and the others wait.  Its processes share the work where all of them see one
+    folder; else each machine's first computes all for that machine.  Raises Interrupted where the session is asked to
     stop, after which finished files stay; UserError where the disk has no room.
     """
     fabric, model, backbone = session.fabric, session.model, session.model.backbone
@@ -93,38 +100,76 @@ class Stored:
 
 def fill(store: Store, inputs: ImageInputs | TextInputs, session: Session) -> None:
     """Makes the store hold all of `inputs` that can be read."""
-    if not store.load() and store.row.keys() >= inputs.where.keys():
+    whole = not store.load() and store.row.keys() >= inputs.where.keys()
+    if all(told(session.fabric, whole)):
         return
-    with store.locked(session.stop.check):
-        store.clean()
-        blocks: dict[tuple[bytes, ...], set[bytes]] = {}  # each with those of it that are wanted
+    processes = session.fabric if is_shared(session.fabric, store.folder) else ALONE
+    if processes is ALONE and whole:
+        return
+    with locked(store, session.stop, processes):
+        if processes.global_rank == 0:
+            store.clean()
+        store.take(told(processes, store.names())[0])
+        blocks: Blocks = {}
         wanted = inputs.where.keys() - store.row.keys()
-        count = len(wanted)
+        needed, what = size(store, inputs, wanted), f"{len(wanted):,} {inputs.name}s"
         for block in inputs.blocks():
             if here := wanted & set(block):
                 blocks[block] = here
                 wanted -= here
-        sizes = [sum(inputs.tokens(key, store.probe_tokens) for key in here) for here in blocks.values()]
-        sizes = np.array(sizes, int) * store.width * store.dtype.itemsize
-        store.check_room(int(sizes.sum()), f"{count:,} {inputs.name}s")
-        file = sizes.cumsum() // FILE_BYTES
-        with closing(Progress(f"{inputs.name} features", count, unit=inputs.name)) as progress:
-            for number in np.unique(file):
-                of_file = dict(each for each, place in zip(blocks.items(), file, strict=True) if place == number)
-                store.write(compute(inputs, of_file, session, progress))
-        store.load()
+        store.check_room(needed, what)
+        session.stop.check(processes)  # before one of them takes of that room
+        for names in told(processes, write(store, inputs, blocks, session, processes)):
+            store.take(names)
+
+
+@contextmanager
+def locked(store: Store, stop: StopRequest, processes: Processes) -> Iterator[None]:
+    """The store is these processes' alone: the first locks it, and the others wait for that."""
+
+    def meet(entered: bool = False) -> bool:
+        stop.check(processes)
+        return any(largest(processes, entered))
+
+    if processes.global_rank == 0:
+        with store.locked(meet):
+            meet(entered=True)
+            yield
+    else:
+        while not meet():
+            pass
+        yield
+
+
+def write(
+    store: Store, inputs: ImageInputs | TextInputs, blocks: Blocks, session: Session, processes: Processes
+) -> list[str]:
+    """This process's share of the blocks; the names of the files that it wrote."""
+    rank, world = processes.global_rank, processes.world_size
+    own, names = [*blocks.items()][rank::world], []
+    file = np.cumsum([size(store, inputs, here) for _, here in own], dtype=int) // FILE_BYTES
+    count, share = sum(len(here) for _, here in own), f"{inputs.name} features"
+    with closing(Progress(share, count, unit=inputs.name, show=rank == 0)) as progress:
+        for number in np.unique(file):
+            of_file = {block: here for (block, here), place in zip(own, file, strict=True) if place == number}
+            names.append(store.write(compute(inputs, of_file, session, progress, processes)))
+        for _ in range(len([*blocks][::world]) - len(own)):  # a process with a block fewer is asked as often
+            session.stop.check(processes)
+    return [name for name in names if name is not None]
+
+
+def size(store: Store, inputs: ImageInputs | TextInputs, keys: Iterable[bytes]) -> int:
+    """Bytes that their features take."""
+    return sum(inputs.tokens(key, store.probe_tokens) for key in keys) * store.width * store.dtype.itemsize
 
 
 def compute(
-    inputs: ImageInputs | TextInputs,
-    blocks: dict[tuple[bytes, ...], set[bytes]],
-    session: Session,
-    progress: Progress,
+    inputs: ImageInputs | TextInputs, blocks: Blocks, session: Session, progress: Progress, processes: Processes
 ) -> Iterator[tuple[list[bytes], list[Tensor]]]:
     """The wanted ones of each block."""
     fabric, backbone = session.fabric, session.model.backbone
     for (block, wanted), batch in zip(blocks.items(), inputs.batches(list(blocks)), strict=True):
-        session.stop.check()
+        session.stop.check(processes)
         if batch["ids"]:
             with fabric.autocast():
                 features = inputs.features(backbone, fabric.to_device(batch))

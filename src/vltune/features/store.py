@@ -12,7 +12,7 @@ import shutil
 import sys
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
@@ -64,17 +64,26 @@ class Store:
     def load(self) -> dict[Path, str]:
         """Takes in the files that are there and not yet known; returns what is wrong with those that it does not take."""
         wrong = {}
-        for path in sorted(set(self.folder.glob("*.arrow")) - set(self.paths)):
+        for path in sorted(self.folder.glob("*.arrow")):
             try:
-                keys = self.checked(path)
+                self.take([path.name])
             except (UserError, pa.ArrowException) as error:
                 wrong[path] = str(error).removeprefix(f"{path}: ").split(";")[0]
-                continue
+        return wrong
+
+    def names(self) -> list[str]:
+        """Of the files that are taken in."""
+        return [path.name for path in self.paths]
+
+    def take(self, names: Sequence[str]) -> None:
+        """Takes in files that are not yet known.  UserError or ArrowException for the first that is not whole or belongs
+        elsewhere."""
+        for path in (self.folder / name for name in names if self.folder / name not in self.paths):
+            keys = self.checked(path)
             self.row |= zip(keys, range(self.rows, self.rows + len(keys)), strict=True)
             self.rows += len(keys)
             self.paths.append(path)
             self._process = None
-        return wrong
 
     def checked(self, path: Path) -> list[bytes]:
         """The keys of a file whose every row is whole."""
@@ -109,11 +118,14 @@ class Store:
                 "free space, name another engine.features_dir, or set engine.cache_features=false"
             )
 
-    def write(self, batches: Iterator[tuple[list[bytes], list[Tensor]]]) -> None:
-        """Adds a file of (keys, features).  Its name is never used again: other processes may be reading by it."""
+    def write(self, batches: Iterator[tuple[list[bytes], list[Tensor]]]) -> str | None:
+        """Adds a file of (keys, features); its name, which is never used again as other processes may be reading by it, or
+        None where there is nothing to be kept."""
         path = self.folder / f"{uuid.uuid4().hex}.arrow"
         if not write_table(path, self.schema, (self.batch(*batch) for batch in batches)):
             path.unlink()
+            return None
+        return path.name
 
     def batch(self, keys: list[bytes], features: list[Tensor]) -> pa.RecordBatch:
         data = [raw(each) for each in features]

@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from subprocess import Popen
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+from vltune.runs.together import ALONE, Processes, largest, told
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -158,21 +156,18 @@ class StopRequest:
     def asked(self) -> bool:
         return self.signum is not None or self.lost is not None
 
-    def check(self, fabric: Fabric | None = None) -> None:
-        """fabric: of several processes that all come here, of which one that is asked to stop stops all."""
-        if fabric is None or self.share(fabric):
+    def check(self, processes: Processes = ALONE) -> None:
+        """processes: that all come here, of which one that is asked to stop stops all."""
+        if self.share(processes):
             self.leave()
 
-    def share(self, fabric: Fabric) -> bool:
+    def share(self, processes: Processes) -> bool:
         """Whether a process of the run is asked to stop: the same answer in all of them, which all call this together."""
-        if fabric.world_size == 1:
+        if processes.world_size == 1:
             return self.asked
-        import torch
-
-        if not fabric.all_reduce(torch.tensor(float(self.asked), device=fabric.device), reduce_op="sum"):
+        if not any(largest(processes, self.asked)):
             return False
-        asked: list = [None] * fabric.world_size
-        torch.distributed.all_gather_object(asked, (self.signum, self.lost))
+        asked = told(processes, (self.signum, self.lost))
         self.signum = next((signum for signum, _ in asked if signum is not None), None)
         self.lost = next((lost for _, lost in asked if lost is not None), None)
         self.agreed = True

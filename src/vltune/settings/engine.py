@@ -72,6 +72,9 @@ class Settings:
     """Devices of each node."""
     nodes: Annotated[int, Interval(ge=1, le=10_000), NotDecisive()] = 1
     """Machines of a run, whose processes SLURM starts."""
+    strategy: Annotated[Literal["auto", "ddp", "fsdp"], NotDecisive()] = "auto"
+    """How several devices train together: `ddp`, each with the whole model, which is `auto`; `fsdp`, with a share of each
+    weight, of its gradient and of what AdamW keeps of it."""
     workers: Annotated[
         Annotated[int, Interval(ge=0, le=1024)] | None, Null(" for as many as suit the machine"), NotDecisive()
     ] = None

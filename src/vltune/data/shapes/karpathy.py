@@ -73,7 +73,7 @@ def _write(
 
 
 def _apart(rng: np.random.Generator, count: int, share: str) -> Scenes:
-    """Scenes of which none holds all objects of another, of whatever size: few captions, or none, would tell that one apart."""
+    """Scenes of which none holds all of another, whatever the sizes: few captions or none would be that one's."""
     scenes = draw(rng, count, share)
     while len(held := np.flatnonzero(_is_held(scenes.objects // (len(SIZES) + 1)))):
         scenes = Scenes.concatenate((scenes[np.delete(np.arange(count), held)], draw(rng, len(held), share)))

@@ -25,6 +25,7 @@ from vltune.results.tables.presentations import NONE, Methods
 _HOW = (
     "accelerator",
     "devices",
+    "strategy",
     "threads",
     "attention",
     "portable",

@@ -32,6 +32,7 @@ MEASURING = (
     "accelerator",
     "devices",
     "nodes",
+    "strategy",
     "threads",
     "attention",
     "portable",
