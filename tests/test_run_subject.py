@@ -2,15 +2,14 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from pyarrow import parquet
 from test_cli import invoke
-from test_run import ROOT, recorded, run, same_result
+from test_run import recorded, run, same_result
 
 SMALL = ["task.class_pictures=2", "task.sampler_steps=2", "task.seeds=[0]", "engine.max_steps=2", "engine.workers=0"]
 
@@ -34,9 +33,7 @@ def job(folder, method, *more):
 
 def stopped(arguments, folder, sign):
     """Its pictures, once it has been asked to stop as soon as a file of this form is in the folder."""
-    pipe = subprocess.PIPE
-    command = [sys.executable, "run.py", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    process = forked.Process("run.py", *arguments)
     while not [*folder.glob(sign)] and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
