@@ -16,17 +16,19 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ("hydra.main", "joblib", "jsonschema_rs", "lightning_fabric", "PIL.Image", "pyarrow.parquet")
+LIBRARIES = ("hydra.main", "joblib", "jsonschema_rs", "lightning_fabric", "PIL.Image", "pyarrow.parquet", "pydantic")
 LIBRARIES += (
-    "pydantic",
     "rich.table",
     "safetensors.torch",
+    "scipy.stats",
     "simplejpeg",
     "tokenizers",
     "torch._dynamo",
     "tqdm",
     "typer",
 )
+# Of diffusion alone.
+LIBRARIES += ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl", "peft")
 
 
 @cache
