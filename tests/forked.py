@@ -17,18 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("hydra.main", "joblib", "jsonschema_rs", "lightning_fabric", "PIL.Image", "pyarrow.parquet", "pydantic")
+LIBRARIES += ("rich.table", "safetensors.torch", "scipy.stats", "simplejpeg", "tokenizers", "torch._dynamo", "tqdm")
 LIBRARIES += (
-    "rich.table",
-    "safetensors.torch",
-    "scipy.stats",
-    "simplejpeg",
-    "tokenizers",
-    "torch._dynamo",
-    "tqdm",
     "typer",
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "peft",
 )
-# Of diffusion alone.
-LIBRARIES += ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl", "peft")
 
 
 @cache
