@@ -2,14 +2,15 @@
 
     python bench/train_step.py [--backbone vilt] [--rounds 7] [--batch 8] [--methods lora apt ...] [--compile]
 
-ViLT-B/32, 384 x 384 images and 40 text tokens, and CLIP-B/16 (`--backbone clip`), 224 x 224 and the prompts of 32 classes,
-beside transformers' under PEFT's LoRA, in both towers of CLIP; full tuning beside theirs fully tuned.  METER (`--backbone
-meter --batch 2`), which transformers does not have, beside our own full tuning.  No padding, no dropout but LoRA's; random
-weights; float32, and bfloat16 autocast where the device computes in it, ours with frozen weights held so, as a run holds
-them.  Both sides run in this process on the same inputs, in turn; medians of the rounds, and the median of the ratios round
-by round.  `--compile`: beside these our own training step compiled, as by `engine.compile=true`.  `of ceiling` is our share
-of what matrix products of 4096 x 768 x 3072 alone reach in this process: MACs of the model x 2 x passes / time / that,
-passes being 1 in inference and for a head alone, 3 in full tuning (forward, and backward to inputs and to weights), else 2.
+ViLT-B/32, 384 x 384 images and 40 text tokens, and CLIP-B/16 (`--backbone clip`), 224 x 224 and the prompts of 32
+classes, beside transformers' under PEFT's LoRA, in both towers of CLIP; full tuning beside theirs fully tuned.  METER
+(`--backbone meter --batch 2`) beside one of transformers' parts (`meter_peer.py`), which computes the last layer for
+every token.  No padding, no dropout but LoRA's; random weights; float32, and bfloat16 autocast where the device computes
+in it, ours with frozen weights held so, as a run holds them.  Both sides run in this process on the same inputs, in turn;
+medians of the rounds, and the median of the ratios round by round.  `--compile`: beside these our own training step
+compiled, as by `engine.compile=true`.  `of ceiling` is our share of what matrix products of 4096 x 768 x 3072 alone reach
+in this process: MACs of the model x 2 x passes / time / that, passes being 1 in inference and for a head alone, 3 in full
+tuning (forward, and backward to inputs and to weights), else 2.
 
 `--memory` tells instead, each method in a process of its own, what the first step takes on top of the model: activations,
 gradients and the optimiser's state.
@@ -28,6 +29,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import meter_peer
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -103,6 +105,9 @@ def peer_model(backbone: str, method: str, device: str) -> nn.Module:
     from peft import LoraConfig, get_peft_model
     from transformers import CLIPConfig, CLIPModel, ViltConfig, ViltForQuestionAnswering
 
+    if backbone == "meter":
+        peer = meter_peer.MeterPeer(ANSWERS)
+        return (peer if method == "full" else meter_peer.lora(peer)).to(device)
     if backbone == "clip":
         model = CLIPModel(CLIPConfig(vision_config={"patch_size": 16}))
         lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.1)
@@ -118,6 +123,8 @@ def peer_forward(backbone: str, model: nn.Module, batch: dict) -> torch.Tensor:
     if backbone == "clip":
         ids = torch.tensor([Prompts()(str(i)) for i in range(CLASSES)], device=batch["image"].device)
         return model(input_ids=ids, pixel_values=batch["image"]).logits_per_image
+    if backbone == "meter":
+        return model(text_ids=batch["text_ids"], image=batch["image"])
     return model(
         input_ids=batch["text_ids"],
         attention_mask=batch["text_mask"].long(),
@@ -214,8 +221,6 @@ def memory(backbone: str, methods: list[str], size: int) -> None:
 
 def make_peer(backbone: str, method: str, device: str) -> tuple[nn.Module, Callable, Callable]:
     """The peer, and what folds its method into its weights and back."""
-    if backbone == "meter":
-        return make(backbone, "full").to(device), bool, bool
     peer = peer_model(backbone, method, device)
     return peer, getattr(peer, "merge_adapter", bool), getattr(peer, "unmerge_adapter", bool)
 
@@ -237,6 +242,9 @@ def main() -> None:
     if options.memory:
         memory(options.backbone, ["full", *(name for name in options.methods if name != "full")], options.batch)
         return
+    if options.backbone == "meter":
+        one = {key: value for key, value in inputs(1, "cpu", "meter").items() if isinstance(value, torch.Tensor)}
+        print(meter_peer.likeness(make("meter", "lora"), one))
     columns = ("train ms", "peer", "ratio", "of ceiling", "infer ms", "peer", "ratio", "of ceiling")
     print(f"{'precision':10}{'method':17}" + "".join(f"{column:>11}" for column in columns))
     for precision, dtype in precisions(device).items():
@@ -254,7 +262,7 @@ def main() -> None:
             ready = model.backbone.arrange(batch)
             train = trainer(model, model, model.task, ready, autocast)
             peer, merge, unmerge = make_peer(options.backbone, name, device)
-            forward = peer if isinstance(peer, Model) else partial(peer_forward, options.backbone, peer)
+            forward = partial(peer_forward, options.backbone, peer)
             trained = in_turn(train, trainer(peer, forward, model.task, batch, autocast), options.rounds, device)
             merge()
             with model.tuning.folded():

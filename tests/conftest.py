@@ -17,13 +17,21 @@ if kernels.is_intel_with_avx2() and kernels.VARIABLES.keys().isdisjoint(os.envir
     os.environ.update(kernels.VARIABLES)
 
 
-# Of several workers none is left with these at the end, when the others have nothing to do any more.
-LONG = {"slurm", "test_run.py", "test_budgets.py", "sweep", "test_signals.py", "test_terminal.py", "test_places.py"}
-LONG |= {"test_adding.py", "test_adding_data.py", "test_a_new_method.py", "test_contract.py", "test_combinations.py"}
+# The longest first: of several workers none is left with one of these when the others have nothing to do any more.
+LONG = ["slurm", "test_run.py", "test_compile.py", "test_budgets.py", "test_places.py", "test_combinations.py"]
+LONG += ["test_committed.py", "test_published.py", "test_run_subject.py", "test_commands.py", "sweep", "test_signals.py"]
+LONG += ["test_terminal.py", "test_contract.py", "test_adding.py", "test_adding_data.py", "test_a_new_method.py"]
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONG.isdisjoint(item.path.relative_to(Path(__file__).parent).parts))
+    """First of all those whose processes are copies of this one: what has compiled has threads, which no copy has."""
+
+    def rank(item):
+        parts = item.path.relative_to(Path(__file__).parent).parts
+        copies = hasattr(item.module, "processes")
+        return not copies, next((number for number, name in enumerate(LONG) if name in parts), len(LONG))
+
+    items.sort(key=rank)
 
 
 def pytest_make_parametrize_id(val):

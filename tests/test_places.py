@@ -4,12 +4,11 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import forked
 import pytest
 from hydra import compose, initialize_config_dir
 from typer.testing import CliRunner
@@ -208,14 +207,14 @@ def test_a_run_ends_soon_and_in_one_line_that_names_the_setting(setting, mode, h
 def test_the_same_of_processes(tmp_path):
     """What a shell's unset variable, and a file system that makes nothing, come to."""
     for command in (
-        [sys.executable, "run.py", "mode=cost", "results_dir="],
-        [sys.executable, "run.py", "mode=cost", "results_dir=/proc/x"],
-        [sys.executable, "run.py", "-m", "mode=cost", "seed=0,1", "results_dir=/proc/x"],
-        [sys.executable, "-m", "vltune", "report", "mini", "--results-dir", ""],
-        [sys.executable, "-m", "vltune", "report", "mini", "--results-dir="],
-        [sys.executable, "-m", "vltune", "merge", "results", "--into", "/proc/x"],
+        ["run.py", "mode=cost", "results_dir="],
+        ["run.py", "mode=cost", "results_dir=/proc/x"],
+        ["run.py", "-m", "mode=cost", "seed=0,1", "results_dir=/proc/x"],
+        ["-m", "vltune", "report", "mini", "--results-dir", ""],
+        ["-m", "vltune", "report", "mini", "--results-dir="],
+        ["-m", "vltune", "merge", "results", "--into", "/proc/x"],
     ):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = forked.run(*command, timeout=60)
         assert done.returncode == 2, (command, done.stderr)
         assert len(done.stderr.splitlines()) == 1, (command, done.stderr)
 

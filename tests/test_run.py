@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from pyarrow import parquet
 
@@ -22,8 +23,7 @@ QUICK = ["engine.max_steps=12", "engine.batch_size=8", "engine.eval_batch_size=3
 
 def run(*arguments, check=True, **environment):
     """-> the finished process; no traceback ever reaches a user's screen unless it is a bug."""
-    command = [sys.executable, "run.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment, timeout=300)
+    done = forked.run("run.py", *arguments, env=os.environ | environment)
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -42,13 +42,11 @@ def test_what_refers_to_nothing_is_told_as_it_was_typed(value, reason):
 
 def started(folder, *arguments):
     """A process in a group of its own, once a run of it has written its first checkpoint under `folder`."""
-    command = [sys.executable, "run.py", *arguments, "engine.checkpoint_seconds=0.05"]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-    for _ in range(1200):
+    process = forked.Process("run.py", *arguments, "engine.checkpoint_seconds=0.05")
+    for _ in range(6000):
         if list(folder.glob("runs/**/last.pt")):
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     return process
 
 
@@ -75,7 +73,8 @@ def same_result(a, b):
 
 
 def test_the_main_job(job, tmp_path):
-    record = recorded(run("method=apt", *job))
+    command = [sys.executable, "run.py", "method=apt", *job]
+    record = recorded(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300))
     assert record["status"] == "finished"
     assert record["identity"]["method"] == "apt"
     assert set(record["metrics"]) == {"val", "test"}
@@ -143,7 +142,7 @@ def test_a_trial_scores_the_first_examples_only_and_is_another_run(job, tmp_path
 
 
 def test_a_run_stopped_by_sigterm_resumes_to_the_same_record(job, tmp_path):
-    long = [*job, "engine.max_steps=400"]
+    long = [*job, "engine.max_steps=250"]
     expected = recorded(run("method=lora", *long, f"results_dir={tmp_path / 'straight'}"))
     folder = tmp_path / "results"
     process = started(folder, "method=lora", *long)
@@ -176,7 +175,7 @@ def test_a_sweep_with_a_run_that_cannot_be_built_starts_none(job, tmp_path):
 
 def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path):
     """A terminal's Ctrl-C reaches all processes of its group."""
-    sweep = ["-m", "method=lora", "seed=0,1,2", *job, "engine.max_steps=800"]
+    sweep = ["-m", "method=lora", "seed=0,1,2", *job, "engine.max_steps=300"]
     folder = tmp_path / "results"
     process = started(folder, *sweep)
     os.killpg(process.pid, signal.SIGINT)
@@ -193,7 +192,7 @@ def test_a_stopped_sweep_saves_its_runs_starts_no_more_and_resumes(job, tmp_path
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_several_devices_are_one_run(job, tmp_path, strategy):
     """Two processes (gloo) train on halves of each batch; a signal to the first of them stops both."""
-    two = ["method=lora", *job, "engine.max_steps=400", "engine.devices=2", "engine.accelerator=cpu"]
+    two = ["method=lora", *job, "engine.max_steps=200", "engine.devices=2", "engine.accelerator=cpu"]
     two.append(f"engine.strategy={strategy}")
     process = started(tmp_path / "results", *two)
     process.send_signal(signal.SIGUSR2)
@@ -228,10 +227,11 @@ def corrupt(world, folder):
 
 
 @pytest.fixture
-def generated(job):
+def generated(world, job):
     """The world, once a run has generated it; and the job without its data and results."""
-    run("method=classifier_only", *job)
-    return [argument for argument in job if not argument.startswith(("dataset.", "results_dir="))]
+    if not (world / "vqav2").exists():
+        run("method=classifier_only", *job)
+    return QUICK
 
 
 def test_a_corrupt_image_is_refused_or_counted(generated, world, tmp_path):

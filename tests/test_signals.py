@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from filelock import FileLock
 
@@ -148,7 +149,7 @@ def test_while_weights_are_hashed(job, tmp_path):
     with weights.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)  # holes, which take no room
-    process = begun([*RUN, *job, f"weights={weights}"])
+    process = forked.Process("run.py", *job, f"weights={weights}")
     until(lambda: is_open(process, weights), process)
     is_stopped(process, signal.SIGTERM, "")
 
@@ -160,14 +161,14 @@ def is_open(process, file):
 
 
 def test_while_data_is_generated(job, tmp_path):
-    process = begun([*RUN, *job, "dataset.generate.images.train=20000"])
+    process = forked.Process("run.py", *job, "dataset.generate.images.train=20000")
     until(lambda: list(tmp_path.glob("world/.*.partial/raw")), process)
     is_stopped(process, signal.SIGINT, "")
 
 
 def test_while_it_waits_for_the_process_that_works_on_the_run(job, tmp_path):
     """Of another machine, which is well: its lock is young."""
-    first = begun([*RUN, *job, "engine.max_steps=100000"])
+    first = forked.Process("run.py", *job, "engine.max_steps=100000")
     until(lambda: list(tmp_path.glob(f"results/**/{NAME}")), first)
     (lock,) = tmp_path.glob(f"results/**/{NAME}")
     first.kill()
@@ -179,8 +180,8 @@ def test_while_it_waits_for_the_process_that_works_on_the_run(job, tmp_path):
 
 
 def test_while_it_waits_for_features_that_another_computes_while_it_trains_and_while_it_counts_costs(job, tmp_path):
-    meter = [*RUN, *job, "backbone=meter_mini", "engine.checkpoint_seconds=0.05"]
-    process = begun([*meter, "engine.max_steps=100000"])
+    meter = ["run.py", *job, "backbone=meter_mini", "engine.checkpoint_seconds=0.05"]
+    process = forked.Process(*meter, "engine.max_steps=100000")
     until(lambda: list(tmp_path.glob("results/**/last.pt")), process)
     is_stopped(process, signal.SIGTERM, ": saved; the same command resumes it")
     for file in tmp_path.glob("features/*/*.arrow"):
@@ -188,12 +189,14 @@ def test_while_it_waits_for_features_that_another_computes_while_it_trains_and_w
     locks = [FileLock(file) for file in tmp_path.glob("features/*/.lock")]
     for lock in locks:
         lock.acquire()
-    process = begun([*meter, "engine.max_steps=100001"])
+    process = begun([sys.executable, *meter, "engine.max_steps=100001"])
     assert "waiting for the process that computes these features" in process.stderr.readline()
     is_stopped(process, signal.SIGINT, ": saved; the same command resumes it")
     for lock in locks:
         lock.release()
-    process = begun([*meter, "engine.max_steps=1", "engine.eval_batch_size=1024"])  # so that throughput takes long
+    process = forked.Process(
+        *meter, "engine.max_steps=1", "engine.eval_batch_size=1024"
+    )  # so that throughput takes long
     until(lambda: list(tmp_path.glob("results/records/**/*.safetensors")), process)
     is_stopped(process, signal.SIGTERM, ": saved; the same command resumes it")
 

@@ -1,10 +1,9 @@
 """mode=cost against the published columns, and against closed forms of what our code computes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import tiny
 from hydra import compose, initialize_config_dir
@@ -203,16 +202,8 @@ def test_fused_attention_is_counted():
 
 
 def test_mode_cost_needs_neither_data_nor_weights(tmp_path):
-    command = [
-        sys.executable,
-        "run.py",
-        "mode=cost",
-        "backbone=vilt",
-        "method=apt",
-        "task=vqa",
-        f"results_dir={tmp_path}",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = forked.run("run.py", "mode=cost", "backbone=vilt", "method=apt", "task=vqa", f"results_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
     record = json.loads(Path(done.stdout.splitlines()[-1].removeprefix("record: ")).read_text())
     assert record["cost"]["method_params"] == 1_916_940
     assert record["cost"]["additional_macs_as_published"] == 903_168_000

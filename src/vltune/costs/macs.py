@@ -70,13 +70,18 @@ def count(model: Model, batch: Batch) -> dict[str, int]:
     return {part: count_part(model, batch, part) for part in model.task.counted(model.backbone, batch)}
 
 
-@torch.no_grad()
 def count_part(model: Model, batch: Batch, part: str) -> int:
+    return traced(_Plain(model, list(batch), part), tuple(batch.values()))
+
+
+@torch.no_grad()
+def traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    """MACs of what a module computes of these inputs in inference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function while it is imported
         from fvcore.nn import FlopCountAnalysis
 
-    analysis = FlopCountAnalysis(_Plain(model, list(batch), part).eval(), tuple(batch.values()))
+    analysis = FlopCountAnalysis(module.eval(), inputs)
     analysis.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     total = analysis.total()
