@@ -59,7 +59,8 @@ def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Sco
         if fingerprints[part] != before.get(part, fingerprints[part]):
             raise UserError(f"{file}: was made with other {part} than are here: give its own")
     of, own = config.dataset["name"], record["identity"]["dataset"]
-    figures = score(config, data)
+    if not (figures := score(config, data)):
+        return  # they are the first process's to tell, and to write
     for split, found in figures.items():
         for name, value in found.items():
             print(f"{split} {name}: {value:.2f} on {of}, tuned on {own}")
