@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_run import QUICK, WORLD, run
 
-from vltune.engine import kernels
+from vltune.engine import kernels, processor
 from vltune.errors import UserError
 from vltune.records import record as records
 
@@ -18,8 +18,8 @@ INTEL, AMD = "vendor_id : GenuineIntel\nflags : fpu avx2 fma\n", "vendor_id : Au
 @pytest.fixture
 def intel(monkeypatch, tmp_path):
     """A processor that can, in a process that has not computed yet."""
-    monkeypatch.setattr(kernels, "CPUINFO", tmp_path / "cpuinfo")
-    kernels.CPUINFO.write_text(INTEL)
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    processor.CPUINFO.write_text(INTEL)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -59,7 +59,7 @@ def test_false_leaves_the_processor_its_own(intel):
 def test_where_it_cannot_be_auto_leaves_it_and_true_says_why(what, told, intel):
     accelerator, threads = ("gpu" if what == "gpu" else "auto"), (None if what == "threads" else 1)
     if what == "amd":
-        kernels.CPUINFO.write_text(AMD)
+        processor.CPUINFO.write_text(AMD)
     if what == "no mkl":
         intel.setattr(torch.backends.mkl, "is_available", lambda: False)
     if what == "environment":
@@ -74,7 +74,7 @@ def test_where_it_cannot_be_auto_leaves_it_and_true_says_why(what, told, intel):
 
 PRODUCTS = """
 import hashlib, torch
-from vltune.engine import kernels
+from vltune.engine import kernels, processor
 kernels.choose("auto", "cpu", 1)
 torch.set_num_threads(1)
 x = torch.randn(64, 96, 64, generator=torch.Generator().manual_seed(0))

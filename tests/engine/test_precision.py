@@ -8,7 +8,7 @@ from test_configs import composed
 from test_run import QUICK, WORLD, run
 
 from vltune.assemble.data import open_data
-from vltune.engine import precision
+from vltune.engine import processor
 from vltune.engine.precision import hold, settle
 from vltune.experiment.evaluate import figures
 from vltune.methods.lora import LoRA
@@ -18,25 +18,28 @@ from vltune.settings.config import RunConfig
 
 
 def on_cpu(monkeypatch, tmp_path, flags):
+    """flags: the maker and what its processor has, or None where nothing is told."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     if flags is not None:
-        precision.CPUINFO.write_text(f"flags : fpu {flags} pni\n")
+        maker, flag = flags.split()
+        processor.CPUINFO.write_text(f"vendor_id : {maker}\nflags : fpu {flag} pni\n")
 
 
 @pytest.mark.parametrize(
     ("flags", "arguments", "expected"),
     [
-        ("amx_bf16", ["backbone=vilt"], "bf16-mixed"),
-        ("avx512_bf16", ["backbone=meter"], "bf16-mixed"),
-        ("amx_bf16", ["backbone=clip", "task=classification", "dataset=food101"], "bf16-mixed"),
-        ("amx_bf16", ["backbone=stable_diffusion", "task=subject"], "bf16-mixed"),
-        ("amx_bf16", ["backbone=vilt_mini"], "32-true"),
-        ("amx_bf16", ["backbone=clip_mini", "task=classification"], "32-true"),
-        ("amx_bf16", ["backbone=sd_mini", "task=subject"], "32-true"),
-        ("amx_bf16", ["backbone=vilt", "mode=cost"], "32-true"),
-        ("amx_bf16", ["backbone=vilt", "engine.precision=32-true"], "32-true"),
-        ("avx512f", ["backbone=vilt"], "32-true"),
+        ("GenuineIntel amx_bf16", ["backbone=vilt"], "bf16-mixed"),
+        ("AuthenticAMD avx512_bf16", ["backbone=meter"], "bf16-mixed"),
+        ("GenuineIntel avx512_bf16", ["backbone=meter"], "32-true"),
+        ("GenuineIntel amx_bf16", ["backbone=clip", "task=classification", "dataset=food101"], "bf16-mixed"),
+        ("GenuineIntel amx_bf16", ["backbone=stable_diffusion", "task=subject"], "bf16-mixed"),
+        ("GenuineIntel amx_bf16", ["backbone=vilt_mini"], "32-true"),
+        ("GenuineIntel amx_bf16", ["backbone=clip_mini", "task=classification"], "32-true"),
+        ("GenuineIntel amx_bf16", ["backbone=sd_mini", "task=subject"], "32-true"),
+        ("GenuineIntel amx_bf16", ["backbone=vilt", "mode=cost"], "32-true"),
+        ("GenuineIntel amx_bf16", ["backbone=vilt", "engine.precision=32-true"], "32-true"),
+        ("GenuineIntel avx512f", ["backbone=vilt"], "32-true"),
         (None, ["backbone=vilt"], "32-true"),
     ],
 )

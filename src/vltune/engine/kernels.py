@@ -8,15 +8,14 @@ processors MKL has no such kernels: it takes others there, and so do runs.  `ben
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Literal
 
+from vltune.engine import processor
 from vltune.errors import UserError
 
 VARIABLES = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2,STRICT", "DNNL_MAX_CPU_ISA": "AVX2"}
 """Read by the libraries when they first compute."""
 SETTINGS = ("portable", "accelerator", "threads")
-CPUINFO = Path("/proc/cpuinfo")
 PORTABLE = "portable"
 
 
@@ -59,8 +58,7 @@ def obstacle(accelerator: str, threads: int | None) -> str | None:
 
 
 def is_intel_with_avx2() -> bool:
-    told = CPUINFO.read_text() if CPUINFO.exists() else ""
-    return "GenuineIntel" in told and " avx2 " in told
+    return processor.is_intel() and processor.has("avx2")
 
 
 def used() -> str:
