@@ -58,14 +58,20 @@ def pack(root: Path, on_broken: OnBroken) -> Iterator[Packed]:
     for folder, runs in by_folder.items():
         try:
             with _alone(folder):
-                yield _packed(folder, runs, on_broken)
+                done = _packed(folder, runs, on_broken)
         except UserError as error:
             on_broken(error)
+        except OSError as error:
+            on_broken(UserError(f"{error.filename or folder}: cannot be packed ({error.strerror}): make it writable"))
+        else:
+            yield done
 
 
 def _packed(folder: Path, runs: list[RecordFile], on_broken: OnBroken) -> Packed:
     """Raises UserError where the pack that is there cannot be read, or another not be written."""
     file = folder / PACK
+    if named := [run.file for run in runs if run.beside(PREDICTIONS) == file]:
+        raise UserError(f"{named[0]}: its predictions would have the name of a pack: rename the record")
     for left in folder.glob(f".{PACK}.*.tmp"):  # of killed processes
         left.unlink(missing_ok=True)
     before = {name: Source(run.read(), run.started) for name, run in packed.of_folder(folder).items()}
@@ -91,8 +97,6 @@ def _found(runs: list[RecordFile], on_broken: OnBroken) -> tuple[dict[str, _Own]
         if not is_there(file):
             continue
         try:
-            if file.name == PACK:
-                raise UserError(f"{run.file}: its predictions have the name of a pack: rename both")
             if predictions.names_images(file):
                 pictures += 1
             else:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vltune.atomic import read_whole
 from vltune.errors import UserError
 from vltune.records.files import is_file, is_there, told
 
@@ -51,10 +52,12 @@ class PackedRun:
         import pyarrow as pa
 
         own = self.schema_arrow
-        fields = [own.field(name) for name in (own.names if columns is None else columns)]
-        return pa.table(
-            [_restored(self.rows[field.name], field.type) for field in fields], schema=pa.schema(fields, own.metadata)
-        )
+        try:
+            fields = [own.field(name) for name in (own.names if columns is None else columns)]
+            held = [_restored(self.rows[field.name], field.type) for field in fields]
+            return pa.table(held, schema=pa.schema(fields, own.metadata))
+        except (pa.ArrowException, LookupError, ValueError) as error:
+            raise UserError(f"{self}: no file of predictions ({told(self.file, error)}): restore it") from None
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,12 @@ def read(file: Path) -> Mapping[str, PackedRun]:
     from pyarrow import parquet
 
     try:
-        metadata = parquet.read_metadata(file)
+        content = pa.py_buffer(read_whole(file)[0])  # once: another process may replace the file
+        metadata = parquet.read_metadata(pa.BufferReader(content))
         index = _unpacked((metadata.metadata or {})[INDEX])
         texts = [field.name for field in metadata.schema.to_arrow_schema() if pa.types.is_string(field.type)]
         with parquet.ParquetFile(
-            file, metadata=metadata, read_dictionary=texts, page_checksum_verification=True
+            pa.BufferReader(content), metadata=metadata, read_dictionary=texts, page_checksum_verification=True
         ) as opened:
             table = opened.read(use_threads=False).unify_dictionaries().combine_chunks()
         owner = table[RUN].combine_chunks()
