@@ -95,7 +95,7 @@ def main(
       vltune merge ~/gpu-server/results
 
     \b
-    The predictions of all runs of a folder in one file, a fifth as large:
+    The predictions of all runs of a folder in one file, a sixth as large:
       vltune pack
     """
 

@@ -207,12 +207,12 @@ def merge(
 def pack(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders of results, or that hold records.", metavar="FOLDER...", show_default="results"),
+        typer.Argument(help="Folders of results, or that hold records.", metavar="FOLDER", show_default="results"),
     ] = None,
 ) -> None:
     """Put the predictions of all finished runs of a folder into one file, predictions.parquet, beside their records.
 
-    It takes about a fifth of the room, for all runs answer the same examples.  A run's own file goes once what was packed
+    It takes about a sixth of the room, for all runs answer the same examples.  A run's own file goes once what was packed
     has been read back and is the same.  Every command finds predictions packed or not, a run's own file first; given again,
     this one adds the runs that finished since.  Folders of results in a folder of results (learning_rates/) are packed with
     it.  Predictions that name pictures beside their record stay as they are, and so does what is broken: it is named, and

@@ -1,8 +1,8 @@
 """Predictions of many runs in one file beside their records, `predictions.parquet`: what is in it, run by run.
 
 Its rows are the first of every run, then the second of every run, and so on: what runs say of one example lies together,
-and compresses to a fifth.  The column `run` names the record of a row; the other columns are those that any run has, null
-where a run has none.  What each run's own file would be follows from the file's metadata."""
+and takes a sixth of the room.  The column `run` names the record of a row; the other columns are those that any run has,
+null where a run has none.  What each run's own file would be follows from the file's metadata."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def read(file: Path) -> Mapping[str, PackedRun]:
         owner = table[RUN].combine_chunks()
         codes, names = owner.indices.to_numpy(), owner.dictionary.to_pylist()
         rows = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
-        if rows != {name: run["rows"] for name, run in index["runs"].items() if run["rows"]}:
+        if {name: rows.get(name, 0) for name in rows | index["runs"]} != {
+            n: r["rows"] for n, r in index["runs"].items()
+        }:
             raise ValueError("its rows are not those of the runs that it names")
         table = table.drop_columns(RUN).take(pa.array(np.argsort(codes, kind="stable")))
         columns = [[_field(**field) for field in fields] for fields in index["columns"]]
@@ -132,19 +134,14 @@ def write(file: Path, runs: Mapping[str, Source]) -> None:
     from pyarrow import parquet
 
     table, index = _together(dict(sorted(runs.items())))
-    kinds = {field.name: str(field.type) for field in table.schema}
-    by_value = [name for name, kind in kinds.items() if kind == "string" or name == "score"]
-    encoding = {
-        name: "DELTA_BINARY_PACKED" if "int" in kind else "BYTE_STREAM_SPLIT"
-        for name, kind in kinds.items()
-        if name not in by_value
-    }
+    numbers = {f.name: str(f.type) for f in table.schema if _is_number(f.type) and f.name != "score"}
+    encoding = {name: "DELTA_BINARY_PACKED" if "int" in kind else "BYTE_STREAM_SPLIT" for name, kind in numbers.items()}
     with parquet.ParquetWriter(
         file,
         table.schema,
         compression="zstd",
         compression_level=19,
-        use_dictionary=by_value,
+        use_dictionary=[name for name in table.column_names if name not in numbers],
         column_encoding=encoding,
         data_page_size=1 << 26,  # one page a column
         write_statistics=False,
@@ -211,10 +208,12 @@ def _together(runs: Mapping[str, Source]) -> tuple[Table, bytes]:
             "metadata": _texts(run.table.schema.metadata),
         }
         plain = {field.name: _cast(run.table[field.name], common[field.name]) for field in run.table.schema}
-        tables.append(pa.table({RUN: pa.repeat(name, len(run.table))} | plain))
+        tables.append(pa.table(plain))
     order = np.argsort(np.concatenate([np.arange(len(table)) for table in tables]), kind="stable")
+    owners = pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])[order])
     packed = json.dumps({"columns": columns, "runs": index}, separators=(",", ":")).encode()
     table = pa.concat_tables(tables, promote_options="default").take(pa.array(order))
+    table = table.add_column(0, RUN, pa.DictionaryArray.from_arrays(owners, [*runs]))
     return table, b64encode(zlib.compress(packed, 9))
 
 
@@ -224,6 +223,12 @@ def _common(one: str, other: str) -> str:
         return one
     widest = {_WIDEST.get(kind, kind) for kind in (one, other)}
     return widest.pop() if len(widest) == 1 else ""
+
+
+def _is_number(kind: DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _plain(kind: DataType) -> str:
