@@ -430,3 +430,31 @@ def test_folders_that_cannot_be_packed_are_one_line(tmp_path):
     assert "0" in invoke(tmp_path / "empty")
     (tmp_path / "empty" / "a.json").write_text(json.dumps({}))
     assert f"left: {tmp_path / 'empty' / 'a.json'}: field" in invoke(tmp_path / "empty", status=1)
+
+
+def test_what_is_packed_while_it_is_looked_for_is_found(root, monkeypatch):
+    file, real = add(root, 0), parquet.ParquetFile
+    before = held(root.folder)
+
+    def late(source, *args, **kwargs):
+        if source == file.with_suffix(".parquet"):
+            monkeypatch.undo()
+            invoke(root.folder)
+        return real(source, *args, **kwargs)
+
+    monkeypatch.setattr(parquet, "ParquetFile", late)
+    assert packed.same(predictions.whole(file.with_suffix(".parquet")), before[file])
+    assert names(file.parent) == [PACK]
+
+
+def test_a_pack_whose_runs_disagree_is_named(root, monkeypatch):
+    """Which no `vltune pack` wrote: one column of two types."""
+    file = add(root, 0, columns=NLVR2.columns)
+    table = predictions.whole(file.with_suffix(".parquet"))
+    other = table.cast(table.schema.set(4, pa.field("sentence", pa.string())))
+    odd = {name: packed.PackedRun(file, name, "2025", each.schema, each) for name, each in (("a", table), ("b", other))}
+    monkeypatch.setattr(packed, "of_folder", lambda folder: odd)
+    file.with_name(PACK).touch()
+    told = invoke(root.folder, status=1)
+    assert f"left: {file.with_name(PACK)}: holds what no pack can (column sentence holds string" in told
+    assert file.with_suffix(".parquet").is_file()

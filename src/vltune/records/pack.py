@@ -61,6 +61,8 @@ def pack(root: Path, on_broken: OnBroken) -> Iterator[Packed]:
                 done = _packed(folder, runs, on_broken)
         except UserError as error:
             on_broken(error)
+        except ValueError as error:
+            on_broken(UserError(f"{folder / PACK}: holds what no pack can ({error}): restore it"))
         except OSError as error:
             on_broken(UserError(f"{error.filename or folder}: cannot be packed ({error.strerror}): make it writable"))
         else:

@@ -33,6 +33,7 @@ _WIDEST = {"large_string": "string", "float": "double"} | {
     f"{sign}int{bits}": "int64" for sign, bits in (("", 8), ("", 16), ("", 32), ("u", 8), ("u", 16), ("u", 32))
 }
 """Types that may be packed, beside those that they become where runs differ."""
+_ODD = LookupError, TypeError, ValueError, AttributeError, RecursionError  # of an index that is not ours
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,8 @@ def read(file: Path) -> Mapping[str, PackedRun]:
         owner = table[RUN].combine_chunks()
         codes, names = owner.indices.to_numpy(), owner.dictionary.to_pylist()
         rows = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
-        if {name: rows.get(name, 0) for name in rows | index["runs"]} != {
-            n: r["rows"] for n, r in index["runs"].items()
-        }:
+        named = {name: run["rows"] for name, run in index["runs"].items()}
+        if dict.fromkeys(named, 0) | rows != named:
             raise ValueError("its rows are not those of the runs that it names")
         table = table.drop_columns(RUN).take(pa.array(np.argsort(codes, kind="stable")))
         columns = [[_field(**field) for field in fields] for fields in index["columns"]]
@@ -124,7 +124,7 @@ def read(file: Path) -> Mapping[str, PackedRun]:
             )
             for name, run in index["runs"].items()
         }
-    except (pa.ArrowException, zlib.error, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (pa.ArrowException, zlib.error, OSError, *_ODD) as error:
         why = "it is no pack" if error.args == (INDEX,) else told(file, error)
         raise UserError(f"{file}: no file of predictions ({why}): restore it") from None
 

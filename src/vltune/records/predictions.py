@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,23 +202,32 @@ def _checked(table: Table, percent: bool) -> Table:
 @contextmanager
 def _open(file: Path) -> Iterator[ParquetFile | PackedRun]:
     import pyarrow as pa
-    from pyarrow import parquet
 
-    if (own := is_there(file)) and not is_file(file):  # a pipe would be waited for
-        raise UserError(f"{file}: no file of predictions (no regular file): restore it or run again")
-    found = None if own else packed.find(file)
+    where: object = file
     try:
-        with nullcontext(found) if found else parquet.ParquetFile(file) as opened:
+        with _found(file) as opened:
+            where = opened if isinstance(opened, PackedRun) else file
             names = opened.schema_arrow.names
-            if not found and packed.INDEX in (opened.metadata.metadata or {}):
+            if where is file and packed.INDEX in (opened.metadata.metadata or {}):
                 raise ValueError("it holds those of many runs")
             if missing := [column for column in COLUMNS if names.count(column) != 1]:
                 raise ValueError(f"it has not one column {missing[0]}")
             yield opened
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{found or file}: no file of predictions ({told(file, error)}): restore it or run again"
-        ) from None
+        raise UserError(f"{where}: no file of predictions ({told(file, error)}): restore it or run again") from None
+
+
+def _found(file: Path) -> AbstractContextManager[ParquetFile | PackedRun]:
+    """The run's own file, where it is there, else what is packed of it."""
+    from pyarrow import parquet
+
+    if is_file(file):
+        with suppress(FileNotFoundError):  # packed this very moment
+            return parquet.ParquetFile(file)
+    elif is_there(file):  # a pipe would be waited for
+        raise UserError(f"{file}: no file of predictions (no regular file): restore it or run again")
+    found = packed.find(file)
+    return nullcontext(found) if found else parquet.ParquetFile(file)
 
 
 def align(a: Table, b: Table) -> tuple[Table, Table]:
