@@ -35,6 +35,7 @@ def test_help_teaches_by_example():
     for arguments, example in [
         (["--help"], "vltune prepare vqav2 --raw"),
         (["report", "--help"], "vltune report mini\n"),
+        (["pack", "--help"], "vltune pack ~/shared/results"),
         (["prepare", "--help"], "--max-bad 3\n"),
     ]:
         result = invoke(*arguments)

@@ -205,3 +205,30 @@ def test_predictions_are_shown_without_images_where_the_data_is_not_here(user):
     shown = json.loads(content)
     assert shown["columns"] == ["id", "prediction", "score"]
     assert shown["data"] == [[id, "red", 0.6] for id in range(3)]
+
+
+def test_packed_predictions_are_sent_as_the_run_s_own_file(user):
+    """Also offline, where W&B uploads them later."""
+    from vltune.engine.artifacts import write_predictions
+    from vltune.records import record as records
+    from vltune.records.pack import pack
+
+    with serving() as server:
+        files = [user.knows(server).record(seed=seed).with_suffix(".parquet") for seed in range(2)]
+        for seed, file in enumerate(files):
+            rows = [{"id": id, "prediction": f"red {seed}", "score": 0.6} for id in range(3)]
+            write_predictions(file, {"test": rows}, records.read(file.with_suffix(".json")))
+        written = [file.read_bytes() for file in files]
+        list(pack(user.home / "results", pytest.fail))
+        assert not any(file.exists() for file in files)
+        done = sync(user)
+        assert (done.returncode, lines(done)) == (0, [f"sent: {place(0)}", f"sent: {place(1)}"])
+        sent = {Path(path).name: body for path, body in server.uploaded.items()}
+        assert [sent[file.name] for file in files] == written
+        shown = [
+            json.loads(body)["data"] for path, body in server.uploaded.items() if path.endswith("examples.table.json")
+        ]
+        assert sorted(rows[0][1] for rows in shown) == ["red 0", "red 1"]
+        assert sync(user, "--mode", "offline", "--project", "other").returncode == 0
+    kept = sorted((user.home / "results" / "runs").rglob("lora*.parquet"))
+    assert [file.read_bytes() for file in kept] == written

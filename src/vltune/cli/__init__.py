@@ -93,6 +93,10 @@ def main(
     Two folders of results side by side; records from elsewhere into one:
       vltune compare results ~/before/results
       vltune merge ~/gpu-server/results
+
+    \b
+    The predictions of all runs of a folder in one file, a sixth as large:
+      vltune pack
     """
 
 
@@ -105,6 +109,7 @@ for command in (
     records.power,
     records.compare,
     records.merge,
+    records.pack,
     answers.submission,
     answers.score,
     mirror.wandb_sync,

@@ -13,7 +13,7 @@ from vltune.engine.checkpoint import writing
 from vltune.errors import UserError
 from vltune.metrics.metric import Prediction
 from vltune.model import Model
-from vltune.records.predictions import KIND, check_images
+from vltune.records.predictions import KIND, check_images, save
 from vltune.tasks.task import RowColumn
 
 
@@ -55,7 +55,6 @@ def write_predictions(
     The file's metadata say whose they are: `vltune` (version), `run` (the record's id) and its identity.  Raises ValueError
     where an image is named that does not lie in the folder beside the record."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     own = {"text": pa.dictionary(pa.int32(), pa.string()), "number": pa.int32(), "share": pa.float32()}
     own["image"] = pa.string()
@@ -74,4 +73,4 @@ def write_predictions(
     table = pa.Table.from_pylist(rows, schema=schema)
     check_images(table, path)
     with replacing(path) as temporary:
-        parquet.write_table(table, temporary, compression="zstd")
+        save(table, temporary)

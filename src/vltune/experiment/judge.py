@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vltune.assemble.factory import build
 from vltune.errors import UserError
+from vltune.records import predictions
 from vltune.records import record as records
 from vltune.records.predictions import PREDICTIONS
 
@@ -41,7 +42,7 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
     rows = {}
     for split in record["config"]["engine"]["evaluate"]:
         folder = file.with_suffix("") / split
-        rows[split] = judged(folder, task, wanted(file, split), judges)
+        rows[split] = judged(folder, task, wanted(file, record, split), judges)
         record["metrics"][split] = task.figures(rows[split]) or None
     record |= task.declaration()
     artifacts.write_predictions(file.with_suffix(PREDICTIONS), rows, record, task.columns)
@@ -49,17 +50,15 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
     return record
 
 
-def wanted(file: Path, split: str) -> list[Wanted]:
+def wanted(file: Path, record: Record, split: str) -> list[Wanted]:
     """The pictures that a run painted, in its order.  UserError where one is not there."""
-    from pyarrow import parquet
-
     from vltune.judges.wanted import Wanted
 
     beside = file.with_suffix(PREDICTIONS)
-    if not beside.is_file():
+    if not predictions.are_there(beside, record):
         raise UserError(f"{beside}: is not there; copy it beside the record, or run its command again")
     found: dict[Wanted, None] = {}
-    for row in parquet.read_table(beside).to_pylist():
+    for row in predictions.whole(beside, record).to_pylist():
         if row["split"] == split:
             each = Wanted(row["id"], row["about"], row["prediction"], row["seed"])
             picture = file.with_suffix("") / row["picture"]

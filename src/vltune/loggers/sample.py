@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltune.errors import UserError
 from vltune.metrics.metric import Prediction, declared, of_examples
+from vltune.records.predictions import are_there, whole
 
 if TYPE_CHECKING:
     from vltune.data.examples import Examples, Shown
@@ -73,15 +74,12 @@ def image(shown: Shown, which: int = 0) -> bytes | None:
 
 
 def saved(file: Path, record: dict) -> dict[str, list[Prediction]]:
-    """The predictions of examples beside a record, by split; none where there is no file."""
-    if not file.is_file():
+    """The predictions of examples beside a record, by split; none where there are none."""
+    if not are_there(file, record):
         return {}
-    from pyarrow import parquet
-
     metrics, found = declared(record).values(), defaultdict(list)
     names = dict.fromkeys(["split", "id", "prediction", "score", *(name for each in metrics for name in each.columns)])
-    with parquet.ParquetFile(file) as opened:
-        table = opened.read(columns=[name for name in names if name in opened.schema_arrow.names])
-    for row in of_examples(metrics, table.to_pylist()):
+    table = whole(file, record)
+    for row in of_examples(metrics, table.select([name for name in names if name in table.column_names]).to_pylist()):
         found[row.pop("split")].append(row)
     return dict(found)

@@ -19,6 +19,8 @@ from vltune.loggers import environment, sample, sent, summary
 from vltune.loggers.environment import OFF
 from vltune.loggers.logger import Logger
 from vltune.loggers.sample import Look
+from vltune.records import predictions as predicted
+from vltune.records.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
     import wandb
@@ -68,7 +70,7 @@ class WandbLogger(Logger):
         self.trouble: str | None = None  # what failed in the last run
         self.warns = True
         self._run: wandb.Run | None = None
-        self._folder = Path()
+        self._folder = self._scratch = Path()
         self._tables: dict[str, wandb.Table] = {}
 
     def start(self, record: dict, folder: Path) -> None:
@@ -171,7 +173,7 @@ class WandbLogger(Logger):
             for point in record.get("history", ()):
                 self.log(point, point["step"])
             with self._guard("read the predictions"):
-                self.table(sample.saved(file.with_suffix(".parquet"), record), look)
+                self.table(sample.saved(file.with_suffix(PREDICTIONS), record), look)
             self.finish(record, file, exit_code=0)
         return "failed" if self.trouble else "sent"
 
@@ -204,7 +206,7 @@ class WandbLogger(Logger):
 
     def _open(self, record: dict, folder: Path, scratch: Path, id: str, live: bool) -> None:
         """folder: where is noted what was sent.  scratch: for W&B's files.  live: whether this process computes the run."""
-        self._run, self._tables, self._folder, self.trouble = None, {}, folder, None
+        self._run, self._tables, self._folder, self._scratch, self.trouble = None, {}, folder, scratch, None
         if self.mode == OFF:
             return
         with self._guard("start"):
@@ -261,8 +263,9 @@ class WandbLogger(Logger):
         from wandb import Artifact
 
         left_out, base = [], f"{summary.name(record['identity'])}-{record['identity']['hash']}"
-        for kind, suffixes in (("record", (".json", ".parquet")), ("model", (".safetensors",))):
-            files = [beside for suffix in suffixes if (beside := file.with_suffix(suffix)).is_file()]
+        for kind, suffixes in (("record", (".json", PREDICTIONS)), ("model", (".safetensors",))):
+            files = [self._own(file.with_suffix(suffix), record) for suffix in suffixes]
+            files = [each for each in files if each.is_file()]
             large = [each for each in files if each.stat().st_size > 1e6 * self.largest_artifact_mb]
             left_out += [f"{each.name} ({each.stat().st_size / 1e6:,.0f} MB)" for each in large]
             if kept := [each for each in files if each not in large]:
@@ -275,6 +278,13 @@ class WandbLogger(Logger):
                 if self.mode == "online":  # else nobody would hear of an upload that failed
                     artifact.wait(self.finish_timeout)
         return {"run/left_out": ", ".join(left_out)} if left_out else {}
+
+    def _own(self, file: Path, record: dict) -> Path:
+        """Where a file beside the record is: predictions that are packed are written among W&B's files."""
+        if file.suffix != PREDICTIONS or not predicted.is_packed(file, record):
+            return file
+        predicted.copy(file, copied := self._scratch / "wandb" / file.name)
+        return copied
 
     def _server(self) -> str:
         if self.mode == "offline":

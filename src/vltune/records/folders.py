@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from vltune.errors import UserError
+from vltune.records import predictions
 from vltune.records.files import check_folder, is_file, is_folder, is_same, is_there
 from vltune.records.predictions import FILES, PREDICTIONS
 from vltune.records.record import Kind, Record, path, read
@@ -45,6 +46,14 @@ class RecordFile:
     def finished(self) -> bool:
         return self.record["status"] == "finished"
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether its predictions lie in a pack that can be read."""
+        try:
+            return predictions.is_packed(self.beside(PREDICTIONS), self.record)
+        except UserError:
+            return False
+
     def beside(self, suffix: str) -> Path:
         return self.file.with_suffix(suffix)
 
@@ -54,7 +63,7 @@ Verified = Callable[[dict], bool]
 OnBroken = Callable[[UserError], object]
 
 
-def find(root: Path, on_broken: OnBroken) -> list[RecordFile]:
+def find(root: Path, on_broken: OnBroken, verified: Verified = lambda record: True) -> list[RecordFile]:
     """Every valid record under `root`, in the order of its files.  What is none goes to `on_broken`, and so does a record
     whose predictions give other scores.
 
@@ -63,7 +72,7 @@ def find(root: Path, on_broken: OnBroken) -> list[RecordFile]:
     root = Path(root)
     check_folder(root, "give one of results, or one that holds records")
     kinds = of_results(root, on_broken)
-    return runs(root, [(root, None)] if kinds is None else kinds, on_broken)
+    return runs(root, [(root, None)] if kinds is None else kinds, on_broken, verified)
 
 
 def of_results(root: Path, on_broken: OnBroken) -> list[tuple[Path, Kind]] | None:
@@ -117,7 +126,8 @@ def _read(root: Path, file: Path, kind: Kind | None, verified: Verified) -> Reco
 
 
 def put_aside(run: RecordFile, root: Path) -> Path:
-    """Moves a record under `root`, and what lies beside it, to `root/replaced/`; returns its folder there.
+    """Moves a record under `root`, and what lies beside it, to `root/replaced/`; returns its folder there.  Of predictions
+    that are packed it gets a copy: those that stay in the pack are of a run that no record there is of any more.
 
     Raises UserError where that cannot be written."""
     when = re.sub(r"[^0-9A-Za-z+-]", "", run.record["provenance"]["started"])
@@ -128,6 +138,8 @@ def put_aside(run: RecordFile, root: Path) -> Path:
         for suffix in (FILES, PREDICTIONS, TUNED, run.file.suffix):  # the record last: nothing lies here without one
             if is_there(file := run.file.with_suffix(suffix)):
                 file.replace(folder / file.name)
+            elif suffix == PREDICTIONS and run.is_packed:
+                predictions.copy(file, folder / file.name)
     except OSError as error:
         raise UserError(
             f"{folder}: {run.file.name} cannot be kept there ({error.strerror}): make it writable"

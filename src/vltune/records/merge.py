@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from vltune.atomic import replacing
 from vltune.errors import UserError
-from vltune.records import external, folders
+from vltune.records import external, folders, predictions
 from vltune.records.files import is_file, is_folder, is_same, is_there, told
 from vltune.records.folders import TUNED, RecordFile
 from vltune.records.predictions import FILES, PREDICTIONS
@@ -36,6 +36,7 @@ def merge(
     sources: Sequence[Path], into: Path, prefer: str | None = None, dry_run: bool = False
 ) -> dict[Path, list[Merged]]:
     """Copies the records of `sources`, and what lies beside them, under `into`; {source: what became of its files}.
+    Predictions that are packed there become a run's own file here.
 
     Of two records of one run a finished one stays, or takes the other's place; of two finished (or two unfinished) ones
     that under `into` stays, unless `prefer` is `theirs`, or `newer` and the source's started later.  What gives way goes to
@@ -149,7 +150,7 @@ class _Merging:
         """What becomes of theirs, and why."""
         if ours.record == theirs.record:
             common = [suffix for suffix in _beside(ours) if suffix in _beside(theirs)]
-            differ = [s for s in common if not _is_same(ours.beside(s), theirs.beside(s))]
+            differ = [suffix for suffix in common if not _is_same(ours, theirs, suffix)]
             missing = [suffix for suffix in _beside(theirs) if suffix not in common]
             if not differ:
                 return ("added", f"{_named(missing)} beside the same record") if missing else ("same", "")
@@ -170,7 +171,8 @@ class _Merging:
         if instead_of is not None:
             folders.put_aside(instead_of, self.into)
         for suffix in (*_beside(run), run.file.suffix):
-            _copy(run.beside(suffix), self.into / run.home.with_suffix(suffix))
+            copy = predictions.copy if suffix == PREDICTIONS and run.is_packed else _copy
+            copy(run.beside(suffix), self.into / run.home.with_suffix(suffix))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -185,7 +187,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _beside(run: RecordFile) -> list[str]:
     """The suffixes of what lies there: the folder of files before the predictions that name them."""
-    found = [suffix for suffix in (PREDICTIONS, TUNED) if is_file(run.beside(suffix))]
+    predicted = [PREDICTIONS] if is_file(run.beside(PREDICTIONS)) or run.is_packed else []
+    found = [*predicted, TUNED] if is_file(run.beside(TUNED)) else predicted
     return [FILES, *found] if is_folder(run.beside(FILES)) else found
 
 
@@ -198,11 +201,15 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file.relative_to(folder) for file in folder.rglob("*") if is_file(file))
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    if not is_folder(one):
-        return filecmp.cmp(one, other, shallow=False)
-    files = _files(one)
-    return files == _files(other) and all(filecmp.cmp(one / file, other / file, shallow=False) for file in files)
+def _is_same(run: RecordFile, other: RecordFile, suffix: str) -> bool:
+    """Whether the same lies beside both.  Predictions may be packed, or written by another version."""
+    here, there = run.beside(suffix), other.beside(suffix)
+    if is_folder(here):
+        files = _files(here)
+        return files == _files(there) and all(filecmp.cmp(here / file, there / file, shallow=False) for file in files)
+    if is_file(here) and is_file(there) and filecmp.cmp(here, there, shallow=False):
+        return True
+    return suffix == PREDICTIONS and predictions.are_same(here, there)
 
 
 def _rank(run: RecordFile) -> tuple[bool, int]:
@@ -213,7 +220,7 @@ def _rank(run: RecordFile) -> tuple[bool, int]:
 def _is_copy(run: RecordFile, other: RecordFile) -> bool:
     """Whether it holds nothing that the other does not."""
     return run.record == other.record and all(
-        suffix in _beside(other) and _is_same(run.beside(suffix), other.beside(suffix)) for suffix in _beside(run)
+        suffix in _beside(other) and _is_same(run, other, suffix) for suffix in _beside(run)
     )
 
 

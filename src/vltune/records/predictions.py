@@ -1,19 +1,24 @@
 """The predictions of two runs, example by example: `split`, `id`, `prediction`, `score`, and what their metrics read.
 
-docs/answers.md shows a file."""
+`file` is a run's own, the record's name with another ending.  Where it is not there, its rows are looked for in its
+folder's pack (`vltune.records.packed`): here alone is decided where a record's predictions are.  docs/answers.md shows a
+file."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.metrics.metric import PERCENT, declared
+from vltune.records import packed
 from vltune.records.files import is_file, is_there, told
+from vltune.records.packed import PackedRun
 
 if TYPE_CHECKING:
     from pyarrow import Schema, Table
@@ -44,6 +49,51 @@ class Agreement:
         return self.same == self.common and not self.alone
 
 
+def are_there(file: Path, record: dict) -> bool:
+    """Whether there is something to read, be it broken.  A run that took the place of one that is packed has none there."""
+    try:
+        return is_there(file) or is_packed(file, record)
+    except UserError:
+        return True
+
+
+def is_packed(file: Path, record: dict) -> bool:
+    """Whether the predictions of this very run lie in the pack, and no newer ones in its own file.
+
+    Raises UserError where the pack cannot be read."""
+    found = None if is_there(file) else packed.find(file)
+    return found is not None and found.started == record["provenance"]["started"]
+
+
+def whole(file: Path, record: dict | None = None) -> Table:
+    """All that is in `file`, as it stands there.  Raises UserError as `read` does, but looks at no values."""
+    with _open(file) as opened:
+        if record is not None:
+            _check_owner(opened, record, file)
+        return opened.read(use_threads=False)
+
+
+def are_same(file: Path, other: Path) -> bool:
+    """Whether both hold the same, wherever it lies; False where one of them cannot be read."""
+    try:
+        return packed.same(whole(file), whole(other))
+    except UserError:
+        return False
+
+
+def copy(file: Path, target: Path) -> None:
+    """Writes to `target` what would be in `file`, were it not packed."""
+    table = whole(file)
+    with replacing(target) as temporary:
+        save(table, temporary)
+
+
+def save(table: Table, file: Path) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(table, file, compression="zstd")
+
+
 def read(file: Path, record: dict | None = None) -> Table:
     """The predictions in `file`: split and prediction as text, id as int64, score as a number or null.
 
@@ -53,7 +103,7 @@ def read(file: Path, record: dict | None = None) -> Table:
     metrics = declared(record).values() if record is not None else ()
     with _open(file) as opened:
         if record is not None:
-            _check_owner(_owner(opened), record, file)
+            _check_owner(opened, record, file)
         asked = dict.fromkeys(column for metric in metrics for column in metric.columns)
         if images := _images(opened.schema_arrow):
             check_images(opened.read(columns=images), file, elsewhere=True)
@@ -76,6 +126,12 @@ def pictures(file: Path) -> list[dict[str, Any]]:
     return [{"beside": None} | row for row in rows]
 
 
+def names_images(file: Path) -> bool:
+    """Whether predictions name files in the folder beside them.  Raises UserError as `read` does."""
+    with _open(file) as opened:
+        return bool(_images(opened.schema_arrow))
+
+
 def check_images(table: Table, file: Path, elsewhere: bool = False) -> None:
     """Raises ValueError where an image that predictions in `file` name does not lie in the folder beside them.
 
@@ -94,14 +150,17 @@ def _images(schema: Schema) -> list[str]:
     return [field.name for field in schema if (field.metadata or {}).get(KIND.encode()) == b"image"]
 
 
-def _owner(opened: ParquetFile) -> dict[str, str]:
-    """What a file says of whose predictions it holds: the run's id and identity, as text."""
+def _owner(opened: ParquetFile | PackedRun) -> dict[str, str]:
+    """What a file says of whose predictions it holds: the run's id and identity, as text; a pack also when it started."""
     metadata = opened.schema_arrow.metadata or {}
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
+    named = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
+    return named | ({"started": opened.started} if isinstance(opened, PackedRun) else {})
 
 
-def _check_owner(named: dict[str, str], record: dict, file: Path) -> None:
-    identity = {key: str(value) for key, value in record["identity"].items()}
+def _check_owner(opened: ParquetFile | PackedRun, record: dict, file: Path) -> None:
+    named, identity = _owner(opened), {key: str(value) for key, value in record["identity"].items()}
+    if isinstance(opened, PackedRun):
+        file, identity = opened, identity | {"started": record["provenance"]["started"]}
     if differ := sorted(key for key in identity.keys() & named.keys() if identity[key] != named[key]):
         told = ", ".join(f"{key} {named[key]}" for key in differ)
         raise UserError(f"{file}: predictions of another run ({told}): restore the record's own")
@@ -141,20 +200,34 @@ def _checked(table: Table, percent: bool) -> Table:
 
 
 @contextmanager
-def _open(file: Path) -> Iterator[ParquetFile]:
+def _open(file: Path) -> Iterator[ParquetFile | PackedRun]:
     import pyarrow as pa
-    from pyarrow import parquet
 
-    if is_there(file) and not is_file(file):  # a pipe would be waited for
-        raise UserError(f"{file}: no file of predictions (no regular file): restore it or run again")
+    where: object = file
     try:
-        with parquet.ParquetFile(file) as opened:
+        with _found(file) as opened:
+            where = opened if isinstance(opened, PackedRun) else file
             names = opened.schema_arrow.names
+            if where is file and packed.INDEX in (opened.metadata.metadata or {}):
+                raise ValueError("it holds those of many runs")
             if missing := [column for column in COLUMNS if names.count(column) != 1]:
                 raise ValueError(f"it has not one column {missing[0]}")
             yield opened
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{file}: no file of predictions ({told(file, error)}): restore it or run again") from None
+        raise UserError(f"{where}: no file of predictions ({told(file, error)}): restore it or run again") from None
+
+
+def _found(file: Path) -> AbstractContextManager[ParquetFile | PackedRun]:
+    """The run's own file, where it is there, else what is packed of it."""
+    from pyarrow import parquet
+
+    if is_file(file):
+        with suppress(FileNotFoundError):  # packed this very moment
+            return parquet.ParquetFile(file)
+    elif is_there(file):  # a pipe would be waited for
+        raise UserError(f"{file}: no file of predictions (no regular file): restore it or run again")
+    found = packed.find(file)
+    return nullcontext(found) if found else parquet.ParquetFile(file)
 
 
 def align(a: Table, b: Table) -> tuple[Table, Table]:

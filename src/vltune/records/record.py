@@ -17,6 +17,7 @@ from vltune.atomic import replacing
 from vltune.errors import UserError
 from vltune.metrics.metric import PERCENT, declared
 from vltune.records import files
+from vltune.records.packed import PACK
 
 if TYPE_CHECKING:
     from typing import Required  # Python 3.11
@@ -170,7 +171,7 @@ def check_out(file: Path, sources: Iterable[Path] = ()) -> None:
     one, or of one of the files that it is made of."""
     if any(files.is_same(file, source) for source in sources):
         raise UserError(f"{file}: is one of the files that are read: name another to write")
-    if files.is_file(file) and _is_record(file.with_suffix(".json")):
+    if files.is_file(file) and (file.name == PACK or _is_record(file.with_suffix(".json"))):
         raise UserError(f"{file}: is a record, or lies beside one: name another file to write")
 
 

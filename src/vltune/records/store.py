@@ -22,12 +22,13 @@ def load(root: Path, on_broken: OnBroken = _log.warning, verified: Verified = la
     at.  Raises UserError if `root` is not a folder."""
     root = Path(root)
     check_folder(root, "give the right folder of results")
-    records = []
+    records, told = [], set()
     for run in folders.runs(root, folders.of_results(root, on_broken) or (), on_broken, verified):
         if run.file != (home := root / run.home):
             on_broken(UserError(f"{run.file}: field 'identity' belongs to {home}: move or delete this file"))
             continue
-        if run.trouble:
+        if run.trouble and run.trouble not in told:  # a pack's is that of all its runs
+            told.add(run.trouble)
             on_broken(UserError(run.trouble))
         records.append(run.record | {"path": run.home.as_posix(), "trouble": run.trouble})
     return sorted(records, key=_order)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from vltune.errors import UserError
 from vltune.metrics.metric import declared
 from vltune.records import predictions
-from vltune.records.files import is_there
 from vltune.records.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def check(record: Record, file: Path) -> str:
 
     Raises UserError where they give another score than the record's: then one of the two is not what the run found."""
     beside = file.with_suffix(PREDICTIONS)
-    if not is_there(beside):
+    if not predictions.are_there(beside, record):
         return ""
     try:
         table = predictions.read(beside, record)
@@ -59,7 +58,7 @@ def outcomes(file: Path, metric: str, record: Record) -> Outcomes:
     that is no mean over examples."""
     from vltune.stats.outcomes import Scored
 
-    if not is_there(file):
+    if not predictions.are_there(file, record):
         raise UserError(f"{file}: no predictions there")
     split, _, name = metric.partition(".")
     try:

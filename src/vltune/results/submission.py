@@ -12,7 +12,6 @@ from typing import Any
 from vltune import signatures, streamed
 from vltune.errors import UserError
 from vltune.records import predictions
-from vltune.records.files import is_there
 from vltune.records.predictions import PREDICTIONS
 from vltune.records.record import read, save
 from vltune.records.verified import check
@@ -34,7 +33,7 @@ def answers(file: Path, split: str) -> dict[int, str]:
         raise UserError(f"{file}: a record of {record['identity']['task']}, which answers no questions")
     if record["status"] != "finished":
         raise UserError(f"{file}: the run is {record['status']}: only a finished one has predictions")
-    if not is_there(beside):
+    if not predictions.are_there(beside, record):
         raise UserError(f"{beside}: the predictions of this record are not here: run its command again with force=true")
     check(record, file)
     table = predictions.read(beside, record)

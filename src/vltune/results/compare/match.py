@@ -14,7 +14,6 @@ from typing import Any
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, declared, primary
 from vltune.records import folders, predictions
-from vltune.records.files import is_file
 from vltune.records.folders import RecordFile
 from vltune.records.predictions import PREDICTIONS, Agreement
 from vltune.records.record import COUNTED, Kind, flatten, started
@@ -210,7 +209,7 @@ def _shown(scores: dict[str, Score], metrics: Mapping[str, Metric]) -> str | Non
 def _agreement(pair: Pair) -> Agreement | None:
     """None where one of the runs has no predictions to read; those that are broken are told by `_load`."""
     runs = pair.a, pair.b
-    if not all(is_file(run.beside(PREDICTIONS)) for run in runs):
+    if not all(predictions.are_there(run.beside(PREDICTIONS), run.record) for run in runs):
         return None
     try:
         return predictions.agreement(*(predictions.read(run.beside(PREDICTIONS), run.record) for run in runs))
