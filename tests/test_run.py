@@ -263,7 +263,7 @@ def truncate(world, folder):
         (["method=lora", "method.roles=[qery]"], "there is no role 'qery'"),
         (["engine.max_stepz=3"], "engine.max_stepz=3: engine has no max_stepz; did you mean max_steps? there are lr,"),
         (["engine.lr=fast"], "engine.lr=fast: must be a number"),
-        (["+engine.rate=1"], "engine.rate: there is no such setting; there are lr, batch_size"),
+        (["+engine.pace=1"], "engine.pace: there is no such setting; there are lr, batch_size"),
         (["seed=a"], "seed=a: must be a whole number from 0 to 4294967295"),
         (["force=maybe"], "force=maybe: must be true or false"),
         (["~dataset.generate", "dataset.data_dir=nowhere"], "nowhere/vqav2/vqav2_train.arrow"),
