@@ -17,8 +17,6 @@ from vltune.errors import UserError
 
 GROUP = "method"
 """The folder of conf/, and the key of a configuration."""
-KEYS = ("label", "order", "families", "colour", "rates")
-"""What a method's configuration holds for others than its constructor."""
 ALL = "all"
 """In the place of a family: every method that there is, but those `APART`."""
 PAPER = "paper"
@@ -127,10 +125,3 @@ def families(known: Mapping[str, Presentation]) -> dict[str, tuple[str, ...]]:
     names = dict.fromkeys(family for each in known.values() for family in each.families)
     of = {family: tuple(name for name, each in known.items() if family in each.families) for family in names}
     return {ALL: tuple(name for name, each in known.items() if APART not in each.families)} | of
-
-
-def without(settings: Any) -> Any:
-    """A method's settings less `KEYS`: what its constructor takes, and what tells two configurations of it apart."""
-    return (
-        {key: value for key, value in settings.items() if key not in KEYS} if isinstance(settings, dict) else settings
-    )

@@ -955,6 +955,20 @@ def test_a_number_from_several_machines_is_marked_where_it_depends_on_them(root)
     keys = ("vqa", "train_step_ms", "method_params_k")
     assert [found["lora"][key].machines for key in keys] == [1, 2, 1]
     assert [found["apt"][key].machines for key in keys] == [2, 2, 1]
+    assert {row.cells["avg"].machines for row in table.rows} == {1}, "of no number there is nothing to say"
     markdown = render.markdown(table)
     assert f"50.50{MIXED} ± 0.71 (2)" in markdown and "50.50 ± 0.71 (2)" in markdown
     assert f"{MIXED}: its runs were made on several machines" in markdown
+
+
+def test_records_from_before_a_setting_stand_in_one_row_with_those_that_hold_what_it_was(root):
+    """Under its old value, which their hashes leave out; under another they are another row."""
+    older, newer = ({"rank": 4}, {"rank": 4, "always_trained": "paper", "label": "LoRA", "colour": 4})
+    root.add(50.0, config={"method": older}, hash="00000001")
+    for number, method in enumerate((newer, newer | {"always_trained": "head_only"}), 2):
+        metrics = {"val": None, "test": {"accuracy": 60.0 + number}}
+        root.add(metrics=metrics, task="nlvr2", config={"method": method}, hash=f"0000000{number}")
+    table = build.build("vilt_mini", root.folder)
+    one, other = rows(table, "lora")
+    assert [one.cells[key].mean for key in ("vqa", "nlvr2")] == [50.0, 62.0]
+    assert other.cells["nlvr2"].mean == 63.0 and "always_trained=head_only" in other.label

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from vltune.errors import UserError
 from vltune.records import folders
 from vltune.records.files import check_folder
 from vltune.records.folders import OnBroken, Verified
+from vltune.runs import identity
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,13 @@ def experiment(record: dict) -> str:
     share = record["config"].get("dataset", {}).get("train_fraction", 1.0)
     name = f"{record['identity']['task']}-{record['identity']['dataset']}"
     return name if share == 1.0 else f"{name}-{100 * share:g}%"
+
+
+def decisive(record: dict, group: str) -> Any:
+    """A group of its configuration, less what decides no run: how a method is presented, and settings at the value that all
+    runs had before there were such."""
+    settings = record["config"].get(group)
+    return identity.decisive(group, settings) if isinstance(settings, dict) else settings
 
 
 def is_cost(record: dict) -> bool:

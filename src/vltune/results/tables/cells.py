@@ -43,7 +43,7 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
             typed[key] = set(_typed(column, records))
             made_on[key] = _machines(column, method, records)
         cell = _cell(column, list(numbers[key].values()), published.get(column.published), len(typed[key]))
-        found[key] = replace(cell, machines=max(1, len(made_on[key])))
+        found[key] = cell if cell.mean is None else replace(cell, machines=max(1, len(made_on[key])))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vltune import canonical
-from vltune.catalogue import GROUP, Presentation, without
+from vltune.catalogue import Presentation
 from vltune.records import store
 from vltune.records.record import flatten
 from vltune.results.tables.cells import value
@@ -114,13 +114,7 @@ def _is_cost_of(cost: dict, variant: list[dict]) -> bool:
 
 
 def _settings(record: dict, *groups: str) -> str:
-    return canonical.text([_group(record, group) for group in groups])
-
-
-def _group(record: dict, group: str) -> Any:
-    """Of a configuration, less what says how a method is presented: that may change without a run."""
-    settings = record["config"].get(group)
-    return without(settings) if group == GROUP else settings
+    return canonical.text([store.decisive(record, group) for group in groups])
 
 
 def _configurations(records: list[dict], *groups: str) -> list[list[dict]]:
@@ -149,7 +143,7 @@ def _named(
     if len(found) == 1:
         yield MethodVariant(name, method, presentation, label, found[0], {})
         return
-    configs = [flatten({group: _group(records[0], group) for group in _SETTINGS}) for records in found]
+    configs = [flatten({group: store.decisive(records[0], group) for group in _SETTINGS}) for records in found]
     first = configs[0]
     changed = [{key for key in first.keys() | config.keys() if first.get(key) != config.get(key)} for config in configs]
     changed[0] = set().union(*changed)
