@@ -18,7 +18,6 @@ VARIABLES = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2,STRICT", "DNNL_MAX
 SETTINGS = ("portable", "accelerator", "threads")
 PORTABLE = "portable"
 
-
 _chosen = False
 
 
@@ -29,14 +28,17 @@ def choose(portable: bool | Literal["auto"], accelerator: str, threads: int | No
     global _chosen
     import torch
 
-    reason = None if portable is False else obstacle(accelerator, threads)
-    if portable is not False and reason is None:
+    _chosen = False
+    if portable is False:
+        return
+    reason = obstacle(accelerator, threads)
+    if reason is None:
         os.environ.update(VARIABLES)
         if torch.backends.cpu.get_cpu_capability() != "AVX2":
             reason = "this process has computed with other kernels already; begin a new one"
     if reason and portable is True:
         raise UserError(f"engine.portable=true: {reason}")
-    _chosen = portable is not False and reason is None
+    _chosen = reason is None
 
 
 def obstacle(accelerator: str, threads: int | None) -> str | None:

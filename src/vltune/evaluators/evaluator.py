@@ -53,10 +53,8 @@ class Evaluator(ABC):
         session, size = self.session, self.session.data.eval_batch_size
         every = [range(len(dataset))[start : start + size] for start in range(0, len(dataset), size)]
         rank, world = session.fabric.global_rank, session.fabric.world_size
-        own = every[rank::world]
-        return loader(dataset, session.data.collate, session.settings.workers, size, batch_sampler=own), len(
-            every[::world]
-        )
+        own, most = every[rank::world], len(every[::world])
+        return loader(dataset, session.data.collate, session.settings.workers, size, batch_sampler=own), most
 
     def together(self, split: str, found: list[list]) -> list:
         """In the first process, what all found of each of their batches, in the order of the split; in the others nothing.
@@ -66,9 +64,8 @@ class Evaluator(ABC):
         fabric, folder = self.session.fabric, self.session.folder
         if fabric.world_size == 1:
             return [*chain(*found)]
-        part = (
-            folder / f"{split}.{uuid4().hex}.part"
-        )  # a name of its own: a network's file system may know an old file's
+        # A name of its own: a network's file system may know an old file's.
+        part = folder / f"{split}.{uuid4().hex}.part"
         checkpoint.save(part, {"found": found})
         parts = [folder / name for name in told(fabric, part.name)]
         if not fabric.is_global_zero:

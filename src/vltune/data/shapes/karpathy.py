@@ -8,7 +8,7 @@ import numpy as np
 
 from vltune.data.shapes.language import draw_captions, hold, to_text, to_words
 from vltune.data.shapes.render import pictures, write_image
-from vltune.data.shapes.scenes import SIZES, Scenes, draw
+from vltune.data.shapes.scenes import Scenes, draw
 
 IMAGES: Mapping[str, int] = {"train": 2000, "val": 50, "test": 100}
 COCO_IMAGES: Mapping[str, int] = {"train": 1500, "restval": 500, "val": 50, "test": 100}
@@ -75,7 +75,7 @@ def _write(
 def _apart(rng: np.random.Generator, count: int, share: str) -> Scenes:
     """Scenes of which none holds all of another, whatever the sizes: few captions or none would be that one's."""
     scenes = draw(rng, count, share)
-    while len(held := np.flatnonzero(_is_held(scenes.objects // (len(SIZES) + 1)))):
+    while len(held := np.flatnonzero(_is_held(scenes.kinds))):
         scenes = Scenes.concatenate((scenes[np.delete(np.arange(count), held)], draw(rng, len(held), share)))
     return scenes
 

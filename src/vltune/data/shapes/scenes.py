@@ -63,6 +63,11 @@ class Scenes:
         return (self.shape * (len(COLOURS) + 1) + self.colour) * (len(SIZES) + 1) + self.size
 
     @property
+    def kinds(self) -> np.ndarray:
+        """(B, 9) int64: the same whatever an object's size; 0 if none."""
+        return self.objects // (len(SIZES) + 1)
+
+    @property
     def layout(self) -> np.ndarray:
         """(B,) uint64: one number for every arrangement of objects, whatever jitter, shade and tint."""
         return (self.objects.astype(np.uint64) << (7 * np.arange(CELLS, dtype=np.uint64))).sum(1, dtype=np.uint64)

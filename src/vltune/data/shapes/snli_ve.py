@@ -84,7 +84,7 @@ def draw_sets(rng: np.random.Generator, count: int, split: str) -> tuple[Scenes,
 
 def _draw_pictures(rng: np.random.Generator, sets: int, split: str) -> tuple[Scenes, np.ndarray]:
     first, pool = draw(rng, sets, split), draw(rng, sets * _LIKENED, split)
-    kinds, pool_kinds = first.objects // 3, (pool.objects // 3).reshape(sets, _LIKENED, -1)  # whatever the size
+    kinds, pool_kinds = first.kinds, pool.kinds.reshape(sets, _LIKENED, -1)
     common = (pool_kinds[..., None] == kinds[:, None, None]) & (kinds > 0)[:, None, None]
     likest = common.any(3).sum(2).argmax(1)
     second = pool[np.arange(sets) * _LIKENED + likest]
