@@ -5,6 +5,7 @@ import os
 import socket
 import traceback
 
+import torch
 from lightning_fabric import Fabric
 
 fork = multiprocessing.get_context("fork")
@@ -18,6 +19,7 @@ def processes(work, world=2, make=lambda world: Fabric(accelerator="cpu", device
 
     def one(rank, answers):
         os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        torch.set_num_threads(1)  # makes anew the pool that was copied: autograd's threads, all at once, may find none
         try:
             answer = work(make(world))
         except BaseException as error:
