@@ -27,7 +27,6 @@ from vltune.results import PAGE, report
 from vltune.results.compare import text as compare_text
 from vltune.results.compare.match import compare, failures
 from vltune.results.submission import answers
-from vltune.runs import identity
 from vltune.sweep import choose
 
 FORMATS = ("md", "tex", "csv", PAGE)
@@ -143,7 +142,7 @@ def check(place, good, said):
     assert any(place.stem in line for line in table.broken) == bool(told)
 
     for other in (good.folder, root):
-        found = compare(root, other, identity.settings)
+        found = compare(root, other)
         for form in compare_text.TEXT.values():
             form(found).encode()
         with (out / "terminal").open("w", encoding="utf-8") as terminal:

@@ -13,7 +13,6 @@ from vltune.cli import app
 from vltune.engine.artifacts import write_predictions
 from vltune.records import record as records
 from vltune.results.compare.match import compare, differences, failures
-from vltune.runs.identity import settings
 
 MACHINE = {"cpu": "AMD EPYC", "cores": 2, "gpus": [], "platform": "Linux", "memory_bytes": 2**34}
 
@@ -33,7 +32,7 @@ def invoke(*arguments):
 
 
 def compared(a, b):
-    return compare(a.folder, b.folder, settings)
+    return compare(a.folder, b.folder)
 
 
 def only_row(a, b):
@@ -284,9 +283,9 @@ def test_any_folder_of_records_will_do(a, b, tmp_path):
     (tmp_path / "loose").mkdir()
     for file in a.folder.rglob("*.json"):
         shutil.copy(file, tmp_path / "loose")
-    found = compare(a.folder / "records", tmp_path / "loose", settings)
+    found = compare(a.folder / "records", tmp_path / "loose")
     assert [row.kind for row in found.rows] == ["records"]
-    assert [row.kind for row in compare(a.folder, tmp_path / "loose", settings).rows] == ["records", "costs"]
+    assert [row.kind for row in compare(a.folder, tmp_path / "loose").rows] == ["records", "costs"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from vltune.engine.artifacts import write_predictions
 from vltune.records import record as records
 from vltune.results.compare.match import compare
 from vltune.results.compare.text import markdown
-from vltune.runs.identity import settings
 from vltune.tasks.retrieval import Retrieval
 
 
@@ -20,11 +19,11 @@ def roots(tmp_path):
 
 
 def chances(roots):
-    return [row.chance for row in compare(*(root.folder for root in roots), settings).rows]
+    return [row.chance for row in compare(*(root.folder for root in roots)).rows]
 
 
 def shown(roots):
-    return markdown(compare(*(root.folder for root in roots), settings))
+    return markdown(compare(*(root.folder for root in roots)))
 
 
 def right(root, marks, task="nlvr2", dataset="own", **fields):

@@ -20,7 +20,6 @@ from vltune.records.pack import pack
 from vltune.results import findings, submission
 from vltune.results.compare import match, text
 from vltune.results.html import page
-from vltune.runs.identity import settings
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.task import RowColumn
@@ -83,7 +82,7 @@ def compared(root):
     wrong = mistakes(1, 4)
     file = other.add(100 - 100 * len(wrong) / len(QUESTIONS), method="full", seed=0)
     predict(file, file.read_text(), answered(wrong))
-    found = match.compare(root / "results", other.folder, settings, METHODS)
+    found = match.compare(root / "results", other.folder, METHODS)
     assert any(row.chance for row in found.rows)
     assert len([row for row in found.rows if row.predictions and row.predictions.common]) == 9
     return text.TEXT["json"](found).replace(str(root), "")

@@ -139,14 +139,13 @@ def compare(
     from vltune.records.record import check_out, save
     from vltune.results.compare import match as comparing
     from vltune.results.compare import text as compare_text
-    from vltune.runs.identity import settings
 
     format = format or (out.suffix[1:] if out else None)
     if format is not None and format not in compare_text.TEXT:
         raise UserError(f"format {format!r} is not known: use one of {', '.join(compare_text.TEXT)}")
     if out is not None:
         check_out(out)
-    found = comparing.compare(a, b, settings, methods(conf))
+    found = comparing.compare(a, b, methods(conf))
     if out is None and format is not None:
         typer.echo(compare_text.TEXT[format](found), nl=False)
     elif brief:

@@ -50,6 +50,11 @@ def decisive(record: dict, group: str) -> Any:
     return identity.decisive(group, settings) if isinstance(settings, dict) else settings
 
 
+def settings(record: dict) -> dict:
+    """{group: its decisive settings} of a record's configuration."""
+    return identity.settings(record["config"])
+
+
 def is_cost(record: dict) -> bool:
     """Whether a loaded record comes from `mode=cost`."""
     return record["path"].startswith("costs/")

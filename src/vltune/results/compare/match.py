@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, declared, primary
-from vltune.records import folders, predictions
+from vltune.records import folders, predictions, store
 from vltune.records.folders import RecordFile
 from vltune.records.predictions import PREDICTIONS, Agreement
 from vltune.records.record import COUNTED, Kind, flatten, started
@@ -39,15 +39,13 @@ _LONGEST = 60
 """Characters of a value that is shown."""
 _MISSING = object()
 
-Settings = Callable[[dict], dict]
-"""{group: decisive settings} of a record's configuration."""
 Key = tuple[Kind, str, str, str, str, str]
 """A configuration: kind, backbone, task, data set, method, hash."""
 Configurations = dict[Key, dict[int, RecordFile]]
 """{configuration: {seed: its run}}; what `mode=cost` measured has the one seed 0."""
 
 
-def compare(a: Path, b: Path, settings: Settings, methods: Methods = NONE) -> Comparison:
+def compare(a: Path, b: Path, methods: Methods = NONE) -> Comparison:
     """The records of folder `a` beside those of folder `b`, each of results or of records in any order.
 
     A configuration is the same where its hash is; what is left is paired with the configuration of the same backbone, task,
@@ -55,9 +53,9 @@ def compare(a: Path, b: Path, settings: Settings, methods: Methods = NONE) -> Co
     broken: list[str] = []
     notes: list[str] = []
     runs_a, runs_b = (_load(Path(folder), broken, notes) for folder in (a, b))
-    matched = _match(runs_a, runs_b, settings)
+    matched = _match(runs_a, runs_b)
     rows = tuple(
-        _row(key, other, runs_a[key], runs_b[other], settings)
+        _row(key, other, runs_a[key], runs_b[other])
         for key, other in sorted(matched.items(), key=lambda match: _order(match[0], methods))
         if runs_a[key].keys() & runs_b[other].keys()
     )
@@ -137,14 +135,14 @@ def _doubled(used: RecordFile, other: RecordFile) -> str:
     return f"{other.file} is a record of the same run as {used.file}, which {why} and is compared"
 
 
-def _match(a: Configurations, b: Configurations, settings: Settings) -> dict[Key, Key]:
+def _match(a: Configurations, b: Configurations) -> dict[Key, Key]:
     """{configuration of A: configuration of B}: by hash, then those that differ least and share a seed."""
     matched = {key: key for key in a if key in b}
     near = []
     for key in a.keys() - b.keys():
         for other in b.keys() - a.keys():
             if key[:-1] == other[:-1] and (common := a[key].keys() & b[other].keys()):
-                near.append((len(_settings(a[key], b[other], settings)), -len(common), key, other))
+                near.append((len(_settings(a[key], b[other])), -len(common), key, other))
     taken: set[Key] = set()
     for _, _, key, other in sorted(near):
         if key not in matched and other not in taken:
@@ -153,8 +151,8 @@ def _match(a: Configurations, b: Configurations, settings: Settings) -> dict[Key
     return matched
 
 
-def _settings(a: dict[int, RecordFile], b: dict[int, RecordFile], settings: Settings) -> tuple[str, ...]:
-    one, other = (settings(next(iter(seeds.values())).record["config"]) for seeds in (a, b))
+def _settings(a: dict[int, RecordFile], b: dict[int, RecordFile]) -> tuple[str, ...]:
+    one, other = (store.settings(next(iter(seeds.values())).record) for seeds in (a, b))
     return tuple(differences(one, other))
 
 
@@ -164,7 +162,7 @@ def _order(key: Key, methods: Methods) -> tuple:
     return kind == "costs", backbone, task, dataset, place, digest
 
 
-def _row(key: Key, other: Key, a: dict[int, RecordFile], b: dict[int, RecordFile], settings: Settings) -> Row:
+def _row(key: Key, other: Key, a: dict[int, RecordFile], b: dict[int, RecordFile]) -> Row:
     kind, backbone, task, dataset, method, digest = key
     pairs = tuple(Pair(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys()))
     finished = [pair for pair in pairs if pair.finished]
@@ -178,7 +176,7 @@ def _row(key: Key, other: Key, a: dict[int, RecordFile], b: dict[int, RecordFile
         method=method,
         hashes=(digest, other[-1]),
         pairs=pairs,
-        settings=_settings(a, b, settings) if key != other else (),
+        settings=_settings(a, b) if key != other else (),
         scores=scores,
         shown=_shown(scores, metrics),
         metrics=metrics,
