@@ -148,6 +148,12 @@ def test_what_is_given_takes_the_place_of_what_a_sweep_varies():
     ]
 
 
+def test_what_is_given_is_set_in_the_backbone_and_task_that_a_sweep_chooses():
+    jobs = grid.expand(ROOT, ["+sweep=clip_rates", "method=zero_shot", "rates.zero_shot=0.5", "task.shots=4"]).jobs
+    found = {(each["rates"]["zero_shot"], each["task"]["shots"]) for each in configurations(ROOT, jobs)}
+    assert found == {(0.5, 4)}
+
+
 def test_the_launcher_is_chosen_and_set():
     assert grid.expand(ROOT, ["seed=0,1"]).launcher == {"name": "local", "parallel": None}
     launcher = grid.expand(ROOT, ["seed=0", "hydra/launcher=slurm", "hydra.launcher.partition=gpu"]).launcher

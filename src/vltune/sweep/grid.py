@@ -45,12 +45,13 @@ def expand(project: Path, arguments: Sequence[str]) -> Grid:
     swept = [override for override in given if override.is_sweep_override() or is_family(override, sets)]
     if whole := next((o for o in swept if is_hydras(o.key_or_group) or o.key_or_group == SWEEP), None):
         raise UserError(f"{whole.input_line}: one sweep at a time, started in one way; leave all values but one out")
-    plain = [override.input_line for override in given if override not in swept]
+    # The others hold for runs: of the backbone, task and method that the sweep gives them.
+    hydras = [each.input_line for each in given if is_hydras(each.key_or_group) or each.key_or_group == SWEEP]
     with reading(project):
         for override in given:
             if override.key_or_group == SWEEP:
                 files.check(project, override.value())
-        base = composed(project, plain, return_hydra_config=True)
+        base = composed(project, hydras, return_hydra_config=True)
         with of_libraries():
             launcher, sweeper = (OmegaConf.to_container(base.hydra[name]) for name in HYDRAS)
         params = files.checked_params(sweeper.get("params"), "hydra.sweeper.params")
