@@ -17,6 +17,7 @@ from presented import ALL, CONTROLS, METHODS, PAPER, report
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints
 from vltune.engine.precision import settle
+from vltune.records import packed
 from vltune.records import record as records
 from vltune.results import findings
 from vltune.results.tables import published
@@ -153,8 +154,9 @@ def test_the_readme_shows_what_make_demo_prints(tmp_path):
     """Of the committed runs with its seed."""
     folder = tmp_path / "records" / "vilt_mini" / "vqa-shapes"
     folder.mkdir(parents=True)
-    for file in (RESULTS / "records" / "vilt_mini" / "vqa-shapes").glob("*-seed0.*"):
-        if file.name.split("-")[0] in (*PAPER, *CONTROLS):
+    committed = RESULTS / "records" / "vilt_mini" / "vqa-shapes"
+    for file in (*committed.glob("*-seed0.*"), *committed.glob(packed.PACK)):
+        if file.name.split("-")[0] in (*PAPER, *CONTROLS, packed.PACK):
             shutil.copy(file, folder)
     report("demo", tmp_path, formats=("md",))
     text = (ROOT / "README.md").read_text()

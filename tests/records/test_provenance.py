@@ -28,27 +28,41 @@ def test_what_vltune_can_use_is_told_where_it_is_installed(monkeypatch):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A git checkout that tracks `code.py`, which stands in for provenance.py; returns git."""
+    """A git checkout that tracks `src/code.py`, which stands in for provenance.py; returns git."""
 
     def git(*arguments):
         subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
 
-    (tmp_path / "code.py").write_text("1")
+    code = tmp_path / "src" / "code.py"
+    code.parent.mkdir()
+    code.write_text("1")
     git("init", "--quiet")
-    git("add", "code.py")
+    git("add", "src")
     git("commit", "--quiet", "--message", "first")
-    monkeypatch.setattr(provenance, "_HERE", tmp_path)
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "code.py"))
+    monkeypatch.setattr(provenance, "_HERE", code.parent)
+    monkeypatch.setattr(provenance, "__file__", str(code))
     return git
 
 
-def test_provenance_in_a_checkout(checkout, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "decides"),
+    [
+        ("results/new.json", False),
+        ("elsewhere/records/new.json", False),
+        ("notes.md", False),
+        ("src/code.py", True),
+        ("src/new.py", True),
+        ("conf/method/mine.yaml", True),
+        ("sweeps/mine.yaml", True),
+        ("run.py", True),
+    ],
+)
+def test_provenance_in_a_checkout(checkout, tmp_path, file, decides):
     assert len(provenance.provenance()["commit"]) == 40
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "new.json").write_text("a run writes results")
     assert provenance.provenance()["dirty"] is False
-    (tmp_path / "code.py").write_text("2")
-    assert provenance.provenance()["dirty"] is True
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("2")
+    assert provenance.provenance()["dirty"] is decides
 
 
 def test_code_that_a_checkout_does_not_track_has_no_commit(checkout, tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+_DECIDES = (":/src", ":/conf", ":/sweeps", ":/run.py")
+"""What of a checkout decides a run's numbers; data and weights have fingerprints of their own, packages versions."""
 
 
 def provenance() -> dict:
@@ -44,8 +46,8 @@ def _in_checkout() -> bool:
 
 
 def _dirty() -> bool | None:
-    """Whether anything but results differs from the commit; runs write results, and do not change the code by that."""
-    changes = _git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
+    """Whether what decides a run differs from the commit: results, wherever they are written, and notes do not."""
+    changes = _git("status", "--porcelain", "--", *_DECIDES)
     return None if changes is None else bool(changes)
 
 
