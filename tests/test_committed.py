@@ -66,7 +66,7 @@ def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone
 
 def test_the_hash_of_every_record_follows_from_the_record_alone():
     trained, counted = (sorted(RESULTS.rglob(f"{kind}/*/*/*.json")) for kind in ("records", "costs"))
-    assert (len(trained), len(counted)) == (1624, 27)
+    assert (len(trained), len(counted)) == (1657, 27)
     for file in trained + counted:
         record = records.read(file)
         config = record["config"]
@@ -84,13 +84,15 @@ def test_the_hash_of_every_record_follows_from_the_record_alone():
         (["+sweep=matched_macs"], "matched_macs", 72),
         (["+sweep=clip_rates", "seed=0"], "learning_rates", 48),
         (["+sweep=clip_mini", f"case={CASES}"], "clip_mini", 384),
+        (["+sweep=clip_retrieval"], "clip_retrieval", 33),
         (["+sweep=subject_rates", "seed=0"], "learning_rates", 30),
         (["+sweep=subject_mini"], "subject_mini", 180),
     ],
 )
 def test_every_run_of_the_other_sweeps_has_one_too(sweep, folder, runs, world):
     seeds = [] if "seed=0" in sweep else ["seed=0,1,2"]
-    arguments = [*sweep, *seeds, f"dataset.data_dir={world}", f"results_dir={RESULTS / folder}"]
+    data = world.with_name("larger") if folder == "clip_retrieval" else world  # of 1,000 test images
+    arguments = [*sweep, *seeds, f"dataset.data_dir={data}", f"results_dir={RESULTS / folder}"]
     found = launch.standings(plan.plan(ROOT, arguments))
     assert len(found) == runs
     assert [each.run.label for each in found if each.state != "finished"] == []
@@ -100,7 +102,7 @@ def test_every_run_of_the_other_sweeps_has_one_too(sweep, folder, runs, world):
     "table",
     [
         *("vilt_mini", "meter_mini", "vilt", "meter", "ablation_apt_vilt_mini", "low_data_vilt_mini"),
-        *("clip_mini_few_shot", "clip_mini_base_to_new", "clip_few_shot", "clip_base_to_new"),
+        *("clip_mini_few_shot", "clip_mini_base_to_new", "clip_few_shot", "clip_base_to_new", "clip_retrieval"),
         *("stable_diffusion", "subject_mini"),
         *("matched_params_vilt_mini", "matched_params_meter_mini", "matched_macs_vilt_mini", "matched_macs_meter_mini"),
     ],

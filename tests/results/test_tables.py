@@ -846,6 +846,7 @@ def test_mixed_machines_precisions_and_code_are_named(root):
 def test_trials_behind_the_scores(root):
     for method in ("lora", "apt"):
         root.add(60.0, method=method, config={"engine": {"lr": 3e-3}})
+    root.add(40.0, method="zero_shot", method_params=0, task_params=0)  # trains nothing, by no rate
     unknown = "How the learning rates were chosen is not on record here"
     assert any(note.startswith(unknown) for note in build.build("vilt_mini", root.folder).notes)
     (root.folder / "learning_rates").mkdir()

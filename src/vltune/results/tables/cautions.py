@@ -70,7 +70,8 @@ def of(
     """One line for each."""
     trained = [variant for variant in variants if variant.runs]
     if trained:
-        yield from _trials([row for row, variant in zip(rows, variants, strict=True) if variant.runs], searched)
+        learning = (row for row, variant in zip(rows, variants, strict=True) if any(map(_learns, variant.runs)))
+        yield from _trials([*learning], searched)
         yield from _rates(trained, searched)
     yield from _protocols(columns, trained)
     yield from _counts(columns, variants)
@@ -78,6 +79,11 @@ def of(
     records = {record["path"]: record for variant in variants for record in variant.records}.values()
     yield from _warned(list(records))
     yield from _provenance(list(records))
+
+
+def _learns(run: dict) -> bool:
+    """Whether anything was trained, so that its learning rate says something."""
+    return any(run["cost"][updated] != 0 for updated in ("method_params", "task_params"))
 
 
 def _trials(rows: list[TableRow], searched: Searches) -> Iterator[str]:
