@@ -88,6 +88,14 @@ def test_whatever_a_process_does(work, signum):
         assert errors.startswith(f"stopped by {signum.name}")
 
 
+def test_what_native_code_ends_tells_where_it_was():
+    code = f"{HEEDED}import os\nwith command():\n    print('begun', flush=True)\n    os.abort()"
+    process = python(code)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGABRT
+    assert errors.startswith("Fatal Python error: Aborted") and 'File "<string>", line 5 in <module>' in errors
+
+
 def test_what_a_copy_of_the_process_is_told_is_not_for_the_process():
     code = f"{HEEDED}import os\nwith command(0.2):\n    print('begun', flush=True)\n" + (
         "    child = os.fork()\n    if not child: time.sleep(60)\n"

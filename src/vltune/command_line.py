@@ -3,6 +3,7 @@ bugs."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import signal
@@ -46,6 +47,7 @@ def command(grace: float = GRACE) -> Iterator[None]:
 
     Exit status: 2 where the command must be mended, 1 where the run failed, 128 + N where signal N ended it."""
     open_streams()
+    faulthandler.enable(2)  # what native code ends tells where it was
     status, done = 0, lambda: None
     try:
         done = heed_signals(grace)
