@@ -67,6 +67,25 @@ def test_imports_point_downward():
     assert not wrong
 
 
+def test_no_name_of_a_package_is_a_module_of_it():
+    """Whoever imports the module would put it in the name's place."""
+    wrong = []
+    for file in SOURCE.rglob("__init__.py"):
+        own = ".".join(("vltune", *file.parent.relative_to(SOURCE).parts))
+        modules = {each.stem for each in file.parent.iterdir() if each.suffix in (".py", "")}
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ImportFrom | ast.Import) and getattr(node, "module", own) != own:
+                names = {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names = {node.name}
+            elif isinstance(node, ast.Assign):
+                names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            else:
+                continue
+            wrong += [f"{file.relative_to(SOURCE)}: {name}" for name in names & modules]
+    assert not wrong
+
+
 def test_methods_import_only_the_contract():
     for file in (SOURCE / "methods").glob("*.py"):
         assert imports(file) <= {"sites", "tuning", "errors"}, file

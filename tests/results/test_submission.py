@@ -13,7 +13,7 @@ from vltune import __version__
 from vltune.cli import app
 from vltune.data.shapes.vqav2 import write_raw
 from vltune.engine.artifacts import write_predictions
-from vltune.experiment.summary import missing_scores
+from vltune.experiment.outcome import missing_scores
 from vltune.metrics.vqa import normalise
 from vltune.records import record as records
 

@@ -143,7 +143,7 @@ def judge(
     """
     given = dict(of_folder(each) for each in folder or ())
     from vltune.experiment.judge import judge as judged
-    from vltune.experiment.summary import missing_scores, scores
+    from vltune.experiment.outcome import missing_scores, scores
 
     found = judged(record, given)
     typer.echo(f"{scores(found)}{missing_scores(found, record)}")

@@ -20,8 +20,8 @@ from vltune.command_line import FAILED
 from vltune.engine.session import Session
 from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
+from vltune.experiment.outcome import missing_scores, scores
 from vltune.experiment.setup import keep_features, make_fabric, new_record, prepare
-from vltune.experiment.summary import missing_scores, scores
 from vltune.metrics.metric import of_examples
 from vltune.records import record as records
 from vltune.runs.clock import Clock
