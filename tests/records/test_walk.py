@@ -43,7 +43,7 @@ def test_all_commands_see_what_lies_on_another_disk(root, tmp_path, place):
     assert loaded(root) == ([PLACE], [])
     (run,) = folders.find(root.folder, pytest.fail)
     assert run.file == root.folder / PLACE
-    (row,) = compare(root.folder, root.folder, lambda config: {}).rows
+    (row,) = compare(root.folder, root.folder).rows
     assert row.scores["test.vqa_score"].a == 61.0
     (file,) = merge([root.folder], tmp_path / "into")[root.folder]
     assert (file.outcome, file.what) == ("added", PLACE)

@@ -121,7 +121,7 @@ def test_two_folders_are_compared_in_its_unit(tmp_path):
     roots = Root(tmp_path / "a"), Root(tmp_path / "b")
     for root, shift in zip(roots, (0, 2), strict=True):
         add(root, "lora", 140 + np.arange(50) + shift)
-    (row,) = (comparison := compare(*(root.folder for root in roots), lambda config: config)).rows
+    (row,) = (comparison := compare(*(root.folder for root in roots))).rows
     assert row.shown == "test.distance"
     assert row.chance.examples < 0.001
     assert "| distance (px) | 164.50 | 166.50 | +2.00 |" in markdown(comparison)
