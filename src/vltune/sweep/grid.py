@@ -43,15 +43,15 @@ def expand(project: Path, arguments: Sequence[str]) -> Grid:
     check_choices(project / "conf", arguments, many=True)
     given, sets = parsed(arguments), families(methods(project / "conf"))
     swept = [override for override in given if override.is_sweep_override() or is_family(override, sets)]
-    if whole := next((o for o in swept if is_hydras(o.key_or_group) or o.key_or_group == SWEEP), None):
+    if whole := next(filter(is_of_all, swept), None):
         raise UserError(f"{whole.input_line}: one sweep at a time, started in one way; leave all values but one out")
     # The others hold for runs: of the backbone, task and method that the sweep gives them.
-    hydras = [each.input_line for each in given if is_hydras(each.key_or_group) or each.key_or_group == SWEEP]
+    of_all = [override.input_line for override in given if is_of_all(override)]
     with reading(project):
         for override in given:
             if override.key_or_group == SWEEP:
                 files.check(project, override.value())
-        base = composed(project, hydras, return_hydra_config=True)
+        base = composed(project, of_all, return_hydra_config=True)
         with of_libraries():
             launcher, sweeper = (OmegaConf.to_container(base.hydra[name]) for name in HYDRAS)
         params = files.checked_params(sweeper.get("params"), "hydra.sweeper.params")
@@ -103,6 +103,11 @@ def members(override: Override, sets: Families) -> list[str | None]:
 def value_of(override: Override) -> str | None:
     """None: the override deletes (`~key`)."""
     return None if override.is_delete() and override.value() is None else override.get_value_element_as_str()
+
+
+def is_of_all(override: Override) -> bool:
+    """Whether it says what is swept and how that is started, and nothing of single runs."""
+    return is_hydras(override.key_or_group) or override.key_or_group == SWEEP
 
 
 def is_hydras(key: str) -> bool:
