@@ -328,7 +328,7 @@ class TestReading:
             NLVR2Reader(tmp_path, ["nlvr2_dev"], tokenizer, transform)
 
     def test_pickles_for_workers(self, prepared, tokenizer, transform):
-        transform.randaugment = "rand-m9-n2"
+        transform.randaugment = "released-m9-n2"
         dataset = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform)
         copy = pickle.loads(pickle.dumps(dataset))
         assert copy._opened == []

@@ -293,5 +293,5 @@ def test_examples_that_are_decoded_once_need_no_workers(prepared, tokenizer, tra
     assert small.example_bytes == 0
     large = VQAv2(prepared, ["vqav2_train"], tokenizer, transform, image_cache_bytes=0)
     assert large.example_bytes == 4 * 3 * 64 * 48
-    transform.randaugment = "rand-m9-n2"
+    transform.randaugment = "released-m9-n2"
     assert small.example_bytes == large.example_bytes

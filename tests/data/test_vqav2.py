@@ -262,7 +262,7 @@ class TestReading:
         assert dataset[8]["image"] is not dataset[8]["image"]
 
     def test_augmentation_seed(self, prepared, tokenizer, transform):
-        transform.randaugment = "rand-m9-n2"
+        transform.randaugment = "released-m9-n2"
         dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
         seen = [dataset[0, seed]["image"].numpy().tobytes() for seed in (0, 1, 2, 3, 0, 1, 2, 3)]
         assert seen[:4] == seen[4:]

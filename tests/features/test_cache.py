@@ -326,7 +326,7 @@ def test_what_is_tuned_is_not_kept(world, tmp_path):
     assert not list(tmp_path.iterdir()) and readers[0].features is None
 
 
-@pytest.mark.parametrize("augmented", [{"randaugment": "rand-m9-n2"}, {"augment": "crop_flip"}])
+@pytest.mark.parametrize("augmented", [{"randaugment": "released-m9-n2"}, {"augment": "crop_flip"}])
 def test_augmentation_keeps_only_texts(world, tmp_path, augmented):
     readers = read(world, **augmented)
     assert attach(make_model(), readers, tmp_path) == ["text"]

@@ -15,14 +15,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from vltune.data.randaugment import Policy, policy
 from vltune.errors import UserError
 from vltune.images import MOST_PIXELS, opened
 
-# ViLT leaves two operations out: inversion of colours, which questions ask about, and cutout, which timm has not.
-_OPERATIONS = [
-    *("AutoContrast", "Equalize", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast", "Brightness"),
-    *("Sharpness", "Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"),
-]
 _AREA, _LOG_RATIO = (0.08, 1.0), math.log(4 / 3)  # of what crop_flip cuts out
 _JPEG = b"\xff\xd8\xff"
 _COLOURS = ("YCbCr", "RGB", "Gray")  # of the JPEGs that libjpeg-turbo turns into RGB as Pillow does
@@ -32,7 +28,7 @@ class Transform(ABC):
     """What the ways of resizing share: augmentation before it, or in its place, and pixels as a tensor after it.
 
     mean, std: per channel, of pixel values in [0, 1], handed on to `Collate`.
-    randaugment: a timm configuration such as "rand-m9-n2", applied before resizing when a seed is given; None: never.
+    randaugment: a `randaugment.policy` such as "released-m9-n2", applied before resizing when a seed is given; None: never.
     decode: "exact", Pillow's decoder and bicubic, as released; or "fast" for JPEG images, all others stay exact:
     libjpeg-turbo, which decodes at 1/8 to 4/8 of the size where that is still no less than asked for,
     and torch's antialiased bicubic of uint8.  RandAugment then sees the smaller image.  docs/data.md: how much differs.
@@ -120,27 +116,11 @@ class Transform(ABC):
         return _middle(image, self.size(width, height))
 
     def _augmented(self, image: Image.Image, seed: int | None) -> Image.Image:
-        if seed is None or self.randaugment is None:
-            return image
-        policy = self._policy
-        states = random.getstate(), np.random.get_state()
-        try:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            return policy(image)
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+        return image if seed is None or self.randaugment is None else self._policy(image, seed)
 
     @cached_property
-    def _policy(self):
-        from timm.data.auto_augment import rand_augment_transform
-
-        fill = tuple(round(255 * channel) for channel in self.mean)
-        try:
-            return rand_augment_transform(self.randaugment, {"img_mean": fill}, _OPERATIONS)
-        except (AssertionError, ValueError):
-            raise UserError(f"randaugment={self.randaugment!r}: not a timm configuration such as rand-m9-n2") from None
+    def _policy(self) -> Policy:
+        return policy(self.randaugment, self.mean)
 
 
 class MinMaxResize(Transform):
@@ -148,13 +128,14 @@ class MinMaxResize(Transform):
 
     The shorter side becomes `shorter` unless the longer one would pass `longer`, which then decides; both sides are
     rounded to pixels and down to multiples of `multiple` (at least one: the original fails on very long images).
+    `longer` is 1333 / 800 of `shorter`, cut to whole pixels, in the released code: "under 640" in the paper.
     mean, std, randaugment, decode, augment: `Transform`'s.
     """
 
     def __init__(
         self,
         shorter: int = 384,
-        longer: int = 640,
+        longer: int = 639,
         multiple: int = 32,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),

@@ -56,7 +56,7 @@ class DatasetSettings(TypedDict):
     images: Literal["true", "shuffled"]
     """Each example's own images, or another's in their place, for a control that cannot see."""
     randaugment: str | None
-    """timm's name of the augmentation of training images, or null for none."""
+    """Of training images: released-m9-n2, as of ViLT and METER, a timm configuration such as rand-m9-n2, or null."""
     max_bad_examples: Annotated[Number, NotDecisive()]
     """So many examples that cannot be read are left out; one more ends the run."""
     train_fraction: NotRequired[Annotated[float, Interval(gt=0, le=1), Before(1.0)]]

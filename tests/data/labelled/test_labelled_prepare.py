@@ -10,6 +10,7 @@ from vltune.data.arrow import open_table
 from vltune.data.check.folder import check
 from vltune.data.dataset import kinds, preparation, preparations
 from vltune.data.labelled.published import PUBLISHED
+from vltune.data.preparation import pipeline
 from vltune.errors import BadExampleError, UserError
 
 NAMES = ["tabby cat", "Basset Hound", "red fox"]
@@ -177,6 +178,44 @@ def test_what_is_prepared_already_is_said(tmp_path, capsys):
     assert preparation("folder")(raw, tmp_path / "out") == first
     assert "prepared before, and no raw file changed since" in capsys.readouterr().err
     assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("linked", ["train", "train/red_fox"])
+def test_an_image_that_was_added_behind_a_link_is_seen(linked, tmp_path):
+    raw = tree(tmp_path / "raw")
+    (raw / linked).rename(tmp_path / "elsewhere")
+    (raw / linked).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (raw / "train" / "tabby_cat" / "round").symlink_to(raw, target_is_directory=True)
+    assert prepared("folder", raw, tmp_path / "out")["train images"] == 18
+    paint(raw / "train" / "red_fox" / "another.png", 7)
+    assert prepared("folder", raw, tmp_path / "out")["train images"] == 19
+
+
+def test_what_changed_while_a_preparation_was_stopped_is_seen(tmp_path, monkeypatch):
+    raw, out = tree(tmp_path / "raw"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepared("folder", raw, out)
+    paint(raw / "train" / "red_fox" / "another.png", 7)
+    assert prepared("folder", raw, out)["train images"] == 19
+
+
+def test_what_changed_during_a_preparation_is_seen_the_next_time(tmp_path, monkeypatch):
+    raw, out, write = tree(tmp_path / "raw"), tmp_path / "out", pipeline._write
+
+    def written(*args):
+        paint(raw / "train" / "red_fox" / "another.png", 7)
+        return write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_write", written)
+        assert prepared("folder", raw, out)["train images"] == 18
+    assert prepared("folder", raw, out)["train images"] == 19
+
+
+def interrupted(*args):
+    raise KeyboardInterrupt
 
 
 def test_a_list_may_say_what_classes_are_called(tmp_path):

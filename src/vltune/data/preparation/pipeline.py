@@ -79,6 +79,8 @@ def prepare(
             "source_bytes": facts["sizes"],
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        begun = (folder / _PLAN).stat().st_mtime_ns
+        os.utime(folder / MANIFEST, ns=(begun, begun))  # so that what changes meanwhile is seen the next time
         _publish(folder, out, official.stem)
     return _named(counts, bad)
 
@@ -104,8 +106,7 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
         return None
     if any(what not in found for what in official.names) or unusable(out, found):
         return None
-    made = (out / MANIFEST).stat().st_mtime_ns
-    if any(_changed(folder) >= made for folder in official.folders()):
+    if _changed_since(official, out / MANIFEST):
         return None
     nothing_bad = Bad(official.raw, official.kind, 0)
     if Sources(nothing_bad, files, progress).hashed() != found.get("sources"):
@@ -117,13 +118,24 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
     return _named({what: found[what] for what in (*official.names, *dropped)}, nothing_bad)
 
 
+def _changed_since(official: Official, file: Path) -> bool:
+    """Whether anything in the folders of images was written, replaced or removed later than a file, links followed."""
+    return any(_changed(folder) > file.stat().st_mtime_ns for folder in official.folders())
+
+
 def _changed(folder: Path) -> int:
-    """When anything in a folder was last written, replaced or removed, in nanoseconds; unpacking does not set this back."""
-    return max(
-        os.lstat(path).st_ctime_ns
-        for top, _, names in os.walk(folder)
-        for path in (top, *(f"{top}/{name}" for name in names))
-    )
+    """The last time of change below a folder, in nanoseconds; unpacking does not set this back."""
+    latest, seen = 0, set()
+    for top, below, names in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(top)) in seen:  # a link to a folder that it lies in
+            below.clear()
+            continue
+        seen.add(place)
+        for path in (top, *(f"{top}/{name}" for name in names)):
+            latest = max(latest, os.lstat(path).st_ctime_ns)
+            with suppress(OSError):  # a link to nothing
+                latest = max(latest, os.stat(path).st_ctime_ns)
+    return latest
 
 
 def _refuse_foreign(out: Path, stem: str) -> None:
@@ -175,7 +187,7 @@ def _staging(out: Path) -> Iterator[Path]:
 
 
 def _begin(folder: Path, official: Official, files: list[Path]) -> None:
-    """Clears the folder of what another plan left there, and of what was half-written."""
+    """Clears the folder of what another plan left there, or this one with other images, and of what was half-written."""
     plan = {
         "version": __version__,
         "data": official.stem,
@@ -184,7 +196,8 @@ def _begin(folder: Path, official: Official, files: list[Path]) -> None:
         "sources": {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files},
     }
     with suppress(OSError, ValueError):
-        if json.loads((folder / _PLAN).read_text(encoding="utf-8")) == plan:
+        same = json.loads((folder / _PLAN).read_text(encoding="utf-8")) == plan
+        if same and not _changed_since(official, folder / _PLAN):
             _clear_half_written(folder)
             return
     for path in folder.iterdir():
