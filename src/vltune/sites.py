@@ -90,10 +90,11 @@ class Delta(nn.Module):
     """What a method does at one site; a subclass defines `forward` with the site's arguments, or `around`.
 
     every_token: at a `BlockSite`, whether it looks at every token of what the block gives, also of the last layer's.
-    follows_image: at a `TokenSite`, whether its tokens are made of the site's `image`."""
+    At a `TokenSite`, follows_image: whether its tokens are made of `image`; counts_places: are found by their places."""
 
     every_token: bool = False
     follows_image: bool = False
+    counts_places: bool = False
 
     def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """At a `PartSite` or a `BlockSite`: what takes the place of `part(x)`.  x: (B, N, in_width) -> (B, N, width)"""
@@ -327,7 +328,7 @@ class TokenSite(Site):
 
     at: the place of the first of them; None: after all others.  image_width: where the sequence is a text's that images are
     compared with, the width of `image`, (1 or B, image_width): the embedding that each text's own tokens follow from.
-    `prepare` is what the block does to a sequence before its keys and values are read (a norm, say).
+    behind: the norm that the sequence comes from.  `prepare`: what the block does before it reads keys and values of it.
     """
 
     what = "a sequence that tokens join"
@@ -337,6 +338,7 @@ class TokenSite(Site):
         super().__init__(role, width)
         self.at, self.image_width = at, image_width
         self.image: Tensor | None = None
+        self.behind: Callable[[Tensor], Tensor] | None = None
 
     @property
     def follows_image(self) -> bool:

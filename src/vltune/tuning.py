@@ -98,6 +98,8 @@ class Method:
         return chosen
 
     def cannot(self, site: Site) -> str | None:
+        if site.delta is not None and site.delta.counts_places:
+            return "where another method of the stack finds its tokens by their places"
         return self.misfit(site) if isinstance(site, self.kinds) else f"which is {site.what}"
 
     def check_coverage(self, backbone: str, here: Sequence[Site], chosen: Sequence[Site]) -> None:
@@ -126,6 +128,18 @@ class LinearMethod(Method):
 
     def misfit(self, site: PartSite) -> str | None:
         return None if site.is_linear else "which is no linear layer"
+
+
+class PatchMethod(Method):
+    """A method that looks at an image's patches as a grid; tokens of a text may stand beside them."""
+
+    def deltas(self, sites: Sequence[Site]) -> list[Delta]:
+        if all(site.layout is None for site in sites):
+            raise UserError(
+                f"method.sites_in={self.sites_in}: {type(self).__name__} convolves the patches of an image, and no site "
+                "there says how they lie; choose another place or method, or have the backbone say it (vltune.sites.lay)"
+            )
+        return super().deltas(sites)
 
 
 class LearnedWords(Method):

@@ -206,6 +206,11 @@ def test_other_image_towers_and_resolutions_are_counted_as_they_are(chosen, toke
     assert config.match["reached"] == tokens * (2 * 768 * config.method["bottleneck"] + norm)
 
 
+def test_what_follows_the_image_is_matched_where_images_are_compared_with_texts():
+    config = resolved("backbone=clip_mini", "task=matching", "method=cocoop", "method.words=null", "+match=macs")
+    assert sized(config).match["reached"] > 0
+
+
 @pytest.mark.parametrize(
     ("chosen", "typed", "message"),
     [

@@ -1,5 +1,6 @@
 """Dynamic architecture skipping: its released forward pass, its search, and what it saves."""
 
+import itertools
 import math
 
 import pytest
@@ -14,9 +15,11 @@ from vltune.engine.source import TrainingData
 from vltune.engine.train import train
 from vltune.errors import UserError
 from vltune.methods.das import DAS, Bandit, InsteadOfBlock, leave_out
+from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.signals import StopRequest
 from vltune.tasks.vqa import VQA
+from vltune.tuning import Stack
 
 HIDDEN, NORM = 64, 5 * WIDTH
 
@@ -166,6 +169,30 @@ def test_what_was_searched_is_read_back():
     leave_out(blocks_of(model), {1})
     other.load_tuned(model.tuned_state())
     assert left_out(other) == {1}
+
+
+@torch.no_grad()
+def test_any_blocks_of_two_streams_can_be_left_out():
+    """METER computes the first blocks' own before its streams meet, whichever are left out."""
+    model = Model(tiny.meter(), VQA(2 * WIDTH, WIDTH, tiny.ANSWERS), DAS(bottleneck=3, share=0.75)).eval()
+    blocks = [site.delta for site in model.tuning.sites if isinstance(site.delta, InsteadOfBlock)]
+    batch = tiny.batch(tiny.SQUARE)
+    seen = []
+    for chosen in itertools.combinations(range(len(blocks)), round(0.75 * len(blocks))):
+        leave_out(blocks, {*chosen})
+        seen.append(model(batch))
+    assert all(torch.isfinite(output).all() for output in seen)
+    assert len({output.numpy().tobytes() for output in seen}) == len(seen) > 3
+
+
+def test_a_search_goes_on_where_something_trained_has_no_part_in_the_loss():
+    torch.manual_seed(0)
+    methods = [DAS(bottleneck=3, share=0.5, search_steps=2), LoRA(rank=2)]
+    model = Model(tiny.vilt(layers=4), VQA(WIDTH, WIDTH, tiny.ANSWERS), Stack(methods)).train()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    model.tuning.start(model, lambda steps: iter([tiny.batch()] * steps))
+    assert len(left_out(model)) == 2
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
 
 
 @pytest.mark.parametrize("backbone", ["vilt", "meter"])

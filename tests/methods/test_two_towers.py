@@ -11,8 +11,10 @@ from vltune.methods.clip_adapter import ClipAdapter
 from vltune.methods.cocoop import CoCoOp
 from vltune.methods.coop import CoOp
 from vltune.methods.maple import MaPLe
+from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
 from vltune.nn.embeddings import unfold
+from vltune.tuning import Stack
 
 END = tiny.END_OF_TEXT
 IDS = torch.tensor([[1, 7, 9, END, 0, 0], [1, 5, END, 0, 0, 0]])
@@ -88,12 +90,23 @@ def test_maple_replaces_prompts_of_both_towers_block_by_block():
     torch.testing.assert_close(backbone.embed_text(IDS), expected, atol=1e-5, rtol=1e-5)
 
     patches = image.patch(unfold(BATCH["image"], 16)) + image.position
-    x = image.norm_in(torch.cat([(image.class_token + image.class_position).expand(3, 1, -1), patches], 1))
-    x = torch.cat([x, image.at_sequence.delta.source.map(first).expand(3, -1, -1)], 1)
+    x = torch.cat([(image.class_token + image.class_position).expand(3, 1, -1), patches], 1)
+    x = image.norm_in(torch.cat([x, image.at_sequence.delta.source.map(first).expand(3, -1, -1)], 1))
     x = image.blocks[0].inside(x, None, None)
     x = torch.cat([x[:, :-3], image.blocks[1].at_block.delta.source.map(second).expand(3, -1, -1)], 1)
     x = image.norm(image.blocks[1].inside(x, None, None))[:, 0]
     torch.testing.assert_close(backbone.embed_image(BATCH), backbone.image_projection(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("other", [lambda: ShallowPrompt(3), lambda: CoOp(3)])
+def test_maple_joins_no_sequence_that_another_method_joins(other):
+    for methods in ([MaPLe(prompts=2, depth=2), other()], [other(), MaPLe(prompts=2, depth=2)]):
+        methods[0].sites_in = methods[1].sites_in = "towers"
+        for method in methods:
+            if isinstance(method, CoOp):
+                method.sites_in = "text"
+        with pytest.raises(UserError, match=r"cannot act at sequence, where another method"):
+            Stack(methods).attach(tiny.clip())
 
 
 @torch.no_grad()

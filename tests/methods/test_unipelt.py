@@ -10,8 +10,11 @@ from torch import nn
 from vltune.assemble.factory import build_method
 from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
+from vltune.methods.bitfit import BitFit
+from vltune.methods.dora import DoRA
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
+from vltune.methods.peft import Peft
 from vltune.methods.prefix import Prefix
 from vltune.methods.rep_adapter import RepAdapter
 from vltune.methods.unipelt import UniPELT
@@ -112,6 +115,7 @@ class Rescaled(Method):
         (lambda: LST(), "LST acts at block, which is a whole block; it cannot be gated"),
         (lambda: Stack([LoRA(rank=2)]), "Stack acts at no site, and there is nothing to gate"),
         (lambda: RepAdapter(units=2), "one of them changes what a layer reads, or its weight; it cannot be gated"),
+        (lambda: BitFit(roles=["query"]), "BitFit trains a layer's own parameters, and there is nothing to gate"),
         (Rescaled, "one of them changes what a layer reads, or its weight; it cannot be gated"),
     ],
 )
@@ -119,3 +123,10 @@ def test_what_cannot_be_gated_is_told_in_one_line(make, message):
     with pytest.raises(UserError) as error:
         tuned("vilt", UniPELT([Prefix(prompts=2), make()]))(tiny.batch())
     assert str(error.value) == f"method.methods: {message}"
+
+
+@pytest.mark.parametrize("make", [lambda: Peft(options={"r": 2}, roles=["query"]), lambda: DoRA(roles=["query"])])
+def test_what_needs_the_layer_itself_is_refused_behind_another_as_in_any_stack(make):
+    for stack in (Stack, UniPELT):
+        with pytest.raises(UserError, match=r"first"):
+            stack([LoRA(rank=2), make()]).attach(tiny.vilt())

@@ -60,6 +60,7 @@ class ClipTower(nn.Module):
         self.position = nn.Parameter(width**-0.5 * torch.randn((image_size // patch_size) ** 2, width))
         self.norm_in = nn.LayerNorm(width, eps=EPS)
         self.at_sequence = TokenSite("sequence", width)
+        self.at_sequence.behind = self.norm_in.forward
         self.blocks = blocks(width, layers, heads, hidden, activation)
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.grid = PatchGrid(image_size // patch_size, image_size // patch_size, start=1)

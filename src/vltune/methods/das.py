@@ -93,7 +93,8 @@ class DAS(Method):
             leave_out(blocks, bandit.draw())
             loss = model.task.loss(model(batch), batch)
             # Not `backward`: where several processes train, it would start to share gradients.
-            for parameter, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
+            gradients = torch.autograd.grad(loss, trained, allow_unused=True)  # a tower may have no part in the task
+            for parameter, gradient in zip(trained, gradients, strict=True):
                 parameter.grad = gradient
             optimiser.step()
         optimiser.zero_grad()
@@ -177,14 +178,17 @@ class InsteadOfBlock(Delta):
 
 
 class BesideSublayer(Delta):
-    """adapters: a set for each block that stays; number: this one's in a set."""
+    """adapters: a set for each block that stays; number: this one's in a set.
+
+    A sublayer can be computed although its block is left out: METER reads the first block's own before its streams meet."""
 
     def __init__(self, adapters: nn.ModuleList, number: int, block: InsteadOfBlock):
         super().__init__()
         self.adapters, self.number, self._block = adapters, number, (block,)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        return y + self.adapters[-1 - int(self._block[0].slot)][self.number](x)
+        slot = int(self._block[0].slot)
+        return y if slot >= 0 else y + self.adapters[-1 - slot][self.number](x)
 
 
 class Narrow(nn.Module):

@@ -2,10 +2,10 @@
 
     P~_i = F_i(P_i),  P_i: (prompts, text width), F_i: a linear map to the image tower's width, i = 1 ... depth
 
-P_1 joins the input of the text tower behind its first token, P~_1 that of the image tower; in each block i up to `depth`
-P_i and P~_i take the place of what the block before made of those tokens.  From there on they are tokens like any other.
-P_1 starts as `words`, all others N(0, 0.02).  With coupled=False the image's are parameters of their own: independent
-vision-language prompting.
+P_1 joins the input of the text tower behind its first token, P~_1 that of the image tower, before CLIP's first norm; in
+each block i up to `depth` P_i and P~_i take the place of what the block before made of those tokens.  From there on they
+are tokens like any other.  P_1 starts as `words`, all others N(0, 0.02).  With coupled=False the image's are parameters of
+their own: independent vision-language prompting.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class MaPLe(Method):
             own = Prompts(prompts, text[at].width, self.init_std)
             other = Coupled(own, image[at].width) if self.coupled else Prompts(prompts, image[at].width, self.init_std)
             for site, source in ((text[at], own), (image[at], other)):
-                made[site] = Joining(source) if level == 0 else Replacing(source, prompts, self.place(site))
+                made[site] = Replacing(source, prompts, self.place(site)) if level else Joining(source, site.behind)
         return [made.get(site) or Left() for site in sites]
 
     def of_place(self, sites: Sequence[Site], where: str) -> list[Site]:
@@ -67,6 +67,8 @@ class MaPLe(Method):
         return 1 if site.place == "text" else None
 
     def misfit(self, site: Site) -> str | None:
+        if site.role == "sequence" and site.delta is not None:
+            return "where another method's tokens join, while MaPLe finds its own by their places"
         return None if site.role in ("sequence", "block") else "which is a layer's own memory"
 
     def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
@@ -96,12 +98,16 @@ class Coupled(nn.Module):
 
 
 class Joining(Delta):
-    def __init__(self, source: nn.Module):
+    """behind: the backbone's norm that the sequence comes from, and these tokens too, or None."""
+
+    counts_places = True  # of `Replacing`, in the blocks after it
+
+    def __init__(self, source: nn.Module, behind: Callable[[Tensor], Tensor] | None):
         super().__init__()
-        self.source = source
+        self.source, self.behind = source, behind
 
     def forward(self) -> Tensor:
-        return self.source()
+        return self.source() if self.behind is None else self.behind(self.source())
 
 
 class Replacing(Delta):

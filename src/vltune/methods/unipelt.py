@@ -18,7 +18,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from vltune.errors import UserError
-from vltune.sites import Delta, KeyValueSite, OutputSite, PartSite, Site
+from vltune.sites import Delta, KeyValueSite, OutputSite, OwnParameters, PartSite, Site
 from vltune.tuning import Method, Stack, Tuning
 
 GATED = (OutputSite, PartSite, KeyValueSite)
@@ -26,10 +26,13 @@ GATED = (OutputSite, PartSite, KeyValueSite)
 
 class UniPELT(Stack):
     def attach(self, backbone: nn.Module) -> Tuning:
-        chosen = [self.gated(method, backbone) for method in self.methods]
         parts: list[tuple] = []
-        for method, sites in zip(self.methods, chosen, strict=True):
+        for method in self.methods:
+            sites = self.gated(method, backbone)
             made = method.deltas(sites)
+            if any(isinstance(delta, OwnParameters) for delta in made):
+                name = type(method).__name__
+                raise UserError(f"method.methods: {name} trains a layer's own parameters, and there is nothing to gate")
             gates = [Gate(delta, site) for delta, site in zip(made, sites, strict=True)]
             for site, gate in zip(sites, gates, strict=True):
                 site.put(gate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -52,14 +53,15 @@ def apply(x: Tensor, kept: Tensor, p: float) -> Tensor:
 class Dropout(nn.Dropout):
     """Those that see the same tensor one after another, as the sites of query and value do, share a mask."""
 
-    _last: tuple[weakref.ref, float, Tensor] | None = None  # of all of them
+    last: ClassVar[tuple[weakref.ref, float, Tensor] | None] = None
+    """Of all of them: what was seen, the share that is dropped, and the mask."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
         if not drawn_here(x, self.p):
             return F.dropout(x, self.p)
-        last = Dropout._last
+        last = Dropout.last
         if last is None or last[0]() is not x or last[1] != self.p:
-            last = Dropout._last = (weakref.ref(x), self.p, mask(x.shape, self.p, x.dtype))
+            last = Dropout.last = (weakref.ref(x), self.p, mask(x.shape, self.p, x.dtype))
         return apply(x, last[2], self.p)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vltune.nn.dropout import Dropout
 from vltune.sites import BlockSite, sites
 
 
@@ -17,7 +18,13 @@ class Recomputed(BlockSite):
     def forward(self, x: Tensor, block: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
         if self.delta is not None or not torch.is_grad_enabled():
             return super().forward(x, block, mask)
-        return checkpoint(lambda: block(x), use_reentrant=False)  # the same x: a block may know it
+        shared = Dropout.last  # the first dropout of the block may have the mask of the one before it
+
+        def computed() -> Tensor:
+            Dropout.last = shared
+            return block(x)  # the same x: a block may know it
+
+        return checkpoint(computed, use_reentrant=False)
 
 
 def recompute(module: nn.Module) -> None:

@@ -38,7 +38,7 @@ class Matching(Ranking):
 
     def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
         """An image and one text as long as costs are counted on, a method's tokens among it where it would be too long."""
-        image = torch.zeros(1, backbone.pooled_width)
+        image = torch.zeros(1, backbone.pooled_width, device=batch["text_ids"].device)
         ids = batch["text_ids"][:, : backbone.text_room(image)]
         return {"image": lambda: backbone.embed_image(batch), "text": lambda: backbone.embed_text(ids, image)}
 
