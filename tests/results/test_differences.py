@@ -58,6 +58,19 @@ def test_it_is_corrected_for_the_rows_that_differ(roots):
     assert corrected == [None, pytest.approx(4 * 0.5**10), pytest.approx(4 * 0.5**10)]
 
 
+def test_rows_that_differ_by_the_rounding_of_a_sum_are_equal_and_correct_nothing(roots):
+    for seed, score in enumerate((60.4, 60.5, 60.6)):
+        roots[0].add(score, seed=seed)
+        roots[1].add(score + 2 + seed / 100, seed=seed)
+    alone = chances(roots)
+    for method in ("apt", "adapter"):
+        for root, off in zip(roots, (0.0, 7e-15), strict=True):
+            root.add(60.0 + off, method=method)
+    several = compare(*(root.folder for root in roots)).rows
+    assert [row.chance for row in several if row.chance] == alone
+    assert len(several) == 3
+
+
 def test_examples_of_one_image_are_one_unit(roots):
     # The toy NLVR2 asks eight statements of the same texts: their ids // 8 are equal.
     right(roots[0], [0] * 8 + [1] * 8, dataset="shapes")

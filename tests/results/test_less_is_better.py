@@ -10,7 +10,7 @@ from vltune.errors import UserError
 from vltune.metrics.metric import Metric, declared, figures
 from vltune.records import record as records
 from vltune.records.verified import check
-from vltune.results.compare.match import compare
+from vltune.results.compare.match import compare, failures
 from vltune.results.compare.text import brief, markdown
 from vltune.results.html import page
 from vltune.results.render import text as render
@@ -51,6 +51,17 @@ def fill(root):
     add(root, "full", 240 + draw)
     add(root, "lora", 140 + draw)
     add(root, "apt", 140.1 + draw[::-1])
+
+
+def test_a_tolerance_is_of_hundredths_whatever_the_unit(tmp_path):
+    """0.5 of a cosine's is 0.005, as 0.5 points of a percentage are."""
+    likeness = [Metric("likeness", unit="cosine", primary=True).declaration()]
+    a, b = Root(tmp_path / "a"), Root(tmp_path / "b")
+    for root, score in ((a, 0.85), (b, 0.856)):
+        root.add(metrics={"val": None, "test": {"likeness": score}}, scores=likeness)
+    found = compare(a.folder, b.folder)
+    assert failures(found, 0.7) == []
+    assert len(failures(found, 0.5)) == 1
 
 
 def test_the_figure_is_the_mean_itself():

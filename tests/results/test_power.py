@@ -1,5 +1,7 @@
 """What a comparison can tell: planned as its own test finds it."""
 
+import math
+
 import numpy as np
 import presented
 import pytest
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 from vltune.cli import app
 from vltune.results import power as of_tables
 from vltune.stats import power, significance
-from vltune.stats.power import Noise, detectable, seeds_needed, times_needed
+from vltune.stats.power import Noise, detectable, least_seeds, seeds_needed, times_needed
 from vltune.stats.significance import LEVEL, Spread
 
 
@@ -52,6 +54,22 @@ def test_what_no_number_tells_is_said():
     assert times_needed(noise(seed_points=3.0), 0.01, 3) is None
     assert times_needed(noise(seed_points=3.0), 0.01, 300) is not None
     assert seeds_needed(noise(unit_points=40.0), 0.01) is None
+
+
+@pytest.mark.parametrize(
+    ("planned", "points"),
+    [(Noise(1e-4, 1000, Spread(2e-5, 2), 0.0, 3, 2), 2.0), (Noise(2e-4, 1000, Spread(3e-5, 1), 1e-5, 2, 2), 4.5)],
+)
+def test_of_few_runs_the_fewest_examples_that_do_are_named_though_more_tell_less(planned, points):
+    """Degrees of freedom fall as examples grow (Satterthwaite)."""
+    times = times_needed(planned, points / 100, planned.seeds)
+    assert detectable(planned, planned.seeds, math.inf) > min(
+        detectable(planned, planned.seeds, 2**n) for n in range(6)
+    )
+    assert detectable(planned, planned.seeds, times) == pytest.approx(points / 100, rel=1e-4) or times < 1
+    assert detectable(planned, planned.seeds, 0.99 * times) > points / 100 or times < 1
+    assert least_seeds(planned, points / 100) <= planned.seeds
+    assert times_needed(planned, 0.001, planned.seeds) is None
 
 
 def test_more_comparisons_seeds_noise_or_units_move_it_as_they_should():

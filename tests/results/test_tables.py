@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,36 @@ def root(tmp_path):
 
 def rows(table, method):
     return [row for row in table.rows if row.method == method]
+
+
+def test_every_number_of_a_table_is_a_number_in_the_schema():
+    """So that a file in which it is none is named when it is read, and no report ends in a traceback."""
+    for column in columns():
+        for field in (column.value, *(column.value_for or {}).values()):
+            found = records.SCHEMA
+            for key in filter(None, field.split(".")):
+                found = found.get("properties", {}).get(key) or found["additionalProperties"]
+                found = records.SCHEMA["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
+            kinds = [found["type"]] if isinstance(found.get("type"), str) else found["type"]
+            assert not field or {"number", "integer"} & {*kinds}, field
+
+
+@pytest.mark.parametrize(
+    ("value", "counted"),
+    [
+        ("cost.parts.image.additional_macs", True),
+        ("cost.method_params", True),
+        ("config.engine.max_steps", True),
+        ("cost.latency_ms.median", False),
+        ("cost.peak_memory_bytes", False),
+        ("metrics.test.vqa_score", False),
+    ],
+)
+def test_what_a_configuration_decides_has_no_mean_and_no_machine(value, counted):
+    column = replace(columns()[0], value=value)
+    assert column.is_counted == counted
+    cell = cells._cell(replace(column, published=None), [2e6, 6e6, 6e6], None, 0)
+    assert (cell.reason == cells.DIFFERENT) == counted
 
 
 def test_a_column_of_cases_is_one_for_each_and_their_mean():
@@ -742,6 +773,14 @@ def test_a_mean_is_tested_by_the_examples_of_all_its_parts(root):
     assert found["lora"].mark == ""
     assert found["lora"].p_seeds < 0.05
     assert found["lora"].p_examples < 0.001
+
+
+def test_a_row_that_draws_nothing_reproduces_a_number_that_was_rounded(root):
+    publish(root)
+    for seed in range(3):
+        root.add(66.7312, backbone="vilt", dataset="vqav2", seed=seed, method="lora")
+    (cell,) = (row.cells["vqa_test_dev"] for row in build.build("vilt", root.folder).rows if row.label == "lora")
+    assert [replace(cell, published=number).agrees for number in (66.73, 66.74, 66.72)] == [True, False, False]
 
 
 def test_the_published_number_beside_our_interval(root):

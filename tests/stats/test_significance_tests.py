@@ -10,7 +10,7 @@ from predicted import predicted
 from vltune.errors import UserError
 from vltune.records import store
 from vltune.records.verified import outcomes
-from vltune.stats import significance
+from vltune.stats import paired, significance
 from vltune.stats.significance import Spread
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -230,3 +230,17 @@ def test_the_rule_keeps_its_level_where_a_heap_of_answers_does_not():
     heap, by_examples, rule = wrongly_told(60, 8, over_seeds=0.02, over_examples=0.0)
     assert min(heap, by_examples) > 0.5, "eight methods to choose a best from, and seeds that count for nothing"
     assert rule < 0.25, "docs/statistics.md: 12 %"
+
+
+@pytest.mark.parametrize("comparisons", [1, 325, 528, 5000])
+def test_the_least_p_of_a_bootstrap_passes_however_many_are_compared(comparisons):
+    draws = significance.resamples(comparisons)
+    assert significance.holm([1 / (draws + 1)] * comparisons)[0] < significance.LEVEL
+    assert draws >= significance.RESAMPLES
+
+
+def test_by_examples_draws_so_many():
+    draw = np.random.default_rng(0)
+    apart = paired.Paired("test", np.arange(50), np.ones(50), draw.normal(1.0, 0.1, (1, 50)))
+    found = paired.by_examples({number: [apart] for number in range(600)}, signs=False)
+    assert set(found.values()) == {1 / 12_001}

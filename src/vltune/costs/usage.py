@@ -34,27 +34,34 @@ def inference(model: Model, batch: Batch, repeats: int = 20) -> list[float]:
         for _ in range(repeats):
             began = time.perf_counter()
             model(batch)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            wait(device)
             taken.append(1000 * (time.perf_counter() - began))
     return taken
+
+
+def wait(device: torch.device) -> None:
+    """Until it has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def repeat(batch: Batch, times: int) -> dict[str, Tensor]:
     return {key: tensor.repeat(times, *[1] * (tensor.dim() - 1)) for key, tensor in batch.items()}
 
 
-def reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     elif RESET.exists():
         RESET.write_text("5")  # Linux: forget the process's peak, which earlier runs in it may have set
 
 
-def peak_memory_bytes() -> int:
-    """The most memory since the last reset: allocated on the GPU, or resident of the whole process on a CPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory since the last reset: allocated on a GPU of NVIDIA's or AMD's, else resident of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     if STATUS.exists():
         line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 
 import torch
 
+from vltune.costs.usage import wait
+
 
 class Laps:
     """What one step computes, in pieces between which it reads.
 
     On a GPU a piece lasts from where the device begins it to where it ends it, by events in its stream; elsewhere by the
-    host's clock, which waits for the work anyway."""
+    host's clock, for which an Apple GPU is waited for."""
 
     def __init__(self, device: torch.device):
-        self.on_gpu = device.type == "cuda"
+        self.device, self.on_gpu = device, device.type == "cuda"
         self.pieces: list[tuple] = []
 
     @contextmanager
@@ -27,6 +29,7 @@ class Laps:
 
     def mark(self) -> torch.cuda.Event | float:
         if not self.on_gpu:
+            wait(self.device)
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()

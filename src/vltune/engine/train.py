@@ -50,7 +50,7 @@ class TrainingState:
 def train(session: Session, validate: Callable[[], float]) -> TrainingState:
     """Trains the session's model in place, from the checkpoint in its folder on where there is one.
 
-    validate: the task's primary metric on the validation split.  UserError where a loss is not a number, or memory does
+    validate: what the task chooses by, on the validation split.  UserError where a loss is not a number, or memory does
     not hold one example; Interrupted, with a checkpoint, where the session is asked to stop."""
     if not any(parameter.requires_grad for parameter in session.model.parameters()):
         return untrained(session)
@@ -312,9 +312,9 @@ class Training:
         except Interrupted:
             self.save()
             raise
-        state.validated, primary = state.step, self.model.task.primary
-        self.log({"step": state.step, f"val/{primary.name}": metric})
-        if state.best is None or primary.beats(metric, state.best["metric"]):
+        state.validated, chosen_by = state.step, self.model.task.chosen_by
+        self.log({"step": state.step, f"val/{chosen_by.name}": metric})
+        if state.best is None or chosen_by.beats(metric, state.best["metric"]):
             tuned = {name: tensor.cpu().clone() for name, tensor in self.session.model.tuned_state().items()}
             state.best = {"metric": metric, "step": state.step, "state": tuned}
         self.model.train()

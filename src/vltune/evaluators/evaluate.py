@@ -32,10 +32,15 @@ def check_splits(session: Session, task: str) -> None:
 
 
 def validate(session: Session) -> float:
-    """The task's primary metric on the validation split, in every process: the first one tells the others."""
+    """What the task chooses by, on the validation split, in every process: the first one tells the others.
+
+    UserError where the split has none of it."""
     rows, task = predictions(session, "val"), session.model.task
-    metric = task.figures(rows)[task.primary.name] if session.fabric.is_global_zero else None
-    return told(session.fabric, metric)[0]
+    name = task.chosen_by.name
+    metric = told(session.fabric, task.figures(rows).get(name) if session.fabric.is_global_zero else None)[0]
+    if metric is None:
+        raise UserError(f"engine.select=best: the validation split has no {name}, as its answers are not there; use last")
+    return metric
 
 
 @torch.no_grad()

@@ -116,9 +116,9 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
         recall(session)
     session.stop.check(session.fabric)
     clock.begin("train")
-    usage.reset_peak_memory()
+    usage.reset_peak_memory(session.fabric.device)
     trained = train_loop(session, validate=partial(validate, session))
-    peak = usage.peak_memory_bytes()
+    peak = usage.peak_memory_bytes(session.fabric.device)
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
     record["provenance"] |= {"attention": attend.used(), "kernels": kernels.used()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vltune.records.record import flatten
+
 
 def figures(record: dict) -> dict[str, float]:
     """Scores and costs that were measured: `val/vqa_score`, `cost/method_params`, `cost/latency_ms_median`, ...
@@ -14,11 +16,8 @@ def figures(record: dict) -> dict[str, float]:
         for split, scores in record["metrics"].items()
         for name, value in (scores or {}).items()
     }
-    for name, value in record["cost"].items():
-        parts = (
-            {f"{name}_{part}": number for part, number in value.items()} if isinstance(value, dict) else {name: value}
-        )
-        found |= {f"cost/{part}": number for part, number in parts.items() if number is not None}
+    costs = flatten(record["cost"]).items()
+    found |= {f"cost/{name.replace('.', '_')}": number for name, number in costs if number is not None}
     if record["provenance"]["seconds"] is not None:
         found["run/seconds"] = record["provenance"]["seconds"]
     return found

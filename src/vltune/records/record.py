@@ -29,16 +29,8 @@ SCHEMA: dict = json.loads((_HERE / "record.schema.json").read_text())
 VERSION: int = SCHEMA["properties"]["schema"]["const"]
 COST: tuple[str, ...] = tuple(SCHEMA["properties"]["cost"]["required"])
 """The fields of `cost`, all required: `dict.fromkeys(COST)` is the cost of a run that measured none."""
-COUNTED = (
-    "method_params",
-    "task_params",
-    "total_params",
-    "macs",
-    "additional_macs",
-    "additional_macs_as_published",
-    "adapter_bytes",
-)
-"""Of these, what a configuration decides: the same for every seed, on every machine."""
+USED = ("train_step_ms", "latency_ms", "throughput_per_s", "peak_memory_bytes")
+"""Of these, what a machine decides; all others a configuration does, the same for every seed everywhere (`is_counted`)."""
 DEEPEST = 100
 """Levels of a JSON file; more could not be walked through."""
 LARGEST = 1e300
@@ -187,6 +179,11 @@ def last_line(record: Record) -> str:
     """Of its traceback; nothing where it has none."""
     lines = (record.get("error") or "").strip().splitlines()
     return lines[-1].strip() if lines else ""
+
+
+def is_counted(cost: str) -> bool:
+    """Whether a configuration decides it.  cost: the dotted key of a field of `cost`."""
+    return cost.partition(".")[0] not in USED
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

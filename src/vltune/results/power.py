@@ -12,7 +12,7 @@ from vltune.results.tables import build, marks
 from vltune.results.tables.model import Column, Table
 from vltune.results.tables.presentations import NONE, Methods
 from vltune.results.tables.rows import variant_of
-from vltune.stats.power import Noise, detectable, seeds_needed, times_needed
+from vltune.stats.power import Noise, detectable, least_seeds, seeds_needed, times_needed
 
 SEEDS = (3, 5, 10, 20)
 """With which examples are planned."""
@@ -68,7 +68,7 @@ def _of_column(column: Column, noise: Noise, difference: float) -> Told:
         table=column.factor * detectable(noise, noise.seeds, comparisons=others),
         units=tuple(None if each is None else math.ceil(each * noise.units) for each in times),
         seeds=seeds_needed(noise, difference, comparisons=others),
-        least_seeds=seeds_needed(noise, difference, math.inf, others),
+        least_seeds=least_seeds(noise, difference, others),
     )
 
 

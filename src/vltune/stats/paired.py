@@ -73,10 +73,10 @@ def by_examples(comparisons: Mapping[Name, Sequence[Paired]], signs: bool) -> di
     alike: dict[tuple, list[Name]] = {}
     for place, parts in comparisons.items():
         alike.setdefault(tuple(part.units for part in parts), []).append(place)
-    found = {}
+    found, resamples = {}, significance.resamples(len(comparisons))
     for places in alike.values():
         averaged = [[stratum.mean(0) for stratum in strata(comparisons[place])] for place in places]
-        chances = significance.bootstrap([np.stack(stratum) for stratum in zip(*averaged, strict=True)])
+        chances = significance.bootstrap([np.stack(stratum) for stratum in zip(*averaged, strict=True)], resamples)
         found |= dict(zip(places, chances.tolist(), strict=True))
     return {place: found[place] for place in comparisons}
 

@@ -4,12 +4,14 @@ five, and how many examples and seeds would find a smaller one.  docs/statistics
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vltune.stats.significance import LEVEL, Spread
 
 POWER = 0.8
 MOST_SEEDS = 1000
+_TIMES = (*(2.0**power for power in range(-30, 61)), math.inf)  # as many examples, from few to any number
 
 
 @dataclass(frozen=True)
@@ -53,31 +55,43 @@ def detectable(noise: Noise, seeds: int, times: float = 1.0, comparisons: int = 
 
 
 def times_needed(noise: Noise, difference: float, seeds: int, comparisons: int = 1) -> float | None:
-    """How many times as many examples tell this difference; None where none would do, as seeds alone move it more."""
+    """How many times as many examples tell this difference, at least; None where none would do, as seeds move it more.
+
+    More examples may also tell less: where few runs say how much seeds vary, examples of which more is known hold up the
+    degrees of freedom."""
+
+    def told(times: float) -> float:
+        return detectable(noise, seeds, times, comparisons)
 
     def enough(times: float) -> bool:
-        return detectable(noise, seeds, times, comparisons) <= difference
+        return told(times) <= difference
 
-    if not enough(math.inf):
+    low, high = 1e-9, min(_TIMES, key=told)
+    if not enough(high):
         return None
-    low, high = 1e-9, 1.0
-    while not enough(high):
-        low, high = high, 2 * high
-    while high / low > 1 + 1e-6:
+    if math.isinf(high):
+        high = next(filter(enough, _TIMES))
+    while math.isfinite(high) and high / low > 1 + 1e-6:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
-def seeds_needed(noise: Noise, difference: float, times: float = 1.0, comparisons: int = 1) -> int | None:
+def seeds_needed(noise: Noise, difference: float, comparisons: int = 1) -> int | None:
     """The fewest seeds that tell this difference; None where `MOST_SEEDS` do not, as examples move it more."""
-    if detectable(noise, MOST_SEEDS, times, comparisons) > difference:
+    return _fewest(lambda seeds: detectable(noise, seeds, comparisons=comparisons) <= difference)
+
+
+def least_seeds(noise: Noise, difference: float, comparisons: int = 1) -> int | None:
+    """The same where any number of examples may be taken."""
+    return _fewest(lambda seeds: times_needed(noise, difference, seeds, comparisons) is not None)
+
+
+def _fewest(enough: Callable[[int], bool]) -> int | None:
+    if not enough(MOST_SEEDS):
         return None
     low, high = 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
-        if detectable(noise, middle, times, comparisons) <= difference:
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high

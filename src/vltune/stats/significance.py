@@ -55,7 +55,7 @@ def effects(differences: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return means + (differences - sizes * means) * (len(sizes) / sizes.sum())
 
 
-def bootstrap(strata: Sequence[np.ndarray]) -> np.ndarray:
+def bootstrap(strata: Sequence[np.ndarray], resamples: int = RESAMPLES) -> np.ndarray:
     """(comparisons,) two-sided p of the paired bootstrap over units: how often a resample's difference is as far from the
     observed one as that is from zero (Efron and Tibshirani 1993, chapter 16).
 
@@ -64,9 +64,14 @@ def bootstrap(strata: Sequence[np.ndarray]) -> np.ndarray:
     digits on another processor."""
     draw = np.random.default_rng([stratum.shape[1] for stratum in strata])
     seen = sum(stratum.mean(1) for stratum in strata)
-    resampled = sum(_resampled(stratum, draw) for stratum in strata)
+    resampled = sum(_resampled(stratum, draw, resamples) for stratum in strata)
     far = (np.abs(resampled - seen) >= np.abs(seen) - 1e-12).sum(0)
-    return (far + 1) / (RESAMPLES + 1)
+    return (far + 1) / (resamples + 1)
+
+
+def resamples(comparisons: int) -> int:
+    """So many that the smallest p, 1 / (resamples + 1), is below `LEVEL` once it is corrected for these comparisons."""
+    return max(RESAMPLES, math.ceil(comparisons / LEVEL))
 
 
 def spread(scores: Sequence[Mapping[int, float]]) -> Spread | None:
@@ -149,13 +154,13 @@ def by_single_units(found: np.ndarray) -> float:
     return float((rest**2).sum() / ((seeds - 1) * (units - 1)) / units)
 
 
-def _resampled(stratum: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def _resampled(stratum: np.ndarray, draw: np.random.Generator, resamples: int) -> np.ndarray:
     """(resamples, comparisons) means of as many units, drawn with replacement."""
     units = stratum.shape[1]
     block = max(1, _COUNTS // units)
-    means = np.empty((RESAMPLES, len(stratum)))
-    for first in range(0, RESAMPLES, block):
-        number = min(block, RESAMPLES - first)
+    means = np.empty((resamples, len(stratum)))
+    for first in range(0, resamples, block):
+        number = min(block, resamples - first)
         places = draw.integers(0, units, (number, units)) + units * np.arange(number)[:, None]
         counts = np.bincount(places.ravel(), minlength=number * units).reshape(number, units)
         means[first : first + number] = counts.astype(np.float64) @ stratum.T / units

@@ -84,6 +84,11 @@ class ImageClassification(KeptTexts, Task):
                 raise UserError("task.classifier=cache: holds every training image; use a protocol of few shots")
             self.cache = Cache(in_width, self.base * shots, len(classes), alpha, beta, cache_trained)
 
+    @property
+    def chosen_by(self) -> Metric:
+        """Validation holds no new class, so that it has no harmonic mean."""
+        return HALVES[0] if HALVES[0] in self.metrics else self.primary
+
     def begin(self, backbone: Backbone) -> None:
         if self.classifier == "linear_from_text":
             with torch.no_grad():

@@ -114,6 +114,11 @@ class Task(nn.Module):
     def primary(self) -> Metric:
         return metric.primary(self.metrics)
 
+    @property
+    def chosen_by(self) -> Metric:
+        """By which the best checkpoint is chosen: the primary one, or what validation has of it."""
+        return self.primary
+
     def figures(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """{metric: its value} over all rows of a split; empty where the truth is unknown."""
         return metric.figures(self.metrics, predictions)

@@ -16,25 +16,12 @@ from vltune.metrics.metric import Metric, declared, primary
 from vltune.records import folders, predictions, store
 from vltune.records.folders import RecordFile
 from vltune.records.predictions import PREDICTIONS, Agreement
-from vltune.records.record import COUNTED, Kind, flatten, started
+from vltune.records.record import Kind, flatten, is_counted, started
 from vltune.results.compare.differences import chances
 from vltune.results.compare.model import MEASURED, SLACK, Change, Comparison, Pair, Row, Score, same_machine, scores_of
+from vltune.results.tables.cautions import MEASURING
 from vltune.results.tables.presentations import NONE, Methods
 
-_HOW = (
-    "accelerator",
-    "devices",
-    "strategy",
-    "threads",
-    "attention",
-    "portable",
-    "gradient_checkpointing",
-    "workers",
-    "micro_batch_size",
-    "eval_batch_size",
-    "cache_features",
-)
-"""Settings of the engine that change the times and not the result."""
 _LONGEST = 60
 """Characters of a value that is shown."""
 _MISSING = object()
@@ -75,23 +62,29 @@ def compare(a: Path, b: Path, methods: Methods = NONE) -> Comparison:
 
 
 def failures(comparison: Comparison, tolerance: float) -> list[str]:
-    """One line for each reason to say that B is not A: a score of a pair that differs by more than `tolerance` (percentage
-    points) or is missing in one, a run that finished in one of them alone, a file that cannot be used, and that no pair
-    finished in both."""
+    """One line for each reason to say that B is not A: a score of a pair that differs by more than `tolerance` (hundredths
+    of a score: percentage points of what is in percent, a hundredth of a cosine) or is missing in one, a run that finished
+    in one of them alone, a file that cannot be used, and that no pair finished in both."""
     found = [line for row in comparison.rows for line in _statuses(row)]
     found += [f"cannot be used: {line}" for line in comparison.broken]
     for row in comparison.rows:
         for pair in row.finished:
-            scores_a, scores_b = scores_of(pair.a), scores_of(pair.b)
+            scores_a, scores_b, metrics = scores_of(pair.a), scores_of(pair.b), declared(pair.a.record)
             for name in sorted(scores_a.keys() | scores_b.keys()):
                 one, other = scores_a.get(name), scores_b.get(name)
                 if one is None or other is None:
                     found.append(f"{row.name}, seed {pair.seed}: {name} is in {'A' if other is None else 'B'} only")
-                elif abs(other - one) > tolerance + SLACK:
+                elif abs(other - one) > (tolerance + SLACK) * _factor(metrics, name) / 100:
                     found.append(f"{row.name}, seed {pair.seed}: {name} {one:.2f} -> {other:.2f} ({other - one:+.4g})")
     if not any(row.finished for row in comparison.rows):
         found.append("no run finished in both")
     return found
+
+
+def _factor(metrics: Mapping[str, Metric], score: str) -> float:
+    """By which a mean over predictions was multiplied; score: a split's, as `val.accuracy`."""
+    metric = metrics.get(score.rpartition(".")[2])
+    return metric.factor if metric else 100.0
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> Iterator[str]:
@@ -219,8 +212,9 @@ def _costs(pairs: list[Pair]) -> dict[str, tuple[int, int]]:
     """Of the first pair that differs: a configuration decides them, not the seed."""
     found: dict[str, tuple[int, int]] = {}
     for pair in pairs:
-        for name in COUNTED:
-            one, other = (run.record["cost"][name] for run in (pair.a, pair.b))
+        costs_a, costs_b = (flatten(run.record["cost"]) for run in (pair.a, pair.b))
+        for name in filter(is_counted, costs_a):
+            one, other = costs_a[name], costs_b.get(name)
             if one is not None and other is not None and one != other:
                 found.setdefault(name, (one, other))
     return found
@@ -280,7 +274,7 @@ def _origin(record: dict) -> dict[str, Any]:
         **{name: hardware.get(name) for name in ("cpu", "cores", "gpus", "platform")},
         "memory": f"{memory / 2**30:.1f} GiB" if (memory := hardware.get("memory_bytes")) else None,
         "precision": provenance["precision"],
-        **{f"engine.{name}": engine[name] for name in _HOW if name in engine},
+        **{f"engine.{name}": engine[name] for name in (*MEASURING, "workers") if name in engine},
     }
 
 

@@ -93,7 +93,7 @@ class Row:
     predictions: Agreement | None
     """Of all pairs that have predictions in both."""
     costs: dict[str, tuple[int, int]]
-    """Those of `COUNTED` that differ."""
+    """Those that a configuration decides and that differ."""
     ratios: dict[str, float]
     """Those of `MEASURED`: B's over A's, the median of the pairs that ran on the same hardware."""
     chance: Chance | None = None

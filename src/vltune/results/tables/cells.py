@@ -81,7 +81,7 @@ def _cell(column: Column, values: list[float], published: float | None, typed: i
         return Cell(published=published, n=len(values), reason=DIFFERENT)
     deviation = stdev(values) if len(values) > 1 else None
     interval = significance.interval(values) if column.is_score else None
-    return Cell(mean(values), deviation, len(values), published, typed, interval)
+    return Cell(mean(values), deviation, len(values), published, typed, interval, 0.5 * 10**-column.digits)
 
 
 def _parameters(column: Column, records: list[dict]) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vltune.catalogue import PAPER, Presentation
 from vltune.metrics.metric import Metric
-from vltune.records.record import COUNTED
+from vltune.records.record import is_counted
 
 SEEDS = (0, 1, 2)
 """What each cell should rest on, at least."""
@@ -103,8 +103,9 @@ class Column:
 
     @property
     def is_counted(self) -> bool:
-        """Whether it is a cost that a configuration decides: one number, no mean."""
-        return self.value.removeprefix("cost.") in COUNTED
+        """Whether it is a setting, or a cost that a configuration decides: one number, no mean."""
+        where, _, field = self.value.partition(".")
+        return where == "config" or (where == "cost" and is_counted(field))
 
     def field(self, method: str) -> str:
         return (self.value_for or {}).get(method, self.value)
@@ -122,6 +123,8 @@ class Cell:
     """Of how many of the seeds a person typed it, or a part of it."""
     interval: tuple[float, float] | None = None
     """95 %, of a score's mean over seeds (Student's t); None of fewer than two."""
+    rounding: float = 0.0
+    """Half a unit of the last digit that the column shows."""
     best: bool = False
     """Whether it is the best of its column, and others were tested against it."""
     mark: str = ""
@@ -142,10 +145,11 @@ class Cell:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the published number lies in our interval."""
+        """Whether the published number, which was rounded, may lie in our interval."""
         if self.interval is None or self.published is None:
             return None
-        return self.interval[0] <= self.published <= self.interval[1]
+        low, high = self.interval
+        return low - self.rounding <= self.published <= high + self.rounding
 
 
 @dataclass(frozen=True)
