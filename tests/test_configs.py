@@ -267,6 +267,25 @@ def test_what_is_counted_is_in_the_hash_of_costs(other):
     assert of_costs(other, "dataset=shapes") != of_costs("dataset=shapes")
 
 
+def test_costs_of_another_number_of_classes_are_others():
+    one, other = (
+        of_costs("backbone=clip_mini", "task=classification", "dataset=folder", f"dataset.classes={classes}")
+        for classes in (10, 1000)
+    )
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("setting", "chosen"),
+    [
+        ("dataset.few_shot_list", ("backbone=clip_mini", "task=classification", "dataset=dtd")),
+        ("dataset.prompts", ("backbone=sd_mini", "task=subject")),
+    ],
+)
+def test_of_a_file_what_it_holds_counts_and_not_where_it_lies(setting, chosen):
+    assert of(*chosen, f"{setting}=/a/list.json") == of(*chosen, f"{setting}=b/other.json") != of(*chosen)
+
+
 @pytest.mark.parametrize(
     ("file", "default", "other"),
     [

@@ -19,7 +19,7 @@ from vltune.runs import identity
 from vltune.settings.arguments import ARGUMENTS
 from vltune.settings.check import bare, declared, described, is_table, marks, members
 from vltune.settings.groups import GROUPS
-from vltune.settings.kinds import AnyOrder, Before, NotDecisive
+from vltune.settings.kinds import AnyOrder, Before, ByContent, NotDecisive
 from vltune.settings.run import RunSettings
 from vltune.values import shown
 
@@ -75,7 +75,8 @@ def _decides(kind: Any) -> str:
     if marks(kind, NotDecisive):
         return _NOT
     since = "".join(f"; every run before there was a choice had {shown(each.value)}" for each in marks(kind, Before))
-    return _DECIDES + (", but not its order" if marks(kind, AnyOrder) else "") + since
+    less = ", but not its order" if marks(kind, AnyOrder) else ", by what it holds" if marks(kind, ByContent) else ""
+    return _DECIDES + less + since
 
 
 def _table(prefix: str, table: Any, values: Any, decides: str | None) -> Iterator[Setting]:

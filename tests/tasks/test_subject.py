@@ -179,6 +179,14 @@ def test_a_picture_is_painted_alone_as_in_company():
             "task.caption='a dog': has no {token}, so that nothing in it says which subject is meant",
         ),
         (
+            {"caption": "a {token}'s {class}"},
+            'task.caption="a {token}\'s {class}": put spaces around {token}: judges read the prompt without that word',
+        ),
+        (
+            {"caption": "a red {token} {class}", "token": "red"},
+            "task.token=red: is a word of 'a red {token} {class}' as well, which judges would read without it",
+        ),
+        (
             {"class_captions": ["a {class}", "a dog"]},
             "task.class_captions='a dog': must say {class} and no {token}, the subject's",
         ),

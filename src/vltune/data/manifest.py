@@ -18,6 +18,8 @@ _ANEW = "delete it and run `vltune prepare` again"
 _KINDS = {"splits": dict, "subsets": dict, "answers": list, "classes": list, "sources": dict}
 _KINDS |= {"subjects": dict, "prompts": dict}
 _COUNTS = ("images", "questions", "pairs", "statements", "captions", "sentences")
+IMAGE_SIZES = "image_sizes"
+"""A hash of the names and sizes of all images, in the order of the rows."""
 _NOT_CONTENT = ("version", "splits", "source_bytes")
 
 
@@ -145,7 +147,8 @@ def find(folder: Path, manifest: dict[str, Any] | None, name: str) -> Split:
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:
-    """SHA-256 of what the folder was made of, hexadecimal; the same on every machine."""
+    """SHA-256 of what the folder was made of, hexadecimal; the same on every machine.  Of images, their names and sizes,
+    but for generated ones, which follow from the rest and which another version of Pillow may store in other bytes."""
     return _digest({key: value for key, value in manifest.items() if key not in _NOT_CONTENT})
 
 

@@ -39,7 +39,9 @@ def validate(session: Session) -> float:
     name = task.chosen_by.name
     metric = told(session.fabric, task.figures(rows).get(name) if session.fabric.is_global_zero else None)[0]
     if metric is None:
-        raise UserError(f"engine.select=best: the validation split has no {name}, as its answers are not there; use last")
+        raise UserError(
+            f"engine.select=best: the validation split has no {name}, as its answers are not there; use last"
+        )
     return metric
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from vltune.canonical import canonical, text
 from vltune.settings.check import marks
 from vltune.settings.groups import declarations
-from vltune.settings.kinds import AnyOrder, Before, NotDecisive
+from vltune.settings.kinds import AnyOrder, Before, ByContent, NotDecisive
 
 GROUPS = ("method", "backbone", "task", "dataset", "engine")
 
@@ -29,7 +29,7 @@ def identity(config: dict, fingerprints: Mapping[str, Any]) -> dict:
 def of_cost(config: dict) -> dict:
     """The same of what `mode=cost` counts, which no training decides: method, backbone with its protocol, and head."""
     found = settings(config)
-    dataset = {key: found["dataset"][key] for key in ("name", "answers") if key in found["dataset"]}
+    dataset = {key: found["dataset"][key] for key in ("name", "answers", "classes") if key in found["dataset"]}
     return named(
         config, digest({**{group: found[group] for group in ("method", "backbone", "task")}, "dataset": dataset})
     )
@@ -57,6 +57,8 @@ def decisive(group: str, settings: dict) -> dict:
     for key, value in kept.items():
         if isinstance(value, list | tuple) and key in marked and marked[key].any_order:
             kept[key] = sorted({*map(str, value)})
+        elif value is not None and key in marked and marked[key].by_content:
+            kept[key] = True
     if group == "method" and isinstance(kept.get("methods"), dict):  # of a stack, whose order counts
         kept["methods"] = [decisive(group, each) for each in kept["methods"].values()]
     return canonical(_names(_chosen(kept)))
@@ -69,6 +71,7 @@ class Marks:
     left_out: bool
     before: tuple
     any_order: bool
+    by_content: bool
 
 
 @cache
@@ -79,6 +82,7 @@ def _marked(group: str) -> dict[str, Marks]:
             left_out=bool(marks(kind, NotDecisive)),
             before=tuple(each.value for each in marks(kind, Before)),
             any_order=bool(marks(kind, AnyOrder)),
+            by_content=bool(marks(kind, ByContent)),
         )
         for name, kind in declarations(group).items()
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
 
-from vltune.settings.kinds import Before, Count, FolderPath, Name, NotDecisive, Number, Size, Template, Words
+from vltune.settings.kinds import Before, ByContent, Count, FolderPath, Name, NotDecisive, Number, Size, Template, Words
 
 
 class SplitSizes(TypedDict):
@@ -72,11 +72,11 @@ class DatasetSettings(TypedDict):
     template: NotRequired[Annotated[Template, Before("a {}")]]
     """What a model is asked for a class, with {} in the place of its name; of task.template=own, and of data that
     has no usual one."""
-    few_shot_list: NotRequired[Annotated[Path | None, Before(None)]]
+    few_shot_list: NotRequired[Annotated[Path | None, Before(None), ByContent()]]
     """A list of the images of few-shot training, a shot_N-seed_K.json of cross_modal_adaptation, or null to draw them."""
     subject: NotRequired[Name]
     """Of subject-driven generation: whose pictures are learned from."""
-    prompts: NotRequired[Path | None]
+    prompts: NotRequired[Annotated[Path | None, ByContent()]]
     """Of the same: a text of the prompts that are painted, with {token} and {class}, a line each, or null for the data
     set's."""
     augment: NotRequired[Annotated[Literal["crop_flip"] | None, Before(None)]]

@@ -46,6 +46,11 @@ class Before:
 
 
 @dataclass(frozen=True)
+class ByContent:
+    """Of a file, or null: what it holds counts, by the data's fingerprint, and not where it lies."""
+
+
+@dataclass(frozen=True)
 class AnyOrder:
     """Of a list: its order and repetitions mean nothing."""
 

@@ -110,8 +110,7 @@ class Subject(KeptTexts, Task):
         if token.split() != [token]:
             raise UserError(f"task.token={token!r}: must be one word")
         for name, text in (("task.caption", caption), *(("dataset.prompts", prompt) for prompt in prompts)):
-            if "{token}" not in text:
-                raise UserError(f"{name}={text!r}: has no {{token}}, so that nothing in it says which subject is meant")
+            self.check_prompt(name, text, token, noun)
         for text in class_captions or ():
             if "{class}" not in text or "{token}" in text:
                 raise UserError(f"task.class_captions={text!r}: must say {{class}} and no {{token}}, the subject's")
@@ -127,6 +126,17 @@ class Subject(KeptTexts, Task):
         self.base: dict[str, Tensor] = {}
         self._ids: dict[str, Tensor] = {}
         self.register_buffer("class_latents", None, persistent=False)
+
+    @staticmethod
+    def check_prompt(name: str, text: str, token: str, noun: str) -> None:
+        """UserError where the token is no word by itself, or one of the others: judges read the prompt without it."""
+        words = text.replace("{class}", noun).split()
+        if "{token}" not in text:
+            raise UserError(f"{name}={text!r}: has no {{token}}, so that nothing in it says which subject is meant")
+        if text.count("{token}") != words.count("{token}"):
+            raise UserError(f"{name}={text!r}: put spaces around {{token}}: judges read the prompt without that word")
+        if token in words:
+            raise UserError(f"task.token={token}: is a word of {text!r} as well, which judges would read without it")
 
     def said(self, text: str, token: str) -> str:
         """A prompt in words; without its token where that is empty."""

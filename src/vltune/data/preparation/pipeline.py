@@ -12,6 +12,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from vltune import __version__
 from vltune.atomic import replacing
 from vltune.data import pool
-from vltune.data.manifest import MANIFEST, unusable
+from vltune.data.manifest import IMAGE_SIZES, MANIFEST, unusable
 from vltune.data.manifest import read as read_manifest
 from vltune.data.preparation import shards
 from vltune.data.preparation.entries import Entries, RowDatabase
@@ -70,6 +71,7 @@ def prepare(
             "bad_images": bad.images,
             **({"bad_entries": bad.entries} if bad.entries else {}),
             "sources": facts["hashes"],
+            IMAGE_SIZES: facts["images"],
             **facts["more"],
             **official.last_facts(_kept_rows(folder, written)),
             "splits": {
@@ -232,7 +234,8 @@ def _gather(folder: Path, official: Official, files: list[Path], bad: Bad, progr
         _refuse_empty(official, rows, bad)
         images.check_space(folder)
         facts = {"rows": rows, "missing": bad.images, "bad_entries": bad.entries, "dropped": official.dropped()}
-        facts |= {"hashes": sources.hashes, "sizes": sources.sizes, "more": official.facts()}
+        facts |= {"hashes": sources.hashes, "sizes": sources.sizes, "images": images.listed.hexdigest()}
+        facts |= {"more": official.facts()}
         entries.finish(facts)
         partial.replace(database)
     facts = RowDatabase(database).facts()
@@ -275,7 +278,7 @@ class _Images:
 
     def __init__(self, official: Official, bad: Bad, bar: tqdm):
         self.official, self.bad, self.bar = official, bad, bar
-        self.bytes = 0
+        self.bytes, self.listed = 0, sha256()
 
     def rows(self, split: str, groups: Iterator[tuple[int | str, list]]) -> Iterator[list]:
         """The rows whose images are there: files by column, relative to the raw folder, and the other columns."""
@@ -299,6 +302,7 @@ class _Images:
             found = error.strerror
         if found is None:
             self.bytes += about.st_size
+            self.listed.update(f"{file} {about.st_size}\n".encode())
         else:
             self.bad.images[file] = found
         return file not in self.bad.images

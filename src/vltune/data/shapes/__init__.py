@@ -10,7 +10,7 @@ from typing import Any
 
 from vltune.data import manifest
 from vltune.data.dataset import preparation
-from vltune.data.manifest import MANIFEST
+from vltune.data.manifest import IMAGE_SIZES, MANIFEST
 from vltune.data.shapes.layouts import LAYOUTS, appearing, check_images, check_seed, check_settings
 from vltune.errors import UserError
 
@@ -115,4 +115,7 @@ def _generate(layout: str, folder: Path, wanted: dict[str, Any]) -> None:
     with appearing(folder, folder.with_name(f".{layout}.partial")) as partial:
         known.write(partial / "raw", **wanted)
         preparation(layout)(partial / "raw", partial, **known.options, progress=False, readers=1)
+        made = manifest.read(partial)
+        made.pop(IMAGE_SIZES)
+        (partial / MANIFEST).write_text(json.dumps(made, indent=1), encoding="utf-8")
         (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")
