@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from round_trip import check_round_trip
 
+from vltune.assemble.data import tokenizer_choices
 from vltune.assemble.factory import build, build_method, check_values
 from vltune.assemble.model import build_model
 from vltune.configuration import check_constructors, find
@@ -265,6 +266,21 @@ def test_how_is_trained_is_not_in_the_hash_of_costs(same):
 )
 def test_what_is_counted_is_in_the_hash_of_costs(other):
     assert of_costs(other, "dataset=shapes") != of_costs("dataset=shapes")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chosen"),
+    [
+        (("backbone=sd_mini", "task=subject"), {}),
+        (("backbone=sd_mini", "task=subject", "backbone.tokenizer.padding='[SEP]'"), {"padding": "[SEP]"}),
+        (("backbone=sd_mini", "task=subject", "backbone.tokenizer.padding=null"), {"padding": "None"}),
+        (("backbone=stable_diffusion", "task=subject"), {}),
+        (("backbone=stable_diffusion", "task=subject", "backbone.model=sd21"), {"padding": "!"}),
+        (("backbone=vilt",), {}),
+    ],
+)
+def test_what_fills_texts_is_in_the_fingerprint_where_it_is_not_the_usual(overrides, chosen):
+    assert tokenizer_choices(composed(*overrides)["backbone"]) == chosen
 
 
 def test_costs_of_another_number_of_classes_are_others():

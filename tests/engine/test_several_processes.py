@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vltune.backbones.vilt import Vilt
 from vltune.engine.meeting import SECONDS
-from vltune.engine.source import TrainingData
+from vltune.engine.source import BadExamples, TrainingData
 from vltune.engine.train import Training, train
+from vltune.errors import BadExampleError
 from vltune.evaluators.evaluate import predictions, validate
 from vltune.experiment.setup import make_fabric
 from vltune.methods.vera import VeRA
@@ -221,6 +222,40 @@ def those_read(examples):
     read = [example for example in examples if "bad" not in example]
     batch = collate(read) if read else {"ids": []}
     return batch | {"bad": [example["bad"] for example in examples if "bad" in example]}
+
+
+def test_a_process_whose_part_of_a_step_cannot_be_read_ends_and_holds_up_no_other():
+    def work(fabric):
+        fabric.launch()
+        chosen = settings(batch_size=4)
+
+        def read(examples):
+            batch = collate(examples)
+            lost = fabric.global_rank == ONE
+            return {"ids": [], "bad": ["example 3"]} if lost else batch
+
+        data = TrainingData(Examples(), read, chosen.batch_size, seed=0, workers=0)
+        with StopRequest() as stop:
+            more = {"training": lambda: data, "settings": chosen, "allowed": 9}
+            train(tiny.session(fabric, make_model(), "nowhere", stop, **more), lambda: 0.0)
+
+    first, second = processes(work)
+    assert second is BadExampleError
+    assert issubclass(first, Exception)
+
+
+def test_bad_examples_of_all_processes_are_named_and_counted_together():
+    def work(fabric):
+        fabric.launch()
+        few, many = BadExamples(1), BadExamples(2)
+        for bad in (few, many):
+            bad.note({"bad": [f"example {fabric.global_rank}"]})
+        many.gather(fabric)
+        with pytest.raises(BadExampleError, match=r"2 bad in all"):
+            few.gather(fabric)
+        return [*many.seen]
+
+    assert processes(work) == [["example 0", "example 1"]] * 2
 
 
 def test_the_first_process_puts_together_what_each_predicted(tmp_path):

@@ -38,6 +38,12 @@ class Painting:
         self.asked += wanted
         return torch.stack([self.picture(backbone, each) for each in wanted])
 
+    def ids(self, texts):
+        return torch.tensor([[*map(ord, text)] for text in texts])
+
+    def text_state(self, backbone, text):
+        return torch.zeros(1, 1, 2)
+
     def remember(self, backbone, pictures):
         self.remembered = pictures
 
@@ -46,10 +52,20 @@ class Painting:
         yield
 
 
+class Layer(nn.Linear):
+    sharpness = 1.0
+
+    def noise(self, seeds):
+        return torch.ones(len(seeds), 2)
+
+    def paint(self, texts, empty, noise, steps, guidance):
+        return self(noise) * self.sharpness
+
+
 class OneLayer(nn.Module):
     def __init__(self, task, scale=1.0):
         super().__init__()
-        self.backbone, self.task = nn.Linear(2, 2), task
+        self.backbone, self.task = Layer(2, 2), task
         nn.init.constant_(self.backbone.weight, scale)
         nn.init.zeros_(self.backbone.bias)
         self.tuning = SimpleNamespace(off=task.settled)
@@ -99,6 +115,17 @@ def test_other_weights_and_another_sampler_have_their_own(tmp_path):
         recall(session(tmp_path, task, scale))
     assert [len(task.asked) for task in tasks] == [5, 5, 5]
     assert len([*(tmp_path / "painted").iterdir()]) == 3
+
+
+def test_of_the_same_weights_that_compute_otherwise_other_pictures_are_kept(tmp_path):
+    """A scheduler, a number of heads, a tokenizer: no weight tells them apart."""
+    for sharpness in (1.0, 2.0, 1.0):
+        task = Painting(1)
+        run = session(tmp_path, task)
+        run.model.backbone.sharpness = sharpness
+        recall(run)
+    assert len([*(tmp_path / "painted").iterdir()]) == 2
+    assert task.asked == []
 
 
 def test_a_stopped_run_goes_on(tmp_path):

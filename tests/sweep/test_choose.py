@@ -6,6 +6,7 @@ import pytest
 import yaml
 from fabricated import Root
 from predicted import predicted
+from test_configs import composed
 
 from vltune.catalogue import methods
 from vltune.errors import UserError
@@ -46,6 +47,23 @@ def test_the_best_mean_over_seeds_wins_and_what_was_tried_is_told(root, tmp_path
     assert "lora: 2.5e-04 # 2.5e-04: 53.00, 1e-03: 52.00\n" in text
     assert "apt: 1.0e-03 # 1e-03: 60.00, 1e-02: 60.00\n" in text
     assert yaml.safe_load(text) == {"lora": 2.5e-4, "apt": 1e-3}
+
+
+def test_what_was_chosen_for_other_methods_stays(root, tmp_path):
+    tried(root, "lora", 1e-3, 50.0)
+    (tmp_path / "vilt_mini.yaml").write_text("# Earlier.\napt: 3.0e-03 # 1e-03: 40.00\nlora: 1.0e-02 # 1e-02: 9.00\n")
+    (file,) = choose.write(root.folder, tmp_path)
+    assert yaml.safe_load(file.read_text()) == {"lora": 1e-3, "apt": 3e-3}
+    assert "apt: 3.0e-03 # 1e-03: 40.00\n" in file.read_text()
+
+
+@pytest.mark.parametrize(("backbone", "task"), [("vilt", "vqa"), ("meter", "nlvr2"), ("clip", "classification")])
+def test_every_recipe_reads_what_was_chosen(backbone, task):
+    chosen = [f"backbone={backbone}", f"task={task}", "method=lora"]
+    if task == "classification":
+        chosen.append("dataset=dtd")
+    assert composed(*chosen, "+rates.lora=0.125")["engine"]["lr"] == 0.125
+    assert composed(*chosen)["engine"]["lr"] < 0.01
 
 
 def test_each_backbone_has_a_file_by_its_task_s_own_score(root, tmp_path):

@@ -151,6 +151,10 @@ def test_slots_are_gpus_or_cores(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert local.slots(None) == [local.Slot("2", 4), local.Slot("5", 4)]
     assert local.slots(1) == [local.Slot("2", None)]
+    assert local.slots(None, devices=2) == [local.Slot("2,5", None)]
+    assert local.slots(None, devices=3) == [local.Slot(None, None)], "which says itself that there are fewer"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    assert [slot.gpus for slot in local.slots(None, devices=2)] == ["0,1", "2,3"]
 
 
 def test_gpus_are_asked_for_without_torch(monkeypatch, tmp_path):

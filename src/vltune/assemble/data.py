@@ -82,6 +82,13 @@ def tokenizer_files(backbone: BackboneSettings) -> dict[str, Path]:
     return {key: locate(value) for key, value in backbone["tokenizer"].items() if key in files}
 
 
+def tokenizer_choices(backbone: BackboneSettings) -> dict[str, str]:
+    """Its settings that are what they say, where that is not what is usual."""
+    settings, make = backbone["tokenizer"], find(backbone["tokenizer"]["_target_"])
+    chosen = {key: settings[key] for key in NO_FILES & settings.keys()}
+    return {key: str(value) for key, value in chosen.items() if value != getattr(make, f"usual_{key}")}
+
+
 def open_data(config: RunConfig) -> Data:
     """Raises UserError where a file is missing, before any work."""
     return open_files(config) if config.task.get("reader") else open_generated(config)
@@ -117,8 +124,11 @@ def open_files(config: RunConfig) -> Data:
         read(name)  # a split that is missing is told before any work
     batch_size = settings.batch_size
     if train.may_be_few:
-        together = settings.devices * settings.nodes
-        batch_size = min(batch_size, max(1, len(train) // together) * together)
+        together, batch_size = settings.devices * settings.nodes, min(batch_size, len(train))
+        if batch_size % together:
+            raise UserError(
+                f"engine.devices: {batch_size} training images are no multiple of {together}; take one device"
+            )
     elif part["fraction"] < 1 and len(train) < batch_size:
         raise UserError(
             f"dataset.train_fraction={dataset['train_fraction']}: leaves {len(train)} examples, which fill no batch of "
@@ -147,7 +157,7 @@ def open_generated(config: RunConfig) -> Data:
     from vltune.engine.source import Data, GeneratedData
 
     backbone, task, settings = config.backbone, config.task, config.engine
-    words, size = tokenizer(backbone), settings.micro_batch_size or settings.batch_size
+    words = tokenizer(backbone)
     generator = find(task["_target_"]).generator
     stream = partial(
         build,
@@ -155,10 +165,9 @@ def open_generated(config: RunConfig) -> Data:
         tokenizer=words,
         max_text_len=task["caption_tokens"],
         patch_size=backbone["patch_size"],
-        steps=settings.total_steps(STEPS_PER_EPOCH) * settings.batch_size // size,
+        steps=settings.total_steps(STEPS_PER_EPOCH),
     )
-    training = stream(seed=config.seed, batch_size=size)
-    held_out = stream(seed=HELD_OUT_SEED, batch_size=settings.batch_size)
+    training, held_out = (stream(seed=seed, batch_size=settings.batch_size) for seed in (config.seed, HELD_OUT_SEED))
     return Data(
         training=lambda: GeneratedData(
             partial(numbered, training.batch), steps_per_epoch=STEPS_PER_EPOCH, workers=settings.workers

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune.assemble.backbones import advice
-from vltune.assemble.data import tokenizer, tokenizer_files
+from vltune.assemble.data import tokenizer, tokenizer_choices, tokenizer_files
 from vltune.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def fingerprints(weights: str | None, backbone: BackboneSettings, data: str) -> 
     """Of what files hold, as a run's identity has it; weights are empty where they are random.  data: the data's own."""
     return {
         "weights": fingerprints_of(weight_files(weights, backbone)),
-        "tokenizer": fingerprints_of(tokenizer_files(backbone)),
+        "tokenizer": of_tokenizer(backbone),
         "data": data,
     }
 
@@ -50,6 +50,11 @@ def check_same_weights(record: Record, file: Path, config: dict) -> None:
         raise UserError(
             f"{file}: was made with other weights than {config['weights']} now holds: give its own, --weights"
         )
+
+
+def of_tokenizer(backbone: BackboneSettings) -> dict[str, str]:
+    """Of its files, and what else decides the ids that it gives."""
+    return fingerprints_of(tokenizer_files(backbone)) | tokenizer_choices(backbone)
 
 
 def fingerprints_of(files: dict[str, Path]) -> dict[str, str]:

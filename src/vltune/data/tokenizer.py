@@ -83,6 +83,8 @@ class Tokenizer(_Subwords):
 class FilledTokenizer(Tokenizer):
     """Every text of `max_length` tokens, `padding` behind its own, for a backbone that was trained so."""
 
+    usual_padding = "[PAD]"
+
     def __init__(self, vocabulary: Path, padding: str | None, max_length: int):
         super().__init__(vocabulary, max_length)
         self.fill(padding)
@@ -152,6 +154,8 @@ class ClipTokenizer(_Subwords):
 class FilledClipTokenizer(ClipTokenizer):
     """Every text of `max_length` tokens, `padding` behind its own: Stable Diffusion 1 was trained with `<|endoftext|>`, 2
     with `!`."""
+
+    usual_padding = "<|endoftext|>"
 
     def __init__(self, merges: Path, padding: str | None, max_length: int):
         super().__init__(merges, max_length)

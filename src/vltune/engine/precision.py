@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SMALL = 128 * 128  # pixels of an image, below which products on a CPU are too small for bfloat16 to pay
-PRODUCTS = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}  # what autocast multiplies in
+PRODUCTS = {"bf16-mixed": "bfloat16"}  # what autocast multiplies in
 
 
 def settle(config: dict) -> dict:

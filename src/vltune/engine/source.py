@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from vltune.batch import Batch
 from vltune.engine import workers as processes
 from vltune.engine.order import MicroBatches, Order
 from vltune.errors import BadExampleError
+from vltune.runs.together import Processes, told
 
 
 class TrainingData:
@@ -114,6 +116,14 @@ class BadExamples:
     def note(self, batch: Batch) -> None:
         for description in batch.get("bad", ()):
             self.seen[description] = None
+        self.check()
+
+    def gather(self, processes: Processes) -> None:
+        """What all processes saw, which call this together."""
+        self.seen = dict.fromkeys(chain.from_iterable(told(processes, [*self.seen])))
+        self.check()
+
+    def check(self) -> None:
         if len(self.seen) > self.most:
             raise BadExampleError(
                 f"{next(reversed(self.seen))}; {len(self.seen)} bad in all: repair the file "

@@ -22,7 +22,7 @@ from vltune.engine.meeting import Meetings
 from vltune.engine.optimiser import adamw, parameter_groups, schedule
 from vltune.engine.order import accumulation_steps
 from vltune.engine.session import Session
-from vltune.errors import UserError
+from vltune.errors import BadExampleError, UserError
 from vltune.model import Model
 from vltune.nn.recompute import recompute
 from vltune.runs.progress import Progress
@@ -220,6 +220,9 @@ class Training:
             batch = next(self.stream)
             self.session.bad.note(batch)
             if not batch["ids"]:
+                if self.fabric.world_size > 1:  # the others would wait for its gradients
+                    read = f"none of {', '.join(batch['bad'])} can be read, which were a process's part of a step"
+                    raise BadExampleError(f"{read}; repair them, or train on one device")
                 continue
             step.ids += batch["ids"]
             with step.laps.piece():

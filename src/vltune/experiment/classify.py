@@ -134,6 +134,9 @@ def of_record(file: Path, weights: str | None, classes: Sequence[str], template:
     if classes:
         task = task | {"protocol": "full"}  # a name is a base class or a new one in its own data alone
     facts = given or known | ({"classes": classes} if classes else {}) | ({"templates": [template]} if template else {})
+    import torch
+
+    torch.manual_seed(record["identity"]["seed"])  # what starts at random where there are no weights
     found = classifier(config["weights"], backbone, task, config["method"], facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), found.model)
     return found

@@ -79,6 +79,9 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
     if config.mode == "pretrain" and not find(config.method["_target_"]).tunes_backbone:
         raise UserError(f"method={config.method['name']}: mode=pretrain trains the whole backbone; leave it out")
     engine = config.engine
+    if config.mode == "pretrain" and (engine.micro_batch_size is not None or engine.devices * engine.nodes > 1):
+        said = "engine.micro_batch_size, engine.devices and engine.nodes"
+        raise UserError(f"{said}: mode=pretrain draws each batch as a whole, on one device; leave them out")
     build(config.logger)  # it looks at its settings
     if config.mode in ("train", "pretrain"):
         accumulation_steps(engine.batch_size, engine.micro_batch_size, engine.devices * engine.nodes)

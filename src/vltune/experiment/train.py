@@ -121,6 +121,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     peak = usage.peak_memory_bytes(session.fabric.device)
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
+    session.bad.gather(session.fabric)
     record["provenance"] |= {"attention": attend.used(), "kernels": kernels.used()}
     clock.begin("cost")
     if not session.fabric.is_global_zero:

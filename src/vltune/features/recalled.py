@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vltune.backbones.backbone import Backbone
 from vltune.data.subjects.class_pictures import class_pictures
 from vltune.engine.session import Session
 from vltune.features.cache import digest
 from vltune.judges.wanted import CLASS, Wanted
 from vltune.runs.progress import Progress
+from vltune.tasks.subject import Subject
 
 FOLDER = "painted"
 
@@ -30,19 +32,28 @@ def recall(session: Session) -> None:
     task = session.model.task
     trained_on = task.of_class()
     compared = [each for each in task.wanted() if each.about == CLASS] if task.shown == "painted" else []
-    wanted = {name(each): each for each in [*trained_on, *compared]}
+    wanted = {name(task, each): each for each in [*trained_on, *compared]}
     if not wanted:
         return
     pictures = dict(zip(wanted, painted(session, wanted), strict=True))
     if trained_on:
-        own = torch.stack([pictures[name(each)] for each in trained_on])
+        own = torch.stack([pictures[name(task, each)] for each in trained_on])
         task.remember(session.model.backbone, own / 127.5 - 1)
-    task.base = {each.name: pictures[name(each)] for each in compared}
+    task.base = {each.name: pictures[name(task, each)] for each in compared}
 
 
-def name(wanted: Wanted) -> str:
+def name(task: Subject, wanted: Wanted) -> str:
     """Of a picture: what decides it beside the backbone and the sampler."""
-    return f"{sha256(wanted.prompt.encode()).hexdigest()[:16]}-{wanted.seed}"
+    ids = task.ids([wanted.prompt]).numpy()
+    return f"{sha256(ids.tobytes()).hexdigest()[:16]}-{wanted.seed}"
+
+
+def probe(backbone: Backbone, task: Subject) -> str:
+    """What the backbone paints in two steps: settings decide it that leave the weights as they are."""
+    empty = task.text_state(backbone, "")
+    return sha256(
+        backbone.paint(empty, empty, backbone.noise([0]), 2, task.guidance).cpu().numpy().tobytes()
+    ).hexdigest()
 
 
 def painted(session: Session, wanted: dict[str, Wanted]) -> Tensor:
@@ -52,7 +63,6 @@ def painted(session: Session, wanted: dict[str, Wanted]) -> Tensor:
     progress = Progress(f"{session.label}, before tuning", len(wanted), unit="picture", show=fabric.is_global_zero)
 
     def paint(some: Sequence[Wanted]) -> Tensor:
-        fabric.strategy.precision.convert_module(model.backbone).to(fabric.device)
         with fabric.autocast():
             return task.paint(model.backbone, some)
 
@@ -68,6 +78,9 @@ def painted(session: Session, wanted: dict[str, Wanted]) -> Tensor:
         }
         model.eval()
         try:
+            fabric.strategy.precision.convert_module(model.backbone).to(fabric.device)
+            with fabric.autocast():
+                about["probe"] = probe(model.backbone, task)
             return class_pictures(root, about, wanted, paint, session.data.eval_batch_size, step)
         finally:
             model.train(training)

@@ -64,7 +64,7 @@ class Settings:
     """Whether a batch holds texts of similar length, for less padding."""
     clip: Annotated[Positive | None, Null(" for no clipping")] = None
     """Largest norm of the gradient, or null for no clipping."""
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
     """Fabric's name of the precision; which one auto means is settled before a run begins, and recorded."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu", "cuda", "mps"], NotDecisive()] = "auto"
     """Fabric's name of what it runs on."""

@@ -34,6 +34,7 @@ def merged(record: Record, state: Mapping[str, Tensor], source: Path) -> tuple[d
         raise UserError(f"{source}: was made with other weights than {config['weights']} now holds: give back its own")
     there, labels = counterpart(record, source), [str(label) for label in range(outputs(state))]
     groups = (config[group] for group in ("weights", "backbone", "task", "method"))
+    torch.manual_seed(record["identity"]["seed"])  # what starts at random where there are no weights
     model = build_pretrained(*groups, {"answers": labels}).eval()
     model.load_tuned(dict(state))
     fold(model, source)

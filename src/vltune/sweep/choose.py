@@ -6,7 +6,7 @@ The choice is written as a configuration, conf/rates/BACKBONE.yaml, which the ru
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import mean
 
@@ -72,11 +72,20 @@ def chosen(rates: dict[float, dict[int, float]], less: bool = False) -> float:
 def write(root: Path, out: Path, methods: Methods = NONE) -> list[Path]:
     """Writes `out/BACKBONE.yaml` of each backbone that has runs under `root`; returns the files.  Errors: `tried`'s.
 
-    methods: which there are (`vltune.catalogue`), in whose order the rates are listed."""
+    methods: which there are (`vltune.catalogue`), in whose order the rates are listed.  What a file says of a method that
+    was not tried stays."""
     return [
-        save(Path(out) / f"{backbone}.yaml", _yaml(*of, methods).encode())
+        save(file, _yaml(*of, methods, _others(file, of[2])).encode())
         for backbone, of in sorted(tried(root).items())
+        if (file := Path(out) / f"{backbone}.yaml")
     ]
+
+
+def _others(file: Path, found: Tried) -> dict[str, str]:
+    """{method: its line} of those in a file that were not tried."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    named = {line.partition(":")[0]: line for line in lines if line and not line.startswith("#")}
+    return {method: line for method, line in named.items() if method not in found}
 
 
 def _refuse(error: UserError) -> None:
@@ -98,13 +107,17 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _yaml(what: str, less: bool, found: Tried, methods: Methods) -> str:
+def _yaml(what: str, less: bool, found: Tried, methods: Methods, others: Mapping[str, str]) -> str:
+    """others: lines of an earlier choice, of other methods."""
     seeds = len(next(iter(next(iter(found.values())).values())))
     lines = [
         f"# Made by +sweep=learning_rates: the best rate of each method by {what},",
         f"# {seeds} seed{'s' if seeds > 1 else ''} a rate, and what each rate scored.",
     ]
-    for method in sorted(found, key=lambda name: methods.get(name, Presentation(name, name)).place):
+    for method in sorted({*found, *others}, key=lambda name: methods.get(name, Presentation(name, name)).place):
+        if method in others:
+            lines.append(others[method])
+            continue
         rates = found[method]
         scores = ", ".join(f"{_number(rate)}: {mean(rates[rate].values()):.2f}" for rate in sorted(rates))
         lines.append(f"{method}: {_number(chosen(rates, less), '.0')} # {scores}")

@@ -84,7 +84,8 @@ def plan(
     seconds = estimate.total(line.seconds for line in lines)
     typer.echo(f"{len(found)} runs, {sum(waiting)} to do: {duration(seconds)} of one run after the other")
     if planned.launcher["name"] == "local" and seconds is not None:
-        at_once = len(slots(planned.launcher.get("parallel")))
+        devices = max((each.run.devices for each in found), default=1)
+        at_once = len(slots(planned.launcher.get("parallel"), devices))
         typer.echo(f"here, {at_once} at a time: about {duration(seconds / at_once)}")
     for what, count in launch.missing(found).items():
         typer.echo(f"missing for {count} runs: {what}")
@@ -251,14 +252,16 @@ def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
 
 
 def again(each: Standing) -> Job:
-    """The run, in smaller parts where memory ran out."""
+    """The run, in smaller parts where memory ran out: of training, or of evaluation where that needed too much."""
+    from vltune.engine.memory import smaller
     from vltune.sweep.job import job
 
     engine = (each.record or {}).get("config", {}).get("engine")
     if each.cause != "memory" or not engine:
         return job(each.run)
+    if "engine.eval_batch_size=" in (each.record["error"] or ""):
+        return job(each.run, f"engine.eval_batch_size={max(1, engine['eval_batch_size'] // 2)}")
+    share = engine["batch_size"] // (engine["devices"] * engine.get("nodes", 1))
     halved = each.record.get("out_of_memory") or []
-    size = (
-        halved[-1]["micro_batch"] if halved else engine["micro_batch_size"] or engine["batch_size"] // engine["devices"]
-    )
-    return job(each.run, f"engine.micro_batch_size={max(1, size // 2)}")
+    size = halved[-1]["micro_batch"] if halved else engine["micro_batch_size"] or share
+    return job(each.run, f"engine.micro_batch_size={smaller(size, share) or 1}")

@@ -34,18 +34,21 @@ MOST_TOLD = 100  # failed runs that an exit status tells
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one run at a time: some cores, or a GPU and its share of them."""
+    """A place for one run at a time: some cores, or the GPUs of a run and their share of them."""
 
-    gpu: str | None
+    gpus: str | None
     threads: int | None
 
 
-def slots(parallel: int | None) -> list[Slot]:
-    """parallel: how many runs at a time, or None: one a GPU, or one a core where there is none."""
+def slots(parallel: int | None, devices: int = 1) -> list[Slot]:
+    """parallel: how many runs at a time, or None: as many as there are GPUs for, or one a core where there is none.
+
+    devices: of a run at most, so many GPUs in each slot.  Where there are fewer a run sees all, and says so itself."""
     gpus = visible_gpus()
-    count = parallel or len(gpus) or cores()
+    groups = [",".join(gpus[i : i + devices]) for i in range(0, len(gpus) - devices + 1, devices)]
+    count = parallel or len(groups) or (1 if gpus else cores())
     threads = None if count == 1 else max(1, cores() // count)
-    return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
+    return [Slot(groups[i % len(groups)] if groups else None, threads) for i in range(count)]
 
 
 def visible_gpus() -> list[str]:
@@ -85,7 +88,8 @@ def launch(
     modules: that a process imports of which each run is a copy; None: each is a process that begins anew.  Signals are
     passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.  A second Ctrl-C
     is passed on as one that stops at once.  What does not end within SAVING seconds is killed."""
-    waiting, free = deque(range(len(jobs))), slots(parallel)
+    devices = max((job.devices for job in jobs), default=1)
+    waiting, free = deque(range(len(jobs))), slots(parallel, devices)
     statuses: list[int | None] = [None] * len(jobs)
     running: dict[int, tuple[Process, Slot]] = {}
     until = math.inf
@@ -155,7 +159,7 @@ class Starter:
             original.close()
 
     def start(self, arguments: list[str], log: Path, slot: Slot) -> Process:
-        environment = {"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu else {}
+        environment = {"CUDA_VISIBLE_DEVICES": slot.gpus} if slot.gpus else {}
         if self.modules is not None:
             with suppress(OSError, EOFError):
                 return self.original().start(arguments[1:], log, environment)

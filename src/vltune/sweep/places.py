@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 
 from vltune.assemble.data import data_folder, generated, make_data, open_data, tokenizer_files
-from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.assemble.weights import fingerprints_of, of_tokenizer, weight_files
 from vltune.configuration import find
 from vltune.data import manifest
 from vltune.data.dataset import reader_of
@@ -135,9 +135,9 @@ class Places:
         return fingerprints_of(files)
 
     def _of_tokenizer(self, named: str) -> dict[str, str]:
-        files = tokenizer_files(json.loads(named))
-        self.read.update(files.values())
-        return fingerprints_of(files)
+        backbone = json.loads(named)
+        self.read.update(tokenizer_files(backbone).values())
+        return of_tokenizer(backbone)
 
     def _of_data(self, folder: Path, reader: str, make: str | None) -> str:
         if content := manifest.read(folder):
