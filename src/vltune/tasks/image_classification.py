@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vltune.backbones.backbone import TWO_TOWERS, Backbone
 from vltune.batch import Batch
-from vltune.data.labelled.shots import base_classes
+from vltune.data.labelled import shots as few
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.tasks.task import KeptTexts, RowColumn, Task
@@ -74,7 +74,7 @@ class ImageClassification(KeptTexts, Task):
                 raise UserError(f"task.{name}={value}: must be one of {', '.join(known)}")
         self.classes, self.tokenizer, self.classifier = list(classes), tokenizer, classifier
         self.templates = len(templates)
-        self.base = len(base_classes(len(classes))) if protocol == "base_to_new" else len(classes)
+        self.base = base_classes(len(classes)) if protocol == "base_to_new" else len(classes)
         if protocol == "base_to_new":
             self.columns, self.metrics = (*self.columns, RowColumn("half", "text")), (*HALVES, PER_CLASS, CALIBRATION)
         self.register_buffer("prompts", padded(prompts(classes, templates, tokenizer)), persistent=False)
@@ -199,6 +199,11 @@ class Cache(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         alike = (self.beta * (image @ self.images.t() - 1)).exp()
         return self.alpha * alike @ F.one_hot(self.labels, self.classes).to(alike.dtype)
+
+
+def base_classes(count: int) -> int:
+    """How many of all classes are the base."""
+    return len(few.base_classes(count))
 
 
 def prompts(
