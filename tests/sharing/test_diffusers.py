@@ -216,3 +216,10 @@ def test_what_has_no_form_in_diffusers_is_told(tmp_path):
     config = {"backbone": {"name": "vilt", "_target_": "vltune.backbones.vilt.Vilt"}, "method": SETTINGS["lora"][1]}
     with pytest.raises(UserError, match="backbone=vilt is no model of diffusers'"):
         diffusers.exported(fabricate(config=config), {}, "a.json")
+
+
+@pytest.mark.parametrize("name", ["encoder.layers.0.self_attn.q_proj", "text_model.encoder.layers.0.self_attn.q_proj"])
+def test_a_pattern_may_have_the_text_encoder_s_name_of_today_or_of_before(name):
+    header = {"text_encoder.lora_alpha": 4, "text_encoder.alpha_pattern": {name: 16}}
+    assert diffusers.alpha_of("text.encoder.layers.0.self_attn.q_proj", header) == 16
+    assert diffusers.alpha_of("text.encoder.layers.1.self_attn.q_proj", header) == 4

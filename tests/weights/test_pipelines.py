@@ -152,6 +152,28 @@ def test_settings_of_a_folder(whole):
     check_same(backbone, whole[0])
 
 
+@pytest.mark.parametrize(
+    ("told", "mapped", "padding"),
+    [
+        ({"pad_token": "a"}, {"pad_token": "!"}, "!"),
+        ({"pad_token": "a", "added_tokens_decoder": {}}, {"pad_token": "!"}, "a"),
+        ({"pad_token": "a"}, {}, "a"),
+        ({}, {}, "<|endoftext|>"),
+    ],
+)
+def test_what_fills_a_text_is_what_transformers_takes(told, mapped, padding, folder):
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(told))
+    (folder / "tokenizer" / "special_tokens_map.json").write_text(json.dumps(mapped))
+    assert settings(folder / PIPELINE)["padding"] == padding
+
+
+def test_noise_that_ends_at_nothing_is_told(folder):
+    own = {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}
+    change(folder / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True)
+    with pytest.raises(UserError, match=r"says rescale_betas_zero_snr=True, and backbone\.model=tiny has False"):
+        check_pipeline(folder / PIPELINE, own, "tiny")
+
+
 def test_another_schedule_or_number_of_heads_is_told(folder):
     own = {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}
     check_pipeline(folder / PIPELINE, own, "tiny")

@@ -70,10 +70,8 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
     """The weights that a configuration names, into the modules that were built of it."""
     from vltune.weights.architecture import check_activation
     from vltune.weights.backbones import load_backbone
-    from vltune.weights.finding import PIPELINE
     from vltune.weights.heads import start_from_matching
     from vltune.weights.keys import MisfitError
-    from vltune.weights.pipelines import check_pipeline
     from vltune.weights.towers import load_tower
 
     if not (files := weight_files(weights, backbone)):
@@ -87,11 +85,9 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
                 check_activation(files[part], tower.activation, setting_of_tower(backbone, part))
             load_tower(tower, files[part], part)
     if "backbone" in files:
+        check_told(files["backbone"], backbone)
         if "models" in backbone:
-            check_activation(files["backbone"], backbone["activation"], "backbone.activation")
             check_end(files["backbone"], built, words.sep_id)
-        if "pipelines" in backbone and files["backbone"].name == PIPELINE:
-            check_pipeline(files["backbone"], backbone["pipelines"][backbone["model"]], backbone["model"])
         try:
             load_backbone(built, files["backbone"], cls_id, f"backbone={backbone['name']}")
         except MisfitError as error:
@@ -100,6 +96,18 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
             start_from_matching(head, files["backbone"])
     else:
         built.start_class_token(cls_id)
+
+
+def check_told(file: Path, backbone: BackboneSettings) -> None:
+    """UserError where a whole backbone's weights come with another configuration than the one that they are read for."""
+    from vltune.weights.architecture import check_activation
+    from vltune.weights.finding import PIPELINE
+    from vltune.weights.pipelines import check_pipeline
+
+    if "models" in backbone:
+        check_activation(file, backbone["activation"], "backbone.activation")
+    if "pipelines" in backbone and file.name == PIPELINE:
+        check_pipeline(file, backbone["pipelines"][backbone["model"]], backbone["model"])
 
 
 def setting_of_tower(backbone: BackboneSettings, part: str) -> str:

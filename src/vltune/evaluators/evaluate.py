@@ -26,9 +26,11 @@ def find(name: str) -> type[Evaluator]:
 
 
 def check_splits(session: Session, task: str) -> None:
-    """UserError where a part of each split is asked for that the task's evaluator has no use for."""
-    if (count := session.settings.eval_examples) is not None and find(session.model.task.evaluator).whole_splits:
+    """UserError where a part of each split is asked for that the task's evaluator has no use for, or it lacks something."""
+    evaluator = find(session.model.task.evaluator)
+    if (count := session.settings.eval_examples) is not None and evaluator.whole_splits:
         raise UserError(f"engine.eval_examples={count}: {task} ranks whole splits; set it to null")
+    evaluator(session).check()
 
 
 def validate(session: Session) -> float:

@@ -39,6 +39,10 @@ class Evaluator(ABC):
     def __init__(self, session: Session):
         self.session = session
 
+    def check(self) -> None:
+        """Before training, in every process: UserError where something is not here that it will need."""
+        return
+
     @abstractmethod
     def predict(self, split: str, dataset: Dataset) -> list[dict]:
         """The rows that the task's `metrics` takes, in the first process; of the others it does not matter what they

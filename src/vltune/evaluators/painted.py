@@ -32,9 +32,15 @@ class Painted(Evaluator):
 
     whole_splits = True
 
+    def check(self) -> None:
+        """Every judge that is named can be opened."""
+        if self.session.fabric.is_global_zero:
+            self.session.model.task.judges_here()
+
     def predict(self, split: str, dataset: Dataset) -> list[dict]:
         session, folder = self.session, self.beside(split)
         task, first = session.model.task, session.fabric.is_global_zero
+        judges = task.judges_here() if first else {}  # before anything is painted: one may not be where it should
         wanted = task.shows(dataset.pictures())
         if first:
             compare_with(folder, task, dataset)
@@ -49,7 +55,6 @@ class Painted(Evaluator):
         if not first:
             return []
         write_sheet(folder, task, wanted)
-        judges = task.judges_here()
         return judge(folder, task, wanted, {name: each.to(session.fabric.device) for name, each in judges.items()})
 
     def paint(self, split: str, folder: Path, wanted: Sequence[Wanted]) -> None:

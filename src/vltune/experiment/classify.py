@@ -58,7 +58,9 @@ class Classifier:
 
     @property
     def classes(self) -> list[str]:
-        return self.model.task.classes
+        """Those that it tells apart: a linear layer of base to new the base classes alone."""
+        task = self.model.task
+        return task.classes if task.head is None else task.classes[: task.base]
 
     def __call__(self, files: Sequence[Path]) -> list[list[float]]:
         """The probability of each class, of each image.  UserError where one is none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import MISSING, fields
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ HONOURED = (
     *("engine.strategy", "engine.workers", "engine.threads", "engine.attention", "engine.portable"),
     *("engine.cache_features", "engine.features_dir"),
     *("dataset.data_dir", "dataset.subfolder", "dataset.generate", "dataset.max_bad_examples"),
+    *("dataset.prompts", "dataset.few_shot_list", "task.judges"),
     *("weights", "backbone.tokenizer", "backbone.tower_weights"),
 )
 
@@ -51,7 +51,12 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
         own = [override for override in overrides if not transfer.is_of_data(override)]
         tuned = of_record(record, file, config.plain, own)
         other = transfer.on_other_data(tuned, config.plain, file)
-        transfer.scored_on_other_data(other, record, file, partial(figures, file=file))
+
+        def score(config: RunConfig, data: Data) -> dict[str, dict[str, float]]:
+            transfer.check_numbering(tuned, data, file)
+            return figures(config, data, file)
+
+        transfer.scored_on_other_data(other, record, file, score)
         return transfer.beside(file, other.dataset["name"])
     scored = of_record(record, file, config.plain, overrides)
     data, fingerprints = prepare(scored)

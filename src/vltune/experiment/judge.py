@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vltune.assemble.factory import build
 from vltune.errors import UserError
@@ -39,15 +39,32 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
     judges = task.judges_here()
     if not judges:
         raise UserError(f"{file}: no judge is here; name a folder, --folder {next(iter(given), 'dino')}=DIR")
-    rows = {}
+    rows, before = {}, scored(file, record)
     for split in record["config"]["engine"]["evaluate"]:
         folder = file.with_suffix("") / split
         rows[split] = judged(folder, task, wanted(file, record, split), judges)
+        for row in rows[split]:
+            if row["score"] is None:  # its judge is not here now
+                row["score"] = before.get(place(row | {"split": split}))
         record["metrics"][split] = task.figures(rows[split]) or None
+    earlier = {name: was for name, was in (record.get("judges") or {}).items() if name not in judges}
     record |= task.declaration()
+    record["judges"] |= earlier
     artifacts.write_predictions(file.with_suffix(PREDICTIONS), rows, record, task.columns)
     records.save(file, json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n")
     return record
+
+
+def scored(file: Path, record: Record) -> dict[tuple, float | None]:
+    """{place of a row: its score} of all that was judged before."""
+    beside = file.with_suffix(PREDICTIONS)
+    if not predictions.are_there(beside, record):
+        return {}
+    return {place(row): row["score"] for row in predictions.whole(beside, record).to_pylist()}
+
+
+def place(row: Mapping[str, Any]) -> tuple:
+    return tuple(row[key] for key in ("split", "measure", "about", "id", "seed"))
 
 
 def wanted(file: Path, record: Record, split: str) -> list[Wanted]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltune.configuration import check_constructors
+from vltune.assemble.data import open_data
+from vltune.configuration import check_constructors, find
 from vltune.errors import UserError
 from vltune.experiment.setup import prepare
 from vltune.records.record import save
@@ -48,6 +49,20 @@ def on_other_data(tuned: RunConfig, composed: dict, file: Path) -> RunConfig:
     plain = tuned.plain | {"dataset": dataset, "task": task}
     check_constructors(plain)
     return RunConfig.of(plain)
+
+
+def check_numbering(tuned: RunConfig, data: Data, file: Path) -> None:
+    """UserError where a head's rows stand for other answers or classes than this data numbers so, or where what they stand
+    for, the data that it was tuned on, is not here."""
+    for what in find(tuned.task["_target_"]).numbered_by(tuned.task):
+        try:
+            own = open_data(tuned).facts[what]
+        except UserError as error:
+            raise UserError(
+                f"{file}: the order of its {what} stands in the data that it was tuned on ({error})"
+            ) from None
+        if list(own) != list(data.facts[what]):
+            raise UserError(f"{file}: its head was tuned for other {what} than are here, or for these in another order")
 
 
 def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Score) -> None:

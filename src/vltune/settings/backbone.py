@@ -141,6 +141,10 @@ class BackboneSettings(TypedDict):
     """The published size of each method on this backbone, which the methods' settings refer to."""
     lora_roles: NotRequired[Annotated[Words, NotDecisive()]]
     """The sites that LoRA acts at unless method.roles says others, where its usual ones are not what users know."""
+    lora_dropout: NotRequired[Annotated[float, NotDecisive()]]
+    """Likewise of what LoRA's first map reads."""
+    lora_init_std: NotRequired[Annotated[float, NotDecisive()]]
+    """Likewise the standard deviation that its first map starts with."""
     place: NotRequired[Annotated[str, NotDecisive()]]
     """Where methods act unless method.sites_in says another place."""
     protocol: ProtocolSettings

@@ -139,7 +139,12 @@ def alpha_of(module: str, settings: Mapping[str, Any]) -> float | None:
     of its name."""
     part, _, name = module.partition(".")
     alpha, patterns = (settings.get(f"{PARTS.get(part, part)}.{key}") for key in ("lora_alpha", "alpha_pattern"))
-    own = (value for key, value in (patterns or {}).items() if re.fullmatch(rf"(.*\.)?({key})", name))
+    names = [name, *([f"{OLD}{name}"] if part == "text" else [])]
+    own = (
+        value
+        for key, value in (patterns or {}).items()
+        if any(re.fullmatch(rf"(.*\.)?({key})", each) for each in names)
+    )
     alpha = next(own, alpha)
     return None if alpha is None else float(alpha)
 

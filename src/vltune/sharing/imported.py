@@ -37,7 +37,7 @@ def convert(folder: Path, config: dict, out: Path) -> int:
     """Writes the configuration's backbone, pretrained, with a folder's adapter in it; returns how many layers changed."""
     from vltune.assemble.data import tokenizer
     from vltune.assemble.factory import build
-    from vltune.assemble.weights import weight_files
+    from vltune.assemble.weights import check_told, weight_files
     from vltune.engine.artifacts import write_tensors
     from vltune.records.record import check_out
     from vltune.weights.backbones import load_backbone
@@ -50,6 +50,7 @@ def convert(folder: Path, config: dict, out: Path) -> int:
         raise UserError(
             "weights=null: an adapter is imported into the pretrained weights that it was trained on; name them"
         )
+    check_told(files["backbone"], config["backbone"])
     load_backbone(backbone, files["backbone"], tokenizer(config["backbone"]).cls_id, name)
     add(backbone, found, folder, name)
     write_tensors(out, backbone.state_dict(), {"format": "pt"})

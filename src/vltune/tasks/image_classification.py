@@ -16,7 +16,8 @@ has no row for a new class: its images of the new half have no score.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +85,10 @@ class ImageClassification(KeptTexts, Task):
             if protocol not in OF_FEW:
                 raise UserError("task.classifier=cache: holds every training image; use a protocol of few shots")
             self.cache = Cache(in_width, self.base * shots, len(classes), alpha, beta, cache_trained)
+
+    @classmethod
+    def numbered_by(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return () if settings.get("classifier") == "text" else ("classes",)
 
     @property
     def chosen_by(self) -> Metric:

@@ -7,7 +7,7 @@ comparisons and logs say of predictions and scores follows from what is declared
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -109,6 +109,11 @@ class Task(nn.Module):
     def chance_loss(self) -> float | None:
         """The loss of one that knows nothing, above which training has failed; None where that is not known."""
         return None
+
+    @classmethod
+    def numbered_by(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The facts of its data whose order is that of its head's rows.  settings: as configured."""
+        return ()
 
     @property
     def primary(self) -> Metric:

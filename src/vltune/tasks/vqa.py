@@ -6,7 +6,8 @@ official 10-choose-9 rule; docs/answers.md says where the official score differs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,10 @@ class VQA(Task):
         self.answers = list(answers)
         self.head = classifier(in_width, 2 * width, len(self.answers))
         nn.init.constant_(self.head[-1].bias, start_bias)
+
+    @classmethod
+    def numbered_by(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("answers",)
 
     def forward(self, backbone: nn.Module, batch: Batch) -> Tensor:
         """-> (B, answers) logits"""

@@ -30,9 +30,14 @@ UNTOLD = {
     "unet": ("attention_head_dim", "num_attention_heads"),
     "text": ("hidden_act", "num_attention_heads"),
     "vae": ("scaling_factor",),
-    "scheduler": ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps"),
+    "scheduler": (
+        *("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps"),
+        *("rescale_betas_zero_snr", "trained_betas"),
+    ),
 }
 """What its tensors cannot tell."""
+UNSAID: dict[str, Any] = {"rescale_betas_zero_snr": False, "trained_betas": ()}
+"""What is meant where one of these is not there."""
 DEFAULTS = {"scheduler": {"prediction_type": "epsilon", "clip_sample": False, "set_alpha_to_one": False}}
 WORDS, HIGHEST = 49408, 2  # of CLIP's vocabulary; the end of a text in early configurations, which means the highest id
 TOKENS = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
@@ -65,8 +70,10 @@ def arguments(part: str) -> tuple[str, ...]:
 
 
 def padding(folder: Path) -> str:
-    """The token that fills a text."""
-    for file in TOKENS:
+    """The token that fills a text, as transformers has it: by the map, unless the configuration lists added tokens."""
+    first, other = TOKENS
+    told = "added_tokens_decoder" in (content_of(folder / first) or {})
+    for file in (first, other) if told else (other, first):
         token = (content_of(folder / file) or {}).get("pad_token")
         token = token.get("content") if isinstance(token, dict) else token
         if isinstance(token, str):
@@ -84,7 +91,9 @@ def check_pipeline(path: Path, own: Mapping[str, Mapping[str, Any]], model: str)
     theirs = settings(path)
     for part, names in UNTOLD.items():
         for name in names:
-            told, ours = theirs[part].get(name), own[part].get(name)
+            told, ours = (
+                UNSAID.get(name) if each.get(name) is None else each[name] for each in (theirs[part], own[part])
+            )
             if None not in (told, ours) and told != ours:
                 raise UserError(
                     f"{path.parent / PARTS[part]}: says {name}={told}, and backbone.model={model} has {ours}; "
