@@ -18,8 +18,6 @@ from vltune.values import instead, shown
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-OTHER_CONFIGURATION = ("-c", "--config", "--experimental-rerun")  # Hydra's options for that begin so; --cfg does not
-
 
 @contextmanager
 def explained(project: Path, arguments: Sequence[str]) -> Iterator[None]:

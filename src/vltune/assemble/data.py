@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -124,11 +125,11 @@ def open_files(config: RunConfig) -> Data:
         read(name)  # a split that is missing is told before any work
     batch_size = settings.batch_size
     if train.may_be_few:
-        together, batch_size = settings.devices * settings.nodes, min(batch_size, len(train))
-        if batch_size % together:
-            raise UserError(
-                f"engine.devices: {batch_size} training images are no multiple of {together}; take one device"
-            )
+        together = settings.devices * settings.nodes
+        batch_size = min(batch_size, max(1, len(train) // together) * together)
+        if left := len(train) - batch_size if len(train) < settings.batch_size else 0:
+            told = f"{left} of {len(train)} training images stay out of each epoch, so that {together} share alike"
+            print(f"engine.devices: {told}; with one device none does", file=sys.stderr)
     elif part["fraction"] < 1 and len(train) < batch_size:
         raise UserError(
             f"dataset.train_fraction={dataset['train_fraction']}: leaves {len(train)} examples, which fill no batch of "

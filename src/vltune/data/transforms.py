@@ -17,7 +17,7 @@ from PIL import Image
 
 from vltune.data.randaugment import Policy, policy
 from vltune.errors import UserError
-from vltune.images import MOST_PIXELS, opened
+from vltune.images import MOST_PIXELS, UnreadableImageError, opened
 
 _AREA, _LOG_RATIO = (0.08, 1.0), math.log(4 / 3)  # of what crop_flip cuts out
 _JPEG = b"\xff\xd8\xff"
@@ -86,6 +86,9 @@ class Transform(ABC):
 
     def __call__(self, image: Image.Image, seed: int | None = None) -> torch.Tensor:
         scaled, size = self.scaled(*image.size), self.size(*image.size)
+        if math.prod(scaled) > MOST_PIXELS:
+            was, becomes = (f"{width:,} x {height:,} pixels" for width, height in (image.size, scaled))
+            raise UnreadableImageError(f"of {was}, which would be {becomes} before its middle is cut out")
         image = self._augmented(image, seed)
         if seed is not None and self.augment is not None:
             return torch.from_numpy(np.array(_crop_flip(image, size, seed))).permute(2, 0, 1).contiguous()

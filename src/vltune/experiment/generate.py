@@ -81,5 +81,5 @@ def slug(prompt: str) -> str:
     from hashlib import sha256
 
     short = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
-    exact = short == prompt.replace(" ", "-") and len(short) <= LONGEST
+    exact = short == prompt.replace(" ", "-") and "-" not in prompt and len(short) <= LONGEST
     return short if exact else f"{short[:LONGEST]}-{sha256(prompt.encode()).hexdigest()[:6]}"

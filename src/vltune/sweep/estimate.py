@@ -116,7 +116,9 @@ def length(config: dict) -> tuple[str, int | None]:
 
 
 def steps_of(record: dict) -> int | None:
-    return (record.get("selected") or {}).get("step") or record["config"]["engine"].get("max_steps")
+    """That it trained: what was selected of a longer training may be an earlier one."""
+    logged = max((point["step"] for point in record.get("history", ())), default=None)
+    return record["config"]["engine"].get("max_steps") or logged or (record.get("selected") or {}).get("step")
 
 
 def scaled(record: dict, config: dict) -> float:

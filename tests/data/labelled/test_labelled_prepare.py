@@ -1,6 +1,7 @@
 """Every layout of labelled images becomes the same files, and what is wrong with one is told in a line."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -216,6 +217,46 @@ def test_what_changed_during_a_preparation_is_seen_the_next_time(tmp_path, monke
 
 def interrupted(*args):
     raise KeyboardInterrupt
+
+
+def test_splits_may_be_capitalised(tmp_path):
+    raw = tree(tmp_path / "raw")
+    for split, name in (("train", "Train"), ("val", "Validation"), ("test", "TEST")):
+        (raw / split).rename(raw / name)
+    prepared("folder", raw, tmp_path / "out")
+    assert manifest(tmp_path / "out")["images"] == {"train": 18, "val": 6, "test": 9}
+
+
+def test_a_class_folder_may_have_spaces_and_its_name_comes_from_the_list(tmp_path):
+    raw = tree(tmp_path / "raw", classes=("my cat", "my cat b", "_"))
+    (raw / "classnames.txt").write_text("my cat feline\nmy cat b kitten\n_ nameless\n")
+    prepared("folder", raw, tmp_path / "out")
+    assert manifest(tmp_path / "out")["classes"] == ["nameless", "feline", "kitten"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "listed", "told"),
+    [
+        (("birds",), None, "holds one class alone, 'birds', and nothing to tell it from"),
+        (("cat", "_"), None, 'its class name is "_"'),
+        (("cat", "dog"), "cat feline\nwolf grey\n", "begins with no folder of a class that is there"),
+    ],
+)
+def test_classes_that_cannot_be_told_or_named(classes, listed, told, tmp_path):
+    raw = tree(tmp_path / "raw", classes=classes)
+    if listed:
+        (raw / "classnames.txt").write_text(listed)
+    with pytest.raises(UserError, match=re.escape(told)):
+        prepared("folder", raw, tmp_path / "out")
+
+
+def test_an_image_that_a_table_lists_twice_is_bad(tmp_path):
+    raw = tree(tmp_path / "raw", splits=())
+    found = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*.png"))
+    rows = [f"{path},{path.split('/')[0]}" for path in found] + [f"{found[0]},{found[0].split('/')[0]}"]
+    (raw / "list.csv").write_text("path,class\n" + "\n".join(rows) + "\n")
+    with pytest.raises(BadExampleError, match="is listed twice"):
+        prepared("folder", raw, tmp_path / "out")
 
 
 def test_a_list_may_say_what_classes_are_called(tmp_path):

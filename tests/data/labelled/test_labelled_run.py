@@ -52,9 +52,10 @@ def test_a_run_gets_its_roles_shots_and_seed(pets):
     assert data.facts["templates"] == ["a photo of a {}, a type of pet."]
 
 
-def test_several_devices_share_the_few_images_evenly(pets):
+def test_several_devices_share_the_few_images_evenly(pets, capsys):
     data = opened(pets, "engine.devices=4", protocol="few_shot", shots=2)
     assert data.training().batch_size == 4
+    assert "2 of 6 training images stay out of each epoch" in capsys.readouterr().err
 
 
 def test_all_images_still_have_to_fill_a_batch(pets):

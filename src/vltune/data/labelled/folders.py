@@ -30,13 +30,17 @@ class ClassFolders(Labelled):
         super().__init__(raw, name, splits, published)
         self._names_and_sizes, self._others = sha256(), dict.fromkeys(splits, 0)
 
-    def called(self, sources: Sources) -> dict[str, str]:
-        """{folder of a class: its name}, as `classnames.txt` says."""
-        found = {}
+    def called(self, sources: Sources, known: Iterable[str] | None = None) -> dict[str, str]:
+        """{folder of a class: its name}, as `classnames.txt` says.  known: the folders that there are, whose names may hold
+        spaces; None: any, of one word."""
+        found, folders = {}, None if known is None else sorted(known, key=len, reverse=True)
         for where, line in sources.text_lines(self.raw / CLASS_NAMES):
             with sources.bad.entry(where):
-                folder, _, name = line.partition(" ")
-                found[folder] = display(name)
+                if folders is None:
+                    folder = line.partition(" ")[0]
+                elif (folder := next((each for each in folders if line.startswith(f"{each} ")), None)) is None:
+                    raise ValueError(f"{line!r} begins with no folder of a class that is there")
+                found[folder] = display(line[len(folder) + 1 :])
         sources.bad.check()
         return found
 
@@ -122,8 +126,15 @@ class OwnFolder(ClassFolders):
             raise UserError(f"{self.raw}: holds no image of any class; {self.unpack}")
         for split, of in complete(found, self.raw).items():
             self.put(entries, split, ((image, labels[name]) for name, image in of))
-        called = self.called(sources) if not self._table and self.files() else {}
-        self.name_classes({label: called.get(name, display(name)) for name, label in labels.items()})
+        if len(labels) == 1:
+            raise UserError(f"{self.raw}: holds one class alone, {next(iter(labels))!r}, and nothing to tell it from; {self.unpack}")
+        called = self.called(sources, labels) if not self._table and self.files() else {}
+        names = {}
+        for name, label in labels.items():
+            with sources.bad.entry(str(self.raw / name)):
+                names[label] = called[name] if name in called else display(name)
+        sources.bad.check()
+        self.name_classes(names)
 
     def _of_folders(self) -> dict[str | None, list[tuple[str, str]]]:
         """Class and image by split; None: nothing says which."""
@@ -141,7 +152,7 @@ class OwnFolder(ClassFolders):
         return found
 
     def _of_table(self, sources: Sources) -> dict[str | None, list[tuple[str, str]]]:
-        found, lines = defaultdict(list), sources.text_lines(self._table)
+        found, lines, listed = defaultdict(list), sources.text_lines(self._table), set()
         head = next(csv.reader([next(lines, ("", ""))[1]]), [])
         if not {"path", "class"} <= {*head}:
             raise UserError(f"{self._table}: its first line is {','.join(head)!r}, expected path,class[,split]")
@@ -149,7 +160,11 @@ class OwnFolder(ClassFolders):
             with sources.bad.entry(where):
                 entry = dict(zip(head, _cells(line, len(head)), strict=True))
                 split = choice(entry, "split", SPLITS) if "split" in entry else None
-                found[split].append((words(entry, "class"), place(entry, "path")))
+                name, path = words(entry, "class"), place(entry, "path")
+                if path in listed:
+                    raise ValueError(f"{path} is listed twice")
+                listed.add(path)
+                found[split].append((name, path))
         return found
 
 
@@ -204,7 +219,9 @@ def _by_class(images: list[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _first(raw: Path, split: str) -> Path | None:
-    return next((raw / name for name in _CALLED[split] if (raw / name).is_dir()), None)
+    """The folder of a split, however its name is capitalised."""
+    there = {path.name.lower(): path for path in classes_in(raw)}
+    return next((there[name] for name in _CALLED[split] if name in there), None)
 
 
 def classes_in(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from vltune.results.render import text as render
 if TYPE_CHECKING:
     from vltune.results.html.disagreement import Look
     from vltune.results.tables.build import Table
+    from vltune.results.tables.model import Cell
 
 PICTURE_BYTES = 3_500_000
 """Of all pictures on a page, at most, as they are embedded; with it a page of a few hundred runs stays below 5 MB."""
@@ -96,21 +97,27 @@ def _described(table: Table) -> dict[str, Any]:
                 "family": row.presentation.family,
                 "families": list(row.presentation.families),
                 "control": row.presentation.is_control,
-                "cells": {key: _numbers(cell) for key, cell in row.cells.items()},
+                "cells": {column.key: _numbers(row.cells[column.key], column.digits) for column in table.columns},
             }
             for row in table.rows
         ],
     }
 
 
-def _numbers(cell: Any) -> dict[str, float]:
-    return {key: value for key, value in vars(cell).items() if isinstance(value, int | float) and value is not None}
+class Shown(float):
+    """A number to as many decimals as the table shows, which is not rounded a second time."""
+
+
+def _numbers(cell: Cell, digits: int) -> dict[str, float]:
+    kept = {key: value for key, value in vars(cell).items() if isinstance(value, int | float) and key != "rounding"}
+    shown = {key: Shown(round(kept[key], digits)) for key in ("mean", "std", "published") if key in kept}
+    return kept | shown
 
 
 def _short(data: Any) -> Any:
     """Numbers with six digits: more than a reader can see, and less than half the bytes."""
     if isinstance(data, float):
-        short = render.short(data)
+        short = float(data) if isinstance(data, Shown) else render.short(data)
         return int(short) if short.is_integer() and abs(short) < 1e15 else short
     if isinstance(data, dict):
         return {key: _short(value) for key, value in data.items()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltune.records import store
 from vltune.records.record import flatten
+from vltune.results.tables.machines import machine
 
 if TYPE_CHECKING:
     from vltune.results.tables.build import Table
@@ -31,11 +32,7 @@ class TableRun:
 
     @property
     def machine(self) -> str:
-        hardware = self.record["provenance"]["hardware"]
-        gpus = hardware.get("gpus") or []
-        names = [f"{gpus.count(name)} x {name}" for name in sorted(set(gpus))]
-        cores = f"{hardware['cores']} cores" if hardware.get("cores") else None
-        return ", ".join(filter(None, [hardware.get("cpu"), cores, *names])) or "unknown"
+        return machine(self.record) or "unknown"
 
 
 def of(table: Table) -> list[TableRun]:
