@@ -130,18 +130,6 @@ class LinearMethod(Method):
         return None if site.is_linear else "which is no linear layer"
 
 
-class PatchMethod(Method):
-    """A method that looks at an image's patches as a grid; tokens of a text may stand beside them."""
-
-    def deltas(self, sites: Sequence[Site]) -> list[Delta]:
-        if all(site.layout is None for site in sites):
-            raise UserError(
-                f"method.sites_in={self.sites_in}: {type(self).__name__} convolves the patches of an image, and no site "
-                "there says how they lie; choose another place or method, or have the backbone say it (vltune.sites.lay)"
-            )
-        return super().deltas(sites)
-
-
 class LearnedWords(Method):
     """Tokens in a text that images are compared with, each delta's `prompts`.  words: a text of so many tokens at least,
     whose first ones they start as; None: as the delta starts them."""

@@ -9,8 +9,7 @@ from methods.oracles import IMAGE, LAYERS, TEXT, TOKENS, WIDTH, additional_macs,
 from vltune.errors import UserError
 from vltune.layout import PatchGrid, PatchLayout
 from vltune.methods.convpass import Convpass
-from vltune.methods.mona import Mona
-from vltune.sites import OutputSite, lay
+from vltune.sites import OutputSite
 
 CELLS = 16
 
@@ -56,11 +55,3 @@ def test_costs_are_the_closed_form(backbone):
 def test_a_bottleneck_of_none_is_told_in_one_line():
     with pytest.raises(UserError, match=r"^method\.bottleneck=0: must be a whole number at least 1$"):
         Convpass(bottleneck=0).attach(tiny.vilt())
-
-
-@pytest.mark.parametrize("make", [Convpass, Mona])
-def test_a_backbone_whose_patches_lie_nowhere_is_refused(make):
-    backbone = tiny.vilt()
-    lay(backbone, None)
-    with pytest.raises(UserError, match=rf"^method\.sites_in=.*: {make.__name__} convolves the patches"):
-        make(bottleneck=4).attach(backbone)

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.sites import Delta, Site
-from vltune.tuning import PatchMethod, check_size
+from vltune.tuning import Method, check_size
 
 
-class Convpass(PatchMethod):
+class Convpass(Method):
     """scale: of what the adapter adds."""
 
     size = "bottleneck"

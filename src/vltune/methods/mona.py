@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.sites import Delta, Site
-from vltune.tuning import PatchMethod, check_size
+from vltune.tuning import Method, check_size
 
 KERNELS = (3, 5, 7)
 
 
-class Mona(PatchMethod):
+class Mona(Method):
     size = "bottleneck"
 
     def __init__(
