@@ -33,7 +33,7 @@ def test_size(width, height, expected):
     assert MinMaxResize()(Image.new("RGB", (width, height))).shape == (3, expected[1], expected[0])
 
 
-@pytest.mark.parametrize("size", [(640, 480), (640, 360), (500, 300), (1000, 300), (300, 1000), (427, 640), (1280, 769), (383, 641)])
+@pytest.mark.parametrize("size", [(640, 480), (640, 360), (500, 300), (1000, 300), (300, 1000), (427, 640), (383, 641)])
 def test_size_is_that_of_transformers(size):
     theirs = ViltImageProcessor(do_normalize=False, do_rescale=False, do_pad=False)
     image = Image.new("RGB", size)
@@ -148,7 +148,9 @@ def test_fast_decodes_smaller_but_never_smaller_than_asked_for(monkeypatch):
 def test_a_line_of_pixels_does_not_fill_the_memory(decode):
     """Its shorter side would become 224 before the middle is cut out."""
     Image.new("RGB", (8000, 1)).save(file := BytesIO(), "PNG")
-    with pytest.raises(UnreadableImageError, match=r"of 8,000 x 1 pixels, which would be 1,792,000 x 224 pixels before"):
+    with pytest.raises(
+        UnreadableImageError, match=r"of 8,000 x 1 pixels, which would be 1,792,000 x 224 pixels before"
+    ):
         SquareResize(224, decode=decode).read(file.getvalue())
     assert SquareResize(224, crop=False).read(file.getvalue()).shape == (3, 224, 224)
     assert MinMaxResize().read(file.getvalue()).shape == (3, 32, 608)

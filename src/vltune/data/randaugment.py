@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2020, arXiv 1909.13719) of training images, by name; what a seed draws is the same everywhere."""
+"""RandAugment (Cubuk et al. 2020, arXiv 1909.13719) of training images, by name; a seed draws the same everywhere."""
 
 import random
 import re
@@ -17,8 +17,8 @@ _STRONGEST = 30
 
 
 def policy(name: str, mean: Sequence[float]) -> Policy:
-    """`released-mM-nN`: ViLT's and METER's `RandAugment(N, M)`, M of 30.  All else is timm's, such as "rand-m9-n2": M of 10,
-    each operation in half of the cases, on a ground of `mean` (per channel, 0 to 1).  UserError where there is no such."""
+    """`released-mM-nN`: ViLT's and METER's `RandAugment(N, M)`, M of 30.  All else is timm's, such as "rand-m9-n2": M of
+    10, each operation in half of the cases, on a ground of `mean` (per channel, 0 to 1).  UserError where there is none."""
     if written := _RELEASED.fullmatch(name):
         strength, drawn = map(int, written.groups())
         if strength <= _STRONGEST:
@@ -34,8 +34,8 @@ def policy(name: str, mean: Sequence[float]) -> Policy:
 class Released:
     """RandAugment as ViLT and METER were trained with it (`vilt/transforms/randaug.py`, `meter/transforms/randaug.py`).
 
-    Of 14 operations (`OPERATIONS`) as many as `drawn`, with replacement, one after the other; each is applied, at `strength`
-    / 30 of the way from its least value to its greatest.  What leaves the image is black.
+    Of 14 operations (`OPERATIONS`) as many as `drawn`, with replacement, one after the other; each is applied, `strength`
+    / 30 of the way from its least value to its greatest.  What comes in at the edges is black.
     """
 
     def __init__(self, drawn: int, strength: int):

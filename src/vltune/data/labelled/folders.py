@@ -127,7 +127,8 @@ class OwnFolder(ClassFolders):
         for split, of in complete(found, self.raw).items():
             self.put(entries, split, ((image, labels[name]) for name, image in of))
         if len(labels) == 1:
-            raise UserError(f"{self.raw}: holds one class alone, {next(iter(labels))!r}, and nothing to tell it from; {self.unpack}")
+            only = next(iter(labels))
+            raise UserError(f"{self.raw}: holds one class alone, {only!r}, and nothing to tell it from; {self.unpack}")
         called = self.called(sources, labels) if not self._table and self.files() else {}
         names = {}
         for name, label in labels.items():

@@ -136,7 +136,7 @@ def _changed(folder: Path) -> int:
         for path in (top, *(f"{top}/{name}" for name in names)):
             latest = max(latest, os.lstat(path).st_ctime_ns)
             with suppress(OSError):  # a link to nothing
-                latest = max(latest, os.stat(path).st_ctime_ns)
+                latest = max(latest, Path(path).stat().st_ctime_ns)
     return latest
 
 
