@@ -41,13 +41,14 @@ def measure(where: str, chunk: int, kept: bool, classes: int) -> None:
     batch = {"ids": [0], "label": torch.tensor([0]), "image": torch.randn(1, 3, 224, 224)}
     if where == "text" and kept:
         batch["image_features"] = torch.randn(1, 1, 512)
-    before, times = peak_memory_bytes(), []
-    reset_peak_memory()
+    cpu = torch.device("cpu")
+    before, times = peak_memory_bytes(cpu), []
+    reset_peak_memory(cpu)
     for _ in range(STEPS + 1):
         began = time.perf_counter()
         task.loss(model(batch), batch).backward()
         times.append(time.perf_counter() - began)
-    print(f"{(peak_memory_bytes() - before) / 2**30:>9.2f} GiB {min(times[1:]):>9.2f} s{times[0]:>9.2f} s")
+    print(f"{(peak_memory_bytes(cpu) - before) / 2**30:>9.2f} GiB {min(times[1:]):>9.2f} s{times[0]:>9.2f} s")
 
 
 def main() -> None:

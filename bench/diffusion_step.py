@@ -34,8 +34,9 @@ def measure(method: str, checkpointing: bool) -> None:
     tuned = [parameter for parameter in tuning.trained if parameter.requires_grad]
     optimizer = torch.optim.AdamW(tuned)
     latents, states = torch.randn(2, *backbone.latent_shape), torch.randn(2, 77, backbone.width)
-    before, times = peak_memory_bytes(), []
-    reset_peak_memory()
+    cpu = torch.device("cpu")
+    before, times = peak_memory_bytes(cpu), []
+    reset_peak_memory(cpu)
     for _ in range(STEPS):
         began = time.perf_counter()
         backbone.denoise(latents, torch.tensor([300, 700]), states).square().mean().backward()
@@ -43,7 +44,7 @@ def measure(method: str, checkpointing: bool) -> None:
         optimizer.zero_grad()
         times.append(time.perf_counter() - began)
     print(f"{sum(each.numel() for each in tuned):>14,}{min(times):>10.1f} s", end="")
-    print(f"{(peak_memory_bytes() - before) / 2**30:>12.2f} GiB{before / 2**30:>12.2f} GiB")
+    print(f"{(peak_memory_bytes(cpu) - before) / 2**30:>12.2f} GiB{before / 2**30:>12.2f} GiB")
 
 
 def main() -> None:

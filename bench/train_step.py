@@ -202,10 +202,11 @@ def first_step_mb(backbone: str, method: str, size: int) -> float:
     model, batch = make(backbone, method).to(device), inputs(size, device)
     step = trainer(model, model, model.task, batch, nullcontext)
     gc.collect()
-    usage.reset_peak_memory()
-    before = torch.cuda.memory_allocated() if device == "cuda" else usage.peak_memory_bytes()
+    measured = torch.device(device)
+    usage.reset_peak_memory(measured)
+    before = torch.cuda.memory_allocated() if device == "cuda" else usage.peak_memory_bytes(measured)
     step()
-    return (usage.peak_memory_bytes() - before) / 1e6
+    return (usage.peak_memory_bytes(measured) - before) / 1e6
 
 
 def memory(backbone: str, methods: list[str], size: int) -> None:
