@@ -87,21 +87,6 @@ def test_folds_are_consecutive_images_with_their_captions():
     assert len(figures) == 14
 
 
-@pytest.mark.parametrize(("folds", "unread"), [(1, 1), (3, 1), (3, 5), (2, 0)])
-def test_an_image_that_cannot_be_read_is_left_out_with_its_captions(folds, unread):
-    """Of the whole split, recall is that of a split without it."""
-    known = scores()
-    known[unread] = -torch.inf
-    found = Retrieval(4, folds=folds).rows(known, OWNER, IMAGES, CAPTIONS)
-    left = [row for row in found if row["fold"] is None]
-    kept, captions = np.arange(6) != unread, unread != OWNER
-    owner = np.unique(OWNER[captions], return_inverse=True)[1]
-    without = known[torch.from_numpy(kept)][:, torch.from_numpy(captions)]
-    assert left == Retrieval(4).rows(without, owner, np.array(IMAGES)[kept], np.array(CAPTIONS)[captions])
-    assert {row["id"] for row in found if row["target"] == "caption"} == {*np.array(IMAGES)[kept].tolist()}
-    assert sum(row["fold"] is not None for row in found) == (len(left) if folds > 1 else 0)
-
-
 def test_wrong_settings_are_told_in_one_line():
     with pytest.raises(UserError, match=r"task\.start=zero: must be matching or random"):
         Retrieval(4, start="zero")

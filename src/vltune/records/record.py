@@ -72,6 +72,10 @@ class Record(TypedDict, total=False):
     bad_examples: list[str]
     warnings: list[str]
     """Of its training, such as one that failed to start."""
+    selected: dict[str, Any] | None
+    """Of the steps that were trained, which was kept, and by what."""
+    out_of_memory: list[dict[str, int]]
+    """Where memory ran out: the step, and the examples at a time from there on."""
     judges: dict[str, str | None]
     """Of generated pictures: which model each judge was; null for one that was not there."""
     few_shot: dict[str, Any]

@@ -58,7 +58,7 @@ class DatasetSettings(TypedDict):
     randaugment: str | None
     """Of training images: released-m9-n2, as of ViLT and METER, a timm configuration such as rand-m9-n2, or null."""
     max_bad_examples: Annotated[Number, NotDecisive()]
-    """So many examples that cannot be read are left out; one more ends the run."""
+    """So many examples that cannot be read are left out, or count as missed in retrieval; one more ends the run."""
     train_fraction: NotRequired[Annotated[float, Interval(gt=0, le=1), Before(1.0)]]
     """Share of the training images that is trained on, with all their texts."""
     train_fraction_seed: NotRequired[Annotated[Number, Before(0)]]

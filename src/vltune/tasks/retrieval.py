@@ -67,24 +67,17 @@ class Ranking(Task):
         scores: (images, captions).  owner: (captions,) int64, the number of each caption's image.
         A row's `target` is what was retrieved, `image` or `caption`, and `prediction` which was placed first, such as
         `image 12`; its `score` is 1 / the place of the true match, so that recall at K is the share of rows with 1 / K or
-        more.  `fold` counts from 1, and is None in rows of the whole split.  An image whose scores are all -inf could not
-        be read: it is left out with its captions, as if the split were without them.
+        more.  `fold` counts from 1, and is None in rows of the whole split.
         """
         owner, image_ids, caption_ids = (torch.as_tensor(numbers) for numbers in (owner, image_ids, caption_ids))
         if self.folds > len(scores):
             raise UserError(f"task.folds={self.folds} exceeds the {len(scores)} images of the split; make it smaller")
-        read, every = ~scores.isneginf().all(1), torch.arange(len(scores))
-
-        def among(images: Tensor, fold: int | None = None) -> list[Prediction]:
-            images = images[read[images]]
-            captions, place = torch.isin(owner, images), torch.zeros_like(every)
-            place[images] = torch.arange(len(images))
-            part = scores if len(images) == len(scores) else scores[images][:, captions]
-            return placed(part, place[owner[captions]], image_ids[images], caption_ids[captions], fold)
-
-        rows = among(every)
-        for fold, images in enumerate(every.tensor_split(self.folds) if self.folds > 1 else (), 1):
-            rows += among(images, fold)
+        rows = placed(scores, owner, image_ids, caption_ids)
+        for fold, images in enumerate(torch.arange(len(scores)).tensor_split(self.folds) if self.folds > 1 else (), 1):
+            captions = torch.isin(owner, images)
+            part = scores[images[0] : images[-1] + 1][:, captions]
+            of_fold = owner[captions] - images[0], image_ids[images], caption_ids[captions]
+            rows += placed(part, *of_fold, fold)
         return rows
 
 

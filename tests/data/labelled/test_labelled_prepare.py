@@ -237,7 +237,6 @@ def test_a_class_folder_may_have_spaces_and_its_name_comes_from_the_list(tmp_pat
 @pytest.mark.parametrize(
     ("classes", "listed", "told"),
     [
-        (("birds",), None, "holds one class alone, 'birds', and nothing to tell it from"),
         (("cat", "_"), None, 'its class name is "_"'),
         (("cat", "dog"), "cat feline\nwolf grey\n", "begins with no folder of a class that is there"),
     ],

@@ -126,9 +126,6 @@ class OwnFolder(ClassFolders):
             raise UserError(f"{self.raw}: holds no image of any class; {self.unpack}")
         for split, of in complete(found, self.raw).items():
             self.put(entries, split, ((image, labels[name]) for name, image in of))
-        if len(labels) == 1:
-            only = next(iter(labels))
-            raise UserError(f"{self.raw}: holds one class alone, {only!r}, and nothing to tell it from; {self.unpack}")
         called = self.called(sources, labels) if not self._table and self.files() else {}
         names = {}
         for name, label in labels.items():

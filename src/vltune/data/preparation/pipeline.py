@@ -302,7 +302,7 @@ class _Images:
             found = error.strerror
         if found is None:
             self.bytes += about.st_size
-            self.listed.update(f"{file} {about.st_size}\n".encode())
+            self.listed.update(f"{path.name} {about.st_size}\n".encode())
         else:
             self.bad.images[file] = found
         return file not in self.bad.images

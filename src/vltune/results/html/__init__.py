@@ -104,20 +104,20 @@ def _described(table: Table) -> dict[str, Any]:
     }
 
 
-class Shown(float):
+class Printed(float):
     """A number to as many decimals as the table shows, which is not rounded a second time."""
 
 
 def _numbers(cell: Cell, digits: int) -> dict[str, float]:
     kept = {key: value for key, value in vars(cell).items() if isinstance(value, int | float) and key != "rounding"}
-    shown = {key: Shown(round(kept[key], digits)) for key in ("mean", "std", "published") if key in kept}
+    shown = {key: Printed(round(kept[key], digits)) for key in ("mean", "std", "published") if key in kept}
     return kept | shown
 
 
 def _short(data: Any) -> Any:
     """Numbers with six digits: more than a reader can see, and less than half the bytes."""
     if isinstance(data, float):
-        short = float(data) if isinstance(data, Shown) else render.short(data)
+        short = float(data) if isinstance(data, Printed) else render.short(data)
         return int(short) if short.is_integer() and abs(short) < 1e15 else short
     if isinstance(data, dict):
         return {key: _short(value) for key, value in data.items()}
