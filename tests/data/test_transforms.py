@@ -144,10 +144,11 @@ def test_fast_decodes_smaller_but_never_smaller_than_asked_for(monkeypatch):
     assert [pixels.shape[:2] for pixels in decoded] == [(480, 640), (900, 766), (450, 384), (563, 750), (750, 1000)]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("decode", ["exact", "fast"])
-def test_a_line_of_pixels_does_not_fill_the_memory(decode):
+def test_a_line_of_pixels_does_not_fill_the_memory(decode, kind):
     """Its shorter side would become 224 before the middle is cut out."""
-    Image.new("RGB", (8000, 1)).save(file := BytesIO(), "PNG")
+    Image.new("RGB", (8000, 1)).save(file := BytesIO(), kind)
     with pytest.raises(
         UnreadableImageError, match=r"of 8,000 x 1 pixels, which would be 1,792,000 x 224 pixels before"
     ):

@@ -106,6 +106,8 @@ class Transform(ABC):
             if colours not in _COLOURS or height * width > MOST_PIXELS:
                 return None
             scaled_width, scaled_height = self.scaled(width, height)
+            if scaled_width * scaled_height > MOST_PIXELS:
+                return None
             # Sizes between a half and the whole take longer to decode than the whole.
             pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=scaled_height, min_width=scaled_width, min_factor=2)
         except ValueError:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 
 from vltune.errors import UserError
 from vltune.records.predictions import PREDICTIONS
 from vltune.records.verified import outcomes
-from vltune.results.compare.model import SLACK, Chance, Pair, Row
+from vltune.results.compare.model import Chance, Pair, Row, alike
 from vltune.results.tables import build
 from vltune.stats import significance
 from vltune.stats.paired import Paired, by_examples, corrected, pair, strata
@@ -16,18 +15,15 @@ from vltune.stats.paired import Paired, by_examples, corrected, pair, strata
 
 def chances(rows: Sequence[Row]) -> dict[int, Chance]:
     """{place of a row: its test}, of the rows with a seed whose shown score differs."""
-    differing = [place for place, row in enumerate(rows) if not all(map(_equal, _pairs(row), repeat(row.shown)))]
+    differing = [
+        place for place, row in enumerate(rows) if not all(alike(*each.scores[row.shown]) for each in _pairs(row))
+    ]
     paired = {place: found for place in differing if (found := _paired(rows[place]))}
     of_examples = corrected(_by_examples(rows, paired))
     of_seeds = corrected(
         {place: p for place in differing if (p := _by_seeds(rows[place], paired.get(place))) is not None}
     )
     return {place: Chance(of_examples.get(place), of_seeds.get(place)) for place in differing}
-
-
-def _equal(pair: Pair, score: str) -> bool:
-    one, other = pair.scores[score]
-    return abs(one - other) <= SLACK
 
 
 def _pairs(row: Row) -> list[Pair]:

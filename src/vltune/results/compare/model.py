@@ -19,6 +19,11 @@ _MACHINE = ("cpu", "cores", "gpus")
 SLACK = 1e-9  # of a tolerance: 60.1 - 60.0 is a little more than 0.1
 
 
+def alike(one: float, other: float) -> bool:
+    """Whether two scores are equal but for the last digits of a sum."""
+    return abs(one - other) <= SLACK
+
+
 @dataclass(frozen=True)
 class Pair:
     """The same seed of one configuration, in both folders."""
@@ -44,7 +49,7 @@ class Pair:
     def equal(self) -> bool:
         """Whether both have the same scores, but for the last digits of a sum."""
         whole = scores_of(self.a).keys() == scores_of(self.b).keys()
-        return whole and all(abs(one - other) <= SLACK for one, other in self.scores.values())
+        return whole and all(alike(*each) for each in self.scores.values())
 
 
 @dataclass(frozen=True)
