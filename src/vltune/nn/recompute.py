@@ -18,6 +18,8 @@ class Recomputed(BlockSite):
     def forward(self, x: Tensor, block: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
         if self.delta is not None or not torch.is_grad_enabled():
             return super().forward(x, block, mask)
+        if torch.compiler.is_compiling():  # where torch draws the masks, and none is shared
+            return checkpoint(lambda: block(x), use_reentrant=False)
         shared = Dropout.last  # the first dropout of the block may have the mask of the one before it
 
         def computed() -> Tensor:
