@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vltune.atomic import replacing
+from vltune.errors import UserError
 from vltune.images import UnreadableImageError, opened
 
 ABOUT = "vltune"  # the field of a PNG file
@@ -19,7 +20,11 @@ GAP, LINE = 2, 12  # pixels between pictures, and of a line of text
 
 
 def as_bytes(pictures: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] -> the same in uint8, on the CPU."""
+    """(B, 3, H, W) in [-1, 1] -> the same in uint8, on the CPU.  UserError where they are not of numbers."""
+    if not pictures.isfinite().all():
+        raise UserError(
+            "a picture is not of numbers: the training diverged, lower engine.lr; or try engine.precision=32-true"
+        )
     return ((pictures.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

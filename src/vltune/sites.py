@@ -190,7 +190,9 @@ class Joined(Chain):
     """Several deltas at one sequence: the tokens of all."""
 
     def forward(self, *prepare: Callable[[Tensor], Tensor]) -> Tensor:
-        return torch.cat([delta(*prepare) for delta in self.deltas], dim=-2)
+        found = [delta(*prepare) for delta in self.deltas]
+        batch = torch.broadcast_shapes(*(tokens.shape[:-2] for tokens in found))
+        return torch.cat([tokens.expand(*batch, -1, -1) for tokens in found], dim=-2)
 
     def folded(self) -> None:
         return None
@@ -201,16 +203,14 @@ class JoinedPairs(Chain):
 
     def beside(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         pairs = zip(*(delta.beside(keys, values) for delta in self.deltas), strict=True)
-        joined, others = (torch.cat([one.expand(len(keys), -1, -1) for one in each], dim=1) for each in pairs)
-        return joined, others
+        return tuple(torch.cat([one.expand(len(keys), -1, -1) for one in each], dim=1) for each in pairs)
 
     def folded(self) -> Callable[[], tuple[Tensor, Tensor]] | None:
         acts = [delta.folded() for delta in self.deltas]
         return None if None in acts else partial(self.join, acts)
 
     def join(self, acts: Iterable[Callable[[], tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
-        keys, values = zip(*(act() for act in acts), strict=True)
-        return torch.cat(keys), torch.cat(values)
+        return tuple(map(torch.cat, zip(*(act() for act in acts), strict=True)))
 
 
 class Site(nn.Module):

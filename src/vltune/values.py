@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,12 @@ def place(name: str, value: Any, null: bool = False, folder: bool = False) -> st
     except (ValueError, RuntimeError) as error:  # a NUL character; no such user, or no home
         raise UserError(f"{said(name, value)}: no path ({error}); give another") from None
     return str(path) if value.startswith("~") else value
+
+
+def finite(name: str, value: float | None) -> None:
+    """UserError for a number of an option that is none, or has no end."""
+    if value is not None and not math.isfinite(value):
+        raise UserError(f"{name}={value}: must be a finite number")
 
 
 def said(name: str, value: Any) -> str:

@@ -206,6 +206,7 @@ def record(folder, method, tmp_path):
         f"weights={folder}",
         "task=classification",
         "dataset=shapes",
+        f"dataset.data_dir={tmp_path / 'nothing'}",
     ]
     overrides += [f"method={method}", f"backbone.tokenizer.merges={MERGES}", "engine.max_steps=1"]
     with initialize_config_dir(str(CONF), version_base="1.3"):

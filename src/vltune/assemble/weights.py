@@ -100,12 +100,15 @@ def load(weights: str | None, backbone: BackboneSettings, task: TaskSettings, bu
 
 def check_told(file: Path, backbone: BackboneSettings) -> None:
     """UserError where a whole backbone's weights come with another configuration than the one that they are read for."""
-    from vltune.weights.architecture import check_activation
+    from vltune.weights.architecture import check_activation, check_heads, check_pixels
     from vltune.weights.finding import PIPELINE
     from vltune.weights.pipelines import check_pipeline
 
     if "models" in backbone:
         check_activation(file, backbone["activation"], "backbone.activation")
+        chosen = f"backbone.model={backbone['model']}"
+        check_heads(file, backbone["models"][backbone["model"]], chosen)
+        check_pixels(file, backbone["transform"], chosen)
     if "pipelines" in backbone and file.name == PIPELINE:
         check_pipeline(file, backbone["pipelines"][backbone["model"]], backbone["model"])
 

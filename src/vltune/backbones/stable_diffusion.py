@@ -173,6 +173,12 @@ class StableDiffusion(Backbone):
             [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         ).to(self.unet.device)
 
+    def check_sampler(self, steps: int) -> None:
+        """UserError where the sampler is to take steps that there are not."""
+        if steps > self.train_steps:
+            most = f"the backbone was trained on {self.train_steps}; give so many at most"
+            raise UserError(f"task.sampler_steps={steps}: {most}")
+
     @torch.no_grad()
     def paint(self, text: Tensor, empty: Tensor, noise: Tensor, steps: int = 25, guidance: float = 2.0) -> Tensor:
         """(B, 3, H, W) in [-1, 1] by DDIM (Song et al. 2020, arXiv 2010.02502), without chance.

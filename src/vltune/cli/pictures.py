@@ -1,4 +1,4 @@
-"""What images show: `vltune classify`."""
+"""Of pictures: `vltune classify`, `vltune generate` and `vltune judge`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def classify(
     \b
       vltune classify --weights weights/clip-vit-base-patch16 --image photo.jpg --classes "cat,dog"
       vltune classify --weights weights/ViT-B-16.pt --image *.jpg --classes "red,blue" --template "a {} car."
-      vltune classify --from results/records/clip_b16/classification-dtd/coop-1a2b3c4d-seed0.json --image wall.jpg --json
+      vltune classify --from results/records/clip_b16/few_shot_16-dtd/coop-1a2b3c4d-seed0.json --image wall.jpg --json
     """
     images = [*(image or []), *(files or [])]
     names, chosen = of_classes(classes), chosen_weights(weights)

@@ -9,6 +9,7 @@ import typer
 
 from vltune.catalogue import methods
 from vltune.errors import UserError
+from vltune.values import finite
 
 _Conf = Annotated[Path, typer.Option(help="Folder of configurations, whose methods the rows are.")]
 
@@ -90,6 +91,7 @@ def power(
     """
     from vltune.results.power import lines, reasons, told
 
+    finite("--points", points)
     for title, found in told(table, points, results_dir, methods(conf)).items():
         typer.echo(f"{title}: what it tells, and what tells {points:g} of 100\n")
         shown = lines(found)
@@ -111,7 +113,8 @@ def compare(
         typer.Option(help="md, csv or json; printed where there is no --out.", show_default="by --out's name"),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="By how many percentage points scores may differ; implies the next.", min=0)
+        float,
+        typer.Option(help="By how many hundredths scores may differ (points of a hundred); implies the next.", min=0),
     ] = 0.0,
     fail_on_difference: Annotated[
         bool,
@@ -126,7 +129,8 @@ def compare(
     """Set two folders of records side by side: scores, predictions, costs, and where the runs come from.
 
     Runs are paired by their configuration (the hash in a record's name) and seed; where the hashes differ, with the nearest
-    configuration of the same method, and what differs is said.  "B - A" is in percentage points.
+    configuration of the same method, and what differs is said.  "B - A" is in points of what is in percent, else in the
+    score's own unit.
 
     \b
       vltune compare results ~/before/results
@@ -140,6 +144,7 @@ def compare(
     from vltune.results.compare import match as comparing
     from vltune.results.compare import text as compare_text
 
+    finite("--tolerance", tolerance)
     format = format or (out.suffix[1:] if out else None)
     if format is not None and format not in compare_text.TEXT:
         raise UserError(f"format {format!r} is not known: use one of {', '.join(compare_text.TEXT)}")

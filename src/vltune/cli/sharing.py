@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vltune.cli.pictures import chosen_weights
 from vltune.errors import UserError
 
 
@@ -61,21 +62,30 @@ def import_lora(
     weights: Annotated[
         str | None, typer.Option(help="The weights that it was trained on.", show_default="the backbone's own")
     ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the backbone, such as backbone.model=sd21.")
+    ] = None,
 ) -> None:
     """Fold a LoRA, DoRA or (IA)3 that was trained elsewhere, with PEFT or for Stable Diffusion, into a backbone's weights.
 
     \b
       vltune import ~/my-vilt-lora --backbone vilt --weights weights/vilt-b32-mlm --out weights/mine.safetensors
       vltune import style.safetensors --backbone stable_diffusion --out weights/style.safetensors
+      vltune import style.safetensors --backbone stable_diffusion --set backbone.model=sd21 --out weights/style.safetensors
       python run.py backbone=vilt weights=weights/mine.safetensors method=apt
     """
+    from vltune.assemble.adopt import adopted
+    from vltune.settings.config import RunConfig
     from vltune.sharing.imported import convert
     from vltune.sweep.compose import configurations
 
     if out.exists():
         raise UserError(f"{out}: is there already; name a new file")
-    chosen = [f"backbone={backbone}", *([] if weights is None else [f"weights={weights}"])]
-    layers = convert(folder, configurations(Path(), [chosen])[0], out)
+    chosen = [f"backbone={backbone}", *(settings or ())]
+    config = configurations(Path(), [chosen])[0]
+    if weights is not None:
+        config["weights"] = chosen_weights(weights)
+    layers = convert(folder, adopted(RunConfig.of(config), chosen).plain, out)
     typer.echo(f"{out}: {backbone} with an adapter at {layers} layers")
 
 

@@ -80,8 +80,9 @@ def look(session: Session) -> None:
     """Shows the task all training examples."""
     fabric, model = session.fabric, session.model
     model.eval()
-    examples = session.data.training().once(session.data.eval_batch_size)
-    with fabric.autocast():
+    size = session.data.eval_batch_size
+    examples = session.data.training().once(size)
+    with memory.evaluating(session.label, size), fabric.autocast():
         model.task.look(model.backbone, map(session.to_device, examples))
 
 
@@ -159,7 +160,8 @@ class Training:
                 look(self.session)
             if looks[1]:
                 model.train()
-                model.tuning.start(model, self.first_batches)
+                with self.fabric.autocast():
+                    model.tuning.start(model, self.first_batches)
             decided = {name: tensor.cpu() for name, tensor in model.tuned_state().items()}
             decided = self.fabric.broadcast(decided)  # dropout drew other numbers in each process
             sharded.load_tuned(self.model, decided)
@@ -243,10 +245,12 @@ class Training:
         state, size = self.state, self.share // self.accumulation
         self.stream = None
         state.micro_batch = memory.smaller(size, self.share)
-        if state.micro_batch is None or self.fabric.world_size > 1 or not self.data.divisible:
+        at = f"out of memory at step {state.step + 1} with {size} examples at a time"
+        if not self.data.divisible or self.model.task.whole_batches:
+            raise UserError(f"{at}: lower engine.batch_size, which is computed as a whole, so that it is another run")
+        if state.micro_batch is None or self.fabric.world_size > 1:
             raise UserError(
-                f"out of memory at step {state.step + 1} with {size} examples at a time: lower "
-                "engine.micro_batch_size (the effective batch stays the same; dropout draws anew)"
+                f"{at}: lower engine.micro_batch_size (the effective batch stays the same; dropout draws anew)"
             )
         state.halved.append({"step": state.step + 1, "micro_batch": state.micro_batch})
         fits = f"going on with {state.micro_batch} examples at a time"

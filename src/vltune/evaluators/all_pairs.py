@@ -24,8 +24,8 @@ from torch.utils.data import Dataset
 from vltune.atomic import replacing
 from vltune.backbones.backbone import Encoded
 from vltune.batch import Batch
+from vltune.engine.session import Session
 from vltune.engine.source import loader
-from vltune.errors import UserError
 from vltune.evaluators.evaluator import Evaluator
 from vltune.model import Model
 from vltune.runs.progress import Progress
@@ -47,6 +47,9 @@ class AllPairs(Evaluator):
     """Ranks by the task's `score` of every pair; the task's `rows` are made of the whole matrix."""
 
     whole_splits = True
+
+    def check(self) -> None:
+        check_folds(self.session)
 
     def predict(self, split: str, dataset: Pairs) -> list[dict]:
         scores = self.matrix(split, dataset)
@@ -82,9 +85,7 @@ class AllPairs(Evaluator):
                 session.bad.note(batch)
                 if batch["ids"]:
                     scores = self.score_block(batch, captions, progress)
-                    if not scores.isfinite().all():
-                        diverged = "a score is not a number: the training diverged, lower engine.lr"
-                        raise UserError(f"{self.label(split)}: {diverged}")
+                    self.check_numbers(split, scores)
                     matrix.keep(batch["ids"], scores.cpu().numpy())
                 session.stop.check(fabric)
             most = math.ceil(len(missing) / fabric.world_size)
@@ -118,6 +119,13 @@ class AllPairs(Evaluator):
                 if fabric.world_size == 1:
                     self.session.stop.check()
         return block
+
+
+def check_folds(session: Session) -> None:
+    """UserError where a split that is to be scored cannot be cut into the task's folds."""
+    for split in session.settings.evaluate:
+        if (dataset := session.data.split(split)) is not None:
+            session.model.task.check_folds(len(dataset.images))
 
 
 def missing_blocks(finished: np.ndarray) -> list[list[int]]:

@@ -7,7 +7,7 @@ from importlib import import_module
 import torch
 from torch.utils.data import Subset
 
-from vltune.engine.memory import is_out_of_memory
+from vltune.engine.memory import evaluating
 from vltune.engine.session import Session
 from vltune.errors import UserError
 from vltune.evaluators.evaluator import Evaluator
@@ -57,12 +57,5 @@ def predictions(session: Session, split: str) -> list[dict]:
         dataset = Subset(dataset, range(min(settings.eval_examples, len(dataset))))
     evaluator = find(session.model.task.evaluator)(session)
     session.folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with evaluating(evaluator.label(split), session.data.eval_batch_size):
         return evaluator.predict(split, dataset)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{evaluator.label(split)}: out of memory with engine.eval_batch_size={session.data.eval_batch_size}: lower "
-            "it and give the command again; it goes on from what is trained"
-        ) from None

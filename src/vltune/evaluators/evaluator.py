@@ -13,6 +13,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from uuid import uuid4
 
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vltune.engine import checkpoint
@@ -87,6 +88,11 @@ class Evaluator(ABC):
         folder = self.session.file.with_suffix("") / split
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def check_numbers(self, split: str, scores: Tensor) -> None:
+        """UserError where a score is not a number."""
+        if not scores.isfinite().all():
+            raise UserError(f"{self.label(split)}: a score is not a number: the training diverged, lower engine.lr")
 
     def label(self, split: str) -> str:
         """What a person reads before figures of progress, and in errors."""

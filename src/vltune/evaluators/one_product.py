@@ -7,7 +7,7 @@ from contextlib import closing
 import torch
 
 from vltune.data.collate import pad_tokens
-from vltune.evaluators.all_pairs import Pairs
+from vltune.evaluators.all_pairs import Pairs, check_folds
 from vltune.evaluators.evaluator import Evaluator
 from vltune.runs.progress import Progress
 
@@ -18,6 +18,9 @@ class OneProduct(Evaluator):
     Where a method's texts follow from the image they are embedded anew for each."""
 
     whole_splits = True
+
+    def check(self) -> None:
+        check_folds(self.session)
 
     def predict(self, split: str, dataset: Pairs) -> list[dict]:
         texts = [dataset.token_ids(number) for number in range(len(dataset.captions))]
@@ -47,6 +50,7 @@ class OneProduct(Evaluator):
                         of_all = model.backbone.embed_text(ids, image) if embedded is None else embedded
                         embedded = of_all if of_all.dim() == 2 else None  # (texts, dim), not (images, texts, dim)
                         scores = model.backbone.compare(image, of_all)
+                    self.check_numbers(split, scores)
                     found[-1] = [*zip(batch["ids"], scores.float().cpu(), strict=True)]
                 progress.step()
                 session.stop.check(fabric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from vltune.evaluators.evaluator import Evaluator
@@ -27,6 +28,8 @@ class PerExample(Evaluator):
                     batch = session.to_device(batch)
                     with fabric.autocast():
                         output = model(batch)
+                    if isinstance(output, Tensor):  # pretraining has several
+                        self.check_numbers(split, output)
                     found[-1] = model.task.predictions(output, batch)
                 progress.step()
                 session.stop.check(fabric)

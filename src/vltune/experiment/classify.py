@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.experiment.evaluate import whole
 from vltune.settings.config import RunConfig
-from vltune.sharing.adapter import check_tuned, record_of
+from vltune.sharing.adapter import check_parts, check_tuned, record_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,8 @@ TASK = {
     "_target_": "vltune.tasks.image_classification.ImageClassification",
     "protocol": "full",
 }
+UNSAID: dict[str, Any] = {"mode": "train", "results_dir": "results", "force": False, "busy": "leave", "sweep": None}
+"""Of a run, where its record is older than the setting; nothing here depends on it."""
 UNTUNED = {"_target_": "vltune.tuning.Method"}
 
 
@@ -88,9 +91,21 @@ class Classifier:
         if not file.is_file():
             raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; name an image")
         try:
-            return self.transform.read(file.read_bytes())
+            tell_oddities(file, content := file.read_bytes())
+            return self.transform.read(content)
         except UnreadableImageError as error:
             raise UserError(f"{file}: no image but {error}; name another file") from None
+
+
+def tell_oddities(file: Path, content: bytes) -> None:
+    """What `vltune check` says of such an image in a data set."""
+    from vltune.images import is_turned, opened
+
+    with opened(content) as image:
+        if is_turned(image):
+            print(f"{file}: its metadata turn it, and it is read as it is stored: turn it itself", file=sys.stderr)
+        if image.mode.startswith(("I", "F")):
+            print(f"{file}: is of mode {image.mode}, which is cut off at 255: store it with 8 bits", file=sys.stderr)
 
 
 def zero_shot(weights: str, classes: Sequence[str], template: str | None, activation: str | None) -> Classifier:
@@ -123,10 +138,13 @@ def of_record(file: Path, weights: str | None, classes: Sequence[str], template:
 
     record = record_of(file)
     check_tuned(record, file)
+    check_parts(record, file, "task")
     config = record["config"] | ({} if weights is None else {"weights": weights})
-    backbone, task = config["backbone"], config["task"]
+    task = config["task"]
     if "classifier" not in task:
         raise UserError(f"{file}: is of task={task['name']}; --from takes a record of image classification")
+    check_parts(record, file)
+    backbone = config["backbone"]
     if classes and task["classifier"] != "text":
         raise UserError(f"{file}: its classifier={task['classifier']} has classes of its own; leave out --classes")
     check_same_weights(record, file, config)
@@ -147,7 +165,7 @@ def of_record(file: Path, weights: str | None, classes: Sequence[str], template:
 def of_data(config: dict, file: Path) -> dict:
     """What a record's task is built from, which its data tells."""
     try:
-        return open_data(RunConfig.of(whole(config, config, file))).facts
+        return open_data(RunConfig.of(whole(config, UNSAID | config, file))).facts
     except UserError as error:
         told = f"its classes and template stand in its data, which cannot be read ({error})"
         raise UserError(f"{file}: {told}; give --classes and --template") from None

@@ -56,8 +56,7 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
             transfer.check_numbering(tuned, data, file)
             return figures(config, data, file)
 
-        transfer.scored_on_other_data(other, record, file, score)
-        return transfer.beside(file, other.dataset["name"])
+        return transfer.scored_on_other_data(other, record, file, score)
     scored = of_record(record, file, config.plain, overrides)
     data, fingerprints = prepare(scored)
     # Which splits are scored now decides nothing of what was tuned.
@@ -80,7 +79,7 @@ def of_record(record: dict, file: Path, composed: dict, overrides: Sequence[str]
     scored = whole(record["config"], composed, file)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        if key in ("mode", "from"):
+        if key in ("mode", "from", "busy", "sweep"):
             continue
         if not any(key == name or key.startswith(f"{name}.") for name in HONOURED):
             raise UserError(

@@ -15,7 +15,7 @@ from vltune.assemble.weights import check_same_weights
 from vltune.errors import UserError
 from vltune.runs.progress import Progress
 from vltune.runs.signals import StopRequest
-from vltune.sharing.adapter import check_tuned, record_of
+from vltune.sharing.adapter import check_parts, check_tuned, record_of
 
 if TYPE_CHECKING:
     from vltune.model import Model
@@ -64,13 +64,16 @@ def tuned_model(record: Record, file: Path, weights: str | None) -> Model:
     from vltune.engine import artifacts
 
     check_tuned(record, file)
+    check_parts(record, file, "task")
     config = record["config"] | ({} if weights is None else {"weights": weights})
-    backbone, task = config["backbone"], config["task"]
+    task = config["task"]
     if "guidance" not in task:
         raise UserError(f"{file}: is of task={task['name']}, which paints nothing; give a record of task=subject")
+    check_parts(record, file)
+    backbone = config["backbone"]
     check_same_weights(record, file, config)
     facts = {"tokenizer": tokenizer(backbone), "noun": "", "prompts": []}  # a prompt says itself what it shows
-    torch.manual_seed(config["seed"])  # what starts at random where there are no weights
+    torch.manual_seed(record["identity"]["seed"])  # what starts at random where there are no weights
     model = build_pretrained(config["weights"], backbone, task, config["method"], facts)
     artifacts.read_tuned(file.with_suffix(".safetensors"), model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -12,6 +12,7 @@ from vltune.errors import UserError
 from vltune.records import predictions
 from vltune.records import record as records
 from vltune.records.predictions import PREDICTIONS
+from vltune.sharing.adapter import check_parts
 
 if TYPE_CHECKING:
     from vltune.judges.wanted import Wanted
@@ -26,6 +27,7 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
     from vltune.evaluators.painted import judge as judged
 
     record = records.read(file)
+    check_parts(record, file, "task", "engine")
     spec = record["config"]["task"]
     if "judges" not in spec:
         raise UserError(f"{file}: is of task={spec['name']}, which judges no pictures; give a record of task=subject")

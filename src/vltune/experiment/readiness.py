@@ -82,6 +82,10 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
     if config.mode == "pretrain" and (engine.micro_batch_size is not None or engine.devices * engine.nodes > 1):
         said = "engine.micro_batch_size, engine.devices and engine.nodes"
         raise UserError(f"{said}: mode=pretrain draws each batch as a whole, on one device; leave them out")
+    parts = engine.devices * engine.nodes > 1 or (engine.micro_batch_size or engine.batch_size) < engine.batch_size
+    if config.mode == "train" and parts and find(config.task["_target_"]).whole_batches:
+        said = f"engine.micro_batch_size, engine.devices and engine.nodes: task={config.task['name']}"
+        raise UserError(f"{said} tells each pair from all others of its batch, a whole on one device; leave them out")
     build(config.logger)  # it looks at its settings
     if config.mode in ("train", "pretrain"):
         accumulation_steps(engine.batch_size, engine.micro_batch_size, engine.devices * engine.nodes)

@@ -101,6 +101,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
     from vltune.engine import kernels
+    from vltune.engine.memory import evaluating
     from vltune.engine.train import train as train_loop
     from vltune.evaluators.evaluate import check_splits, predictions, validate
     from vltune.features.recalled import recall
@@ -110,10 +111,12 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     check_splits(session, config.task["name"])
     if settings.cache_features and config.task.get("reader"):
         clock.begin("features")
-        keep_features(session, read_splits(settings))
+        with evaluating(session.label, session.data.eval_batch_size):
+            keep_features(session, read_splits(settings))
     if task.recalls:
         clock.begin("paint")
-        recall(session)
+        with evaluating(session.label, session.data.eval_batch_size):
+            recall(session)
     session.stop.check(session.fabric)
     clock.begin("train")
     usage.reset_peak_memory(session.fabric.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from vltune.assemble.data import open_data
 from vltune.configuration import check_constructors, find
 from vltune.errors import UserError
 from vltune.experiment.setup import prepare
-from vltune.records.record import save
+from vltune.records.record import read_json, save
 from vltune.settings.config import RunConfig
 from vltune.values import shown
 
@@ -46,7 +47,10 @@ def on_other_data(tuned: RunConfig, composed: dict, file: Path) -> RunConfig:
         raise UserError(f"{named}: is not read by {task.get('reader')}, as what {file} was tuned on; name another")
     if task.get("protocol"):
         task["protocol"] = "full"  # every class and every image, and no draw of training images
-    plain = tuned.plain | {"dataset": dataset, "task": task}
+    if "folds" in task:
+        task["folds"] = dataset.get("folds", 1)
+    engine = tuned.plain["engine"] | {"eval_examples": None}
+    plain = tuned.plain | {"dataset": dataset, "task": task, "engine": engine}
     check_constructors(plain)
     return RunConfig.of(plain)
 
@@ -65,9 +69,9 @@ def check_numbering(tuned: RunConfig, data: Data, file: Path) -> None:
             raise UserError(f"{file}: its head was tuned for other {what} than are here, or for these in another order")
 
 
-def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Score) -> None:
-    """Prints what is scored, and writes it beside the record.  UserError where other weights are here than it was tuned
-    on."""
+def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Score) -> Path:
+    """Prints what is scored, and writes it beside the record, to the file that it returns.  UserError where other weights
+    are here than it was tuned on."""
     data, fingerprints = prepare(config)
     before = record.get("fingerprints") or {}
     for part in ("weights", "tokenizer"):
@@ -75,7 +79,7 @@ def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Sco
             raise UserError(f"{file}: was made with other {part} than are here: give its own")
     of, own = config.dataset["name"], record["identity"]["dataset"]
     if not (figures := score(config, data)):
-        return  # they are the first process's to tell, and to write
+        return beside(file, of)  # they are the first process's to tell, and to write
     for split, found in figures.items():
         for name, value in found.items():
             print(f"{split} {name}: {value:.2f} on {of}, tuned on {own}")
@@ -85,4 +89,15 @@ def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Sco
         "fingerprints": fingerprints,
         "metrics": figures,
     }
-    save(beside(file, of), json.dumps(written, indent=1).encode() + b"\n")
+    out, before = beside(file, of), {}
+    if out.is_file() and (before := read_json(out)) and not is_same_data(before, written):
+        data = json.dumps([written["dataset"], fingerprints], sort_keys=True).encode()
+        out = beside(file, f"{of}-{sha256(data).hexdigest()[:8]}")
+        before = read_json(out) if out.is_file() else {}
+    written["metrics"] = before.get("metrics", {}) | figures
+    save(out, json.dumps(written, indent=1).encode() + b"\n")
+    return out
+
+
+def is_same_data(before: dict, now: dict) -> bool:
+    return all(before.get(part) == json.loads(json.dumps(now[part])) for part in ("dataset", "fingerprints"))

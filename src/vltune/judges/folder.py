@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vltune.errors import UserError
+from vltune.values import place
 
 WEIGHTS = "model.safetensors"
 PREPROCESSOR = "preprocessor_config.json"
@@ -15,7 +16,7 @@ PREPROCESSOR = "preprocessor_config.json"
 
 def check_folder(folder: str, setting: str) -> Path:
     """UserError, one line, where a file is missing."""
-    path = Path(folder)
+    path = Path(place(setting, folder, folder=True))
     for name in ("config.json", WEIGHTS, PREPROCESSOR):
         if not (path / name).is_file():
             raise UserError(

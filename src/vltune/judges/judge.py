@@ -6,8 +6,9 @@ adding a file here with one subclass of `Judge`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.errors import UserError
+from vltune.values import instead
 
 
 class Judge(nn.Module):
@@ -52,6 +54,21 @@ def together(one: Tensor, other: Tensor) -> Tensor:
     one, other = one.flatten(1), other.flatten(1)
     cosine = F.cosine_similarity(one, other, dim=-1).clamp(-1, 1)
     return torch.where(one.any(-1) | other.any(-1), cosine, 1.0)
+
+
+def check_settings(name: str, kind: type[Judge], given: Mapping[str, object]) -> None:
+    """UserError where what is given for a judge is not what its constructor takes."""
+    taken = {
+        each.name: each
+        for each in signature(kind).parameters.values()
+        if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    }
+    for key in given:
+        if key not in taken:
+            raise UserError(f"task.judges.{name}.{key}: there is no such setting; {instead(key, taken)}")
+    for key, each in taken.items():
+        if each.default is Parameter.empty and key not in given:
+            raise UserError(f"task.judges.{name}.{key}: is missing; give it, or task.judges.{name}=null not to ask it")
 
 
 def find(name: str) -> type[Judge]:

@@ -38,6 +38,8 @@ class Judged:
 def rows_of(judged: Judged, kinds: Mapping[str, type[Judge]], judges: Mapping[str, Judge]) -> list[Prediction]:
     """kinds: of all that are asked; judges: those of them that are here."""
     rows = []
+    if not judged.wanted:  # of a split that is not there
+        return rows
     for number, (name, kind) in enumerate(kinds.items()):
         asked = measures(kind, judged, first=number == 0)
         found = scores(judged, judges[name], {measure for measure, _ in asked}) if name in judges else {}

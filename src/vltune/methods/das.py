@@ -16,6 +16,7 @@ training batch, there of one for validation; there the search is a run of its ow
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -46,6 +47,11 @@ class DAS(Method):
         self.bottleneck, self.share, self.roles = bottleneck, share, roles
         self.search_steps, self.search_lr, self.turn, self.samples = search_steps, search_lr, turn, samples
 
+    def misfit(self, site: Site) -> str | None:
+        if isinstance(site, BlockSite) and site.delta is not None:
+            return "where another method acts, which a block that is left out would never call: put das before it"
+        return None
+
     def attach(self, backbone: nn.Module) -> Tuning:
         """Each place is searched by itself, after the one before."""
         found: dict[str, list[Site]] = {}
@@ -69,7 +75,7 @@ class DAS(Method):
             nn.ModuleList(Narrow(width, bottleneck) for _ in range(outputs)) for _ in range(len(rows) - count)
         )
         blocks = [InsteadOfBlock(instead) for _ in rows]
-        leave_out(blocks, {len(rows) - 1 - i * len(rows) // count for i in range(count)})
+        leave_out(blocks, spread(len(rows), count))
         of_row = ([block, *(BesideSublayer(beside, i, block) for i in range(outputs))] for block in blocks)
         return [delta for row in of_row for delta in row]
 
@@ -98,7 +104,13 @@ class DAS(Method):
                 parameter.grad = gradient
             optimiser.step()
         optimiser.zero_grad()
-        leave_out(blocks, bandit.best())
+        if not bandit.looked:
+            few = f"no selection was compared in {self.turn} steps or fewer"
+            print(
+                f"das: {few}, blocks are left out evenly: raise method.search_steps or engine.max_steps",
+                file=sys.stderr,
+            )
+        leave_out(blocks, bandit.best() if bandit.looked else spread(len(blocks), bandit.count))
         with torch.no_grad():
             for parameter, start in zip(trained, before, strict=True):
                 parameter.copy_(start)
@@ -121,6 +133,7 @@ class Bandit:
 
     def __init__(self, blocks: list[InsteadOfBlock], samples: int):
         self.blocks, self.scores, self.count = blocks, torch.zeros(len(blocks)), len(blocks[0].adapters)
+        self.looked = False
         self.samples = min(samples, math.comb(len(blocks), self.count))
         self.generator = torch.Generator().manual_seed(torch.initial_seed())  # the same in every process
 
@@ -137,7 +150,7 @@ class Bandit:
     @torch.no_grad()
     def look(self, loss: Callable[[], Tensor]) -> None:
         """Compares several selections by a loss."""
-        values = []
+        self.looked, values = True, []
         for selection in (selections := [*self.distinct()]):
             leave_out(self.blocks, selection)
             values.append(math.exp(-loss().item()))
@@ -148,6 +161,11 @@ class Bandit:
 
     def best(self) -> set[int]:
         return {*self.scores.argsort(descending=True, stable=True)[: self.count].tolist()}
+
+
+def spread(blocks: int, count: int) -> set[int]:
+    """So many of the blocks, evenly, the last one among them."""
+    return {blocks - 1 - i * blocks // count for i in range(count)}
 
 
 def leave_out(blocks: Sequence[InsteadOfBlock], chosen: set[int]) -> None:

@@ -17,7 +17,7 @@ HEAD = f"""\
 # What the comparison says
 
 Written by `vltune findings` from the records alone; nothing in here was typed. **All of it is about a toy world and
-backbones of a quarter of a million parameters: a ranking here says nothing about photographs.**
+backbones of less than 0.6 million parameters: a ranking here says nothing about photographs.**
 
 Two methods are *told apart* where the test over examples and the test over seeds both say so at {LEVEL:.0%}, corrected
 for the number of pairs of the column (Holm, [statistics.md](statistics.md)). What is not told apart may be equally good,
@@ -65,16 +65,19 @@ def _of_table(table: Table, keys: Sequence[str]) -> Iterator[str]:
 
 
 def _of_column(table: Table, column: Column) -> Iterator[str]:
-    order, apart = marks.told_apart(column, [variant_of(table, row) for row in table.rows], table.rows, table.folder)
+    variants = [variant_of(table, row) for row in table.rows]
+    order, apart, untested = marks.told_apart(column, variants, table.rows, table.folder)
     if len(order) < 2:
         yield f"**{column.title}**: no two methods have been run."
         return
     told = sum(apart.values())
     best = order[0]
-    tied = [table.rows[other].label for other in order[1:] if not apart.get((best, other), False)]
+    tied = [table.rows[other].label for other in order[1:] if not apart.get((best, other), True)]
+    lacking = f" {len(untested)} could not be tested ({next(iter(untested.values()))})." if untested else ""
     yield (
         f"**{column.title}**, {len(order)} methods: of {len(apart)} pairs **{told} are told apart, {len(apart) - told} are "
         f"not**. The {'lowest' if column.less else 'highest'} is {table.rows[best].label}; not told from it: {_list(tied)}."
+        f"{lacking}"
     )
     yield ""
     costs = [each for each in table.columns if each.essential and each.is_counted]

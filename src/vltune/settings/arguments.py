@@ -22,6 +22,7 @@ from vltune.settings.kinds import (
     Pixels,
     Positive,
     Seconds,
+    Seeds,
     Share,
     Size,
     TextLength,
@@ -107,6 +108,14 @@ class TaskArguments(TypedDict, total=False):
     """Of a cache of images: how near an image must be to count."""
     cache_trained: bool
     """Whether a cache's images are trained from there on."""
+    prior_weight: Nonnegative
+    """How much the loss of pictures of the class counts, or 0 for none."""
+    class_pictures: Number
+    """How many pictures of the class the model paints before it is tuned."""
+    seeds: Seeds
+    """Of each prompt's pictures, one a seed."""
+    sampler_steps: Count
+    """Of the sampler, for a picture."""
     bag_weight: Nonnegative
     """Of the loss by which the class token tells which words are masked."""
 

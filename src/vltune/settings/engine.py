@@ -54,7 +54,7 @@ class Settings:
     """AdamW's weight decay, of all but biases and norms."""
     betas: tuple[Share, Share] = (0.9, 0.98)
     """AdamW's two rates of forgetting: of the gradient's mean, and of its square's."""
-    eps: Nonnegative = 1e-8
+    eps: Positive = 1e-8
     """AdamW's addend to the root of the mean square."""
     warmup: Annotated[float, Interval(ge=0, le=1)] = 0.1
     """Share of all steps in which the learning rate rises."""

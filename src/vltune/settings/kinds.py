@@ -65,7 +65,7 @@ def is_name(text: str) -> bool:
     return plain and all(letter.isalnum() or letter in "._-" for letter in text)
 
 
-def has_no_repetition(words: Sequence[str]) -> bool:
+def has_no_repetition(words: Sequence[Any]) -> bool:
     return len({*words}) == len(words)
 
 
@@ -80,6 +80,12 @@ Words = Annotated[
     Sequence[Annotated[str, Len(1)]],
     Predicate(has_no_repetition),
     Called("a list of words, none twice, or [] for none"),
+]
+Seeds = Annotated[
+    Sequence[Annotated[int, Interval(ge=0, lt=2**31)]],
+    Len(1),
+    Predicate(has_no_repetition),
+    Called("a list of different whole numbers from 0 on, one at least"),
 ]
 Template = Annotated[str, Predicate(is_template), Called("a text that holds {} once, where a class name goes")]
 FolderPath = Annotated[Path, Folder()]

@@ -74,6 +74,15 @@ def check_tuned(record: Record, file: Path) -> None:
         raise UserError(f"{file}: the run is {record['status']}; only a finished one has a tuned model")
 
 
+def check_parts(record: Record, file: object, *names: str) -> None:
+    """UserError where a record's configuration lacks what a model is built of."""
+    for name in names or ("backbone", "task", "method", "weights"):
+        if name not in record["config"]:
+            raise UserError(
+                f"{file}: field 'config.{name}': is missing, so that nothing can be built of it; give another"
+            )
+
+
 def tuned(file: Path) -> tuple[Record, dict[str, Tensor]]:
     """A finished run's record, and what it tuned.  file: the record, or an adapter file."""
     from vltune.weights.files import read_safetensors
@@ -111,5 +120,7 @@ def described(file: Path) -> list[tuple[str, str]]:
     ]
     for split, figures in record["metrics"].items():
         lines += [(f"{split} {name}", f"{value:.2f}") for name, value in (figures or {}).items()]
+    if trial := record["config"].get("engine", {}).get("eval_examples"):
+        lines.append(("scored", f"the first {trial} examples of each split: a trial"))
     made = record["provenance"]
     return [*lines, ("commit", str(made["commit"])), ("written by", f"vltune {made['packages'].get('vltune', '?')}")]

@@ -22,6 +22,7 @@ def card(record: Record, form: str, load: str, library: str | None = None, apply
         for split, figures in record["metrics"].items()
         for name, value in (figures or {}).items()
     ]
+    trial = record["config"].get("engine", {}).get("eval_examples")
     size = "—" if cost["additional_macs"] is None else f"{cost['additional_macs']:,}"
     head = {
         "tags": ["vltune", identity["backbone"], identity["method"], identity["task"]],
@@ -42,6 +43,7 @@ def card(record: Record, form: str, load: str, library: str | None = None, apply
         *scores,
         "",
         f"One run, seed {identity['seed']}: these scores have no spread.",
+        *([f"A trial: they are of the first {trial} examples of each split."] if trial else []),
         "",
         "| | |",
         "|---|---|",

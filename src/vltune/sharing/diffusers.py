@@ -128,8 +128,12 @@ def theirs(tensors: Mapping[str, Tensor], header: Mapping[str, str], file: Path)
 
 
 def ours(module: str) -> str:
-    """The name of a layer here: `text_encoder.text_model.encoder...` is `text.encoder...`."""
-    part, _, name = ATTENTION.sub(".to_out.0", module).partition(".")
+    """The name of a layer here: `text_encoder.text_model.encoder...` is `text.encoder...`.  Without a part, as early files
+    are, it is the UNet's."""
+    module = ATTENTION.sub(".to_out.0", module)
+    if not module.startswith(tuple(f"{part}." for part in PARTS.values())):
+        module = f"unet.{module}"
+    part, _, name = module.partition(".")
     part = {theirs: own for own, theirs in PARTS.items()}.get(part, part)
     return f"{part}.{name.removeprefix(OLD)}"
 

@@ -15,13 +15,13 @@ from vltune.errors import UserError
 from vltune.sharing import adapter, diffusers, peft_types
 from vltune.sharing.card import card
 from vltune.sharing.layout import CLASS_TOKEN, TOKEN_TYPES, counterpart, outputs
+from vltune.weights.backbones import EXTRA
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vltune.records.record import Record
 
-EXTRA = "vltune_extra.safetensors"
 APPLY = """token = safetensors.torch.load_file("vltune_extra.safetensors")["class_token"]
 text = next(part for name, part in model.named_modules() if name.endswith("embeddings.text_embeddings"))
 text.register_forward_hook(lambda *call: torch.cat([token.expand(len(call[2]), -1, -1), call[2][:, 1:]], 1))"""

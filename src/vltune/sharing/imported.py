@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vltune.backbones.backbone import Backbone
-    from vltune.sharing import diffusers
-from vltune.sharing.changes import TunedLayer
+    from vltune.sharing.changes import TunedLayer
 
 KINDS = ("LORA", "IA3")
 OTHER = ("use_qalora", "use_bdlora", "lora_bias", "layer_replication", "alora_invocation_tokens")
@@ -41,6 +40,7 @@ def convert(folder: Path, config: dict, out: Path) -> int:
     from vltune.engine.artifacts import write_tensors
     from vltune.records.record import check_out
     from vltune.weights.backbones import load_backbone
+    from vltune.weights.heads import matching
 
     check_out(out)
     name, backbone = f"backbone={config['backbone']['name']}", build(config["backbone"])
@@ -53,7 +53,7 @@ def convert(folder: Path, config: dict, out: Path) -> int:
     check_told(files["backbone"], config["backbone"])
     load_backbone(backbone, files["backbone"], tokenizer(config["backbone"]).cls_id, name)
     add(backbone, found, folder, name)
-    write_tensors(out, backbone.state_dict(), {"format": "pt"})
+    write_tensors(out, backbone.state_dict() | matching(files["backbone"]), {"format": "pt"})
     return len(found)
 
 

@@ -11,6 +11,7 @@ from vltune.backbones.vilt import Vilt
 from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.records.record import Record
+from vltune.sharing.adapter import check_parts
 from vltune.tasks.nlvr2 import NLVR2
 from vltune.tasks.retrieval import Retrieval
 from vltune.tasks.snli_ve import SNLIVE
@@ -51,6 +52,7 @@ CLASS_TOKEN = "backbone.class_token"
 
 def counterpart(record: Record, source: object) -> Counterpart:
     """UserError where there is none."""
+    check_parts(record, source, "backbone", "task")
     config = record["config"]
     found = CLASSES.get((find(config["backbone"]["_target_"]), find(config["task"]["_target_"])))
     if found is None:

@@ -15,6 +15,7 @@ from vltune.assemble.weights import fingerprints_of, weight_files
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.records.record import Record
+from vltune.sharing.adapter import check_parts
 from vltune.sharing.layout import BACKBONES, CLASS_TOKEN, INSIDE, Counterpart, counterpart, outputs
 from vltune.sites import PartSite
 from vltune.weights.keys import flat
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 def merged(record: Record, state: Mapping[str, Tensor], source: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """transformers' configuration and tensors of the whole model.  UserError where the method does not fold into weights,
     and where the pretrained weights are not the run's."""
+    check_parts(record, source)
     config = record["config"]
     files = weight_files(config["weights"], config["backbone"])
     now, before = fingerprints_of(files), (record.get("fingerprints") or {}).get("weights")

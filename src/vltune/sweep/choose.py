@@ -29,6 +29,7 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
     backbone has several experiments, where runs differ in more than method, rate and seed, and where methods differ in how
     many rates or seeds were tried: then the choice would favour one."""
     found: dict[str, tuple[str, bool, Tried]] = {}
+    protocols: dict[str, dict] = {}
     for record in store.load(root, on_broken=_refuse):
         if store.is_cost(record):
             continue
@@ -41,6 +42,11 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
         before, _, methods = found.setdefault(identity["backbone"], begun)
         if before != what:
             raise UserError(f"{root}: {identity['backbone']} has {before}, and {what}: choose from one of them")
+        if (run := protocol(record)) != protocols.setdefault(identity["backbone"], run):
+            first = protocols[identity["backbone"]]
+            (name, *_) = [key for key in sorted(run | first) if run.get(key) != first.get(key)]
+            told = f"engine.{name} is {run.get(name)}, and {first.get(name)} of others"
+            raise UserError(f"{file}: {told}: choose among runs that differ in method, rate and seed alone")
         seeds = methods[identity["method"]][rate]
         if identity["seed"] in seeds:
             raise UserError(f"{file}: a second run of its method, rate {rate} and seed: keep the one to choose from")
@@ -50,6 +56,12 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
     for backbone, (*_, methods) in found.items():
         _check_trials(f"{root}: {backbone}", methods)
     return found
+
+
+def protocol(record: dict) -> dict:
+    """What of the engine all runs have in common among which a rate is chosen."""
+    engine = store.settings(record).get("engine") or {}
+    return {key: value for key, value in engine.items() if key not in ("lr", "head_lr")}
 
 
 def _scored(record: dict, file: Path) -> tuple[Metric, float]:
@@ -74,11 +86,23 @@ def write(root: Path, out: Path, methods: Methods = NONE) -> list[Path]:
 
     methods: which there are (`vltune.catalogue`), in whose order the rates are listed.  What a file says of a method that
     was not tried stays."""
+    by = made_by(root)
     return [
-        save(file, _yaml(*of, methods, _others(file, of[2])).encode())
+        save(file, (by[backbone] + _yaml(*of, methods, _others(file, of[2]))).encode())
         for backbone, of in sorted(tried(root).items())
         if (file := Path(out) / f"{backbone}.yaml")
     ]
+
+
+def made_by(root: Path) -> dict[str, str]:
+    """{backbone: how a file begins}, by the sweeps of its runs."""
+    names = defaultdict(set)
+    for record in store.load(root, on_broken=_refuse, verified=lambda record: False):
+        names[record["identity"]["backbone"]].add(record.get("sweep"))
+    return {
+        backbone: "# " if None in of else f"# Made by {' and '.join(f'+sweep={name}' for name in sorted(of))}: "
+        for backbone, of in names.items()
+    }
 
 
 def _others(file: Path, found: Tried) -> dict[str, str]:
@@ -111,7 +135,7 @@ def _yaml(what: str, less: bool, found: Tried, methods: Methods, others: Mapping
     """others: lines of an earlier choice, of other methods."""
     seeds = len(next(iter(next(iter(found.values())).values())))
     lines = [
-        f"# Made by +sweep=learning_rates: the best rate of each method by {what},",
+        f"the best rate of each method by {what},",
         f"# {seeds} seed{'s' if seeds > 1 else ''} a rate, and what each rate scored.",
     ]
     for method in sorted({*found, *others}, key=lambda name: methods.get(name, Presentation(name, name)).place):

@@ -1,4 +1,4 @@
-"""`vltune sweep plan|submit|status|retry|cancel NAME`."""
+"""`vltune sweep plan|submit|status|retry|cancel|choose`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vltune.errors import UserError
+from vltune.values import finite
 
 if TYPE_CHECKING:
     from vltune.sweep.job import Job
@@ -71,6 +72,7 @@ def plan(
     from vltune.sweep.render import duration, estimates
     from vltune.sweep.status import OPEN
 
+    finite("--rate", rate)
     planned = plans.plan(project, arguments(name, overrides))
     launch.tell_alike(planned)
     found = launch.standings(planned)
@@ -257,9 +259,10 @@ def again(each: Standing) -> Job:
     from vltune.sweep.job import job
 
     engine = (each.record or {}).get("config", {}).get("engine")
-    if each.cause != "memory" or not engine:
+    error = (each.record or {}).get("error") or ""
+    if each.cause != "memory" or not engine or "lower engine.batch_size" in error:
         return job(each.run)
-    if "engine.eval_batch_size=" in (each.record["error"] or ""):
+    if "engine.eval_batch_size=" in error:
         return job(each.run, f"engine.eval_batch_size={max(1, engine['eval_batch_size'] // 2)}")
     share = engine["batch_size"] // (engine["devices"] * engine.get("nodes", 1))
     halved = each.record.get("out_of_memory") or []

@@ -11,6 +11,8 @@ from statistics import median
 
 from vltune.assemble.data import data_folder
 from vltune.data import manifest
+from vltune.records.record import Kind
+from vltune.records.walk import json_files
 from vltune.sweep.plan import Plan, Run
 from vltune.sweep.status import peek
 
@@ -37,12 +39,12 @@ class Estimator:
         self.roots, self.given_rate = roots, rate
         self.splits: dict[Path, dict] = {}  # of the manifest in each folder of data
 
-    def files(self, pattern: str) -> Iterator[Path]:
-        return (file for root in self.roots for file in sorted(root.glob(pattern)))
+    def files(self, kind: Kind) -> Iterator[Path]:
+        return (file for root in self.roots for file in json_files(root / kind, lambda told: None))
 
     @cached_property
     def finished(self) -> list[dict]:
-        records = map(peek, self.files("records/**/*.json"))
+        records = map(peek, self.files("records"))
         return [record for record in records if record and record["status"] == "finished" and is_measured(record)]
 
     @cached_property
@@ -58,7 +60,7 @@ class Estimator:
     def costs(self) -> dict[tuple[str, str], dict]:
         """{(backbone, method): what mode=cost counted}; the first record of each."""
         found: dict[tuple[str, str], dict] = {}
-        for record in filter(None, map(peek, self.files("costs/*/*/*.json"))):
+        for record in filter(None, map(peek, self.files("costs"))):
             found.setdefault((record["identity"]["backbone"], record["identity"]["method"]), record["cost"])
         return found
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vltune.errors import UserError
+from vltune.records import strict_yaml
 
 HEADER = "# @package _global_"
 
@@ -19,8 +22,13 @@ def check(project: Path, name: Any) -> None:
     if name not in known:
         raise UserError(f"+sweep={name}: no such sweep; there are {', '.join(known)}")
     text, content = read(file)
+    if text.startswith("\ufeff"):
+        raise UserError(
+            f"{file}: begins with a byte order mark, with which Hydra reads no settings; save it without one"
+        )
     if not text.lstrip().startswith(HEADER):
         raise UserError(f"{file}: its first line must be {HEADER}, without which its settings are read by nothing")
+    check_numbers(file, text, content)
     if not isinstance(content, dict):
         raise UserError(f"{file}: holds no settings; it lacks at least sweep: {name}")
     if not isinstance(group := content.get("sweep"), str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", group, re.ASCII):
@@ -34,6 +42,28 @@ def check(project: Path, name: Any) -> None:
     for key in content.keys() - settings:
         if not re.search(rf"\$\{{{re.escape(str(key))}\b", text):
             raise UserError(f"{file}: {key} is read by nothing; is it spelt as in conf/run.yaml?")
+
+
+def check_numbers(file: Path, text: str, content: Any) -> None:
+    """UserError for a number that Hydra reads as another one: 010 as 8, 1:30 as 90."""
+    import yaml
+
+    with suppress(yaml.YAMLError):  # what is told elsewhere, or has an alias
+        for key, meant, found in differing(strict_yaml.load(text), content):
+            raise UserError(
+                f"{file}: {key}: Hydra would read {meant} as {found}; write what you mean, or put it in quotes"
+            )
+
+
+def differing(meant: Any, found: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(meant, dict) and isinstance(found, dict):
+        for name in meant.keys() & found.keys():
+            yield from differing(meant[name], found[name], f"{key}.{name}" if key else str(name))
+    elif isinstance(meant, list) and isinstance(found, list):
+        for one, other in zip(meant, found, strict=False):
+            yield from differing(one, other, key)
+    elif isinstance(found, int | float) and not isinstance(found, bool) and meant != found:
+        yield key, meant, found
 
 
 def checked_params(params: Any, place: str) -> dict[str, Any]:

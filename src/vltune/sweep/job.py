@@ -13,12 +13,14 @@ from vltune.sweep.plan import Run
 
 @dataclass(frozen=True)
 class Job:
-    """of: the command of the planned run that this is; overrides: as it is started, which a retry may change."""
+    """of: the command of the planned run that this is; overrides: as it is started, which a retry may change; threads: that
+    its configuration says of a process."""
 
     of: str
     overrides: list[str]
     devices: int = 1
     nodes: int = 1
+    threads: int | None = None
 
 
 def job(run: Run, *more: str) -> Job:

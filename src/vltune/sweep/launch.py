@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -44,7 +44,7 @@ def run(plan: Plan) -> int:
 
     -> an exit status: how many runs failed (100: or more), or 128 + N where signal N stopped it."""
     before = standings(plan)
-    jobs = [job(each.run) for each in before if is_due(each)]
+    jobs = with_threads(plan, [job(each.run) for each in before if is_due(each)])
     if jobs:
         check_writable("results_dir", plan.root)
     tell_alike(plan)
@@ -54,6 +54,11 @@ def run(plan: Plan) -> int:
     if plan.launcher["name"] == "slurm":
         return run_on_cluster(plan, jobs, plan.launcher["wait"])
     return run_here(plan, jobs, plan.launcher["parallel"])
+
+
+def with_threads(plan: Plan, jobs: Iterable[Job]) -> list[Job]:
+    said = {run.command: run.threads for run in plan.runs}
+    return [replace(each, threads=said.get(each.of)) for each in jobs]
 
 
 def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
@@ -124,9 +129,9 @@ def exit_status(found: Sequence[Standing], failed: Iterable[str] = ()) -> int:
     return min(local.MOST_TOLD, len(failed))
 
 
-def submit(plan: Plan, jobs: list[Job]) -> Submission:
+def submit(plan: Plan, jobs: Sequence[Job]) -> Submission:
     """Starts jobs and returns at once; they outlive this process and its terminal."""
-    settings = plan.launcher
+    settings, jobs = plan.launcher, with_threads(plan, jobs)
     check_writable("results_dir", plan.root)
     logs, started = new_folder(plan.folder)
     try:

@@ -98,7 +98,7 @@ def launch(
             while waiting and free and not received:
                 number, slot = waiting.popleft(), free.pop(0)
                 given = jobs[number].overrides
-                arguments = command(project, given + of_slot(slot, given), "leave")
+                arguments = command(project, given + of_slot(slot, jobs[number]), "leave")
                 running[number] = starter.start(arguments, logs / f"{number}.log", slot), slot
                 if received:  # while it was started
                     warm.ask(running[number][0].pid, signal.SIGTERM)
@@ -136,10 +136,12 @@ def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
             signal.signal(signum, handler)
 
 
-def of_slot(slot: Slot, overrides: Sequence[str]) -> list[str]:
-    """The settings of a run that follow from where it runs."""
-    given = {argument.partition("=")[0] for argument in overrides}
-    return [f"engine.threads={slot.threads}"] if slot.threads and "engine.threads" not in given else []
+def of_slot(slot: Slot, job: Job) -> list[str]:
+    """The settings of a run that follow from where it runs: fewer threads, where it would have more than it can."""
+    given = {argument.partition("=")[0] for argument in job.overrides}
+    if slot.threads is None or "engine.threads" in given or (job.threads or math.inf) <= slot.threads:
+        return []
+    return [f"engine.threads={slot.threads}"]
 
 
 class Starter:

@@ -14,6 +14,7 @@ from vltune.assemble.factory import check_values, is_whole
 from vltune.atomic import replacing
 from vltune.canonical import text
 from vltune.command_line import ALONE
+from vltune.data.walk import folders_below
 from vltune.errors import UserError
 from vltune.runs import identity as identities
 from vltune.settings.check import checked, declared
@@ -49,6 +50,7 @@ class Run:
     force: bool
     places: list[str]
     missing: str | None = None
+    threads: int | None = None
 
     @property
     def command(self) -> str:
@@ -162,6 +164,7 @@ def described(job: list[str], label: str, config: dict, locate: Places) -> Run:
         "devices": engine["devices"],
         "nodes": engine.get("nodes", 1),
         "force": config["force"],
+        "threads": engine.get("threads"),
     }
     try:
         places, missing = locate(config), None
@@ -210,7 +213,8 @@ def stamp(project: Path, read: Sequence[str]) -> str:
 
 def written(project: Path) -> list[Path]:
     """The files of configuration."""
-    return [file for folder in ("conf", "sweeps") for file in sorted(project.glob(f"{folder}/**/*.yaml"))]
+    below = (folders_below(project / folder) for folder in ("conf", "sweeps"))
+    return sorted(top / name for found in below for top, names in found for name in names if name.endswith(".yaml"))
 
 
 def is_passing(project: Path, arguments: Sequence[str]) -> bool:

@@ -25,7 +25,7 @@ CAUSES = {
     "memory": r"out of memory|OUT_OF_ME|MemoryError|DefaultCPUAllocator",
     "disk": r"cannot be written|No space left|Disk quota",
     "data": r"BadExampleError",
-    "diverged": r"the loss is (nan|inf|-inf)",
+    "diverged": r"(loss|norm) is (nan|inf|-inf)|the training diverged",
     "time": r"TIMEOUT|DEADLINE",
     "node": r"NODE_FAIL|BOOT_FAIL",
     "cancelled": r"CANCELLED",
@@ -38,7 +38,7 @@ RECORD = 2**17  # bytes, with its history and a long traceback
 @dataclass(frozen=True)
 class Standing:
     """cause: of CAUSES, OTHER or KILLED, where it failed or is stale.  error: its last line.  progress: what a
-    running one says of itself (`engine.lock`)."""
+    running one says of itself (`runs.lock`)."""
 
     run: Run
     state: str

@@ -21,9 +21,10 @@ class Matching(Ranking):
     """tokenizer: gives a text's token ids, to methods that start as words; None where no data is read.  folds: see
         `Ranking`.
 
-    A pair is told from those beside it alone, so that `engine.micro_batch_size` or more devices change what is trained.
+    A pair is told from all others of its batch, which is computed as a whole on one device.
     """
 
+    whole_batches = True
     needs = TWO_TOWERS
     evaluator = "one_product"
 

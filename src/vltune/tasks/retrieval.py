@@ -59,6 +59,11 @@ class Ranking(Task):
         if folds > 1:
             self.metrics = (*recalls(), *recalls("_1k", parts="fold"))
 
+    def check_folds(self, images: int) -> None:
+        """UserError where a split has fewer images than folds."""
+        if self.folds > images:
+            raise UserError(f"task.folds={self.folds} exceeds the {images} images of the split; make it smaller")
+
     def rows(
         self, scores: Tensor, owner: np.ndarray, image_ids: Sequence[int], caption_ids: Sequence[int]
     ) -> list[Prediction]:
@@ -70,8 +75,7 @@ class Ranking(Task):
         more.  `fold` counts from 1, and is None in rows of the whole split.
         """
         owner, image_ids, caption_ids = (torch.as_tensor(numbers) for numbers in (owner, image_ids, caption_ids))
-        if self.folds > len(scores):
-            raise UserError(f"task.folds={self.folds} exceeds the {len(scores)} images of the split; make it smaller")
+        self.check_folds(len(scores))
         rows = placed(scores, owner, image_ids, caption_ids)
         for fold, images in enumerate(torch.arange(len(scores)).tensor_split(self.folds) if self.folds > 1 else (), 1):
             captions = torch.isin(owner, images)

@@ -24,7 +24,7 @@ from torch import Tensor
 from vltune.backbones.backbone import DENOISING, Backbone
 from vltune.batch import Batch
 from vltune.errors import UserError
-from vltune.judges.judge import Judge, find
+from vltune.judges.judge import Judge, check_settings, find
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import Metric
 from vltune.tasks.task import KeptTexts, RowColumn, Task
@@ -121,6 +121,8 @@ class Subject(KeptTexts, Task):
         self.seeds, self.sampler_steps, self.guidance, self.shown = list(seeds), sampler_steps, guidance, shown
         self.judges = {name: dict(given) for name, given in (judges or {}).items() if given is not None}
         self.kinds = {name: find(name) for name in self.judges}
+        for name, given in self.judges.items():
+            check_settings(name, self.kinds[name], given)
         self.metrics = measures([*self.kinds.values()], len(self.seeds))
         self.identities: dict[str, str | None] = dict.fromkeys(self.judges)
         self.base: dict[str, Tensor] = {}
@@ -169,6 +171,9 @@ class Subject(KeptTexts, Task):
         found = {name: self.kinds[name](**given).eval() for name, given in here.items()}
         self.identities = dict.fromkeys(self.judges) | {name: each.identity for name, each in found.items()}
         return found
+
+    def begin(self, backbone: Backbone) -> None:
+        backbone.check_sampler(self.sampler_steps)
 
     def declaration(self) -> dict[str, Any]:
         return super().declaration() | {"judges": self.identities}

@@ -70,6 +70,9 @@ class Task(nn.Module):
     def begin(self, backbone: Backbone) -> None:
         """Once pretrained weights are in: starts what of the head follows from them."""
 
+    whole_batches: ClassVar[bool] = False
+    """Whether an example's loss is of all others of its batch, so that parts of a batch would train something else."""
+
     recalls = False
     """Whether it is given what the untuned backbone paints (`vltune.features.recalled`) before anything is trained."""
 

@@ -61,6 +61,9 @@ class TextToImage(Task):
         """In a tuple, so that it is no part of what is trained and saved."""
         return (ShapesJudge().eval(),)
 
+    def begin(self, backbone: Backbone) -> None:
+        backbone.check_sampler(self.sampler_steps)
+
     def forward(self, backbone: Backbone, batch: Batch) -> Any:
         """-> while it reads, by name pairs of logits (N, values) and labels (N,); then (B,) each picture's weighted squared
         error; of a batch to score (B, 3, H, W) in [-1, 1], pictures of its texts."""

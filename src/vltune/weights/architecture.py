@@ -25,6 +25,7 @@ from vltune.weights.keys import recognise, translate
 from vltune.weights.maps.clip import FAMILIES
 
 HEAD_WIDTH = 64
+OTHER_HEADS = (1280, 1408, 1664)  # widths of image towers of open_clip whose heads are not so wide: H, g and bigG
 WORDS = 49408  # of CLIP's vocabulary, the last of which ends a text; a table of more rows is padded
 ACTIVATIONS = {"quick_gelu": "QuickGELU", "gelu": "GELU", "relu": "ReLU"}  # as transformers calls them, as people do
 EPS = 1e-5
@@ -75,12 +76,37 @@ def activation(path: Path) -> tuple[str | None, str]:
     """What lies between the two maps of its feed-forward layers, and what tells it; no tensor is read."""
     if (beside := described(path)) is not None:
         return beside.activation, beside.file.name
+    record = content_of(path.with_suffix(".json")) or {}
+    if own := ((record.get("config") or {}).get("backbone") or {}).get("activation"):
+        return own, f"{path.stem}.json"  # of a run, which tuned it
     tower = content_of(path.parent / CONFIG) or {}
     if tower.get("model_type") == "clip_vision_model":
         return tower.get("hidden_act", "quick_gelu"), CONFIG
     if forms.form(parts(path)[0]) == forms.TORCHSCRIPT:
         return "quick_gelu", "a TorchScript archive, as OpenAI's are"
     return None, "nothing beside it"
+
+
+def check_heads(path: Path, sizes: Mapping[str, Any], chosen: str) -> None:
+    """UserError where a configuration beside a checkpoint says other heads than the model has.  chosen: as it is typed."""
+    if (beside := described(path)) is None:
+        return
+    for part in ("text", "image"):
+        theirs, ours = (tower["heads"] for tower in (beside.towers[part], sizes[part]))
+        if beside.towers[part]["width"] == sizes[part]["width"] and theirs != ours:  # else it does not fit anyway
+            told = f"its {part} tower has {theirs} heads ({beside.file.name}), that of {chosen} {ours}"
+            raise UserError(f"{path}: {told}; backbone.model=checkpoint takes the file's own")
+
+
+def check_pixels(path: Path, transform: Mapping[str, Any], chosen: str) -> None:
+    """UserError where a file beside a checkpoint says that pixels are normalised otherwise than here."""
+    if (found := normalised(path)) is None:
+        return
+    file, _, theirs = found
+    for what, values in theirs.items():
+        if any(abs(one - other) > 1e-3 for one, other in zip(values, transform[what], strict=True)):
+            told = f"pixels have {what} {values} ({file.name}), and {list(transform[what])} with {chosen}"
+            raise UserError(f"{path}: {told}; backbone.model=checkpoint takes the file's own")
 
 
 def check_activation(path: Path, chosen: str, setting: str) -> None:
@@ -123,8 +149,9 @@ def layers(tensors: Mapping[str, Tensor], part: str) -> dict[str, int]:
 
 
 def heads(width: int, part: str, path: Path) -> int:
-    if width % HEAD_WIDTH:
-        told = f"the {part} tower's width of {width} is no multiple of {HEAD_WIDTH}"
+    if width % HEAD_WIDTH or (part == "image" and width in OTHER_HEADS):
+        other = f"is no multiple of {HEAD_WIDTH}" if width % HEAD_WIDTH else "has heads of other widths in open_clip"
+        told = f"the {part} tower's width of {width} {other}"
         raise UserError(
             f"{path}: how many heads it has is not known ({told}); put its {CONFIG} or {OPEN_CLIP_CONFIG} beside"
         )
@@ -278,11 +305,8 @@ READERS: dict[str, Callable[[dict], Callable[[dict, Path], Described] | None]] =
 def pixels(path: Path, image_size: int) -> dict[str, list[float]]:
     """`mean` and `std` as a file beside a checkpoint says them.  UserError where images are prepared in another way than
     by the shorter side resized to `image_size`, bicubic, and the middle."""
-    for name, keys in ((PREPROCESSOR, ("image_mean", "image_std")), (OPEN_CLIP_CONFIG, ("mean", "std"))):
-        content = content_of(file := path.parent / name)
-        content = (content or {}).get("preprocess_cfg", {}) if name == OPEN_CLIP_CONFIG else content
-        if not content or not all(isinstance(content.get(key), list) and len(content[key]) == 3 for key in keys):
-            continue
+    if (found := normalised(path)) is not None:
+        file, content, values = found
         ways = {
             "resample": (3,),
             "interpolation": ("bicubic",),
@@ -291,13 +315,22 @@ def pixels(path: Path, image_size: int) -> dict[str, list[float]]:
             "do_resize": (True,),
             "do_rescale": (True,),
             "do_normalize": (True,),
-            "size": (image_size, {"shortest_edge": image_size}, {"height": image_size, "width": image_size}),
+            "size": (image_size, {"shortest_edge": image_size}),
             "crop_size": (image_size, {"height": image_size, "width": image_size}),
         }
-        if other := [
-            key for key, values in ways.items() if content.get(key) is not None and content[key] not in values
-        ]:
+        if other := [key for key, taken in ways.items() if content.get(key) is not None and content[key] not in taken]:
             here = f"here the shorter side becomes {image_size}, bicubic, and the middle is taken"
             raise UserError(f"{file}: {other[0]}={content[other[0]]}: {here}; mend the file if it is another model's")
-        return {ours: [float(value) for value in content[key]] for ours, key in zip(("mean", "std"), keys, strict=True)}
+        return values
     return {}
+
+
+def normalised(path: Path) -> tuple[Path, dict, dict[str, list[float]]] | None:
+    """The file beside a checkpoint that says how its images are prepared, what stands in it, and its `mean` and `std`."""
+    for name, keys in ((PREPROCESSOR, ("image_mean", "image_std")), (OPEN_CLIP_CONFIG, ("mean", "std"))):
+        content = content_of(file := path.parent / name)
+        content = (content or {}).get("preprocess_cfg", {}) if name == OPEN_CLIP_CONFIG else content
+        if content and all(isinstance(content.get(key), list) and len(content[key]) == 3 for key in keys):
+            values = {ours: list(map(float, content[key])) for ours, key in zip(("mean", "std"), keys, strict=True)}
+            return file, content, values
+    return None

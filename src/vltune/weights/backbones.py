@@ -23,6 +23,8 @@ FAMILIES = (*maps.FAMILIES, OURS, TUNED, OUR_TOWERS, TUNED_TOWERS)
 
 # What pretrained checkpoints lack; the class token then starts as the embedding of the text's first token.
 MAY_LACK = ("class_token",)
+EXTRA = "vltune_extra.safetensors"
+"""Beside what `vltune export --format merged` wrote for transformers, which has no place for it: the class token."""
 
 
 def load_backbone(backbone: nn.Module, path: Path, cls_id: int, name: str = "this backbone") -> str:
@@ -37,11 +39,19 @@ def load_backbone(backbone: nn.Module, path: Path, cls_id: int, name: str = "thi
         refuse_tower(state, path)
         family = recognise(state, FAMILIES, path)
     if "class_token" in load(backbone, state, family, path, MAY_LACK, name):
-        backbone.start_class_token(cls_id)
+        if (extra := path.parent / EXTRA).is_file():
+            backbone.class_token.data.copy_(read(extra)["class_token"].view_as(backbone.class_token))
+        else:
+            backbone.start_class_token(cls_id)
     return family.name
 
 
 def refuse_tower(state: dict[str, Tensor], path: Path) -> None:
+    if any(key.startswith("backbone.unet.") for key in state):
+        raise UserError(
+            f"{path}: a UNet that a run of vltune tuned, without the parts that it left as they were; its record gives the "
+            "whole model: mode=eval from=RECORD, vltune generate RECORD"
+        )
     for part, families in maps.TOWERS.items():
         if family := recognised(state, families):
             fix = f"give it as backbone.tower_weights.{part}, with weights=null"

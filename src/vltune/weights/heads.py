@@ -57,6 +57,17 @@ def load_head(task: nn.Module, path: Path) -> None:
     load(task, read(path), FINE_TUNED, path, name="this task's head")
 
 
+def matching(path: Path) -> dict[str, Tensor]:
+    """The pretrained matching head of a checkpoint, under our names; empty where it has none."""
+    state, (_, ours) = read(path), MATCHING_LAYERS
+    return {
+        f"{ours}.{p}": state[f"{layer}.{p}"]
+        for layer in MATCHING_LAYERS
+        for p in ("weight", "bias")
+        if f"{layer}.{p}" in state
+    }
+
+
 def start_from_matching(task: nn.Module, path: Path) -> None:
     """Sets a ranking head to the row of the pretrained matching head that says "match", as released."""
     state = read(path)

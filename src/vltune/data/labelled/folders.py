@@ -15,6 +15,7 @@ from vltune.data.labelled.published import Published
 from vltune.data.labelled.shots import in_order
 from vltune.data.preparation.entries import Entries
 from vltune.data.preparation.raw import Sources, stands
+from vltune.data.walk import check_name, folders_below
 from vltune.errors import UserError
 from vltune.images import SUFFIXES
 
@@ -49,12 +50,13 @@ class ClassFolders(Labelled):
         if not (classes := classes_in(folder)):
             raise UserError(f"{folder}: holds no folder of a class; put the images of each class into one of its name")
         for each in classes:
-            found = [path for path in sorted(each.rglob("*")) if not path.is_dir()]
+            found = sorted(top / name for top, names in folders_below(each) for name in names)
             images = [path for path in found if path.suffix.lower() in SUFFIXES]
             self._others[split] += len(found) - len(images)
             if not images:
                 raise UserError(f"{each}: a class without an image ({', '.join(SUFFIXES)}); put some there, or move it")
             for path in images:
+                check_name(path)
                 yield each.name, path.relative_to(self.folder).as_posix()
 
     def put(self, entries: Entries, split: str, images: Iterable[tuple[str, int]]) -> None:

@@ -28,6 +28,7 @@ from vltune.data.preparation import shards
 from vltune.data.preparation.entries import Entries, RowDatabase
 from vltune.data.preparation.raw import Bad, Official, Sources, called, require
 from vltune.data.preparation.shards import Shard, Written
+from vltune.data.walk import folders_below
 from vltune.errors import BadExampleError, UserError
 from vltune.signatures import kind_of_place
 from vltune.values import printable
@@ -127,16 +128,12 @@ def _changed_since(official: Official, file: Path) -> bool:
 
 def _changed(folder: Path) -> int:
     """The last time of change below a folder, in nanoseconds; unpacking does not set this back."""
-    latest, seen = 0, set()
-    for top, below, names in os.walk(folder, followlinks=True):
-        if (place := os.path.realpath(top)) in seen:  # a link to a folder that it lies in
-            below.clear()
-            continue
-        seen.add(place)
-        for path in (top, *(f"{top}/{name}" for name in names)):
+    latest = 0
+    for top, names in folders_below(folder):
+        for path in (top, *(top / name for name in names)):
             latest = max(latest, os.lstat(path).st_ctime_ns)
             with suppress(OSError):  # a link to nothing
-                latest = max(latest, Path(path).stat().st_ctime_ns)
+                latest = max(latest, path.stat().st_ctime_ns)
     return latest
 
 

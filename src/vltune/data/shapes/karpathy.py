@@ -10,8 +10,8 @@ from vltune.data.shapes.language import draw_captions, hold, to_text, to_words
 from vltune.data.shapes.render import pictures, write_image
 from vltune.data.shapes.scenes import Scenes, draw
 
-IMAGES: Mapping[str, int] = {"train": 2000, "val": 50, "test": 100}
-COCO_IMAGES: Mapping[str, int] = {"train": 1500, "restval": 500, "val": 50, "test": 100}
+IMAGES: Mapping[str, int] = {"train": 2000, "val": 50, "test": 250}
+COCO_IMAGES: Mapping[str, int] = {"train": 1500, "restval": 500, "val": 50, "test": 250}
 PER_IMAGE = 5
 _MAX_WORDS = 30
 _RANKED = ("val", "test")

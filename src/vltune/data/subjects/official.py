@@ -18,6 +18,7 @@ from vltune.data.subjects import listing
 from vltune.data.subjects.listing import LISTING
 from vltune.data.subjects.prompts import published
 from vltune.data.subjects.rows import SCHEMA, STEM
+from vltune.data.walk import check_name
 from vltune.errors import UserError
 from vltune.images import SUFFIXES, is_turned, opened
 from vltune.settings.kinds import LONGEST
@@ -154,6 +155,8 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
     """The pictures of a folder by what they are called, sorted, and its other files; nothing that is hidden."""
     found = [path for path in sorted(folder.iterdir()) if not path.is_dir() and not path.name.startswith(".")]
     images = [path for path in found if path.suffix.lower() in SUFFIXES]
+    for path in images:
+        check_name(path)
     return images, [path for path in found if path not in images]
 
 

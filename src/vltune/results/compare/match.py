@@ -274,6 +274,7 @@ def _origin(record: dict) -> dict[str, Any]:
         **{name: hardware.get(name) for name in ("cpu", "cores", "gpus", "platform")},
         "memory": f"{memory / 2**30:.1f} GiB" if (memory := hardware.get("memory_bytes")) else None,
         "precision": provenance["precision"],
+        **{f"judges.{name}": which for name, which in (record.get("judges") or {}).items()},
         **{f"engine.{name}": engine[name] for name in (*MEASURING, "workers") if name in engine},
     }
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vltune.metrics.metric import PERCENT, declared
 from vltune.results.compare.model import MEASURED, Comparison, Row, same_machine
 from vltune.results.render.text import NOTHING, short
+from vltune.results.tables.machines import PORTABLE, arithmetic
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -69,12 +70,16 @@ def brief(comparison: Comparison) -> str:
     sizes = (f"{size:.2f} {'points' if unit == PERCENT else unit}" for unit, size in apart.items())
     told.append(f"scores apart: up to {', '.join(sizes)}")
     ours, theirs = map(_processors, zip(*((pair.a, pair.b) for pair in pairs), strict=True))
-    return f"{'; '.join(told)}\n{_expected(ours, theirs)}"
+    alike = all(pair.a.record["identity"]["hash"] == pair.b.record["identity"]["hash"] for pair in pairs)
+    return f"{'; '.join(told)}\n{_expected(ours, theirs, alike)}"
 
 
-def _expected(ours: str, theirs: str) -> str:
+def _expected(ours: str, theirs: str, alike: bool) -> str:
+    """alike: whether all are of the same configuration."""
     if ours == theirs:
         return f"both on {ours}: other code, versions or settings; the whole comparison says which"
+    if not alike:
+        return f"{ours} here, {theirs} there, and other settings; the whole comparison says which"
     return (
         f"{ours} here, {theirs} there: each kind of processor rounds otherwise, which moves scores as much as another seed "
         "does; expected (docs/statistics.md)"
@@ -82,8 +87,15 @@ def _expected(ours: str, theirs: str) -> str:
 
 
 def _processors(runs: Iterable[RecordFile]) -> str:
-    names = {run.record["provenance"]["hardware"].get("cpu") or "an unknown processor" for run in runs}
+    names = {_processor(run.record) for run in runs}
     return " and ".join(sorted(names))
+
+
+def _processor(record: dict) -> str:
+    """What rounded its scores: portable kernels, which round alike on several, or a processor."""
+    if (found := arithmetic(record)) == PORTABLE:
+        return found
+    return record["provenance"]["hardware"].get("cpu") or "an unknown processor"
 
 
 def markdown(comparison: Comparison) -> str:

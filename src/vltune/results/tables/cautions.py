@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from vltune import canonical
 from vltune.records import store
 from vltune.records.files import is_there
 from vltune.records.folders import OnBroken
@@ -28,6 +29,9 @@ PROTOCOL = (
 )
 """Settings that decide how long is trained and what is scored, the same for all rows of a column."""
 
+MATERIALS = ("data", "weights", "tokenizer")
+"""What a run reads, of which its record holds fingerprints."""
+
 MEASURING = (
     "accelerator",
     "devices",
@@ -42,7 +46,7 @@ MEASURING = (
     "eval_batch_size",
     "cache_features",
 )
-"""Settings that decide no score, and times or memory all the same."""
+"""Settings that times and memory depend on; of them `compile` alone decides scores too, as it draws other numbers."""
 
 Searches = dict[str, list[dict]]
 """{method: the runs in which its learning rate was searched}"""
@@ -65,7 +69,7 @@ def trials(search: Iterable[dict]) -> int | None:
 
 
 def of(
-    columns: tuple[Column, ...], variants: list[MethodVariant], rows: Iterable[TableRow], searched: Searches
+    columns: tuple[Column, ...], variants: list[MethodVariant], rows: Sequence[TableRow], searched: Searches
 ) -> Iterator[str]:
     """One line for each."""
     trained = [variant for variant in variants if variant.runs]
@@ -74,6 +78,10 @@ def of(
         yield from _trials([*learning], searched)
         yield from _rates(trained, searched)
     yield from _protocols(columns, trained)
+    yield from _parts(trained)
+    yield from _materials(columns, trained)
+    yield from _judges(columns, trained)
+    yield from _several(rows)
     yield from _counts(columns, variants)
     yield from _measuring(columns, trained)
     records = {record["path"]: record for variant in variants for record in variant.records}.values()
@@ -113,11 +121,7 @@ def _rates(variants: list[MethodVariant], searched: Searches) -> Iterator[str]:
 
 def _protocols(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
     """Columns whose rows were trained, selected or scored otherwise than each other."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for column in columns:
-        if column.is_measured:
-            names[column.experiment].append(column.name)
-    for experiment, of_experiment in names.items():
+    for experiment, of_experiment in _measured(columns).items():
         for key in PROTOCOL:
             held: dict[str, list[str]] = defaultdict(list)
             for variant in variants:
@@ -131,6 +135,71 @@ def _protocols(columns: tuple[Column, ...], variants: list[MethodVariant]) -> It
                     f"Not comparable within {', '.join(of_experiment)}: the rows differ in {key}, in how they were"
                     f" trained, selected or scored ({told})."
                 )
+
+
+def _parts(variants: list[MethodVariant]) -> Iterator[str]:
+    """Rows whose scores are of the first examples of each split alone."""
+    held: dict[int, list[str]] = defaultdict(list)
+    for variant in variants:
+        for count in sorted(
+            {found for run in variant.runs if (found := cells.value(run, "config.engine.eval_examples"))}
+        ):
+            held[count].append(variant.label)
+    if held:
+        told = "; ".join(f"{count}: {', '.join(labels)}" for count, labels in sorted(held.items()))
+        yield f"Compare with care: trials, scored on the first examples of each split alone ({told})."
+
+
+def _materials(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
+    """Rows that read other data or weights than each other, or are of a backbone of other settings."""
+    for experiment, names in _measured(columns).items():
+        runs = [
+            (variant.label, run) for variant in variants for run in variant.runs if store.experiment(run) == experiment
+        ]
+        for what, of_run in (
+            *((part, lambda run, part=part: cells.value(run, f"fingerprints.{part}")) for part in MATERIALS),
+            ("settings of the backbone", lambda run: store.settings(run).get("backbone")),
+        ):
+            held: dict[str, dict[str, None]] = defaultdict(dict)
+            for label, run in runs:
+                if found := of_run(run):  # a record of before may not say it
+                    held[canonical.text(found)][label] = None
+            if len(held) > 1:
+                most = max(held.values(), key=len)
+                others = dict.fromkeys(label for labels in held.values() if labels is not most for label in labels)
+                yield f"Compare with care: within {', '.join(names)}, other {what} were used by {', '.join(others)}."
+
+
+def _judges(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
+    """Judges of which there were several, so that their figures are of different things."""
+    for experiment, names in _measured(columns).items():
+        held: dict[str, set[str]] = defaultdict(set)
+        for run in (run for variant in variants for run in variant.runs if store.experiment(run) == experiment):
+            for name, which in (run.get("judges") or {}).items():
+                held[name] |= {which} - {None}
+        for name, which in held.items():
+            if len(which) > 1:
+                yield f"Not comparable within {', '.join(names)}: {name} is several judges: {'; '.join(sorted(which))}."
+
+
+def _several(rows: Sequence[TableRow]) -> Iterator[str]:
+    """Rows of one method that stand beside the same published number."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if any(cell.published is not None and cell.mean is not None for cell in row.cells.values()):
+            labels[row.method].append(row.label)
+    for of in labels.values():
+        if len(of) > 1:
+            yield f"Compare with care: one published number stands beside several configurations: {', '.join(of)}."
+
+
+def _measured(columns: tuple[Column, ...]) -> dict[str, list[str]]:
+    """{experiment: the names of its columns}"""
+    names: dict[str, list[str]] = defaultdict(list)
+    for column in columns:
+        if column.is_measured:
+            names[column.experiment].append(column.name)
+    return names
 
 
 def _counts(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
@@ -159,18 +228,37 @@ def _measuring(columns: tuple[Column, ...], variants: list[MethodVariant]) -> It
 
 
 def _warned(records: list[dict]) -> Iterator[str]:
-    """Runs whose training failed, in the words of the first."""
-    if warned := [record for record in records if record.get("warnings")]:
-        some = ", ".join(Path(record["path"]).stem for record in warned[:3])
-        more = f" and {len(warned) - 3} more" if len(warned) > 3 else ""
-        yield f"Compare with care: {warned[0]['warnings'][0]} ({some}{more})."
+    """Runs whose training failed, and those that left out examples or ran out of memory."""
+    kinds: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        for warning in record.get("warnings") or ():
+            kinds[warning.partition(":")[0]][warning].append(record)
+    for kind, of_kind in kinds.items():
+        said = next(iter(of_kind)) if len(of_kind) == 1 else kind
+        yield f"Compare with care: {said} ({_some([each for found in of_kind.values() for each in found])})."
+    if left := [record for record in records if record.get("bad_examples")]:
+        yield f"Compare with care: examples that could not be read were left out ({_some(left)})."
+    if halved := [record for record in records if record.get("out_of_memory")]:
+        yield f"Compare with care: memory ran out, and parts of a batch were made smaller ({_some(halved)})."
+
+
+def _some(records: list[dict]) -> str:
+    """The first of them, and how many more."""
+    names = ", ".join(Path(record["path"]).stem for record in records[:3])
+    return f"{names} and {len(records) - 3} more" if len(records) > 3 else names
 
 
 def _provenance(records: list[dict]) -> Iterator[str]:
+    known = any(record["provenance"]["commit"] for record in records)
+
+    def commit(record: dict) -> str | None:
+        found = record["provenance"]["commit"]
+        return found[:8] if found else "unknown" if known else None
+
     told = (
         ("machines", machine, "times and memory compare within one alone"),
         ("precisions", lambda record: record["provenance"]["precision"], "scores, times and memory all depend on it"),
-        ("commits of the code", _commit, "whether the numbers agree across them is not tested here"),
+        ("commits of the code", commit, "whether the numbers agree across them is not tested here"),
     )
     for what, of_record, why in told:
         counts = Counter(text for record in records if (text := of_record(record)))
@@ -180,11 +268,6 @@ def _provenance(records: list[dict]) -> Iterator[str]:
     if changed := [Path(record["path"]).stem for record in records if record["provenance"]["dirty"]]:
         some = f"{', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''}"
         yield f"Compare with care: {len(changed)} of {len(records)} records are of code that no commit holds: {some}."
-
-
-def _commit(record: dict) -> str | None:
-    commit = record["provenance"]["commit"]
-    return commit and commit[:8]
 
 
 def _labels(labels: list[str], held: dict[str, list[str]]) -> str:

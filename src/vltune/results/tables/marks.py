@@ -81,16 +81,16 @@ def _best(column: Column, entered: list[int], rows: list[TableRow]) -> int:
 
 def told_apart(
     column: Column, variants: list[MethodVariant], rows: Sequence[TableRow], root: Path
-) -> tuple[list[int], dict[Pair, bool]]:
-    """The rows with a score of this column, the best first and without controls, and whether each pair of them is told
-    apart, once seeds are taken into account; corrected for the number of pairs (Holm).  A pair that cannot be tested is
-    not there."""
+) -> tuple[list[int], dict[Pair, bool], dict[Pair, str]]:
+    """The rows with a score of this column, the best first and without controls; whether each pair of them is told apart,
+    once seeds are taken into account, corrected for the number of pairs (Holm); and why others could not be tested."""
     sign = -1 if column.less else 1
     entered = sorted(_entered(column, rows), key=lambda place: -sign * rows[place].cells[column.key].mean)
     loaded: Loaded = {}
     _load(loaded, column, variants, entered, root)
-    tests, _ = _tests([column], variants, loaded, list(combinations(entered, 2)))
-    return entered, {pair: not _mark(p_examples, p_seeds) for pair, (p_examples, p_seeds) in _corrected(tests).items()}
+    tests, reasons = _tests([column], variants, loaded, list(combinations(entered, 2)))
+    corrected = _corrected(tests).items()
+    return entered, {pair: not _mark(p_examples, p_seeds) for pair, (p_examples, p_seeds) in corrected}, reasons
 
 
 def noise(
@@ -113,12 +113,13 @@ def noise(
     among = significance.spread([_means(parts, variants[place]) for place in entered])
     if not pairs or among is None:
         raise UserError("needs two methods with two seeds each")
+    fewest = min(len(strata[0]) for strata in pairs)  # what is planned with is that all rows have so many
     return Noise(
         between_units=_middle(pairs, significance.between_units),
         units=sum(stratum.shape[1] for stratum in pairs[0]),
-        among=among,
+        among=replace(among, freedom=min(among.freedom, (len(entered) - 1) * (fewest - 1))),
         by_single_units=_middle(pairs, significance.by_single_units) / 2,  # of one method: a difference has two
-        seeds=max(len(strata[0]) for strata in pairs),
+        seeds=fewest,
         methods=len(entered),
     )
 
@@ -179,7 +180,7 @@ def _tests(
 
 def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None) -> Test:
     if sum(stratum.mean() for stratum in strata) <= 0:  # on the seeds that both have, the best is not better
-        return Test(1.0, 1.0)
+        return Test(1.0, 1.0 if among else None)
     return Test(p_examples, significance.over_seeds(strata, among) if among else None)
 
 
