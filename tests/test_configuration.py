@@ -13,7 +13,7 @@ from vltune.command_line import resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment import readiness, rehearsal
-from vltune.experiment.evaluate import whole
+from vltune.experiment.evaluate import of_record, whole
 from vltune.experiment.rehearsal import rehearse
 from vltune.settings.config import RunConfig
 from vltune.settings.engine import Settings
@@ -159,6 +159,16 @@ WRONG = [
     ("mode=pretrain method=lora", "method=lora: mode=pretrain trains the whole backbone"),
     ("mode=pretrain engine.devices=2", "mode=pretrain draws each batch as a whole, on one device; leave them out"),
     ("mode=pretrain engine.micro_batch_size=8", "mode=pretrain draws each batch as a whole, on one device"),
+    ("engine.eps=0", "engine.eps=0: must be a number above 0"),
+    ("task=matching engine.micro_batch_size=8", "task=matching tells each pair from all others of its batch"),
+    ("task=matching engine.devices=2", "engine.micro_batch_size, engine.devices and engine.nodes: task=matching tells"),
+    ("task=subject task.seeds=[]", "task.seeds=[]: must be a list of different whole numbers from 0 on, one at least"),
+    ("task=subject task.seeds=[0,0]", "task.seeds=[0,0]: must be a list of different whole numbers from 0 on"),
+    ("task=subject task.seeds=[2147483648]", "task.seeds=[2147483648]: must be a list of different whole numbers"),
+    ("task=subject task.sampler_steps=0", "task.sampler_steps=0: must be a whole number of at least 1"),
+    ("task=subject task.sampler_steps=-3", "task.sampler_steps=-3: must be a whole number of at least 1"),
+    ("task=subject task.class_pictures=-1", "task.class_pictures=-1: must be a whole number of at least 0"),
+    ("task=subject task.prior_weight=-1", "task.prior_weight=-1: must be a number of at least 0"),
     ("engine.precision=16-mixed", "engine.precision=16-mixed: must be one of auto, 32-true, bf16-mixed"),
     ("mode=cost logger=wandb", "logger=wandb: mode=cost logs nothing"),
     ("logger=wandb logger.mode=of", "logger.mode=of: "),
@@ -202,6 +212,11 @@ def ready(*overrides):
             ["backbone=meter_mini", "backbone.image_towers.clip.kind=swan"],
             ".kind=swan: no model comes of that ('swan')",
         ),
+        (
+            ["backbone=sd_mini", "task=subject", "+task.judges.dino.foldr=x"],
+            "task.judges.dino.foldr: there is no such setting; did you mean folder?",
+        ),
+        (["backbone=sd_mini", "task=subject", "task.judges.dino={}"], "task.judges.dino.folder: is missing"),
         (["backbone.activation=reluu"], "backbone.activation=reluu: no model comes of that ('reluu')"),
         (["method.prompts=1000000000"], "method.prompts=1000000000: no model comes of that (1,024 GB of parameters"),
         (["method.rank=65"], "method.rank=65: must be a whole number between 1 and the width 64"),
@@ -270,6 +285,15 @@ def test_home_is_filled_in_wherever_a_path_is_typed(monkeypatch, unrehearsed):
     readiness.built(settle(config), [])
     assert json.dumps(config).count('"/home/someone/x"') == len(names) - 1
     assert str(Settings.of(config["engine"]).features_dir) == "/home/someone/x"
+
+
+def test_how_a_command_runs_may_be_said_beside_a_record():
+    typed = ["mode=eval", "from=r.json", "busy=wait", "sweep=mine", "engine.workers=0"]
+    record, chosen = {"config": composed("method=lora")}, composed("busy=wait", "engine.workers=0")
+    scored = of_record(record, Path("r.json"), chosen, typed)
+    assert (scored.method["name"], scored.engine.workers) == ("lora", 0)
+    with pytest.raises(UserError, match=r"^seed=1: the record says that; leave it out"):
+        of_record(record, Path("r.json"), chosen, [*typed, "seed=1"])
 
 
 def test_every_committed_record_holds_a_configuration_that_can_be_run():

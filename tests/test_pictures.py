@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vltune.errors import UserError
 from vltune.pictures import GAP, LINE, as_bytes, is_of, read_pictures, sheet, write_picture
 
 
@@ -18,6 +19,14 @@ def test_numbers_become_bytes():
     assert as_bytes(values)[0, 0, 0].tolist() == [0, 0, 128, 255, 255]
     kept = picture(0)[None]
     assert torch.equal(as_bytes(kept / 127.5 - 1), kept)
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
+def test_what_is_no_number_is_no_picture(odd):
+    with pytest.raises(
+        UserError, match=r"^a picture is not of numbers: the training diverged, lower engine\.lr; or try"
+    ):
+        as_bytes(torch.tensor([0.0, odd]).expand(1, 3, 1, 2))
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vltune.errors import UserError
-from vltune.values import instead, place, shown
+from vltune.values import finite, instead, place, shown
 
 
 @pytest.fixture
@@ -60,6 +60,14 @@ def test_a_path_may_be_there_or_not_and_its_home_is_filled_in(places, monkeypatc
     monkeypatch.setenv("HOME", "/home/someone")
     assert place("s", "~/x") == "/home/someone/x"
     assert place("s", "a~/x") == "a~/x"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_of_an_option_has_an_end(number):
+    finite("--points", 1.5)
+    finite("--rate", None)
+    with pytest.raises(UserError, match=rf"^--points={number}: must be a finite number$"):
+        finite("--points", float(number))
 
 
 def test_a_value_is_shown_as_it_is_typed_and_on_one_line():

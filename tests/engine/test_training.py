@@ -191,6 +191,26 @@ def test_no_memory_for_one_example_is_told_in_one_line(tmp_path):
         run(tmp_path, model=crowded(room=0))
 
 
+def test_a_batch_that_is_computed_as_a_whole_is_never_halved(tmp_path):
+    model = crowded(room=3)
+    model.task.whole_batches = True
+    told = (
+        r"out of memory at step 1 with 8 examples at a time: lower engine\.batch_size, which is computed as a whole, so"
+    )
+    with pytest.raises(UserError, match=told):
+        run(tmp_path, model=model)
+
+
+def test_a_look_at_the_training_examples_that_does_not_fit_names_what_to_lower(tmp_path):
+    def look(backbone, batches):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    model = make_model()
+    model.task.looks_at_data, model.task.look = True, look
+    with pytest.raises(UserError, match=r"^test: out of memory with engine\.eval_batch_size=2: lower it and give"):
+        run(tmp_path, model=model)
+
+
 def test_another_error_of_the_model_is_not_taken_for_that(tmp_path):
     model = make_model()
     model.forward = lambda batch: torch.ones(2, 3) @ torch.ones(2, 3)
@@ -349,6 +369,7 @@ def test_processes_share_a_step_without_overlap():
             {"lr": 1e30},
             "the loss is nan at step 3 with the rate 9.09091e+29 (engine.lr=1e+30), in a batch of the examples",
         ),
+        ({"eps": 0}, "engine.eps=0: must be a number above 0"),
         ({"clip": 0}, "engine.clip=0: must be a number above 0, or null for no clipping"),
         ({"max_steps": 10**30}, ": must be a whole number of at least 1, or null to train engine.epochs, at most 9007"),
         ({"precision": "half"}, "engine.precision=half: must be one of auto, 32-true, bf16-mixed"),

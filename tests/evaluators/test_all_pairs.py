@@ -13,6 +13,7 @@ from vltune.data.collate import Collate
 from vltune.errors import BadExampleError, UserError
 from vltune.evaluators import all_pairs
 from vltune.evaluators.all_pairs import AllPairs
+from vltune.evaluators.evaluate import check_splits
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
@@ -236,6 +237,17 @@ def test_scores_that_are_no_numbers_are_told(tmp_path):
     model.task.head.bias.data.fill_(torch.nan)
     with pytest.raises(UserError, match=r"test: a score is not a number.*engine\.lr"):
         run(tmp_path, model, Split("vilt"))
+
+
+def test_more_folds_than_images_are_told_before_training(tmp_path):
+    model = make_model()
+    fabric = Fabric(accelerator="cpu", devices=1)
+    of = tiny.session(fabric, model, tmp_path, StopRequest(), split=lambda name: Split("vilt"), collate=COLLATE)
+    model.task.folds = 5
+    check_splits(of, "retrieval")
+    model.task.folds = 6
+    with pytest.raises(UserError, match=r"^task\.folds=6 exceeds the 5 images of the split; make it smaller$"):
+        check_splits(of, "retrieval")
 
 
 def test_two_processes_give_the_same_matrix(tmp_path):

@@ -119,6 +119,15 @@ def test_out_of_memory_is_told_in_one_line(tmp_path, evaluator):
         predictions(of, "val")
 
 
+def test_answers_of_what_is_no_number_are_told(tmp_path):
+    of = session(tmp_path, [example | {"text_ids": [1, 5, 6]} for example in IMAGES], label="lora seed 0")
+    torch.nn.init.constant_(of.model.task.head[-1].bias, torch.nan)
+    with pytest.raises(
+        UserError, match=r"^lora seed 0, val: a score is not a number: the training diverged, lower engine"
+    ):
+        predictions(of, "val")
+
+
 def test_a_part_of_a_split_is_refused_where_the_whole_one_counts(tmp_path, evaluator):
     of = session(tmp_path, IMAGES, settings=Settings(lr=1e-2, eval_examples=5, accelerator="cpu"))
     check_splits(of, "vqa")

@@ -125,6 +125,14 @@ def test_a_part_of_what_is_wanted_is_refused(tmp_path):
         check_splits(of, "subject")
 
 
+def test_pictures_that_are_no_numbers_are_told(tmp_path):
+    of = session(tmp_path)
+    torch.nn.init.constant_(of.model.method_parameters[0], torch.nan)
+    with pytest.raises(UserError, match="a picture is not of numbers: the training diverged"):
+        predictions(of, "test")
+    assert not [*tmp_path.rglob("subject-*.png")]
+
+
 def test_judges_are_named(tmp_path):
     of = session(tmp_path)
     assert of.model.task.declaration()["judges"] == {"mean": None}

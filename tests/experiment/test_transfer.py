@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+from test_configs import composed
 
 from vltune.errors import UserError
 from vltune.experiment import transfer
+from vltune.records.record import read_json
+from vltune.settings.config import RunConfig
 
 VQA = {"_target_": "vltune.tasks.vqa.VQA"}
 CLASSES = {"_target_": "vltune.tasks.image_classification.ImageClassification"}
@@ -22,6 +25,29 @@ def test_of_several_processes_the_first_alone_writes(monkeypatch, tmp_path):
     assert not transfer.beside(file, "emoji").exists()
     transfer.scored_on_other_data(config, record, file, lambda config, data: {"test": {"accuracy": 50.0}})
     assert '"accuracy": 50.0' in transfer.beside(file, "emoji").read_text()
+
+
+def test_other_data_of_a_name_gets_a_file_of_its_own_and_another_split_of_the_same_joins(monkeypatch, tmp_path):
+    config = SimpleNamespace(dataset={"name": "emoji"}, plain={"dataset": {"name": "emoji"}})
+    record, file = {"id": "lora-0", "identity": {"dataset": "shapes"}, "fingerprints": None}, tmp_path / "lora-0.json"
+
+    def scored(data, **figures):
+        monkeypatch.setattr(transfer, "prepare", lambda of: (None, {"weights": {}, "tokenizer": {}, "data": data}))
+        return transfer.scored_on_other_data(config, record, file, lambda of, data: figures)
+
+    first, other = scored("one", val={"accuracy": 40.0}), scored("another", val={"accuracy": 10.0})
+    assert first == transfer.beside(file, "emoji") != other
+    assert (scored("one", test={"accuracy": 50.0}), scored("another", test={"accuracy": 20.0})) == (first, other)
+    figures = [[found["accuracy"] for found in read_json(each)["metrics"].values()] for each in (first, other)]
+    assert figures == [[40.0, 50.0], [10.0, 20.0]]
+
+
+@pytest.mark.parametrize(("own", "other", "folds"), [("coco", "f30k", 1), ("f30k", "coco", 5)])
+def test_folds_are_those_of_the_other_data_and_all_of_its_examples_are_scored(own, other, folds):
+    retrieval = ["backbone=vilt_mini", "task=retrieval", "method=lora"]
+    tuned = RunConfig.of(composed(*retrieval, f"dataset={own}", "engine.eval_examples=100"))
+    found = transfer.on_other_data(tuned, composed(*retrieval, f"dataset={other}"), "lora-0.json")
+    assert (found.task["folds"], found.engine.eval_examples) == (folds, None)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from vltune.errors import UserError
+from vltune.experiment.train import fill
 from vltune.features.recalled import recall
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.pictures import as_bytes
@@ -106,6 +108,19 @@ def test_without_prior_preservation_none_are_made_for_training(tmp_path):
     task.shown = "real"
     recall(session(tmp_path / "none", task))
     assert not (tmp_path / "none").exists()
+
+
+def test_where_memory_does_not_do_what_to_lower_is_named(tmp_path, monkeypatch):
+    def full(session):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("vltune.evaluators.evaluate.check_splits", lambda session, task: None)
+    monkeypatch.setattr("vltune.features.recalled.recall", full)
+    task = Painting(0)
+    run, task.recalls = session(tmp_path, task), True
+    run.settings.cache_features, run.clock = False, SimpleNamespace(begin=lambda phase: None)
+    with pytest.raises(UserError, match=r"^run: out of memory with engine\.eval_batch_size=3: lower it and give"):
+        fill(SimpleNamespace(task={"name": "subject"}), {}, run)
 
 
 def test_other_weights_and_another_sampler_have_their_own(tmp_path):

@@ -1,10 +1,15 @@
 """What judges say of pictures, by a judge whose figures can be computed by hand."""
 
+import re
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vltune.judges.judge import Judge, alike, together
+from vltune.errors import UserError
+from vltune.judges.folder import check_folder
+from vltune.judges.judge import Judge, alike, check_settings, together
 from vltune.judges.judging import AT_A_TIME, Judged, rows_of
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import figures
@@ -108,6 +113,39 @@ def test_the_most_alike_regions_count_and_empty_ones_do_not():
     many = torch.nn.functional.normalize(torch.randn(100, 1, 96, generator=torch.Generator().manual_seed(0)), dim=-1)
     assert together(many, many).max() <= 1 and alike(many, many).max() <= 1  # what is the same has not moved
     assert together(one, other).item() == pytest.approx(0)
+
+
+def test_of_nothing_that_was_painted_nothing_is_said(judged):
+    nothing = Judged([], judged.pictures[:0], [], {}, judged.real)
+    assert rows_of(nothing, {"colours": Colours}, {"colours": Colours()}) == []
+
+
+class OfFolder(Colours):
+    def __init__(self, folder, size=224):
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        (Colours, {}, None),
+        (OfFolder, {"folder": None, "size": 96}, None),
+        (Colours, {"folder": None}, "task.judges.mine.folder: there is no such setting"),
+        (OfFolder, {"foldr": "x"}, "task.judges.mine.foldr: there is no such setting; did you mean folder?"),
+        (OfFolder, {}, "task.judges.mine.folder: is missing; give it, or task.judges.mine=null not to ask it"),
+    ],
+)
+def test_a_judge_is_given_what_it_takes(kind, given, told):
+    with nullcontext() if told is None else pytest.raises(UserError, match=f"^{re.escape(told)}"):
+        check_settings("mine", kind, given)
+
+
+def test_a_judge_s_folder_may_be_below_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "dino").mkdir()
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (tmp_path / "dino" / name).touch()
+    assert check_folder("~/dino", "task.judges.dino.folder") == tmp_path / "dino"
 
 
 def test_figures_of_what_is_less_are_declared_so():

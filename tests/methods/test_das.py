@@ -8,14 +8,17 @@ import tiny
 import torch
 import torch.nn.functional as F
 from engine.test_training import Examples, collate, run, settings
+from lightning_fabric import Fabric
 from methods.oracles import IMAGE, LAYERS, TEXT, TOKENS, WIDTH, additional_macs, assert_agree, off_its_start, states
 from several import processes
 
+from vltune.engine.precision import hold
 from vltune.engine.source import TrainingData
 from vltune.engine.train import train
 from vltune.errors import UserError
 from vltune.methods.das import DAS, Bandit, InsteadOfBlock, leave_out
 from vltune.methods.lora import LoRA
+from vltune.methods.lst import LST
 from vltune.model import Model
 from vltune.runs.signals import StopRequest
 from vltune.tasks.vqa import VQA
@@ -137,6 +140,34 @@ def test_a_search_decides_the_blocks_and_nothing_else(tmp_path):
     assert left_out(again) == left_out(model)
     for (name, one), other in zip(model.tuned_state().items(), again.tuned_state().values(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_a_search_that_compared_nothing_leaves_blocks_out_evenly_and_says_so(capsys):
+    model = tuned(layers=12, search_steps=3, turn=5)
+    leave_out(blocks_of(model), {0, 1, 2, 3})
+    model.tuning.start(model, lambda steps: iter([tiny.batch()] * steps))
+    assert left_out(model) == {2, 5, 8, 11}
+    said = (
+        "das: no selection was compared in 5 steps or fewer, blocks are left out evenly: raise method.search_steps or"
+    )
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_search_computes_in_the_precision_of_training(tmp_path):
+    """Frozen weights are held in bfloat16, by which no number of float32 is multiplied."""
+    model = tuned(search_steps=2)
+    hold(model, "bf16-mixed")
+    data = TrainingData(Examples(), collate, 8, seed=0, workers=0)
+    with StopRequest() as stop:
+        more = {"training": lambda: data, "settings": settings(max_steps=2)}
+        fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+        assert train(tiny.session(fabric, model, tmp_path, stop, **more), lambda: 0.0).step == 2
+
+
+def test_no_block_is_left_out_where_another_method_acts():
+    Stack([DAS(bottleneck=3), LST()]).attach(tiny.vilt())
+    with pytest.raises(UserError, match=r"DAS cannot act at block, where another method acts, .*: put das before it"):
+        Stack([LST(), DAS(bottleneck=3)]).attach(tiny.vilt())
 
 
 def test_all_processes_take_what_the_first_one_found(tmp_path):

@@ -65,6 +65,23 @@ def test_cocoop_shifts_them_by_what_follows_from_each_image():
         torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("methods", [(CoOp(2), CoCoOp(3)), (CoCoOp(3), CoOp(2))], ids=["before", "behind"])
+def test_tokens_of_each_image_stand_beside_those_of_all(methods):
+    for method in methods:
+        method.sites_in = "text"
+    model = tuned(Stack(methods))
+    tower, images = model.backbone.text, torch.randn(3, 20)
+    words = tower.word(IDS)
+    for image, features in zip(images, model.backbone.embed_text(IDS, images), strict=True):
+        unit, joined = F.normalize(image, dim=-1), []
+        for delta in tower.at_sequence.delta.deltas:
+            joined += delta.prompts + (delta.up(delta.down(unit).relu()) if delta.follows_image else 0)
+        sequence = torch.cat([words[:, :1], torch.stack(joined).expand(2, -1, -1), words[:, 1:]], 1)
+        expected = model.backbone.text_projection(text_by_hand(tower, sequence, torch.tensor([8, 7])))
+        torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_cocoop_has_the_gradient_of_each_image_s_own_texts():
     model = tuned(CoCoOp(prompts=2, reduction=10)).train()
     images = torch.randn(3, 20)

@@ -1,6 +1,7 @@
 """Links between folders and files, in circles too."""
 
 import os
+from pathlib import Path
 
 import pytest
 from fabricated import Root
@@ -8,6 +9,7 @@ from presented import build, report
 
 from vltune.records import folders, store
 from vltune.records.merge import merge
+from vltune.records.pack import pack
 from vltune.records.walk import json_files
 from vltune.results.compare.match import compare
 
@@ -79,6 +81,17 @@ def test_links_in_circles_end(root, tmp_path):
     assert [place for place, _ in told] == [str(folder / "itself")]
 
 
+def test_what_lies_in_a_record_s_own_folder_is_no_record(root, tmp_path):
+    own = root.add(61.0).with_suffix("")
+    own.mkdir()
+    (own / "on-emoji.json").write_text('{"from": "lora-0a1b2c3d-seed0", "metrics": {}}')
+    assert loaded(root) == ([PLACE], [])
+    assert [run.file for run in folders.find(root.folder, pytest.fail)] == [root.folder / PLACE]
+    (file,) = merge([root.folder], tmp_path / "into")[root.folder]
+    assert (file.outcome, file.what) == ("added", PLACE)
+    assert [*pack(root.folder, pytest.fail)] == []
+
+
 def test_many_links_to_one_folder_take_no_longer(tmp_path):
     """Each level is reached by two links: 2 ** 30 ways to the last."""
     for level in range(30):
@@ -128,3 +141,9 @@ def test_a_part_of_the_results_that_is_not_mounted_is_told(root, kind):
     assert told == [
         (str(root.folder / kind), "is no folder, or a link to none: mount or restore it, or move it away"),
     ]
+
+
+def test_records_that_lie_loose_where_one_stands(root, monkeypatch):
+    file = root.add()
+    monkeypatch.chdir(file.parent)
+    assert [each.file.name for each in folders.find(Path(), pytest.fail)] == [file.name]

@@ -99,6 +99,20 @@ def test_briefly_how_far_two_folders_are_apart_and_whether_that_is_expected(a, b
     assert told == "finished in both: 2; with equal scores: 2\n"
 
 
+@pytest.mark.parametrize(
+    ("kernels", "hash_", "told"),
+    [
+        ("portable", "0a1b2c3d", "both on portable arithmetic: other code, versions or settings"),
+        ("AVX2", "ffffffff", "AMD EPYC here, Intel Xeon there, and other settings"),
+    ],
+)
+def test_what_no_processor_explains_is_not_expected(a, b, kernels, hash_, told):
+    intel = provenance(hardware=MACHINE | {"cpu": "Intel Xeon"}, kernels=kernels)
+    a.add(60.0, provenance=provenance(kernels=kernels))
+    b.add(61.0, provenance=intel, hash=hash_)
+    assert invoke(a.folder, b.folder, "--brief").output.splitlines()[1].startswith(f"{told}; the whole comparison says")
+
+
 def test_the_first_known_metric_is_shown_and_the_test_split_before_val(a, b):
     metrics = {"val": {"r1": 1.0}, "test": {"ir_r1": 50.0, "r1": 40.0}}
     for root in (a, b):
@@ -268,6 +282,12 @@ def test_where_the_runs_come_from_in_a_line_each(a, b):
     ]
 
 
+def test_other_judges_are_told(a, b):
+    for root, judge in ((a, "one"), (b, "another")):
+        root.add(judges={"dino": judge, "clip_i": "the same"})
+    assert [(c.name, c.a, c.b, c.count) for c in compared(a, b).provenance] == [("judges.dino", "one", "another", 1)]
+
+
 def test_costs_without_a_run_are_compared_but_have_no_score(a, b):
     a.add(kind="costs", additional_macs=5, metrics={"val": None, "test": None})
     b.add(kind="costs", additional_macs=6, metrics={"val": None, "test": None}, seed=7)
@@ -331,6 +351,8 @@ def test_status_for_scripts(a, b):
     assert done.stderr == "differs: vilt_mini vqa-shapes lora-0a1b2c3d, seed 0: test.vqa_score 60.00 -> 60.10 (+0.1)\n"
     assert invoke(a.folder, b.folder, "--tolerance", 0.1).exit_code == 0
     assert invoke(a.folder, b.folder, "--tolerance", 0.09).exit_code == 1
+    done = invoke(a.folder, b.folder, "--tolerance", "inf")
+    assert (done.exit_code, done.stderr) == (2, "error: --tolerance=inf: must be a finite number\n")
 
 
 def test_a_run_that_finished_in_one_alone_is_a_failure_too(a, b):

@@ -18,10 +18,10 @@ QUESTIONS = 400  # of an image each
 WRONG = {"full": range(40), "lora": range(44), "apt": range(40, 240)}  # two that hardly differ, and one that does
 
 
-def fill(root):
-    """Three methods, three seeds; each seed has a few mistakes of its own."""
+def fill(root, **seeds):
+    """Three methods, three seeds unless told otherwise; each seed has a few mistakes of its own."""
     for method, wrong in WRONG.items():
-        for seed in range(3):
+        for seed in range(seeds.get(method, 3)):
             missed = {*wrong, 399 - seed}
             score = 100 * (1 - len(missed) / QUESTIONS)
             file = root.add(score, method=method, seed=seed, method_params=1000)
@@ -66,6 +66,16 @@ def test_a_table_is_of_what_is_told_where_there_are_no_predictions(tmp_path):
         root.add(score, method=method)
     text = findings.written(tmp_path, presented.METHODS)
     assert "2 methods: of 0 pairs" in text
+    assert "not told from it: none. 1 could not be tested (records/vilt_mini/vqa-shapes/full-" in text
+
+
+def test_pairs_that_could_not_be_tested_are_counted_and_are_not_alike(tmp_path):
+    fill(root := Root(tmp_path))
+    root.add(89.0, method="adapter")
+    text = findings.written(tmp_path, presented.METHODS)
+    assert "4 methods: of 3 pairs **2 are told apart, 1 are not**. The highest is full; not told from it: lora." in text
+    place = "records/vilt_mini/vqa-shapes/adapter-0a1b2c3d-seed0.parquet"
+    assert f"lora. 3 could not be tested ({place}: no predictions there).\n" in text
 
 
 @pytest.mark.parametrize("by", ["params", "macs"])

@@ -118,6 +118,12 @@ def test_a_table_says_what_its_columns_can_tell(tmp_path):
     assert first[1] == "400 x 3"
 
 
+def test_of_rows_with_more_and_fewer_seeds_it_is_planned_with_the_fewest(tmp_path):
+    fill(Root(tmp_path), full=5, lora=5)
+    [[vqa, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
+    assert (vqa.noise.seeds, vqa.noise.among.freedom) == (3, (3 - 1) * (3 - 1))
+
+
 def test_the_command_prints_it_and_refuses_what_it_does_not_know(tmp_path):
     fill(Root(tmp_path))
     shown = CliRunner().invoke(app, ["power", "vilt_mini", "--results-dir", str(tmp_path)])

@@ -640,6 +640,9 @@ def test_one_seed_tells_models_apart_and_no_methods(root):
     (row,) = rows(table, "lora")
     assert row.cells["nlvr2"].p_examples < 1e-6
     assert row.cells["nlvr2"].p_seeds is None
+    answer(root, "adapter", answers(0.9))
+    (row,) = rows(build.build("vilt_mini", root.folder), "adapter")
+    assert (row.cells["nlvr2"].p_examples, row.cells["nlvr2"].p_seeds) == (1.0, None), "right as often as the best"
 
 
 def test_p_is_corrected_for_the_comparisons_of_the_column(root):
@@ -864,6 +867,67 @@ def test_rows_that_trained_or_selected_otherwise_are_named(root):
     assert any("engine.eval_examples" in note and "100: apt (" in note for note in cautious(root))
 
 
+def test_trials_are_named_even_where_all_rows_are_such(root):
+    for method in ("full", "lora"):
+        root.add(60.0, method=method, config={"engine": {"eval_examples": 100}})
+    assert cautious(root) == [
+        "Compare with care: trials, scored on the first examples of each split alone (100: full, lora)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "ours", "theirs"),
+    [
+        ("data", {"fingerprints": {"data": "one"}}, {"fingerprints": {"data": "two"}}),
+        ("weights", {"fingerprints": {"weights": {"a": "1"}}}, {"fingerprints": {"weights": {"a": "2"}}}),
+        ("tokenizer", {"fingerprints": {"tokenizer": {"a": "1"}}}, {"fingerprints": {"tokenizer": {"a": "2"}}}),
+        (
+            "settings of the backbone",
+            {"config": {"backbone": {"image_size": 384}}},
+            {"config": {"backbone": {"image_size": 288}}},
+        ),
+    ],
+)
+def test_rows_of_other_data_weights_or_backbones_are_named(root, what, ours, theirs):
+    for method, read in (("full", ours), ("lora", ours), ("adapter", {"fingerprints": None})):
+        root.add(60.0, method=method, **read)
+    assert cautious(root) == [], "what a record of before does not say is nothing else"
+    root.add(60.0, method="apt", **theirs)
+    assert cautious(root) == [f"Compare with care: within VQA, %, other {what} were used by apt."]
+
+
+def test_figures_of_several_judges_are_not_comparable(root):
+    for method, judge in (("full", "one"), ("lora", None), ("apt", "one")):
+        root.add(60.0, method=method, judges={"dino": judge})
+    assert cautious(root) == []
+    root.add(60.0, method="adapter", judges={"dino": "another"})
+    assert cautious(root) == ["Not comparable within VQA, %: dino is several judges: another; one."]
+
+
+def test_several_configurations_beside_one_published_number_are_named(root):
+    publish(root)
+    for lr, hash_ in ((1e-3, "00000001"), (1e-2, "00000002")):
+        config = {"engine": {"lr": lr}}
+        root.add(70.0, backbone="vilt", dataset="vqav2", method="apt", hash=hash_, config=config)
+        told = f"published number stands beside several configurations: apt (engine.lr=0.001), apt (engine.lr={lr})."
+        assert any(note.endswith(told) for note in cautious(root, "vilt")) == (lr == 1e-2)
+
+
+def test_runs_that_warned_left_out_examples_or_ran_out_of_memory_are_named_by_what_they_say(root):
+    start = "failed start: the loss ended at"
+    for seed, loss in enumerate((2.31, 2.35, 2.31, 2.31)):
+        root.add(60.0, seed=seed, warnings=[f"{start} {loss}"])
+    root.add(60.0, method="apt", warnings=["another: it said", f"{start} 9"], bad_examples=["test.arrow row 3"])
+    root.add(60.0, method="full", out_of_memory=[{"step": 3, "micro_batch": 8}])
+    lora = [f"lora-0a1b2c3d-seed{seed}" for seed in (0, 2, 3)]
+    assert cautious(root) == [
+        f"Compare with care: failed start ({', '.join(lora)} and 2 more).",
+        "Compare with care: another: it said (apt-0a1b2c3d-seed0).",
+        "Compare with care: examples that could not be read were left out (apt-0a1b2c3d-seed0).",
+        "Compare with care: memory ran out, and parts of a batch were made smaller (full-0a1b2c3d-seed0).",
+    ]
+
+
 def test_mixed_machines_precisions_and_code_are_named(root):
     def add(method, commit="a" * 40, dirty=False, precision="32-true", **hardware):
         provenance = {"commit": commit, "dirty": dirty, "packages": {}, "precision": precision}
@@ -880,6 +944,8 @@ def test_mixed_machines_precisions_and_code_are_named(root):
     assert precisions.endswith("32-true (2), bf16-mixed (1).")
     assert commits.endswith("aaaaaaaa (2), bbbbbbbb (1).")
     assert changed.endswith("1 of 3 records are of code that no commit holds: apt-0a1b2c3d-seed0.")
+    add("adapter", None)
+    assert any(note.endswith(": aaaaaaaa (2), bbbbbbbb (1), unknown (1).") for note in cautious(root))
 
 
 def test_trials_behind_the_scores(root):

@@ -107,3 +107,39 @@ def test_inspect_tells_what_it_is(tmp_path):
     result = CliRunner().invoke(app, ["inspect", str(tmp_path / "a.safetensors")])
     assert result.exit_code == 0
     assert "a661ff" in result.output
+
+
+def test_scores_of_a_part_of_each_split_are_told_as_a_trial(tmp_path):
+    told = "A trial: they are of the first 64 examples of each split."
+    trial = RECORD | {"config": {"method": {"rank": 4}, "engine": {"eval_examples": 64}}}
+    assert told in card(trial, "", "") and "trial" not in card(RECORD, "", "")
+    for record, said in ((trial, "the first 64 examples of each split: a trial"), (RECORD, None)):
+        adapter.write(record, {"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+        assert dict(adapter.described(tmp_path / "a.safetensors")).get("scored") == said
+
+
+OF_SUBJECT = {"name": "subject", "guidance": 2.0, "judges": {}, "classifier": "text"}
+WITHOUT = {
+    "generate": ({"task": OF_SUBJECT}, ["generate", "FILE", "--prompt", "a z"], "backbone"),
+    "generate of nothing": ({}, ["generate", "FILE", "--prompt", "a z"], "task"),
+    "classify": (
+        {"task": OF_SUBJECT},
+        ["classify", "--from", "FILE", "--image", "a.png", "--classes", "cat"],
+        "backbone",
+    ),
+    "judge": ({"engine": {}}, ["judge", "FILE"], "task"),
+    "peft": ({"task": OF_SUBJECT}, ["export", "FILE", "--out", "out", "--format", "peft"], "backbone"),
+    "merged": ({"task": OF_SUBJECT}, ["export", "FILE", "--out", "out", "--format", "merged"], "backbone"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_record_without_what_a_model_is_built_of_is_told_in_one_line(name, tmp_path, monkeypatch):
+    config, command, part = WITHOUT[name]
+    monkeypatch.chdir(tmp_path)
+    file = records.write(RECORD | {"config": config}, tmp_path)
+    save_file({"a": torch.zeros(1)}, file.with_suffix(".safetensors"))
+    result = CliRunner().invoke(app, [str(file) if each == "FILE" else each for each in command])
+    assert result.exit_code == 2
+    told = f"error: {file}: field 'config.{part}': is missing, so that nothing can be built of it; give another\n"
+    assert result.stderr == told

@@ -13,7 +13,10 @@ from weights.test_transformers import oracle  # noqa: F401
 from vltune.cli import app
 from vltune.errors import UserError
 from vltune.sharing.imported import add, check, read
+from vltune.tasks.retrieval import Retrieval
 from vltune.weights.backbones import load_backbone
+from vltune.weights.finding import find
+from vltune.weights.heads import matching, start_from_matching
 
 peft = pytest.importorskip("peft", reason="PEFT is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -173,6 +176,49 @@ def test_the_command_makes_weights_that_a_run_takes(tmp_path):
     again = CliRunner().invoke(app, command)
     assert again.exit_code != 0
     assert torch.equal(load_file(out)[changed[0]], after[changed[0]])
+    mini, start = find("pkg://vltune/weights/vilt_mini.safetensors"), [Retrieval(64), Retrieval(64)]
+    for task, file in zip(start, (mini, out), strict=True):
+        start_from_matching(task, file)
+    assert torch.equal(start[0].head.weight, start[1].head.weight), (
+        "retrieval starts from it as from the pretrained one"
+    )
+
+
+@pytest.mark.parametrize("name", ["a=b.safetensors", "a,b.safetensors", "~/mine.safetensors"])
+def test_weights_may_be_called_anything(name, tmp_path, monkeypatch):
+    chosen = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("vltune.sharing.imported.convert", lambda folder, config, out: chosen.append(config["weights"]))
+    command = [
+        "import",
+        "lora",
+        "--backbone",
+        "vilt_mini",
+        "--out",
+        str(tmp_path / "out.safetensors"),
+        "--weights",
+        name,
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert chosen == [name.replace("~", str(tmp_path))]
+
+
+def test_a_model_of_the_backbone_may_be_chosen(tmp_path, monkeypatch):
+    chosen = []
+    monkeypatch.setattr("vltune.sharing.imported.convert", lambda folder, config, out: chosen.append(config))
+    command = ["import", "a.safetensors", "--backbone", "stable_diffusion", "--out", str(tmp_path / "out.safetensors")]
+    result = CliRunner().invoke(app, [*command, "--set", "backbone.model=sd21"])
+    assert result.exit_code == 0, result.output
+    assert (chosen[0]["backbone"]["name"], chosen[0]["weights"]) == ("sd21", "weights/stable-diffusion-2-1")
+
+
+def test_the_authors_matching_head_takes_our_name(tmp_path):
+    head = {"itm_score.fc.weight": torch.randn(2, 4), "itm_score.fc.bias": torch.randn(2)}
+    save_file(head | {"token_type.weight": torch.zeros(2, 4)}, tmp_path / "pretrained.safetensors")
+    found = matching(tmp_path / "pretrained.safetensors")
+    assert found.keys() == {"task.match.weight", "task.match.bias"}
+    assert torch.equal(found["task.match.weight"], head["itm_score.fc.weight"])
 
 
 def tiny_mini(name):

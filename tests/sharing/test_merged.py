@@ -16,6 +16,7 @@ from vltune.assemble.weights import fingerprints_of, weight_files
 from vltune.errors import UserError
 from vltune.sharing import adapter
 from vltune.sharing.folder import export_merged
+from vltune.weights.backbones import load_backbone
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -89,6 +90,16 @@ def test_where_the_head_alone_is_trained_beside_it_the_folder_is_all(task, base,
     exec(lines(tmp_path / "out", 1), names)
     with torch.no_grad():
         torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=1e-5, rtol=0)
+
+
+def test_a_backbone_reads_the_folder_with_its_class_token(base, tmp_path):  # noqa: F811
+    ours, batch = tuned(LORA, tmp_path), true()
+    export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    fresh = tiny.vilt(token_types=types("vqa"))
+    load_backbone(fresh, tmp_path / "out" / "model.safetensors", 2)
+    torch.testing.assert_close(fresh.class_token, ours.backbone.class_token)
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(batch).pooled, ours.backbone(batch).pooled, atol=1e-5, rtol=0)
 
 
 def test_what_does_not_fold_is_refused(base, tmp_path):  # noqa: F811

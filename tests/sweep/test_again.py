@@ -27,6 +27,7 @@ def standing(cause="memory", error="out of memory at step 3", halved=(), **engin
             ["engine.eval_batch_size=32"],
         ),
         (standing(cause="process"), []),
+        (standing(error="out of memory at step 3: lower engine.batch_size, which is computed as a whole"), []),
     ],
 )
 def test_a_part_that_divides_what_a_device_takes(found, given):

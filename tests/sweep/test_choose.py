@@ -49,6 +49,21 @@ def test_the_best_mean_over_seeds_wins_and_what_was_tried_is_told(root, tmp_path
     assert yaml.safe_load(text) == {"lora": 2.5e-4, "apt": 1e-3}
 
 
+@pytest.mark.parametrize(
+    ("sweeps", "begins"),
+    [
+        (["own", "own"], "# Made by +sweep=own: the best rate of each method by"),
+        (["own", "more"], "# Made by +sweep=more and +sweep=own: the best rate of each method by"),
+        (["own", None], "# the best rate of each method by"),
+    ],
+)
+def test_a_choice_begins_with_the_sweeps_of_its_runs(root, tmp_path, sweeps, begins):
+    for method, sweep in zip(("lora", "apt"), sweeps, strict=True):
+        tried(root, method, 1e-3, 50.0, sweep=sweep)
+    (file,) = choose.write(root.folder, tmp_path / "out")
+    assert file.read_text().startswith(begins)
+
+
 def test_what_was_chosen_for_other_methods_stays(root, tmp_path):
     tried(root, "lora", 1e-3, 50.0)
     (tmp_path / "vilt_mini.yaml").write_text("# Earlier.\napt: 3.0e-03 # 1e-03: 40.00\nlora: 1.0e-02 # 1e-02: 9.00\n")
@@ -100,6 +115,11 @@ def two_sizes(root):
     tried(root, "lora", 1e-3, 51.0, hash="ffffffff")
 
 
+def two_lengths(root):
+    tried(root, "apt", 1e-3, 50.0, config={"engine": {"lr": 1e-3, "max_steps": 100, "threads": 1, "head_lr": 1}})
+    tried(root, "lora", 1e-3, 50.0, config={"engine": {"lr": 1e-3, "max_steps": 200, "threads": 2, "head_lr": 2}})
+
+
 def no_rate(root):
     tried(root, "lora", None, 50.0)
 
@@ -122,6 +142,7 @@ def contradicted(root):
         (unfinished, "the run is failed: start the sweep again"),
         (two_tasks, "has accuracy on the validation split of nlvr2-shapes, and vqa_score on"),
         (two_sizes, "a second run of its method, rate 0.001 and seed: keep the one to choose from"),
+        (two_lengths, "engine.max_steps is 200, and 100 of others: choose among runs that differ in method, rate and"),
         (
             lambda root: root.add(60.0),
             "the test split was read, which is no part of a choice: use engine.evaluate=[val]",

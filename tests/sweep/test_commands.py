@@ -106,6 +106,7 @@ def test_failed_runs_are_told_and_retried_by_cause(sweep, tmp_path):
         (["submit", "table_vilt"], "runs cannot start: "),
         (["plan", "mini", "mode=eval"], "mode=eval: say which record, from="),
         (["plan", "mini", "--project", "src"], "src: holds no conf/run.yaml"),
+        (["plan", "mini", "--rate", "inf"], "error: --rate=inf: must be a finite number\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

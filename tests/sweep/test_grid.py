@@ -208,6 +208,12 @@ BROKEN = {
     "a key twice": (HEADER + "sweep: x\nsweep: y\n", r"sweeps/x\.yaml: .*sweep"),
     "no header": ("sweep: x\n", r"sweeps/x\.yaml: its first line must be # @package _global_"),
     "empty": ("", r"sweeps/x\.yaml: its first line must be"),
+    "a byte order mark": ("\ufeff" + HEADER + "sweep: x\n", r"sweeps/x\.yaml: begins with a byte order mark"),
+    "an octal number": (HEADER + "sweep: x\nseed: 010\n", r"sweeps/x\.yaml: seed: Hydra would read 10 as 8; write"),
+    "a number in base 60": (
+        HEADER + "sweep: x\nengine: {betas: [0.9, 1:30]}\n",
+        r"sweeps/x\.yaml: engine\.betas: Hydra would read 1:30 as 90; write what you mean, or put it in quotes",
+    ),
     "a list": (HEADER + "- 1\n", r"sweeps/x\.yaml: holds no settings; it lacks at least sweep: x"),
     "no name": (HEADER + "seed: 0\n", r"sweeps/x\.yaml: sweep: None must be a name"),
     "a path as its name": (HEADER + "sweep: ../../x\n", r"sweeps/x\.yaml: sweep: \.\./\.\./x must be a name"),

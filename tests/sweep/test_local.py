@@ -157,6 +157,15 @@ def test_slots_are_gpus_or_cores(monkeypatch):
     assert [slot.gpus for slot in local.slots(None, devices=2)] == ["0,1", "2,3"]
 
 
+@pytest.mark.parametrize(
+    ("said", "slot", "given"),
+    [(None, 4, [4]), (8, 4, [4]), (4, 4, []), (2, 4, []), (2, None, []), (None, None, [])],
+)
+def test_a_run_is_given_fewer_threads_than_it_says_and_never_more(said, slot, given):
+    of_slot = local.of_slot(local.Slot(None, slot), Job("", ["seed=0"], threads=said))
+    assert of_slot == [f"engine.threads={threads}" for threads in given]
+
+
 def test_gpus_are_asked_for_without_torch(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -15,6 +15,7 @@ from vltune.runs.identity import identity
 from vltune.settings.config import RunConfig
 from vltune.sweep import estimate, launch, plan, status
 from vltune.sweep.compose import configurations
+from vltune.sweep.job import job
 
 PROJECT = Path(__file__).parents[2]
 
@@ -110,6 +111,27 @@ def test_a_record_is_found_where_its_data_is_not(asked, tmp_path, world):
     shutil.rmtree(copy)
     assert [each.state for each in launch.standings(planned(given))] == ["finished"]
     assert [each.state for each in launch.standings(planned([*given, "engine.lr=0.5"]))] == ["missing"]
+
+
+def test_a_job_knows_the_threads_of_its_run_s_configuration(asked):
+    found = planned([*asked, "engine.threads=3"])
+    retried = job(found.runs[0], "engine.micro_batch_size=2")
+    assert [each.threads for each in launch.with_threads(found, [retried])] == [3]
+
+
+def test_files_of_configuration_behind_a_link_are_among_those_of_a_plan(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "own.yaml").touch()
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "method").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert plan.written(tmp_path) == [tmp_path / "conf" / "method" / "own.yaml"]
+
+
+def test_records_behind_a_link_tell_how_long_runs_take(tmp_path):
+    records.write(fabricate(config={"engine": {"epochs": 3}}, macs=1000), tmp_path)
+    (tmp_path / "records" / "vilt_mini").rename(tmp_path / "elsewhere")
+    (tmp_path / "records" / "vilt_mini").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert len(estimate.Estimator([tmp_path]).finished) == 1
 
 
 def test_a_command_that_is_told_is_of_this_sweep(asked):

@@ -11,7 +11,7 @@ from several import processes
 from test_contrastive import by_hand
 
 from vltune.data.collate import Collate
-from vltune.errors import BadExampleError
+from vltune.errors import BadExampleError, UserError
 from vltune.evaluators.one_product import OneProduct
 from vltune.methods.apt import APT
 from vltune.methods.cocoop import CoCoOp
@@ -111,3 +111,17 @@ def test_an_image_that_cannot_be_read_is_retrieved_by_nothing(tmp_path):
         evaluator(built, tmp_path).predict("test", split)
     rows = evaluator(built, tmp_path, allowed=1).predict("test", split)
     assert [row["score"] for row in rows if row["target"] == "image"][1:3] == [1 / 5] * 2
+
+
+def test_scores_that_are_no_numbers_are_told(tmp_path):
+    built = model("full")
+    torch.nn.init.constant_(built.backbone.text_projection.weight, torch.nan)
+    with pytest.raises(UserError, match=r"^test: a score is not a number: the training diverged, lower engine\.lr$"):
+        evaluator(built, tmp_path).predict("test", split_of(built))
+
+
+def test_more_folds_than_images_are_told_before_training(tmp_path):
+    built = model("full")
+    built.task.folds = 6
+    with pytest.raises(UserError, match=r"^task\.folds=6 exceeds the 5 images of the split"):
+        evaluator(built, tmp_path, split=lambda name: split_of(built)).check()

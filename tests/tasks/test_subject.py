@@ -202,6 +202,15 @@ def test_what_a_subject_cannot_be_is_told_in_one_line(more, told):
     assert str(error.value) == told
 
 
+def test_more_steps_of_the_sampler_than_there_are_are_told():
+    backbone = stable_diffusion()
+    subject(sampler_steps=1000).begin(backbone)
+    with pytest.raises(
+        UserError, match=r"^task\.sampler_steps=1001: the backbone was trained on 1000; give so many at"
+    ):
+        subject(sampler_steps=1001).begin(backbone)
+
+
 def test_costs_are_those_of_one_call_and_one_prompt():
     made = model()
     parts = made.task.counted(made.backbone, {"text_ids": tiny_diffusion.ids(1)})

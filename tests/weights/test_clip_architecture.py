@@ -14,7 +14,7 @@ from vltune.assemble.weights import load
 from vltune.backbones.clip import Clip
 from vltune.errors import UserError
 from vltune.settings.config import RunConfig
-from vltune.weights.architecture import architecture, check_activation
+from vltune.weights.architecture import architecture, check_activation, check_pixels, heads
 from vltune.weights.finding import find
 
 pytest.importorskip("transformers", reason="transformers, an oracle of the tests, is not installed")
@@ -90,6 +90,16 @@ def test_a_file_alone_of_another_width_of_heads_is_refused(tmp_path):
         architecture(tmp_path / "w.pt")
 
 
+@pytest.mark.parametrize("width", [1280, 1408, 1664])
+def test_images_of_a_width_that_open_clip_has_other_heads_for_need_a_configuration(width):
+    told = (
+        rf"w\.pt: how many heads it has is not known \(the image tower's width of {width} has heads of other widths in"
+    )
+    with pytest.raises(UserError, match=told):
+        heads(width, "image", Path("w.pt"))
+    assert heads(width, "text", Path("w.pt")) == width // 64
+
+
 def test_early_configurations_name_a_padding_token_as_the_end(copied):
     assert architecture(copied("text_config", eos_token_id=2)).sizes == clips.SIZES
 
@@ -139,6 +149,7 @@ def test_options_of_open_clip_that_leave_no_trace_are_refused(part, option, stat
     [
         ({"resample": 2}, "preprocessor_config.json: resample=2: here the shorter side becomes 40, bicubic"),
         ({"size": {"shortest_edge": 64}}, "size={'shortest_edge': 64}: here"),
+        ({"size": {"height": 40, "width": 40}}, "size={'height': 40, 'width': 40}: here the shorter side becomes 40"),
         ({"do_center_crop": False}, "do_center_crop=False: here"),
     ],
 )
@@ -147,6 +158,19 @@ def test_another_way_to_prepare_images_is_refused(more, message, copied, tmp_pat
     with pytest.raises(UserError) as refused:
         architecture(copied())
     assert message in str(refused.value)
+
+
+def test_a_square_of_the_middle_is_taken(copied, tmp_path):
+    ways = {"size": {"shortest_edge": 40}, "crop_size": {"height": 40, "width": 40}}
+    clips.write_json(tmp_path / "preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.2] * 3, **ways})
+    assert architecture(copied()).pixels == {"mean": [0.5] * 3, "std": [0.2] * 3}
+
+
+def test_what_a_run_tuned_has_the_activation_of_its_record(state, tmp_path):
+    torch.save(state, tmp_path / "full-seed0.pt")
+    clips.write_json(tmp_path / "full-seed0.json", {"config": {"backbone": {"activation": "gelu"}}})
+    found = architecture(tmp_path / "full-seed0.pt")
+    assert (found.activation, found.source) == ("gelu", "full-seed0.json")
 
 
 def test_an_activation_that_contradicts_the_file_is_refused(folder):
@@ -234,6 +258,26 @@ def test_other_sizes_name_the_setting_that_takes_them(folder, monkeypatch):
     told = r"not fit backbone=clip_b16: image layers 3 in the file, 12 in .*; backbone\.model=checkpoint takes the file"
     with pytest.raises(UserError, match=told):
         loaded(config, monkeypatch)
+
+
+def test_other_heads_than_a_named_model_has_are_refused(folder, monkeypatch):
+    text = [f"backbone.models.b16.text.{name}={size}" for name, size in (clips.TEXT | {"heads": 3}).items()]
+    told = (
+        r"its text tower has 2 heads \(config\.json\), that of backbone\.model=b16 3; backbone\.model=checkpoint takes"
+    )
+    with pytest.raises(UserError, match=told):
+        loaded(configured(f"weights={folder}", *text), monkeypatch)
+
+
+def test_pixels_otherwise_than_a_named_model_has_them_are_refused(copied, tmp_path, monkeypatch):
+    file = copied()
+    clips.write_json(tmp_path / "preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
+    told = (
+        r"pixels have mean \[0\.5, 0\.5, 0\.5\] \(preprocessor_config\.json\), and \[0\.48.*\] with backbone\.model=b16"
+    )
+    with pytest.raises(UserError, match=told):
+        loaded(configured(f"weights={file}"), monkeypatch)
+    check_pixels(file, {"mean": [0.5004] * 3, "std": [0.4996] * 3}, "backbone.model=b16")
 
 
 def test_another_vocabulary_is_refused(folder, monkeypatch):

@@ -23,7 +23,7 @@ from vltune.assemble.weights import fingerprints_of
 from vltune.cli import app
 from vltune.data.collate import Collate
 from vltune.data.transforms import SquareResize
-from vltune.experiment.classify import BACKBONE
+from vltune.experiment.classify import BACKBONE, tell_oddities
 from vltune.records import record as records
 from vltune.weights.architecture import architecture
 from vltune.weights.finding import find, locate
@@ -196,6 +196,27 @@ def test_a_bad_image_is_told(content, message, folder, tmp_path):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {file}: {message}")
     assert result.stderr.count("\n") == 1
+
+
+def turned(file):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(file, "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (turned, "its metadata turn it, and it is read as it is stored: turn it itself"),
+        (lambda file: Image.new("I;16", (8, 4)).save(file, "PNG"), "is of mode I;16, which is cut off at 255: store"),
+        (lambda file: Image.new("L", (8, 4)).save(file, "PNG"), None),
+    ],
+)
+def test_an_image_that_is_read_otherwise_than_one_sees_it_is_told(make, told, tmp_path, capsys):
+    make(tmp_path / "image")
+    tell_oddities(tmp_path / "image", (tmp_path / "image").read_bytes())
+    said = capsys.readouterr().err
+    assert said.startswith(f"{tmp_path / 'image'}: {told}") if told else said == ""
 
 
 def record(folder, method, tmp_path):

@@ -111,6 +111,16 @@ def test_our_own_file_loads_in_half_precision(tmp_path):
     assert torch.equal(fresh.unet.conv_in.weight, backbone.unet.conv_in.weight.half().float())
 
 
+def test_a_unet_that_a_run_tuned_is_no_whole_model(tmp_path):
+    state = {
+        f"backbone.{key}": each for key, each in stable_diffusion().state_dict().items() if key.startswith("unet.")
+    }
+    save_file(state, tmp_path / "full-seed0.safetensors")
+    told = r"full-seed0\.safetensors: a UNet that a run of vltune tuned, without the parts .*: mode=eval from=RECORD"
+    with pytest.raises(UserError, match=told):
+        load_backbone(stable_diffusion(), tmp_path / "full-seed0.safetensors", 1)
+
+
 def test_what_is_left_over_is_told(whole, folder):
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     save_file(load_file(file) | {"conv_more.weight": torch.ones(2)}, file)

@@ -12,8 +12,8 @@ from vltune.values import printable
 
 def folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """It and every folder below, each once, and the names of its files; not those that hold it, whatever links to them."""
-    real = Path(os.path.realpath(folder))
-    seen = {str(parent) for parent in real.parents}
+    names = (folder.absolute(), folder.resolve())  # as it was reached, and where it is
+    seen = {os.path.realpath(parent) for name in names for parent in name.parents}
     for top, below, names in os.walk(folder, followlinks=True):
         if (place := os.path.realpath(top)) in seen:
             below.clear()

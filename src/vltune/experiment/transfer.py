@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vltune.assemble.data import open_data
 from vltune.configuration import check_constructors, find
@@ -99,5 +99,6 @@ def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Sco
     return out
 
 
-def is_same_data(before: dict, now: dict) -> bool:
-    return all(before.get(part) == json.loads(json.dumps(now[part])) for part in ("dataset", "fingerprints"))
+def is_same_data(before: Any, now: dict) -> bool:
+    same = (before.get(part) == json.loads(json.dumps(now[part])) for part in ("dataset", "fingerprints"))
+    return isinstance(before, dict) and all(same)

@@ -108,7 +108,7 @@ def runs(
     found: dict[Path, RecordFile] = {}
     for folder, kind in among:
         for file in json_files(folder, on_broken):
-            if is_file(file.parent.with_name(file.parent.name + file.suffix)):
+            if is_file(Path(f"{file.parent}{file.suffix}")):
                 continue  # among the files of the record of that name
             try:
                 run = _read(root, file, kind, verified)

@@ -1,6 +1,7 @@
 """Every layout of labelled images becomes the same files, and what is wrong with one is told in a line."""
 
 import json
+import os
 import re
 import shutil
 
@@ -190,6 +191,24 @@ def test_an_image_that_was_added_behind_a_link_is_seen(linked, tmp_path):
     assert prepared("folder", raw, tmp_path / "out")["train images"] == 18
     paint(raw / "train" / "red_fox" / "another.png", 7)
     assert prepared("folder", raw, tmp_path / "out")["train images"] == 19
+
+
+def test_an_image_behind_a_link_inside_a_class_is_its_and_none_behind_a_link_to_what_holds_it(tmp_path):
+    raw = tree(tmp_path / "raw")
+    paint(tmp_path / "elsewhere" / "another.png", 7)
+    (raw / "train" / "red_fox" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (raw / "train" / "red_fox" / "up").symlink_to(raw / "train", target_is_directory=True)
+    (raw / "train" / "red_fox" / "here").symlink_to(raw / "train" / "red_fox", target_is_directory=True)
+    assert prepared("folder", raw, tmp_path / "out")["train images"] == 19
+    assert "train/red_fox/more/another.png" in names(tmp_path / "out", "train")
+
+
+def test_a_name_that_is_not_in_utf_8_is_one_line(tmp_path):
+    raw = tree(tmp_path / "raw")
+    paint(raw / "train" / "red_fox" / os.fsdecode(b"f\xfcchse.png"), 7)
+    with pytest.raises(UserError) as told:
+        prepared("folder", raw, tmp_path / "out")
+    assert str(told.value).endswith(r"train/red_fox/f\udcfcchse.png: its name is not in UTF-8; rename it")
 
 
 def test_what_changed_while_a_preparation_was_stopped_is_seen(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Folders of subjects become Arrow files, and what is wrong with one is told in a line."""
 
 import json
+import os
 import re
 import shutil
 
@@ -228,6 +229,11 @@ def test_a_class_beside_a_list_of_classes(tmp_path):
         raw, r"--class dog: .*prompts_and_classes\.txt says what its subjects are; leave the option out", noun="dog"
     )
     refused(tmp_path / "none", r"none: no such folder; --raw names the one", noun="dog")
+
+
+def test_a_picture_whose_name_is_not_in_utf_8(tmp_path):
+    paint(tmp_path / "rex" / os.fsdecode(b"h\xfcndchen.png"), 0)
+    refused(tmp_path / "rex", r"rex/h\\udcfcndchen\.png: its name is not in UTF-8; rename it", noun="dog")
 
 
 def test_a_picture_that_a_camera_stored_turned_is_stored_upright(tmp_path):
