@@ -129,6 +129,11 @@ WITHOUT = {
     ),
     "judge": ({"engine": {}}, ["judge", "FILE"], "task"),
     "peft": ({"task": OF_SUBJECT}, ["export", "FILE", "--out", "out", "--format", "peft"], "backbone"),
+    "diffusers": (
+        {"method": {"_target_": "vltune.methods.lora.LoRA", "name": "lora"}},
+        ["export", "FILE", "--out", "out", "--format", "diffusers"],
+        "backbone",
+    ),
     "merged": ({"task": OF_SUBJECT}, ["export", "FILE", "--out", "out", "--format", "merged"], "backbone"),
 }
 

@@ -121,6 +121,7 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
 def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, float]]:
     """{split: what the tuned model beside a record scores}, in the first process."""
     from vltune.engine import artifacts, kernels
+    from vltune.engine.memory import evaluating
     from vltune.engine.session import Session
     from vltune.engine.source import BadExamples
     from vltune.evaluators.evaluate import predictions
@@ -137,12 +138,13 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
         folder = Path(fabric.broadcast(own))
         session = Session(fabric, model, data, settings, folder / file.name, folder, stop, bad)
         try:
-            if model.task.recalls:  # as pretrained
-                recall(session)
-            artifacts.read_tuned(file.with_suffix(".safetensors"), model)
-            model.to(fabric.device)
-            if settings.cache_features:
-                keep_features(session, set(settings.evaluate))
+            with evaluating(file.stem, data.eval_batch_size):
+                if model.task.recalls:  # as pretrained
+                    recall(session)
+                artifacts.read_tuned(file.with_suffix(".safetensors"), model)
+                model.to(fabric.device)
+                if settings.cache_features:
+                    keep_features(session, set(settings.evaluate))
             for split in settings.evaluate:
                 rows = predictions(session, split)
                 if fabric.is_global_zero:

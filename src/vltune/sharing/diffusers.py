@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.methods.lora import ClipLoRA, LoRA
+from vltune.sharing.adapter import check_parts
 from vltune.sharing.changes import LowRankProduct
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ ATTENTION = re.compile(r"\.to_out$")  # whose layer is the first of two
 
 def exported(record: Record, state: Mapping[str, Tensor], source: object) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a run's LoRA.  UserError where it is none, or not of a text-to-image model."""
+    check_parts(record, source, "method")
     config, scale = record["config"], scale_of(record["config"]["method"], source)
+    check_parts(record, source, "backbone")
     if not find(config["backbone"]["_target_"]).offers("denoise"):
         raise UserError(
             f"{source}: backbone={config['backbone']['name']} is no model of diffusers'; --format vltune takes any"

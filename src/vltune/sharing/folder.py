@@ -15,7 +15,7 @@ from vltune.errors import UserError
 from vltune.sharing import adapter, diffusers, peft_types
 from vltune.sharing.card import card
 from vltune.sharing.layout import CLASS_TOKEN, TOKEN_TYPES, counterpart, outputs
-from vltune.weights.backbones import EXTRA
+from vltune.weights.finding import EXTRA
 
 if TYPE_CHECKING:
     from torch import Tensor

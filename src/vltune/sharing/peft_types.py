@@ -16,6 +16,7 @@ from vltune.methods.ia3 import IA3, READERS
 from vltune.methods.lora import LoRA
 from vltune.methods.peft import VARIANTS, Peft
 from vltune.records.record import Record
+from vltune.sharing.adapter import check_parts
 from vltune.sharing.layout import beside_method, theirs
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ SCALES = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 
 def exported(record: Record, state: Mapping[str, Tensor], source: object) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """PEFT's configuration and tensors of a run.  UserError where PEFT has no type for its method."""
+    check_parts(record, source, "method")
     tensors, targets = {}, {}
     settings = options(record["config"]["method"], source)
+    check_parts(record, source, "backbone", "task")
     for key, tensor in state.items():
         site, inside, name = key.removeprefix("backbone.").partition(".delta.")
         if not inside:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vltune.errors import UserError
 from vltune.weights import foreign, maps
 from vltune.weights.files import read
+from vltune.weights.finding import EXTRA
 from vltune.weights.keys import Family, load, recognise, recognised, within
 from vltune.weights.maps import clip
 
@@ -23,8 +24,6 @@ FAMILIES = (*maps.FAMILIES, OURS, TUNED, OUR_TOWERS, TUNED_TOWERS)
 
 # What pretrained checkpoints lack; the class token then starts as the embedding of the text's first token.
 MAY_LACK = ("class_token",)
-EXTRA = "vltune_extra.safetensors"
-"""Beside what `vltune export --format merged` wrote for transformers, which has no place for it: the class token."""
 
 
 def load_backbone(backbone: nn.Module, path: Path, cls_id: int, name: str = "this backbone") -> str:

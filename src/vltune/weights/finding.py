@@ -22,6 +22,8 @@ INDEX = ".index.json"
 SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")  # of files, which a hub name hardly ends with
 # A text-to-image model in diffusers' layout: the list of its parts, and the folders of those with weights, by our names.
 PIPELINE, WEIGHED = "model_index.json", {"unet": "unet", "text": "text_encoder", "vae": "vae"}
+EXTRA = "vltune_extra.safetensors"
+"""Beside what `vltune export --format merged` wrote for transformers, which has no place for it: the class token."""
 PLAIN = ("scheduler", "tokenizer", "feature_extractor")  # folders without weights
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionPipelineSafe", "StableDiffusionImg2ImgPipeline")
 OTHER_PIPELINES = {"StableDiffusionXL": "SDXL", "Flux": "FLUX", "StableDiffusion3": "Stable Diffusion 3"}
@@ -194,9 +196,9 @@ def parts(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of the file, or of the files of a model in several, hexadecimal."""
+    """SHA-256 of the file, or of the files of a model in several, and of the class token beside them, hexadecimal."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
-    for part in parts(path):
+    for part in [*parts(path), *filter(Path.is_file, [path.parent / EXTRA])]:
         with part.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
