@@ -118,6 +118,14 @@ def test_scores_of_a_part_of_each_split_are_told_as_a_trial(tmp_path):
         assert dict(adapter.described(tmp_path / "a.safetensors")).get("scored") == said
 
 
+def test_a_card_says_how_images_are_made_ready():
+    """Another library's processor has a size, a mean and a deviation of its own."""
+    transform = {"_target_": "vltune.data.transforms.MinMaxResize", "shorter": 64, "mean": [0.5, 0.5, 0.5]}
+    with_images = RECORD | {"config": RECORD["config"] | {"backbone": {"transform": transform}}}
+    assert f"| images are made ready by | `{json.dumps(transform)}` |" in card(with_images, "", "").splitlines()
+    assert "made ready" not in card(RECORD, "", "")
+
+
 OF_SUBJECT = {"name": "subject", "guidance": 2.0, "judges": {}, "classifier": "text"}
 WITHOUT = {
     "generate": ({"task": OF_SUBJECT}, ["generate", "FILE", "--prompt", "a z"], "backbone"),

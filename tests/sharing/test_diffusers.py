@@ -214,6 +214,29 @@ def test_a_lora_of_another_base_is_told(tmp_path):
         add(backbone, diffusers.read(tmp_path / "a.safetensors", backbone), "a.safetensors", "backbone=sd15")
 
 
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_lora_whose_start_changed_the_weights_is_told(base, tmp_path, part):
+    export_diffusers(tuned(base[1], "lora", tmp_path), tmp_path / "out")
+    file = tmp_path / "out" / diffusers.TENSORS
+    tensors, header = load_file(file), json.loads(adapter.metadata(file)[diffusers.HEADER])
+    for start, told in (("OLoRA", "init_lora_weights=OLoRA changed the weights beneath"), ("gaussian", None)):
+        settings = json.dumps(header | {f"{part}.init_lora_weights": start})
+        save_file(tensors, file, {"format": "pt", diffusers.HEADER: settings})
+        if told is None:
+            assert diffusers.read(file, base[1])
+        else:
+            with pytest.raises(UserError, match=told):
+                diffusers.read(file, base[1])
+
+
+def test_weights_that_nobody_has_are_told(base, tmp_path):
+    record, state = adapter.tuned(tuned(base[1], "lora", tmp_path))
+    adapter.write(record | {"config": record["config"] | {"weights": None}}, state, tmp_path / "b.safetensors")
+    with pytest.raises(UserError, match="weights=null: what lies beneath started at random"):
+        export_diffusers(tmp_path / "b.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_has_no_form_in_diffusers_is_told(tmp_path):
     record = fabricate(config={"method": {"_target_": "vltune.methods.apt.APT", "name": "apt"}})
     with pytest.raises(UserError, match="method=apt has no form in diffusers, a LoRA has; --format vltune takes any"):

@@ -91,6 +91,7 @@ def test_it_gives_the_same_outputs(name, base, tmp_path):
         ({"use_qalora": True}, "use_qalora=true: only a LoRA or a DoRA can be imported"),
         ({"bias": "lora_only"}, "bias=lora_only: it trained biases as well"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights=pissa changed the weights beneath; convert it with PEFT"),
+        ({"init_lora_weights": "OLoRA"}, "init_lora_weights=OLoRA changed the weights beneath; convert it with PEFT"),
         ({"modules_to_save": ["pooler.dense"]}, r'modules_to_save=["pooler.dense"]: it trained whole modules as well'),
         ({"peft_type": "LOHA"}, "peft_type=LOHA: only LORA and IA3 can be imported"),
     ],

@@ -1,5 +1,6 @@
 """A run's whole model in plain transformers: the same outputs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from fabricated import fabricate
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 from sharing.test_peft_folder import CLASSES, LINEARS, LORA, PEFT, base, lines, oracle, outputs, true, types  # noqa: F401
 from test_combinations import disturb
 
@@ -15,7 +17,7 @@ from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import fingerprints_of, weight_files
 from vltune.errors import UserError
 from vltune.sharing import adapter
-from vltune.sharing.folder import export_merged
+from vltune.sharing.folder import EXTRA, export_merged, export_peft
 from vltune.weights.backbones import load_backbone
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -26,11 +28,11 @@ def built(config):
     return build_pretrained(*groups, {"answers": tiny.ANSWERS}).eval()
 
 
-def tuned(method, tmp_path, task="vqa"):
-    """A model on the base's weights, moved off its start, and an adapter file of it."""
+def tuned(method, tmp_path, task="vqa", weights="base", **more):
+    """A model on the base's weights, moved off its start, and an adapter file of it.  more: of the backbone."""
     spec = {"width": tiny.WIDTH, "layers": 2, "heads": 4, "hidden": 64, "patch_size": 16, "image_size": 64}
     spec |= {"vocabulary_size": tiny.VOCABULARY, "max_text_len": tiny.TEXT, "token_types": types(task), "dropout": 0.0}
-    spec |= {"name": "vilt", "_target_": "vltune.backbones.vilt.Vilt", "max_image_len": -1, "activation": "gelu"}
+    spec |= {"name": "vilt", "_target_": "vltune.backbones.vilt.Vilt", "max_image_len": -1, "activation": "gelu"} | more
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
     words = {"_target_": "vltune.data.tokenizer.Tokenizer", "vocabulary": str(vocabulary)}
@@ -38,7 +40,7 @@ def tuned(method, tmp_path, task="vqa"):
         "backbone": spec | {"tokenizer": words},
         "task": {"name": task, "_target_": CLASSES[task]} | ({"start": "random"} if task == "retrieval" else {}),
         "method": method,
-        "weights": str(tmp_path / "base"),
+        "weights": str(tmp_path / weights),
     }
     ours = built(config)
     disturb(ours)
@@ -92,6 +94,66 @@ def test_where_the_head_alone_is_trained_beside_it_the_folder_is_all(task, base,
         torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=1e-5, rtol=0)
 
 
+def in_the_file(tmp_path):
+    """The base's weights in a file of ours, whose class token is no [CLS]; what it is called."""
+    backbone = tiny.vilt(token_types=types("vqa"))
+    load_backbone(backbone, tmp_path / "base" / "model.safetensors", 2)
+    torch.nn.init.normal_(backbone.class_token)  # after tiny.vilt's seed
+    save_file(backbone.state_dict(), tmp_path / "own.safetensors")
+    return "own.safetensors"
+
+
+def beside_it(tmp_path):
+    torch.manual_seed(0)
+    save_file({"class_token": torch.randn(1, 1, tiny.WIDTH)}, tmp_path / "base" / EXTRA)
+    return "base"
+
+
+@pytest.mark.parametrize("export", [export_merged, export_peft])
+@pytest.mark.parametrize("place", [in_the_file, beside_it])
+def test_a_class_token_of_the_weights_goes_along_where_it_is_not_trained(
+    export,
+    place,
+    base,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    head_only = LORA | {"always_trained": "head_only"}
+    ours, batch = tuned(head_only, tmp_path, weights=place(tmp_path)), true()
+    export(tmp_path / "a.safetensors", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names = {"FOLDER": tmp_path / "out", "BASE": tmp_path / "base"}
+    exec(lines(tmp_path / "out", 2), names)
+    with torch.no_grad():
+        expected = ours(batch)
+    assert (outputs(names["model"], batch) - expected).abs().max() > 1e-3, "the class token made no difference"
+    exec(lines(tmp_path / "out", 1), names)
+    # Of 40 tokens the worst was 1e-5 apart, and 2e-6 where transformers was given our blocks' epsilon.
+    torch.testing.assert_close(outputs(names["model"], batch), expected, atol=2e-5, rtol=0)
+
+
+def test_an_adapter_of_weights_without_a_class_token_is_all(base, tmp_path):  # noqa: F811
+    tuned(LORA | {"always_trained": "head_only"}, tmp_path)
+    export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out" / EXTRA).exists()
+
+
+@pytest.mark.parametrize("export", [export_merged, export_peft])
+def test_patches_that_transformers_would_draw_at_random_are_refused(export, base, tmp_path):  # noqa: F811
+    tuned(LORA, tmp_path, max_image_len=5)
+    with pytest.raises(UserError, match=r"backbone.max_image_len=5: transformers draws that many patches at random"):
+        export(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_attention_drops_nothing_in_a_training_that_goes_on_either(base, tmp_path):  # noqa: F811
+    tuned(LORA, tmp_path, dropout=0.1, max_image_len=0)
+    export_merged(tmp_path / "a.safetensors", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]) == (0.1, 0.0)
+    assert config["max_image_length"] == -1
+
+
 def test_a_backbone_reads_the_folder_with_its_class_token(base, tmp_path):  # noqa: F811
     ours, batch = tuned(LORA, tmp_path), true()
     export_merged(tmp_path / "a.safetensors", tmp_path / "out")
@@ -119,9 +181,11 @@ def test_other_weights_are_refused(base, tmp_path):  # noqa: F811
     assert not (tmp_path / "out").exists()
 
 
-def test_pretrained_weights_give_the_same_outputs_but_for_the_norms_epsilon(tmp_path, monkeypatch):
+@pytest.mark.parametrize("always", ["paper", "head_only"])
+def test_pretrained_weights_give_the_same_outputs_but_for_the_norms_epsilon(always, tmp_path, monkeypatch):
+    chosen = ["method=lora", "backbone=vilt_mini", f"method.always_trained={always}"]
     with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("run", ["method=lora", "backbone=vilt_mini"]), resolve=True)
+        config = OmegaConf.to_container(compose("run", chosen), resolve=True)
     ours = built(config)
     disturb(ours)
     prints = {"weights": fingerprints_of(weight_files(config["weights"], config["backbone"]))}

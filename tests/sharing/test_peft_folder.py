@@ -1,6 +1,7 @@
 """A run's LoRA, DoRA or (IA)3 in plain transformers and PEFT: the same outputs."""
 
 import json
+from functools import partial
 
 import pytest
 import tiny
@@ -18,6 +19,7 @@ from vltune.methods.peft import Peft
 from vltune.model import Model
 from vltune.sharing import adapter
 from vltune.sharing.folder import EXTRA, export_peft
+from vltune.sharing.peft_types import options
 from vltune.weights.backbones import load_backbone
 
 peft = pytest.importorskip("peft", reason="PEFT is not installed")
@@ -110,6 +112,13 @@ CASES = {
         {**PEFT, "type": "lora", "options": {"r": 2, "lora_alpha": 7}},
     ),
     "peft's rslora": (lambda: Peft("rslora", {"r": 4}), {**PEFT, "type": "rslora", "options": {"r": 4}}),
+    **{
+        f"peft's lora from {start}": (
+            partial(Peft, "lora", {"r": 4, "init_lora_weights": start}),
+            {**PEFT, "type": "lora", "options": {"r": 4, "init_lora_weights": start}},
+        )
+        for start in ("gaussian", "orthogonal", "mica")
+    },
     "peft's dora": (lambda: Peft("dora"), {**PEFT, "type": "dora"}),
 }
 
@@ -134,6 +143,19 @@ def test_peft_gives_the_same_outputs(case, base, tmp_path, monkeypatch):
     else:
         merged = merged.merge_and_unload()
     torch.testing.assert_close(outputs(merged, batch), expected, atol=1e-5, rtol=0)
+
+
+def test_a_base_that_would_leave_patches_out_is_told_to_take_all(base, tmp_path, monkeypatch):
+    ours, batch = tuned(LoRA(rank=3), LORA, tmp_path), true()
+    base.config.max_image_length = 3
+    base.save_pretrained(tmp_path / "base")
+    export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names = {"BASE": tmp_path / "base", "FOLDER": tmp_path / "out"}
+    exec(lines(tmp_path / "out", 2) + lines(tmp_path / "out", 1), names)
+    base.config.max_image_length = -1  # the oracle's own, of other tests
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("task", CLASSES)
@@ -185,4 +207,19 @@ def test_what_peft_has_no_type_for_is_refused(make, settings, told, base, tmp_pa
     tuned(make(), settings, tmp_path)
     with pytest.raises(UserError, match=told):
         export_peft(tmp_path / "a.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("start", ["pissa_niter_4", "OLoRA", "loftq"])
+def test_a_start_that_changes_the_weights_is_refused(start):
+    with pytest.raises(UserError, match="without a start that changes the weights"):
+        options({**PEFT, "type": "lora", "options": {"init_lora_weights": start}}, "a.json")
+
+
+def test_weights_that_nobody_has_are_refused(base, tmp_path):
+    tuned(LoRA(rank=3), LORA, tmp_path)
+    record, state = adapter.tuned(tmp_path / "a.safetensors")
+    adapter.write(record | {"config": record["config"] | {"weights": None}}, state, tmp_path / "b.safetensors")
+    with pytest.raises(UserError, match="weights=null: what lies beneath started at random"):
+        export_peft(tmp_path / "b.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()

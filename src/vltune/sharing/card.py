@@ -22,6 +22,7 @@ def card(record: Record, form: str, load: str, library: str | None = None, apply
         for split, figures in record["metrics"].items()
         for name, value in (figures or {}).items()
     ]
+    images = record["config"].get("backbone", {}).get("transform")
     trial = record["config"].get("engine", {}).get("eval_examples")
     size = "—" if cost["additional_macs"] is None else f"{cost['additional_macs']:,}"
     head = {
@@ -51,6 +52,7 @@ def card(record: Record, form: str, load: str, library: str | None = None, apply
         f"| parameters of the method | {cost['method_params']:,} |",
         f"| of head, pooler, token types and class token | {cost['task_params']:,} |",
         f"| multiply-accumulates added in inference | {size} |",
+        *([f"| images are made ready by | `{json.dumps(images)}` |"] if images else []),
         *(f"| {part} weights, sha256 | `{found}` |" for part, found in (prints.get("weights") or {}).items()),
         f"| data, sha256 | `{prints.get('data')}` |",
         f"| commit | `{made['commit']}`{', with changes' if made['dirty'] else ''} |",

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CHANGED = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Starts of a LoRA that change the weights beneath, or what these begin with."""
+
+
+def changes_weights(start: Any) -> bool:
+    """Whether a LoRA's `init_lora_weights` does.  PEFT takes some of them in capitals too."""
+    return isinstance(start, str) and start.lower().startswith(CHANGED)
 
 
 class TunedLayer(Protocol):

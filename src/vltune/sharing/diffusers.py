@@ -16,7 +16,7 @@ from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.methods.lora import ClipLoRA, LoRA
 from vltune.sharing.adapter import check_parts
-from vltune.sharing.changes import LowRankProduct
+from vltune.sharing.changes import LowRankProduct, changes_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,6 +125,11 @@ def theirs(tensors: Mapping[str, Tensor], header: Mapping[str, str], file: Path)
         settings = json.loads(header.get(HEADER, "{}"))
         if any(settings.get(f"{part}.use_rslora") for part in PARTS.values()):
             raise UserError(f"{file}: use_rslora is not read; save the LoRA without it")
+        starts = (settings.get(f"{part}.init_lora_weights") for part in PARTS.values())
+        if start := next(filter(changes_weights, starts), None):
+            raise UserError(
+                f"{file}: init_lora_weights={start} changed the weights beneath; convert it with PEFT first"
+            )
         return halves, {module: alpha for module in halves if (alpha := alpha_of(module, settings)) is not None}
     except (ValueError, TypeError, AttributeError, re.error):
         raise UserError(f"{file}: its header's {HEADER} cannot be read; save the LoRA again") from None

@@ -38,17 +38,19 @@ def export_peft(source: Path, out: Path) -> None:
             "none for a second; --format merged or vltune holds them"
         )
     config, tensors = peft_types.exported(record, state, source)
-    settings = {"num_labels": outputs(state), **there.settings, "ignore_mismatched_sizes": True}
+    check_base(record, source)
+    settings = {"num_labels": outputs(state), "max_image_length": -1, **there.settings, "ignore_mismatched_sizes": True}
     given = ", ".join(["BASE", *(f"{name}={value}" for name, value in settings.items())])
     load = f"""import peft, safetensors.torch, torch, transformers
 
 # BASE: the weights below
 base = transformers.{there.name}.from_pretrained({given})
 model = peft.PeftModel.from_pretrained(base, FOLDER).eval()"""
+    token = state[CLASS_TOKEN] if CLASS_TOKEN in state else token_beneath(record, state, source)
     with writing(out) as folder:
         write_json(folder / peft_types.CONFIG, config)
         write_tensors(folder / peft_types.TENSORS, tensors, {"format": "pt"})
-        finish(folder, record, state, (f"An adapter of PEFT's for transformers' {there.name}", load, "peft"))
+        finish(folder, record, token, (f"An adapter of PEFT's for transformers' {there.name}", load, "peft"))
 
 
 def export_merged(source: Path, out: Path) -> None:
@@ -57,21 +59,42 @@ def export_merged(source: Path, out: Path) -> None:
 
     record, state = adapter.tuned(source)
     kind = counterpart(record, source).name
-    config, tensors = merged(record, state, source)
+    config, tensors, token = merged(record, state, source)
     load = f"""import safetensors.torch, torch, transformers
 
 model = transformers.{kind}.from_pretrained(FOLDER).eval()"""
     with writing(out) as folder:
         write_json(folder / "config.json", config)
         write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
-        finish(folder, record, state, (f"A whole {kind} of transformers'", load, "transformers"))
+        finish(folder, record, token, (f"A whole {kind} of transformers'", load, "transformers"))
 
 
-def finish(folder: Path, record: Record, state: Mapping[str, Tensor], told: tuple[str, str, str]) -> None:
+def token_beneath(record: Record, state: Mapping[str, Tensor], source: Path) -> Tensor | None:
+    """The class token of a run that did not train it, where its pretrained weights hold one that transformers would not
+    use.  UserError where these are not here to be asked."""
+    from vltune.sharing.merged import own_token, rebuilt
+
+    if record["config"].get("weights") is None:
+        return None
+    return own_token(rebuilt(record, state, source), record)
+
+
+def check_base(record: Record, source: object) -> None:
+    """UserError where the weights beneath started at random, so that nobody has them."""
+    config = record["config"]
+    towers = config["backbone"].get("tower_weights") or {}
+    if "weights" in config and config["weights"] is None and not any(towers.values()):
+        raise UserError(
+            f"{source}: weights=null: what lies beneath started at random, and an adapter alone does not hold it; "
+            "--format vltune takes any"
+        )
+
+
+def finish(folder: Path, record: Record, token: Tensor | None, told: tuple[str, str, str]) -> None:
     """Writes the card, and what a library has no place for, into a folder.  told: `card`'s."""
     apply = ""
-    if CLASS_TOKEN in state:
-        write_tensors(folder / EXTRA, {"class_token": state[CLASS_TOKEN]}, {"format": "pt"})
+    if token is not None:
+        write_tensors(folder / EXTRA, {"class_token": token}, {"format": "pt"})
         apply = APPLY
     (folder / "README.md").write_text(card(record, *told, apply), encoding="utf-8")
 
@@ -92,6 +115,7 @@ def export_diffusers(source: Path, out: Path) -> None:
     """Writes a run's LoRA as a folder that a `StableDiffusionPipeline` loads."""
     record, state = adapter.tuned(source)
     tensors, header = diffusers.exported(record, state, source)
+    check_base(record, source)
     load = """import diffusers
 
 # BASE: the weights below
@@ -99,7 +123,7 @@ pipeline = diffusers.StableDiffusionPipeline.from_pretrained(BASE)
 pipeline.load_lora_weights(FOLDER)"""
     with writing(out) as folder:
         write_tensors(folder / diffusers.TENSORS, tensors, header)
-        finish(folder, record, state, ("A LoRA for diffusers' StableDiffusionPipeline", load, "diffusers"))
+        finish(folder, record, None, ("A LoRA for diffusers' StableDiffusionPipeline", load, "diffusers"))
 
 
 FORMATS: dict[str, Any] = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vltune.errors import UserError
 from vltune.records.record import read_json
 from vltune.sharing import diffusers
-from vltune.sharing.changes import LowRankProduct, Rescaled
+from vltune.sharing.changes import LowRankProduct, Rescaled, changes_weights
 from vltune.sharing.layout import BACKBONES, INSIDE, their_name
 from vltune.sharing.peft_types import CONFIG, START, TENSORS
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 KINDS = ("LORA", "IA3")
 OTHER = ("use_qalora", "use_bdlora", "lora_bias", "layer_replication", "alora_invocation_tokens")
 """Options that make another equation of it."""
-CHANGED = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Starts that change the weights beneath."""
 
 
 def convert(folder: Path, config: dict, out: Path) -> int:
@@ -86,7 +84,7 @@ def check(config: Any, source: Path) -> None:
             raise UserError(f"{source}: {name}={json.dumps(config[name])}: only a LoRA or a DoRA can be imported")
     if (bias := config.get("bias", "none")) != "none":
         raise UserError(f"{source}: bias={bias}: it trained biases as well, and only a LoRA or a DoRA can be imported")
-    if (start := str(config.get("init_lora_weights"))).startswith(CHANGED):
+    if changes_weights(start := config.get("init_lora_weights")):
         raise UserError(f"{source}: init_lora_weights={start} changed the weights beneath; convert it with PEFT first")
     if saved := config.get("modules_to_save"):
         raise UserError(f"{source}: modules_to_save={json.dumps(saved)}: it trained whole modules as well")

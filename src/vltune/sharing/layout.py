@@ -60,6 +60,11 @@ def counterpart(record: Record, source: object) -> Counterpart:
             f"{source}: transformers has no class for backbone={config['backbone']['name']} with "
             f"task={config['task']['name']}; --format vltune takes any"
         )
+    if (most := config["backbone"].get("max_image_len", -1)) > 0:
+        raise UserError(
+            f"{source}: backbone.max_image_len={most}: transformers draws that many patches at random for every score, "
+            "where these were evenly spaced; --format vltune takes any"
+        )
     return found
 
 

@@ -17,6 +17,7 @@ from vltune.methods.lora import LoRA
 from vltune.methods.peft import VARIANTS, Peft
 from vltune.records.record import Record
 from vltune.sharing.adapter import check_parts
+from vltune.sharing.changes import changes_weights
 from vltune.sharing.layout import beside_method, theirs
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def options(method: Mapping[str, Any], source: object) -> dict[str, Any]:
         return {"peft_type": "IA3"}
     if kind is Peft and method["type"] in TYPES:
         given = {**TYPES[method["type"]], **(method["options"] or {})}
-        plain = not isinstance(given.get("init_lora_weights"), str)
+        plain = not changes_weights(given.get("init_lora_weights"))
         if plain and given.keys() <= {*SCALES, "init_lora_weights"}:
             return low_rank | {name: value for name, value in given.items() if name in SCALES}
     told = method["name"] if kind is not Peft else f"{method['name']} method.type={method['type']}"
