@@ -13,7 +13,7 @@ from vltune.command_line import resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment import readiness, rehearsal
-from vltune.experiment.evaluate import of_record, whole
+from vltune.experiment.evaluate import copy_setting, of_record, whole
 from vltune.experiment.rehearsal import rehearse
 from vltune.settings.config import RunConfig
 from vltune.settings.engine import Settings
@@ -160,6 +160,9 @@ WRONG = [
     ("mode=pretrain engine.devices=2", "mode=pretrain draws each batch as a whole, on one device; leave them out"),
     ("mode=pretrain engine.micro_batch_size=8", "mode=pretrain draws each batch as a whole, on one device"),
     ("engine.eps=0", "engine.eps=0: must be a number above 0"),
+    ("engine.epochs=3", "engine.epochs=3: engine.max_steps=1000 decides in its place; add engine.max_steps=null, or"),
+    ("engine.head_lr_multiplier=3", "engine.head_lr_multiplier=3: engine.head_lr=0.003 decides in its place; add"),
+    ("engine.val_every=3", "engine.val_every=3: engine.select=last decides in its place; add engine.select=best"),
     ("task=matching engine.micro_batch_size=8", "task=matching tells each pair from all others of its batch"),
     ("task=matching engine.devices=2", "engine.micro_batch_size, engine.devices and engine.nodes: task=matching tells"),
     ("task=subject task.seeds=[]", "task.seeds=[]: must be a list of different whole numbers from 0 on, one at least"),
@@ -294,6 +297,14 @@ def test_how_a_command_runs_may_be_said_beside_a_record():
     assert (scored.method["name"], scored.engine.workers) == ("lora", 0)
     with pytest.raises(UserError, match=r"^seed=1: the record says that; leave it out"):
         of_record(record, Path("r.json"), chosen, [*typed, "seed=1"])
+
+
+def test_a_judge_that_the_record_did_not_ask_may_be_asked():
+    there, typed = {"judges": {"dino": None}}, {"judges": {"dino": {"folder": "x"}}}
+    copy_setting(["judges", "dino", "folder"], typed, there)
+    assert there == typed
+    copy_setting(["judges", "dino", "folder"], {"judges": {"dino": None}}, there)
+    assert there == {"judges": {"dino": {}}}
 
 
 def test_every_committed_record_holds_a_configuration_that_can_be_run():

@@ -409,6 +409,35 @@ def test_the_first_examples_are_those_of_the_first_steps(tmp_path):
     assert seen[8] == seen[2]
 
 
+@pytest.mark.parametrize(("size", "left"), [(8, [0, 0, 0]), (2, [3, 2, 1, 0] * 3)])
+def test_the_first_batches_tell_how_many_of_their_step_follow(tmp_path, size, left):
+    seen = []
+
+    class Looks(SeesData):
+        def start(self, deltas, model, batches):
+            seen.extend(batch["left"] for batch in batches(3))
+
+    run(tmp_path, model=model(Looks()), micro_batch_size=size, max_steps=4)
+    assert seen == left
+
+
+class Nowhere(SeesData):
+    def chosen(self, backbone):
+        return [site for site in super().chosen(backbone) if site.place == "image"]
+
+
+def test_a_method_that_has_no_site_is_refused():
+    told = (
+        r"^method\.roles=\['attention_output'\]: Nowhere has no site on Vilt and would tune nothing; choose other roles"
+    )
+    with pytest.raises(UserError, match=told):
+        model(Nowhere())
+    with pytest.raises(
+        UserError, match=r"^method\.methods: names no method, and nothing would be tuned; give one or more$"
+    ):
+        Stack([])
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_head_alone_may_be_trained_beside_the_method(backbone):
     paper, method = model(LoRA(rank=2), backbone), LoRA(rank=2)

@@ -27,7 +27,8 @@ class Method:
     kinds: of sites, where it can act; `misfit` tells what else must hold.  optional: roles that a backbone need not have.
     sites_in: one of PLACES.  always_trained: `paper`, what the paper trains with every method (token types, class token,
     pooler), or `head_only`, the task's head alone.  size: the argument that says how large it is, which `+match=...`
-    chooses; None where there is none.
+    chooses; None where there is none.  reads_input: whether it computes with what a sublayer reads, which where words
+    are embedded is ids.
     """
 
     roles: Sequence[str]
@@ -36,6 +37,7 @@ class Method:
     sites_in = "fusion"
     always_trained = "paper"
     size: str | None = None
+    reads_input = False
     tunes_backbone = False
 
     def delta(self, site: Site) -> Delta:
@@ -53,8 +55,8 @@ class Method:
         """Before the first step, with the model on its device: what has to see data.
 
         batches(n): what the first n steps will see, on that device; the same in every process, in parts whose sizes mean
-        nothing.  What it decides must be in what is trained or in the deltas' persistent buffers, which are saved, and
-        which every process takes from the first."""
+        nothing, each with `left`, how many more of its step follow it.  What it decides must be in what is trained or in
+        the deltas' persistent buffers, which are saved, and which every process takes from the first."""
 
     def at(self, deltas: Sequence[Delta], step: int, total: int) -> None:
         """Before each optimiser step, counted from 0: a schedule."""
@@ -69,6 +71,9 @@ class Method:
         UserError, before anything is changed, where a role or a place is none, is not on this backbone, or is not for
         this method."""
         chosen = self.chosen(backbone)
+        if not chosen and hasattr(self, "roles"):
+            nothing = f"{type(self).__name__} has no site on {type(backbone).__name__} and would tune nothing"
+            raise UserError(f"method.roles={list(self.roles)}: {nothing}; choose other roles, or method.sites_in")
         made = self.deltas(chosen)
         for site, delta in zip(chosen, made, strict=True):
             site.put(delta)
@@ -100,6 +105,8 @@ class Method:
     def cannot(self, site: Site) -> str | None:
         if site.delta is not None and site.delta.counts_places:
             return "where another method of the stack finds its tokens by their places"
+        if site.role == "words" and self.reads_input:
+            return "where it would read the ids of words, with which nothing can be computed"
         return self.misfit(site) if isinstance(site, self.kinds) else f"which is {site.what}"
 
     def check_coverage(self, backbone: str, here: Sequence[Site], chosen: Sequence[Site]) -> None:
@@ -171,6 +178,8 @@ class LearnedToken(Method):
     initial: str | None = None
 
     def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
+        if not any(isinstance(delta, OneToken) for delta in deltas):
+            return
         task = model.task
         token = one_token(task.tokenizer, task.token, f"task.token={task.token}")
         initial = self.initial or task.noun.split()[-1]
@@ -184,11 +193,13 @@ class LearnedToken(Method):
 class Stack(Method):
     """Several methods at once; at a site that two of them want, the later one acts on what the earlier one gives.
 
-    Each has its own roles, places and sizes; `always_trained` is the stack's.  UserError for one that tunes the backbone:
-    there is nothing to add to it."""
+    Each has its own roles, places and sizes; `always_trained` is the stack's.  UserError for one that tunes the backbone,
+    as there is nothing to add to it, and for none."""
 
     def __init__(self, methods: Sequence[Method]):
         self.methods = list(methods)
+        if not self.methods:
+            raise UserError("method.methods: names no method, and nothing would be tuned; give one or more")
         if whole := [type(method).__name__ for method in self.methods if method.tunes_backbone]:
             raise UserError(f"method.methods: {whole[0]} trains every weight, and nothing can be stacked with it")
 

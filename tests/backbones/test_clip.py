@@ -126,6 +126,18 @@ def test_cosines_are_scaled_by_at_most_100():
     torch.testing.assert_close(backbone.compare(image, own), expected, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_cosines_are_compared_in_float32_under_autocast():
+    """A thousand texts have ties among bfloat16's numbers."""
+    backbone, image, text = tiny.clip(), torch.randn(4, 20), torch.randn(1000, 20)
+    expected = backbone.compare(image, text)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(backbone.compare(image, text), expected)
+        held = backbone.compare(image.bfloat16(), text.bfloat16())
+    assert held.dtype == torch.float32
+    assert all(len(row.unique()) > 990 for row in held)
+
+
 def test_every_site_lies_in_a_tower():
     backbone = tiny.clip()
     assert {site.place for site in sites(backbone)} == {"text", "image"}

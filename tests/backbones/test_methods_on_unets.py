@@ -55,3 +55,26 @@ def test_it_trains_what_it_has_and_folds(name, where):
             assert torch.allclose(denoised(), plain, atol=2e-5 * plain.abs().max().item())
         with tuning.off():
             assert not torch.allclose(denoised(), plain, atol=1e-4 * plain.abs().max().item()) or name in OWN
+
+
+@pytest.mark.parametrize("name", ["adaptformer", "scaled_pa", "apt", "convpass"])
+def test_what_computes_with_a_sublayers_input_is_refused_where_that_is_ids(name):
+    method = METHODS[name][0]()
+    method.roles, method.sites_in = ["words"], "text"
+    with pytest.raises(UserError) as error:
+        method.attach(stable_diffusion())
+    begins = (
+        f"method.roles=['words']: {type(method).__name__} cannot act at words, where it would read the ids of words"
+    )
+    assert str(error.value).startswith(begins)
+    assert "attention_output" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["adapter", "compacter", "mona"])
+def test_what_computes_with_its_output_acts_at_words(name):
+    backbone, method = stable_diffusion(), METHODS[name][0]()
+    method.roles, method.sites_in = ["words"], "text"
+    (site,) = method.attach(backbone).sites
+    plain = backbone.embed_prompt({"text_ids": ids()})
+    site.delta = None
+    assert not torch.equal(backbone.embed_prompt({"text_ids": ids()}), plain)

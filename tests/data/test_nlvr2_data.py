@@ -285,6 +285,16 @@ class TestReading:
         assert batch["image_1"].shape[:2] == (7, 3)
         assert batch["image_1_size"].tolist() == [list(e["image_1"].shape[1:]) for e in examples]
 
+    def test_the_images_of_a_pair_are_augmented_apart(self, prepared, tokenizer, transform, monkeypatch):
+        dataset, seeds = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform), []
+        pixels = torch.zeros(3, 4, 4)
+        monkeypatch.setattr(dataset, "_pixels", lambda picture, which, seed: seeds.append(seed) or pixels)
+        dataset.seen(0, 5)
+        dataset.seen(0, None)
+        assert seeds[0] == 5
+        assert len({seed % 2**32 for seed in seeds[:2]}) == 2
+        assert seeds[2:] == [None, None]
+
     def test_a_sentence_of_a_set_is_one_over_its_pairs(self, prepared, tokenizer, transform):
         dataset = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform)
         same = {}

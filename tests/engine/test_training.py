@@ -18,6 +18,7 @@ from vltune.engine.train import Training, train
 from vltune.errors import BadExampleError, UserError
 from vltune.methods.lora import LoRA
 from vltune.model import Model
+from vltune.nn import attend
 from vltune.runs.signals import Interrupted, StopRequest
 from vltune.settings.engine import Settings
 from vltune.tasks.vqa import VQA
@@ -50,7 +51,7 @@ def settings(**more):
     return Settings(**{"lr": 1e-2, "batch_size": 8, "max_steps": 12, "accelerator": "cpu", **more})
 
 
-def run(path, stop_at=None, model=None, validate=None, **more):
+def run(path, stop_at=None, model=None, validate=None, allowed=0, **more):
     """Trains; `stop_at`: raises the flag of a signal once that step has been logged."""
     chosen = settings(**more)
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -64,7 +65,13 @@ def run(path, stop_at=None, model=None, validate=None, **more):
 
         lengths = np.arange(48) % 7 if chosen.group_by_length else None
         data = TrainingData(Examples(), collate, chosen.batch_size, seed=0, workers=0, lengths=lengths)
-        more = {"training": lambda: data, "settings": chosen, "logger": tiny.Log(log), "label": "test"}
+        more = {
+            "training": lambda: data,
+            "settings": chosen,
+            "logger": tiny.Log(log),
+            "label": "test",
+            "allowed": allowed,
+        }
         trained = train(tiny.session(fabric, model, path, stop, **more), validate or (lambda: 0.0))
     return model, trained
 
@@ -96,6 +103,11 @@ def test_lone_numbers_do_not_decay():
         id(model.bias): 0.0,
         id(model.scale): 0.0,
     }
+
+
+def test_norms_of_groups_do_not_decay_either():
+    found = parameter_groups(nn.GroupNorm(1, 2), [(1.0, ())], 0.05)
+    assert [group["weight_decay"] for group in found] == [0.0]
 
 
 @pytest.mark.parametrize("micro_batch_size", [8, 4, 2])
@@ -472,6 +484,67 @@ def test_too_many_bad_examples_end_a_run():
     bad.note({"bad": ["a.arrow row 3 image_id 7: cannot identify image"]})
     with pytest.raises(BadExampleError, match=r"a\.arrow row 4.*dataset\.max_bad_examples=2"):
         bad.note({"bad": ["a.arrow row 4 image_id 8: truncated"]})
+
+
+class Unreadable(Examples):
+    """Its seventh example cannot be read."""
+
+    def __getitem__(self, key):
+        return {"bad": "a.arrow row 7"} if key[0] == 7 else super().__getitem__(key)
+
+
+def collate_read(examples, columns=collate):
+    read = [example for example in examples if "bad" not in example]
+    bad = [example["bad"] for example in examples if "bad" in example]
+    return (columns(read) if read else {"ids": []}) | {"bad": bad}
+
+
+def run_on_unreadable(path, monkeypatch, **more):
+    monkeypatch.setitem(globals(), "Examples", Unreadable)
+    monkeypatch.setitem(globals(), "collate", collate_read)
+    return run(path, allowed=1, **more)
+
+
+@pytest.mark.parametrize("micro_batch_size", [4, 2, 1])
+def test_what_can_be_read_counts_the_same_in_whatever_parts(tmp_path, monkeypatch, micro_batch_size):
+    with monkeypatch.context() as patched:
+        whole, reference = run_on_unreadable(tmp_path / "whole", patched, model=without_dropout())
+    more = {"micro_batch_size": micro_batch_size, "model": without_dropout()}
+    with monkeypatch.context() as patched:
+        parts, trained = run_on_unreadable(tmp_path / "parts", patched, **more)
+    assert [point["train/loss"] for point in trained.history] == pytest.approx(
+        [point["train/loss"] for point in reference.history], rel=1e-3
+    )
+    for (name, a), b in zip(parts.tuned_state().items(), whole.tuned_state().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-2, msg=name)
+
+
+def test_a_resumed_run_tells_what_all_its_processes_saw(tmp_path, monkeypatch):
+    """Of the seventh example, read in the first epoch by the one and in the second by the other."""
+    steps = [[number for number, _ in step] for step in Order(48, 8, seed=0).steps(0, 6)]
+    (at,) = [number for number, step in enumerate(steps, 1) if 7 in step]
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        run_on_unreadable(tmp_path, patched, stop_at=at, max_steps=at + 1)
+    seen = torch.load(tmp_path / "last.pt")["training"]["seen"]
+    assert seen["bad"] == ["a.arrow row 7"]
+    peak = seen["peak_memory"]["cpu"]
+    monkeypatch.setattr("vltune.costs.usage.peak_memory_bytes", lambda device: peak - 1)
+    attend.choose("auto")  # as a new process does
+    with monkeypatch.context() as patched:
+        _, trained = run_on_unreadable(tmp_path, patched, max_steps=at + 1)
+    assert trained.seen["bad"] == ["a.arrow row 7"]
+    assert trained.seen["peak_memory"] == {"cpu": peak}
+    assert trained.seen["attention"]["training"] == seen["attention"]["training"]
+
+
+@pytest.mark.parametrize("raised", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator")])
+def test_memory_that_the_optimiser_lacks_is_told(tmp_path, monkeypatch, raised):
+    def step(self, closure=None):
+        raise raised
+
+    monkeypatch.setattr("torch.optim.AdamW.step", step)
+    with pytest.raises(UserError, match="out of memory for the model and AdamW's two moments"):
+        run(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_never_trusted(tmp_path):

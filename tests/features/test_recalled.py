@@ -1,6 +1,7 @@
 """What the untuned backbone paints is painted once."""
 
 from contextlib import contextmanager
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from vltune.engine.precision import hold
 from vltune.errors import UserError
 from vltune.experiment.train import fill
+from vltune.features.cache import digest
 from vltune.features.recalled import recall
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.pictures import as_bytes
@@ -141,6 +144,17 @@ def test_of_the_same_weights_that_compute_otherwise_other_pictures_are_kept(tmp_
         recall(run)
     assert len([*(tmp_path / "painted").iterdir()]) == 2
     assert task.asked == []
+
+
+def test_what_is_tuned_is_held_otherwise_and_recalled_alike():
+    """Where products are in bfloat16, frozen weights are held in it and others are cast."""
+    torch.manual_seed(0)
+    tuned = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    frozen = deepcopy(tuned).requires_grad_(False)
+    hold(frozen, "bf16-mixed")
+    assert frozen[0].weight.dtype == torch.bfloat16
+    assert digest([frozen], "bf16-mixed") == digest([tuned], "bf16-mixed")
+    assert digest([frozen], "bf16-mixed") != digest([tuned], "32-true")
 
 
 def test_a_stopped_run_goes_on(tmp_path):

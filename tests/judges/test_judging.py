@@ -6,8 +6,11 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from vltune.errors import UserError
+from vltune.judges.clip import ClipJudge
+from vltune.judges.dino import Dino
 from vltune.judges.folder import check_folder
 from vltune.judges.judge import Judge, alike, check_settings, together
 from vltune.judges.judging import AT_A_TIME, Judged, rows_of
@@ -146,6 +149,51 @@ def test_a_judge_s_folder_may_be_below_the_home(tmp_path, monkeypatch):
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         (tmp_path / "dino" / name).touch()
     assert check_folder("~/dino", "task.judges.dino.folder") == tmp_path / "dino"
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    vision, text = sizes | {"image_size": 8, "patch_size": 4}, sizes | {"vocab_size": 8, "max_position_embeddings": 9}
+    text |= {"pad_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(tmp_path / "clip")
+    size = {"crop_size": {"height": 8, "width": 8}, "size": {"shortest_edge": 8}}
+    CLIPImageProcessor(**size).save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def with_words(folder):
+    (folder / "vocab.json").write_text('{"a</w>": 0, "b</w>": 1, "<|startoftext|>": 2, "<|endoftext|>": 3}')
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return folder
+
+
+def test_a_judge_that_reads_needs_a_tokenizer(clip_folder):
+    """transformers makes an empty one of nothing, for which all texts are alike."""
+    with pytest.raises(UserError, match=r"task\.judges\.clip\.folder=.*: has no tokenizer\.json; give a folder"):
+        ClipJudge(str(clip_folder))
+    judge = ClipJudge(str(with_words(clip_folder))).eval()
+    pictures = torch.randint(0, 255, (1, 3, 8, 8), dtype=torch.uint8).repeat(2, 1, 1, 1)
+    one, other = judge.agreement(pictures, ["a", "b"]).tolist()
+    assert one != other
+
+
+def test_weights_that_lack_a_part_are_no_judge(clip_folder):
+    """transformers draws it at random."""
+    file = with_words(clip_folder) / "model.safetensors"
+    whole = load_file(file)
+    lacking = {name: tensor for name, tensor in whole.items() if not name.startswith("text_model.encoder")}
+    save_file(lacking, file, {"format": "pt"})
+    with pytest.raises(UserError, match=r"model\.safetensors has no text_model\.encoder.* more, which CLIPModel needs"):
+        ClipJudge(str(clip_folder))
+
+
+def test_what_reads_texts_too_is_no_dino(clip_folder):
+    with pytest.raises(UserError, match=r"is a CLIPModel, which reads texts; give one of DINO"):
+        Dino(str(clip_folder))
 
 
 def test_figures_of_what_is_less_are_declared_so():

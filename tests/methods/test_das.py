@@ -16,7 +16,7 @@ from vltune.engine.precision import hold
 from vltune.engine.source import TrainingData
 from vltune.engine.train import train
 from vltune.errors import UserError
-from vltune.methods.das import DAS, Bandit, InsteadOfBlock, leave_out
+from vltune.methods.das import DAS, Bandit, InsteadOfBlock, by_step, leave_out, losses
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
 from vltune.model import Model
@@ -140,6 +140,46 @@ def test_a_search_decides_the_blocks_and_nothing_else(tmp_path):
     assert left_out(again) == left_out(model)
     for (name, one), other in zip(model.tuned_state().items(), again.tuned_state().values(), strict=True):
         assert torch.equal(one, other), name
+
+
+class Counted(torch.optim.AdamW):
+    steps = 0
+
+    def step(self, *arguments, **options):
+        Counted.steps += 1
+        return super().step(*arguments, **options)
+
+
+def test_a_search_takes_the_same_steps_in_whatever_parts(tmp_path, monkeypatch):
+    """micro_batch_size is not in a run's hash."""
+    monkeypatch.setattr(torch.optim, "AdamW", Counted)
+    compared, found = [], []
+    look = Bandit.look
+    monkeypatch.setattr(Bandit, "look", lambda search, loss: compared[-1].append(loss().item()) or look(search, loss))
+    for size in (8, 2):
+        compared.append([])
+        Counted.steps, model = 0, tuned(layers=6, search_steps=5, search_lr=1e-2, turn=2, samples=4)
+        run(tmp_path / str(size), model=model, max_steps=6, micro_batch_size=size)
+        found.append((left_out(model), Counted.steps))
+    assert found[0] == found[1]
+    assert found[0][1] in (5, 5 + 6), "of the search, and where training has the same class, its own"
+    assert len(compared[0]) == 2
+    assert compared[1] == pytest.approx(compared[0], rel=1e-4)
+
+
+def test_parts_of_a_step_weigh_as_many_examples_as_they_have():
+    model, whole = tuned(), tiny.batch()
+    first, second = tiny.batch(), tiny.batch()
+    for part, rows in ((first, slice(0, 2)), (second, slice(2, 3))):
+        part |= {key: value[rows] for key, value in whole.items() if not key.startswith("false")}
+    assert [*by_step([first | {"left": 1}, second | {"left": 0}, whole])] == [
+        [first | {"left": 1}, second | {"left": 0}],
+        [whole],
+    ]
+    of_parts = sum(losses(model, [first, second]))
+    (of_all,) = losses(model, [whole])
+    assert torch.equal(of_all, model.task.loss(model(whole), whole))
+    torch.testing.assert_close(of_parts, of_all)
 
 
 def test_a_search_that_compared_nothing_leaves_blocks_out_evenly_and_says_so(capsys):

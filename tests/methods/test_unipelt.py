@@ -116,6 +116,7 @@ class Rescaled(Method):
         (lambda: Stack([LoRA(rank=2)]), "Stack acts at no site, and there is nothing to gate"),
         (lambda: RepAdapter(units=2), "one of them changes what a layer reads, or its weight; it cannot be gated"),
         (lambda: BitFit(roles=["query"]), "BitFit trains a layer's own parameters, and there is nothing to gate"),
+        (lambda: Peft(options={"r": 2}), "one of them changes what a layer reads, or its weight; it cannot be gated"),
         (Rescaled, "one of them changes what a layer reads, or its weight; it cannot be gated"),
     ],
 )

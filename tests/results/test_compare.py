@@ -351,6 +351,7 @@ def test_status_for_scripts(a, b):
     assert done.stderr == "differs: vilt_mini vqa-shapes lora-0a1b2c3d, seed 0: test.vqa_score 60.00 -> 60.10 (+0.1)\n"
     assert invoke(a.folder, b.folder, "--tolerance", 0.1).exit_code == 0
     assert invoke(a.folder, b.folder, "--tolerance", 0.09).exit_code == 1
+    assert invoke(a.folder, b.folder, "--tolerance", 0).exit_code == 1
     done = invoke(a.folder, b.folder, "--tolerance", "inf")
     assert (done.exit_code, done.stderr) == (2, "error: --tolerance=inf: must be a finite number\n")
 

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 
 import numpy as np
 import presented as build
@@ -409,6 +410,14 @@ def test_runs_without_a_number_are_named_below(root):
     assert r"lora-0a1b2c3d-seed1.json" in render.latex(table)
 
 
+def test_an_error_s_escape_sequences_reach_no_terminal(root):
+    root.fail(error="RuntimeError: \x1b[31mred")
+    table = build.build("vilt_mini", root.folder)
+    for text in (render.markdown(table), render.latex(table), shown(table, 200)):
+        assert "\x1b" not in text
+        assert "31mred" in text
+
+
 def test_a_method_that_only_failed_has_a_dash(root):
     root.fail(method="apt")
     (row,) = rows(build.build("vilt_mini", root.folder), "apt")
@@ -629,6 +638,32 @@ def test_marks_of_scores_that_cannot_be_told_from_the_best(root):
     assert f"{SAME}" in shown(table)
     line = next(iter(csv.DictReader(io.StringIO(render.comma_separated(table)))))
     assert (line["method"], line["nlvr2_best"], line["nlvr2_mark"], line["nlvr2_low"]) == ("full", "True", "", "80.0")
+
+
+def test_a_row_that_draws_nothing_says_nothing_of_the_spread_over_seeds(root, monkeypatch):
+    """It would lend others its degrees of freedom, and no variance."""
+    for seed in range(3):
+        answer(root, "full", answers(0.8, seed=seed), seed)
+        answer(root, "lora", answers(0.7 + 0.05 * seed, seed=seed), seed)
+        answer(root, "apt", answers(0.72 + 0.02 * seed, seed=seed), seed)
+    spread, given = significance.spread, []
+    monkeypatch.setattr(significance, "spread", lambda scores: given.append(len(scores)) or spread(scores))
+    build.build("vilt_mini", root.folder)
+    assert set(given) == {2}
+
+
+def test_the_harmonic_mean_is_that_of_the_means(root):
+    """As papers print it: the mean of the seeds' own is less."""
+    folder = Root(root.folder / "clip_mini")
+    where = {"backbone": "clip_mini", "task": "base_to_new_16", "dataset": "shapes_objects"}
+    for seed, (base, new) in enumerate(((80.0, 50.0), (60.0, 70.0))):
+        folder.add(method="lora", seed=seed, metrics=scored(base=base, new=new, h=1.0), **where)
+    (row,) = rows(build.build("clip_mini_base_to_new", root.folder), "lora")
+    cell = row.cells["known_h"]
+    assert cell.mean == pytest.approx(2 / (1 / 70 + 1 / 60))
+    own = [2 / (1 / 80 + 1 / 50), 2 / (1 / 60 + 1 / 70)]
+    assert cell.std == pytest.approx(stdev(own))
+    assert sum(cell.interval) / 2 == pytest.approx(cell.mean)
 
 
 def test_one_seed_tells_models_apart_and_no_methods(root):

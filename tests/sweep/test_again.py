@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from vltune.engine.memory import WHOLE
 from vltune.sweep.commands import again
 
 
@@ -32,3 +33,17 @@ def standing(cause="memory", error="out of memory at step 3", halved=(), **engin
 )
 def test_a_part_that_divides_what_a_device_takes(found, given):
     assert again(found).overrides == given
+
+
+@pytest.mark.parametrize(
+    "config", [{"mode": "pretrain"}, {"mode": "train", "task": {"_target_": "vltune.tasks.matching.Matching"}}]
+)
+def test_a_batch_that_is_computed_as_a_whole_is_not_parted(config):
+    """SLURM ends such a run without a word of its own."""
+    found = standing(error="")
+    found.record["config"] |= config
+    assert again(found).overrides == []
+
+
+def test_nor_where_the_model_alone_needs_too_much():
+    assert again(standing(error=f"out of memory, {WHOLE}")).overrides == []

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -188,6 +189,13 @@ def test_what_a_launcher_that_lives_has_in_line_is_queued(tmp_path):
     (read,) = read_all(tmp_path)
     assert read == submission(os.getpid(), "a", "b")
     assert scheduled([read]) == {"a": "queued", "b": "queued"}
+
+
+def test_what_has_ended_in_a_launcher_that_lives_is_no_longer_in_line(tmp_path):
+    there = submission(os.getpid(), "a", "b")
+    ended = replace(there, logs=str(tmp_path))
+    (tmp_path / "0.ended").write_text("1")
+    assert scheduled([ended]) == {"b": "queued"}
 
 
 def test_a_launcher_that_is_gone_has_nothing_in_line():

@@ -88,6 +88,24 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path, monkeypatch, text):
     assert scheduled([Submission(**WHOLE | {"jobs": [Job("a", ["a"])]})]) == {}
 
 
+@pytest.mark.parametrize("withdraws", [True, False])
+def test_what_was_taken_of_a_sweep_that_is_refused_half_way_is_withdrawn(tmp_path, monkeypatch, withdraws):
+    """A site may let a person have so many jobs."""
+    asked = tmp_path / "asked"
+    limit = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    taken = f'test -e {tmp_path}/first && {{ echo "{limit}" >&2; exit 1; }}; touch {tmp_path}/first'
+    command(tmp_path, "sbatch", f"{taken}\necho Submitted batch job 77")
+    command(tmp_path, "srun", "exit 0")
+    command(tmp_path, "scancel", f'echo "$@" >> {asked}; exit {0 if withdraws else 1}')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    settings = {"timeout_min": 1, "parallel": 2}
+    jobs = [Job("a", ["a"], devices) for devices in (1, 1, 2)]
+    told = "the 2 runs that it had taken were cancelled" if withdraws else "what it had taken waits on: scancel 77"
+    with pytest.raises(UserError, match=f"QOSMaxSubmitJobPerUserLimit.*; {told}"):
+        slurm.submit(tmp_path, jobs, settings, tmp_path / "logs", "x")
+    assert asked.read_text() == "77\n"
+
+
 def test_a_driver_that_hangs_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "PATIENCE", 0.2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

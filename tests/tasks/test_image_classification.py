@@ -9,7 +9,7 @@ from test_combinations import disturb
 from vltune.errors import UserError
 from vltune.methods.lora import LoRA
 from vltune.model import Model
-from vltune.tasks.image_classification import ImageClassification, base_classes
+from vltune.tasks.image_classification import ImageClassification, apart, base_classes
 from vltune.tuning import Method
 
 BATCH = tiny.batch(tiny.SQUARE)
@@ -79,6 +79,15 @@ def test_what_is_scored_is_what_rows_say():
     chance = output.softmax(1).max(1).values.tolist()
     expected = (1 - chance[0]) + (1 - chance[1]) + chance[2]  # in bins of their own
     assert figures["calibration_error"] == pytest.approx(100 * expected / 3, rel=1e-5)
+
+
+def test_classes_of_one_name_are_scored_apart():
+    task = model().task
+    task.called = apart(["crane", "maillot", "maillot"])
+    output = torch.tensor([[3.0, 0.0, 0.0]]).repeat(3, 1)
+    rows = task.predictions(output, {"ids": [0, 1, 2], "label": torch.tensor([0, 1, 2])})
+    assert [row["class"] for row in rows] == ["crane", "maillot (1)", "maillot (2)"]
+    assert task.figures(rows)["mean_per_class"] == pytest.approx(100 / 3)
 
 
 @torch.no_grad()

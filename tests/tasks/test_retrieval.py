@@ -32,6 +32,13 @@ def test_the_true_caption_is_scored_first_and_false_ones_with_their_image(monkey
         torch.testing.assert_close(scores[image, 1:], task(backbone, pairs)[:, 0], atol=1e-6, rtol=0)
 
 
+@torch.no_grad()
+def test_scores_are_float32_under_autocast():
+    backbone, batch = tiny.vilt(), tiny.batch(tiny.SQUARE)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert Retrieval(backbone.pooled_width)(backbone, batch).dtype == torch.float32
+
+
 def test_the_loss_is_cross_entropy_of_the_true_caption():
     task = Retrieval(tiny.WIDTH)
     torch.testing.assert_close(task.loss(torch.zeros(4, 1 + FALSE), {}), torch.tensor(16.0).log())

@@ -235,7 +235,8 @@ class Clip(Backbone):
 
     def compare(self, image: Tensor, text: Tensor) -> Tensor:
         """(B, dim) and (C, dim), or each image's own texts (B, C, dim), of any length -> (B, C) logits: cosines times e to
-        the logit scale, which is at most 100."""
-        image, text = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
-        cosine = image @ text.t() if text.dim() == 2 else torch.einsum("bd,bcd->bc", image, text)
+        the logit scale, which is at most 100.  In float32 under autocast too: bfloat16 has ties among a thousand texts."""
+        with torch.autocast(image.device.type, enabled=False):
+            image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+            cosine = image @ text.t() if text.dim() == 2 else torch.einsum("bd,bcd->bc", image, text)
         return self.logit_scale.clamp(max=HIGHEST_LOGIT_SCALE).exp() * cosine

@@ -113,9 +113,9 @@ def compare(
         typer.Option(help="md, csv or json; printed where there is no --out.", show_default="by --out's name"),
     ] = None,
     tolerance: Annotated[
-        float,
+        float | None,
         typer.Option(help="By how many hundredths scores may differ (points of a hundred); implies the next.", min=0),
-    ] = 0.0,
+    ] = None,
     fail_on_difference: Annotated[
         bool,
         typer.Option(
@@ -159,7 +159,7 @@ def compare(
         Console(highlight=False).print(compare_text.terminal(found))
     if out is not None:
         save(out, compare_text.TEXT[format](found).encode())
-    if (fail_on_difference or tolerance) and (failed := comparing.failures(found, tolerance)):
+    if (fail_on_difference or tolerance is not None) and (failed := comparing.failures(found, tolerance or 0.0)):
         for line in failed:
             typer.echo(f"differs: {line}", err=True)
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ def spread(milliseconds: list[float]) -> dict[str, float] | None:
     kept = sorted(milliseconds[len(milliseconds) // 10 :])
     if not kept:
         return None
-    return {"median": kept[len(kept) // 2], "p95": kept[min(len(kept) - 1, int(0.95 * len(kept)))]}
+    return {"median": median(kept), "p95": kept[min(len(kept) - 1, int(0.95 * len(kept)))]}
 
 
 @torch.no_grad()

@@ -89,6 +89,11 @@ def kinds() -> dict[str, Kind]:
     return {begin: part(folder, where) for folder, each in data_sets().items() for begin, where in each.kinds.items()}
 
 
+def kind_of_name(file: str) -> str | None:
+    """Of an Arrow file: the longest way to begin that fits; None for a data set's that is not here."""
+    return max((begin for begin in kinds() if file.startswith(f"{begin}_")), key=len, default=None)
+
+
 def open_examples(reader: str, folder: Path, splits: Sequence[str]) -> Examples:
     """What predictions for these splits of a data folder are about.
 

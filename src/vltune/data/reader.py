@@ -26,6 +26,7 @@ from vltune.errors import BadExampleError, UserError
 from vltune.images import UnreadableImageError, opened
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+OF_THE_NEXT = 0x9E3779B97F4A7C15  # odd and large: between the augmentation seeds of two images of an example
 RESIDENT_BYTES = 2**26  # of stored images, at most, that count as memory of a process; the system's cache keeps more
 
 
@@ -194,7 +195,7 @@ class Reader(torch.utils.data.Dataset):
                 seen[f"{column}_features"] = features
                 continue
             try:
-                seen[column] = self._pixels(picture, which, seed)
+                seen[column] = self._pixels(picture, which, None if seed is None else seed + which * OF_THE_NEXT)
             except UnreadableImageError as error:
                 return {"bad": self._bad(picture, which, error)}
         return seen

@@ -91,7 +91,8 @@ class Transform(ABC):
             raise UnreadableImageError(f"of {was}, which would be {becomes} before its middle is cut out")
         image = self._augmented(image, seed)
         if seed is not None and self.augment is not None:
-            return torch.from_numpy(np.array(_crop_flip(image, size, seed))).permute(2, 0, 1).contiguous()
+            own = seed if self.randaugment is None else f"crop {seed}"  # else both would draw the same numbers
+            return torch.from_numpy(np.array(_crop_flip(image, size, own))).permute(2, 0, 1).contiguous()
         if image.size != scaled:
             image = image.resize(scaled, Image.Resampling.BICUBIC)
         return _middle(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
@@ -192,7 +193,7 @@ class SquareResize(Transform):
         return int(self.side * width / shorter), int(self.side * height / shorter)
 
 
-def _crop_flip(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
+def _crop_flip(image: Image.Image, size: tuple[int, int], seed: int | str) -> Image.Image:
     """A rectangle of the image as an image of `size`, mirrored or not, as the seed decides."""
     draw = random.Random(seed).random
     image = image.crop(_rectangle(*image.size, draw)).resize(size, Image.Resampling.BICUBIC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -15,18 +15,29 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+WHOLE = "which no smaller batch lessens"
+
+
+def evaluating(label: str, size: int, setting: str = "engine.eval_batch_size") -> AbstractContextManager:
+    """Has memory that runs out in it say what to lower.  size: examples at a time, of the setting."""
+    again = "lower it and give the command again; it goes on from what is trained"
+    return _telling(f"{label}: out of memory with {setting}={size}: {again}")
+
+
+def holding(label: str) -> AbstractContextManager:
+    """Has memory that runs out in it say so where the model and its optimiser alone need too much."""
+    needed = f"out of memory for the model and AdamW's two moments of all that is trained, {WHOLE}"
+    return _telling(f"{label}: {needed}: train less of it, or on larger or more devices with engine.strategy=fsdp")
+
+
 @contextmanager
-def evaluating(label: str, size: int) -> Iterator[None]:
-    """Has memory that runs out in it say what to lower.  size: examples at a time."""
+def _telling(words: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(
-            f"{label}: out of memory with engine.eval_batch_size={size}: lower it and give the command again; it goes on "
-            "from what is trained"
-        ) from None
+        raise UserError(words) from None
 
 
 def smaller(micro_batch: int, share: int) -> int | None:

@@ -9,6 +9,11 @@ from collections.abc import Callable, Sequence
 from torch import nn
 from torch.optim import AdamW
 
+from vltune.model import Model
+from vltune.settings.engine import Settings
+
+NORMS = (nn.LayerNorm, nn.GroupNorm)
+
 
 def parameter_groups(
     model: nn.Module, rates: Sequence[tuple[float, Sequence[nn.Parameter]]], weight_decay: float
@@ -22,10 +27,16 @@ def parameter_groups(
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and id(parameter) not in seen:
                 seen.add(id(parameter))
-                undecayed = name == "bias" or parameter.dim() == 0 or isinstance(module, nn.LayerNorm)
+                undecayed = name == "bias" or parameter.dim() == 0 or isinstance(module, NORMS)
                 key = (rate_of.get(id(parameter), rates[-1][0]), 0.0 if undecayed else weight_decay)
                 groups.setdefault(key, []).append(parameter)
     return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+
+
+def rates(model: Model, settings: Settings) -> list[tuple[float, list]]:
+    """Each with its parameters, as `parameter_groups` takes them."""
+    fusion = settings.lr * settings.fusion_lr_multiplier
+    return [(settings.rate_of_head, model.head_parameters), (fusion, model.fusion_parameters), (settings.lr, [])]
 
 
 def adamw(groups: list[dict], betas: tuple[float, float], eps: float) -> AdamW:

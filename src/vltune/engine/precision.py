@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vltune.engine import processor
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 SMALL = 128 * 128  # pixels of an image, below which products on a CPU are too small for bfloat16 to pay
@@ -50,11 +51,19 @@ def cpu_has_bfloat16() -> bool:
 
 def hold(model: nn.Module, precision: str) -> None:
     """Puts frozen weights that autocast would cast at each product into its type, once: the same numbers from half the
-    memory.  Those of linear layers and convolutions, but for what another kind of module reads as well."""
+    memory."""
+    for parameter, dtype in multiplied_in(model, precision):
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
+def multiplied_in(model: nn.Module, precision: str) -> list[tuple[nn.Parameter, torch.dtype]]:
+    """Each weight that autocast casts at each product, and into what: those of linear layers and convolutions, but for what
+    another kind of module reads as well."""
     import torch
 
     if (name := PRODUCTS.get(precision)) is None:
-        return
+        return []
     multiplied, others = [], set()
     for module in model.modules():
         own = module.parameters(recurse=False)
@@ -62,6 +71,4 @@ def hold(model: nn.Module, precision: str) -> None:
             multiplied += own
         else:
             others |= {id(parameter) for parameter in own}
-    for parameter in multiplied:
-        if not parameter.requires_grad and id(parameter) not in others:
-            parameter.data = parameter.data.to(getattr(torch, name))
+    return [(each, getattr(torch, name)) for each in dict.fromkeys(multiplied) if id(each) not in others]

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from vltune.batch import Batch
-from vltune.engine import checkpoint, memory, sharded
+from vltune.engine import checkpoint, memory, seen, sharded
 from vltune.engine.compile import compiled, untraced
 from vltune.engine.lap import Laps
 from vltune.engine.meeting import Meetings
-from vltune.engine.optimiser import adamw, parameter_groups, schedule
+from vltune.engine.optimiser import adamw, parameter_groups, rates, schedule
 from vltune.engine.order import accumulation_steps
 from vltune.engine.session import Session
 from vltune.errors import BadExampleError, UserError
@@ -28,7 +28,6 @@ from vltune.nn.recompute import recompute
 from vltune.runs.progress import Progress
 from vltune.runs.signals import Interrupted
 from vltune.runs.together import mean
-from vltune.settings.engine import Settings
 
 HISTORY_POINTS = 50
 CHECKPOINT = "last.pt"
@@ -45,6 +44,7 @@ class TrainingState:
     step_ms: list[float] = field(default_factory=list)
     micro_batch: int | None = None  # examples a forward pass of a device, once memory has run out
     halved: list[dict] = field(default_factory=list)  # {"step", "micro_batch"} of each time that it did
+    seen: dict = field(default_factory=dict)  # `engine.seen`
 
 
 def train(session: Session, validate: Callable[[], float]) -> TrainingState:
@@ -54,7 +54,8 @@ def train(session: Session, validate: Callable[[], float]) -> TrainingState:
     not hold one example; Interrupted, with a checkpoint, where the session is asked to stop."""
     if not any(parameter.requires_grad for parameter in session.model.parameters()):
         return untrained(session)
-    training = Training(session, validate)
+    with memory.holding(session.label):
+        training = Training(session, validate)
     with closing(training.progress):
         training.start()
         while training.state.step < training.total:
@@ -101,12 +102,13 @@ def failure(session: Session, state: TrainingState) -> str | None:
 @dataclass
 class Step:
     """A step whose figures are still on the device.  loss: of the examples `ids` of this process; norm: of the gradients
-    before they were clipped, None where they are not."""
+    before they were clipped, None where they are not; bad: how many examples could not be read."""
 
     loss: Tensor
     ids: list
     laps: Laps
     norm: Tensor | None = None
+    bad: int = 0
 
 
 class Training:
@@ -136,6 +138,7 @@ class Training:
         self.seed = torch.initial_seed()
         self.file = session.folder / CHECKPOINT
         self.state = resume(self.file, self.model, self.optimiser)
+        seen.restore(session, self.state.seen)
         batch_size = self.data.batch_size or self.settings.batch_size
         self.share = batch_size // self.fabric.world_size  # examples of a step in this process
         sizes = self.state.micro_batch, self.settings.micro_batch_size, self.share
@@ -160,7 +163,9 @@ class Training:
                 look(self.session)
             if looks[1]:
                 model.train()
-                with self.fabric.autocast():
+                size = self.share // self.accumulation
+                parts = memory.evaluating(self.session.label, size, "engine.micro_batch_size")
+                with parts, self.fabric.autocast():
                     model.tuning.start(model, self.first_batches)
             decided = {name: tensor.cpu() for name, tensor in model.tuned_state().items()}
             decided = self.fabric.broadcast(decided)  # dropout drew other numbers in each process
@@ -171,8 +176,9 @@ class Training:
     def first_batches(self, steps: int) -> Iterator[dict]:
         """What the first steps will see, the same in every process, in parts as large as a step's."""
         parts = self.accumulation * self.fabric.world_size
-        batches = islice(self.data.batches(0, self.total, parts, 0, 1), steps * parts)
-        return (self.session.to_device(batch) for batch in batches if batch["ids"])
+        batches = self.data.batches(0, self.total, parts, 0, 1)
+        read = ([batch for batch in islice(batches, parts) if batch["ids"]] for _ in range(steps))
+        return (self.session.to_device(part) | {"left": len(of) - i} for of in read for i, part in enumerate(of, 1))
 
     def batches(self, step: int) -> Iterator[dict]:
         """Micro-batches of this process from a step on."""
@@ -193,7 +199,7 @@ class Training:
         if step is None:  # not where the error is caught: until there it holds the step's tensors
             self.halve()
             return False
-        with step.laps.piece():
+        with step.laps.piece(), memory.holding(self.session.label):
             if self.settings.clip is not None:
                 step.norm = self.fabric.clip_gradients(
                     self.wrapped, self.optimiser, max_norm=self.settings.clip, error_if_nonfinite=False
@@ -221,19 +227,31 @@ class Training:
         for i in range(self.accumulation):
             batch = next(self.stream)
             self.session.bad.note(batch)
+            read, bad = len(batch["ids"]), len(batch.get("bad", ()))
+            step.bad += bad
             if not batch["ids"]:
                 if self.fabric.world_size > 1:  # the others would wait for its gradients
-                    read = f"none of {', '.join(batch['bad'])} can be read, which were a process's part of a step"
-                    raise BadExampleError(f"{read}; repair them, or train on one device")
+                    none = f"none of {', '.join(batch['bad'])} can be read, which were a process's part of a step"
+                    raise BadExampleError(f"{none}; repair them, or train on one device")
                 continue
             step.ids += batch["ids"]
             with step.laps.piece():
                 batch = self.session.to_device(batch)
                 with self.fabric.no_backward_sync(self.wrapped, enabled=i + 1 < self.accumulation):
-                    loss = self.loss(batch) / self.accumulation
+                    loss = self.loss(batch) / (self.accumulation * (read + bad) / read)
                     self.fabric.backward(loss)
                 step.loss += loss.detach()
+        if step.ids and step.bad:
+            self.reweigh(step)
         return step
+
+    def reweigh(self, step: Step) -> None:
+        """Has the examples that could be read count as much as if they were the batch, in whatever parts they came."""
+        weight = (len(step.ids) + step.bad) / len(step.ids)
+        step.loss *= weight
+        for parameter in self.wrapped.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= weight
 
     def loss(self, batch: Batch) -> Tensor:
         """The task's, and what the method adds to it."""
@@ -268,7 +286,7 @@ class Training:
         if logs:
             loss = self.read()
             self.log({"step": at, "train/loss": loss, "train/lr": self.settings.lr * self.factor(at - 1)})
-            self.progress.step(0, loss=loss)
+            self.progress.step(0, **({} if loss is None else {"loss": loss}))
         stop, late = self.meetings.hold(at)
         if stop or late:
             self.save()
@@ -284,8 +302,8 @@ class Training:
         self.session.logger.log(point, point["step"])
 
     def read(self) -> float | None:
-        """Waits for the device, once.  The last step's loss over all devices, None where it was read before; UserError for
-        the first one since then that is not a number."""
+        """Waits for the device, once.  The last step's loss over all devices, None where it was read before or no example
+        was; UserError for the first one since then that is not a number."""
         if not (unread := self.unread):
             return None
         self.unread, first = [], self.state.step - len(unread)
@@ -297,7 +315,7 @@ class Training:
                 if not math.isfinite(value):
                     raise UserError(self.divergence(f"the {what} is {value}", number, step.ids))
         self.state.step_ms += [step.laps.milliseconds() for step in unread]
-        return figures[-1][0]
+        return figures[-1][0] if unread[-1].ids else None
 
     def divergence(self, what: str, number: int, ids: list) -> str:
         return (
@@ -330,6 +348,7 @@ class Training:
     def save(self) -> None:
         self.read()
         self.saved = time.monotonic()
+        self.state.seen = seen.by_all(self.session, self.state.seen)
         now = content(self.state, self.model, self.optimiser)
         if self.fabric.is_global_zero:
             self.session.stop.may_write()
@@ -354,12 +373,6 @@ class Training:
             self.session.model.load_tuned(self.state.best["state"])
         self.session.model.eval()
         return self.state
-
-
-def rates(model: Model, settings: Settings) -> list[tuple[float, list]]:
-    """Each with its parameters, as `parameter_groups` takes them."""
-    fusion = settings.lr * settings.fusion_lr_multiplier
-    return [(settings.rate_of_head, model.head_parameters), (fusion, model.fusion_parameters), (settings.lr, [])]
 
 
 def content(state: TrainingState, model: Model, optimiser: torch.optim.Optimizer) -> dict:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vltune.errors import BadExampleError
 from vltune.evaluators.evaluator import Evaluator
+from vltune.images import UnreadableImageError
 from vltune.judges.judge import Judge
 from vltune.judges.judging import BASE, REAL, Judged, rows_of
 from vltune.judges.wanted import CLASS, Wanted
@@ -80,7 +82,14 @@ class Painted(Evaluator):
 def compare_with(folder: Path, task: Subject, dataset: Dataset) -> None:
     """Puts down what pictures are compared with."""
     for number in range(dataset.pictures()):
-        write_picture(folder / REAL / f"{number:04}.png", dataset.transform.read(dataset.content(number)))
+        try:
+            real = dataset.transform.read(dataset.content(number))
+        except UnreadableImageError as error:
+            which = f"{dataset.data_dir}: picture {number} of the subject"
+            raise BadExampleError(
+                f"{which}: {error}; repair it: what is painted is compared with all of them"
+            ) from None
+        write_picture(folder / REAL / f"{number:04}.png", real)
     for each, picture in task.base.items():
         write_picture(folder / BASE / each, picture)
 

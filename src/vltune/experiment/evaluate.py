@@ -111,7 +111,10 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
     """Has the target hold at a path of keys what the source does there: a value, or nothing."""
     *above, last = path
     for key in above:
-        source, target = source[key], target.setdefault(key, {})
+        source = source.get(key) or {}
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
     if last in source:
         target[last] = source[last]
     else:
@@ -143,7 +146,7 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
                     recall(session)
                 artifacts.read_tuned(file.with_suffix(".safetensors"), model)
                 model.to(fabric.device)
-                if settings.cache_features:
+                if settings.cache_features and settings.eval_examples is None:
                     keep_features(session, set(settings.evaluate))
             for split in settings.evaluate:
                 rows = predictions(session, split)

@@ -19,6 +19,7 @@ from vltune.errors import UserError
 from vltune.experiment.rehearsal import blame, rehearse
 from vltune.settings.check import declared
 from vltune.settings.config import RunConfig
+from vltune.settings.engine import Settings
 from vltune.settings.groups import GROUPS
 from vltune.settings.run import RunSettings
 from vltune.values import instead, said, shown
@@ -86,11 +87,28 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
     if config.mode == "train" and parts and find(config.task["_target_"]).whole_batches:
         said = f"engine.micro_batch_size, engine.devices and engine.nodes: task={config.task['name']}"
         raise UserError(f"{said} tells each pair from all others of its batch, a whole on one device; leave them out")
+    check_read(engine, overrides)
     build(config.logger)  # it looks at its settings
     if config.mode in ("train", "pretrain"):
         accumulation_steps(engine.batch_size, engine.micro_batch_size, engine.devices * engine.nodes)
     if config.mode == "cost" and (chosen := [each for each in overrides if each.startswith("logger")]):
         raise UserError(f"{shown(chosen[0])}: mode=cost logs nothing; leave it out")
+
+
+def check_read(engine: Settings, overrides: Sequence[str]) -> None:
+    """UserError where a setting is typed in vain, as another decides in its place: it would name another run, the same."""
+    decided = {
+        "epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
+        "head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
+        "val_every": (engine.select != "best", f"engine.select={engine.select}", "best"),
+    }
+    for override in overrides:
+        key, _, _ = override.lstrip("+").partition("=")
+        is_idle, by, other = decided.get(key.removeprefix("engine."), (False, "", ""))
+        if is_idle and key.startswith("engine."):
+            raise UserError(
+                f"{shown(override)}: {by} decides in its place; add {by.partition('=')[0]}={other}, or leave it out"
+            )
 
 
 def check_added(overrides: Sequence[str]) -> None:

@@ -121,7 +121,8 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     clock.begin("train")
     usage.reset_peak_memory(session.fabric.device)
     trained = train_loop(session, validate=partial(validate, session))
-    peak = usage.peak_memory_bytes(session.fabric.device)
+    device = session.fabric.device
+    peak = max(usage.peak_memory_bytes(device), trained.seen.get("peak_memory", {}).get(device.type, 0))
     clock.begin("evaluate")
     predicted = {split: predictions(session, split) for split in settings.evaluate}
     session.bad.gather(session.fabric)

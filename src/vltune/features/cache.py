@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from vltune.backbones.backbone import Backbone
 from vltune.batch import Batch
 from vltune.data.reader import Reader
+from vltune.engine.precision import multiplied_in
 from vltune.engine.session import Session
 from vltune.engine.source import loader
 from vltune.features.store import Store, raw
@@ -76,10 +77,12 @@ def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     return list(stores)
 
 
-def digest(parts: Sequence[nn.Module]) -> str:
-    """SHA-256 of the names and bytes of all weights."""
-    sha = sha256()
-    for name, tensor in nn.ModuleList(parts).state_dict().items():
+def digest(parts: Sequence[nn.Module], precision: str = "32-true") -> str:
+    """SHA-256 of the names and bytes of all weights, of what autocast casts as it is multiplied, whoever holds it cast."""
+    sha, modules = sha256(), nn.ModuleList(parts)
+    cast = {id(parameter): dtype for parameter, dtype in multiplied_in(modules, precision)}
+    for name, tensor in modules.state_dict(keep_vars=True).items():
+        tensor = tensor.detach().to(cast.get(id(tensor), tensor.dtype))
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         sha.update(raw(tensor))
     return sha.hexdigest()

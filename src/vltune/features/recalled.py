@@ -72,8 +72,8 @@ def painted(session: Session, wanted: dict[str, Wanted]) -> Tensor:
 
     with closing(progress), model.tuning.off(), task.settled():
         about = {
-            "backbone": digest([model.backbone]),
-            "precision": fabric.strategy.precision.precision,
+            "backbone": digest([model.backbone], precision := fabric.strategy.precision.precision),
+            "precision": precision,
             "sampler": [task.sampler_steps, task.guidance],
         }
         model.eval()

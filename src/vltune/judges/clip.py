@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from vltune.judges.folder import check_folder, identity_of, opened
+from vltune.judges.folder import check_folder, identity_of, model, opened
 from vltune.judges.judge import Judge
 
 
@@ -24,10 +24,10 @@ class ClipJudge(Judge):
 
         super().__init__()
         setting = "task.judges.clip.folder"
-        self.folder = check_folder(folder, setting)
+        self.folder = check_folder(folder, setting, reads=True)
         self.processor = opened(CLIPImageProcessor.from_pretrained, self.folder, setting)
         self.tokenizer = opened(CLIPTokenizer.from_pretrained, self.folder, setting)
-        self.model = opened(CLIPModel.from_pretrained, self.folder, setting)
+        self.model = model(CLIPModel.from_pretrained, self.folder, setting)
 
     @property
     def identity(self) -> str:

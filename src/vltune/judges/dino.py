@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from vltune.judges.folder import check_folder, identity_of, opened
+from vltune.errors import UserError
+from vltune.judges.folder import check_folder, identity_of, model, opened
 from vltune.judges.judge import Judge
 
 
@@ -22,7 +23,11 @@ class Dino(Judge):
         setting = "task.judges.dino.folder"
         self.folder = check_folder(folder, setting)
         self.processor = opened(AutoImageProcessor.from_pretrained, self.folder, setting)
-        self.model = opened(AutoModel.from_pretrained, self.folder, setting)
+        self.model = model(AutoModel.from_pretrained, self.folder, setting, unread="pooler.")
+        if hasattr(self.model, "text_model"):
+            raise UserError(
+                f"{setting}={folder}: is a {type(self.model).__name__}, which reads texts; give one of DINO"
+            )
 
     @property
     def identity(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from vltune.values import place
 
 WEIGHTS = "model.safetensors"
 PREPROCESSOR = "preprocessor_config.json"
+TOKENIZER, VOCABULARY = "tokenizer.json", ("vocab.json", "merges.txt")
 
 
-def check_folder(folder: str, setting: str) -> Path:
-    """UserError, one line, where a file is missing."""
+def check_folder(folder: str, setting: str, reads: bool = False) -> Path:
+    """UserError, one line, where a file is missing.  reads: texts, for which it has a tokenizer."""
     path = Path(place(setting, folder, folder=True))
-    for name in ("config.json", WEIGHTS, PREPROCESSOR):
+    needed = ["config.json", WEIGHTS, PREPROCESSOR]
+    if reads and not all((path / name).is_file() for name in VOCABULARY):
+        needed.append(TOKENIZER)  # transformers makes an empty one of nothing
+    for name in needed:
         if not (path / name).is_file():
             raise UserError(
                 f"{setting}={folder}: has no {name}; give a folder of transformers' with {WEIGHTS}, or null to judge later"
@@ -32,6 +37,19 @@ def identity_of(folder: Path, kind: str) -> str:
         while part := file.read(2**20):
             digest.update(part)
     return f"{kind} {folder.name} {digest.hexdigest()[:12]}"
+
+
+def model(make: Callable[..., Any], folder: Path, setting: str, unread: str = "") -> Any:
+    """Its weights, all of which are in the file but for what begins with `unread`, where that is something."""
+    found, told = opened(partial(make, output_loading_info=True), folder, setting)
+    missing = sorted(name for name in told["missing_keys"] if not (unread and name.startswith(unread)))
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{setting}={folder}: {WEIGHTS} has no {missing[0]}{others}, which {type(found).__name__} needs; "
+            "is it of another model?"
+        )
+    return found
 
 
 def opened(make: Callable[..., Any], folder: Path, setting: str) -> Any:

@@ -22,6 +22,7 @@ class AdaptFormer(Method):
     """scale: of what the adapter adds."""
 
     size = "bottleneck"
+    reads_input = True
 
     def __init__(
         self,

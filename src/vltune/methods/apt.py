@@ -35,6 +35,7 @@ class APT(Method):
     """
 
     size = "prompts"
+    reads_input = True
 
     def __init__(
         self,

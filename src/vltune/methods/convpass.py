@@ -23,6 +23,7 @@ class Convpass(Method):
     """scale: of what the adapter adds."""
 
     size = "bottleneck"
+    reads_input = True
 
     def __init__(
         self,

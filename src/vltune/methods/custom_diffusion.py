@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from vltune.sites import Delta, OutputSite, OwnParameters, PartSite, Site
+from vltune.errors import UserError
+from vltune.sites import Delta, OutputSite, OwnParameters, PartSite, Site, sites
 from vltune.tuning import LearnedToken, OneToken
 
 
@@ -26,7 +27,16 @@ class CustomDiffusion(LearnedToken):
         self.initial, self.roles = initial, roles
 
     def chosen(self, backbone: nn.Module) -> list[Site]:
-        return [site for site in super().chosen(backbone) if site.role == "words" or site.cross]
+        chosen = [site for site in super().chosen(backbone) if site.role == "words" or site.cross]
+        acts = {site.role for site in chosen}
+        if absent := [role for role in self.roles if role not in acts]:
+            crossed = [site.role for site in sites(backbone) if site.cross and isinstance(site, PartSite)]
+            raise UserError(
+                f"method.roles={list(self.roles)}: CustomDiffusion trains layers in the cross-attention of a text-to-image "
+                f"model, and {type(backbone).__name__} has no {absent[0]} there with method.sites_in={self.sites_in}; "
+                f"it has {', '.join(dict.fromkeys(crossed)) or 'no layer'} there"
+            )
+        return chosen
 
     def misfit(self, site: Site) -> str | None:
         if site.role == "words" or isinstance(site, PartSite):

@@ -33,6 +33,7 @@ class DAS(Method):
 
     kinds = (BlockSite, OutputSite)
     size = "bottleneck"
+    reads_input = True
 
     def __init__(
         self,
@@ -93,15 +94,13 @@ class DAS(Method):
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         before, bandit = [parameter.detach().clone() for parameter in trained], Bandit(blocks, self.samples)
         optimiser = torch.optim.AdamW(trained, lr=self.search_lr)
-        for step, batch in enumerate(batches(self.search_steps)):
+        for step, parts in enumerate(by_step(batches(self.search_steps))):
             if step and step % self.turn == 0:
-                bandit.look(lambda batch=batch: model.task.loss(model(batch), batch))
+                bandit.look(lambda parts=parts: torch.stack([*losses(model, parts)]).sum())
             leave_out(blocks, bandit.draw())
-            loss = model.task.loss(model(batch), batch)
-            # Not `backward`: where several processes train, it would start to share gradients.
-            gradients = torch.autograd.grad(loss, trained, allow_unused=True)  # a tower may have no part in the task
-            for parameter, gradient in zip(trained, gradients, strict=True):
-                parameter.grad = gradient
+            optimiser.zero_grad()
+            for loss in losses(model, parts):
+                add_gradients(loss, trained)
             optimiser.step()
         optimiser.zero_grad()
         if not bandit.looked:
@@ -114,6 +113,30 @@ class DAS(Method):
         with torch.no_grad():
             for parameter, start in zip(trained, before, strict=True):
                 parameter.copy_(start)
+
+
+def by_step(batches: Iterable[dict]) -> Iterator[list[dict]]:
+    """The parts of each step."""
+    parts: list[dict] = []
+    for part in batches:
+        parts.append(part)
+        if not part.get("left"):
+            yield parts
+            parts = []
+
+
+def losses(model: nn.Module, parts: Sequence[dict]) -> Iterator[Tensor]:
+    """Of each part, times its share of the step's examples, so that their sum is the step's in whatever parts."""
+    examples = sum(len(part["ids"]) for part in parts)
+    return (model.task.loss(model(part), part) * (len(part["ids"]) / examples) for part in parts)
+
+
+def add_gradients(loss: Tensor, trained: Sequence[nn.Parameter]) -> None:
+    """Not by `backward`: where several processes train, it would start to share gradients."""
+    gradients = torch.autograd.grad(loss, trained, allow_unused=True)  # a tower may have no part in the task
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def by_block(sites: Sequence[Site]) -> list[list[Site]]:

@@ -19,6 +19,7 @@ class ScaledParallelAdapter(Method):
     """scale: of what the adapter adds."""
 
     size = "bottleneck"
+    reads_input = True
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ dropped torch has no fused kernel there, and draws slowly.  So `auto` is plain i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -26,6 +27,11 @@ def choose(kernel: Kernel) -> None:
     global _chosen
     _chosen = kernel
     _used.clear()
+
+
+def note(others: Mapping[str, Sequence[Kernel]]) -> None:
+    """Adds what another process of the run has `used`."""
+    _used.update((when, name) for when, names in others.items() for name in names)
 
 
 def used() -> dict[str, list[Kernel]]:

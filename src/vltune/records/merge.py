@@ -243,7 +243,7 @@ def _typed(file: Path) -> dict[tuple[str, str], tuple[float, str]]:
     """{(run's name, metric): (value, where it stands)}"""
     found: dict[tuple[str, str], tuple[float, str]] = {}
     for where, entry in external.entries(file):
-        key = PurePosixPath(entry["run"]).stem, entry["metric"]
+        key = PurePosixPath(entry["run"]).name.removesuffix(".json"), entry["metric"]
         if key in found:
             raise UserError(f"{where}: {key[1]} of {key[0]} was typed before, in {found[key][1]}: keep one")
         found[key] = entry["value"], where

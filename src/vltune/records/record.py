@@ -18,6 +18,7 @@ from vltune.errors import UserError
 from vltune.metrics.metric import PERCENT, declared
 from vltune.records import files
 from vltune.records.packed import PACK
+from vltune.values import printable
 
 if TYPE_CHECKING:
     from typing import Required  # Python 3.11
@@ -30,7 +31,8 @@ VERSION: int = SCHEMA["properties"]["schema"]["const"]
 COST: tuple[str, ...] = tuple(SCHEMA["properties"]["cost"]["required"])
 """The fields of `cost`, all required: `dict.fromkeys(COST)` is the cost of a run that measured none."""
 USED = ("train_step_ms", "latency_ms", "throughput_per_s", "peak_memory_bytes")
-"""Of these, what a machine decides; all others a configuration does, the same for every seed everywhere (`is_counted`)."""
+"""Of these, what a machine decides; all others a configuration does, the same for every seed everywhere (`is_counted`);
+but for a method that searches what to leave out of two streams, whose MACs differ."""
 DEEPEST = 100
 """Levels of a JSON file; more could not be walked through."""
 LARGEST = 1e300
@@ -180,9 +182,9 @@ def _is_record(file: Path) -> bool:
 
 
 def last_line(record: Record) -> str:
-    """Of its traceback; nothing where it has none."""
+    """Of its traceback, as a terminal can show it; nothing where it has none."""
     lines = (record.get("error") or "").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return printable(lines[-1].strip()) if lines else ""
 
 
 def is_counted(cost: str) -> bool:

@@ -255,12 +255,15 @@ def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
 
 def again(each: Standing) -> Job:
     """The run, in smaller parts where memory ran out: of training, or of evaluation where that needed too much."""
-    from vltune.engine.memory import smaller
+    from vltune.engine.memory import WHOLE, smaller
     from vltune.sweep.job import job
 
-    engine = (each.record or {}).get("config", {}).get("engine")
+    config = (each.record or {}).get("config", {})
+    engine = config.get("engine")
     error = (each.record or {}).get("error") or ""
-    if each.cause != "memory" or not engine or "lower engine.batch_size" in error:
+    if each.cause != "memory" or not engine or "lower engine.batch_size" in error or WHOLE in error:
+        return job(each.run)
+    if "engine.eval_batch_size=" not in error and is_computed_whole(config):
         return job(each.run)
     if "engine.eval_batch_size=" in error:
         return job(each.run, f"engine.eval_batch_size={max(1, engine['eval_batch_size'] // 2)}")
@@ -268,3 +271,11 @@ def again(each: Standing) -> Job:
     halved = each.record.get("out_of_memory") or []
     size = halved[-1]["micro_batch"] if halved else engine["micro_batch_size"] or share
     return job(each.run, f"engine.micro_batch_size={smaller(size, share) or 1}")
+
+
+def is_computed_whole(config: dict) -> bool:
+    """Whether a batch cannot be taken in parts, so that a smaller one is another run."""
+    from vltune.configuration import find
+
+    task = config.get("task", {}).get("_target_")
+    return config.get("mode") == "pretrain" or (task is not None and find(task).whole_batches)

@@ -70,7 +70,8 @@ class Estimator:
         rates = [
             PASSES * record["cost"]["macs"] * steps * batch_size / seconds
             for record in self.finished
-            if (steps := steps_of(record))
+            if is_of_one_process(record)
+            and (steps := steps_of(record))
             and (batch_size := record["config"]["engine"].get("batch_size"))
             and (seconds := record["provenance"].get("phases", {}).get("train"))
         ]
@@ -108,6 +109,12 @@ class Estimator:
 def is_measured(record: dict) -> bool:
     """Whether it tells how long a run of how many steps or epochs took; one from elsewhere need not."""
     return bool(record["cost"]["macs"] and record["provenance"]["seconds"] and length(record["config"])[1])
+
+
+def is_of_one_process(record: dict) -> bool:
+    """Whether its phases are the whole run's: those of one that was resumed are its last process's."""
+    phases = record["provenance"].get("phases", {})
+    return sum(phases.values()) > 0.99 * (record["provenance"]["seconds"] or 0)
 
 
 def length(config: dict) -> tuple[str, int | None]:

@@ -46,7 +46,7 @@ def slots(parallel: int | None, devices: int = 1) -> list[Slot]:
     devices: of a run at most, so many GPUs in each slot.  Where there are fewer a run sees all, and says so itself."""
     gpus = visible_gpus()
     groups = [",".join(gpus[i : i + devices]) for i in range(0, len(gpus) - devices + 1, devices)]
-    count = parallel or len(groups) or (1 if gpus else cores())
+    count = parallel or len(groups) or (1 if gpus else max(1, cores() // devices))
     threads = None if count == 1 else max(1, cores() // count)
     return [Slot(groups[i % len(groups)] if groups else None, threads) for i in range(count)]
 
@@ -84,7 +84,7 @@ def launch(
 ) -> Outcome:
     """Runs all jobs.
 
-    logs: a folder that takes what each prints, NUMBER.log.  ended: called with a job's number and exit status.
+    logs: a folder that takes what each prints, NUMBER.log, and its exit status, NUMBER.ended.  ended: called with both.
     modules: that a process imports of which each run is a copy; None: each is a process that begins anew.  Signals are
     passed on as SIGTERM: the runs save, no more are started, the same command resumes the sweep.  A second Ctrl-C
     is passed on as one that stops at once.  What does not end within SAVING seconds is killed."""
@@ -112,6 +112,7 @@ def launch(
                     del running[number]
                     free.append(slot)
                     statuses[number] = status
+                    (logs / f"{number}.ended").write_text(f"{status}\n")
                     ended(number, status)
     return Outcome(statuses, received[0] if received else None)
 
@@ -124,8 +125,10 @@ def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
     def receive(signum: int, frame) -> None:
         again = signum == signal.SIGINT and signum in received
         received.append(signum)
-        for process in processes():
-            for sent in (signal.SIGINT, signal.SIGINT) if again else (signal.SIGTERM,):
+        for number, sent in enumerate((signal.SIGINT, signal.SIGINT) if again else (signal.SIGTERM,)):
+            if number:
+                time.sleep(POLL)  # of two at once a process may see one
+            for process in processes():
                 warm.ask(process.pid, sent)
 
     previous = {signum: signal.signal(signum, receive) for signum in SIGNALS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from vltune.sweep import slurm
 from vltune.sweep.submission import Submission, is_alive
@@ -15,7 +16,10 @@ def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
     by_element = slurm.states([array for each in submissions for array in each.arrays])
     for each in submissions:
         if each.launcher == "local" and is_alive(each.process):
-            words |= dict.fromkeys((job.of for job in each.jobs), "queued")
+            waiting = [
+                job for number, job in enumerate(each.jobs) if not (Path(each.logs) / f"{number}.ended").exists()
+            ]
+            words |= dict.fromkeys((job.of for job in waiting), "queued")
         for array, numbers in each.arrays.items():
             for element, number in enumerate(numbers):
                 if word := by_element.get(f"{array}_{element}"):

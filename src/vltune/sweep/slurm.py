@@ -88,9 +88,20 @@ def submit(project: Path, jobs: Sequence[Job], settings: Mapping, logs: Path, na
                         for number in part
                     ]
             except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, ValueError) as error:
-                raise UserError(f"hydra/launcher=slurm: {refused(error)}") from None
+                raise UserError(f"hydra/launcher=slurm: {refused(error)}{withdrawn(arrays)}") from None
             arrays[of[0].job_id.partition("_")[0]] = part
     return arrays
+
+
+def withdrawn(arrays: Mapping[str, Sequence[int]]) -> str:
+    """Cancels what SLURM took before it refused a part, so that nothing is left of the sweep, and says so."""
+    if not arrays:
+        return ""
+    try:
+        cancel([*arrays])
+    except UserError as error:
+        return f"; what it had taken waits on: {error}"
+    return f"; the {sum(map(len, arrays.values())):,} runs that it had taken were cancelled"
 
 
 def parameters(settings: Mapping, devices: int, nodes: int, name: str) -> dict:

@@ -16,6 +16,7 @@ has no row for a new class: its images of the new half have no score.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,7 @@ class ImageClassification(KeptTexts, Task):
             if value not in known:
                 raise UserError(f"task.{name}={value}: must be one of {', '.join(known)}")
         self.classes, self.tokenizer, self.classifier = list(classes), tokenizer, classifier
+        self.called = apart(self.classes)
         self.templates = len(templates)
         self.base = base_classes(len(classes)) if protocol == "base_to_new" else len(classes)
         if protocol == "base_to_new":
@@ -164,9 +166,9 @@ class ImageClassification(KeptTexts, Task):
         return [
             {
                 "id": id,
-                "prediction": self.classes[said],
+                "prediction": self.called[said],
                 "score": float(said == true) if true < known else None,
-                "class": self.classes[true],
+                "class": self.called[true],
                 "confidence": min(share, 1.0),
             }
             | ({"half": "base" if true < self.base else "new"} if halves else {})
@@ -202,8 +204,15 @@ class Cache(nn.Module):
         return dict(self.named_buffers())
 
     def forward(self, image: Tensor) -> Tensor:
-        alike = (self.beta * (image @ self.images.t() - 1)).exp()
+        with torch.autocast(image.device.type, enabled=False):  # as Clip.compare
+            alike = (self.beta * (image.float() @ self.images.float().t() - 1)).exp()
         return self.alpha * alike @ F.one_hot(self.labels, self.classes).to(alike.dtype)
+
+
+def apart(classes: Sequence[str]) -> list[str]:
+    """Of each class a name that no other has: some data sets give two classes one."""
+    times = Counter(classes)
+    return [name if times[name] == 1 else f"{name} ({label})" for label, name in enumerate(classes)]
 
 
 def base_classes(count: int) -> int:

@@ -109,8 +109,10 @@ class Retrieval(Ranking):
         return torch.cat([scores, false_scores.unflatten(0, (-1, false))], dim=1)
 
     def score(self, features: Features) -> Tensor:
-        """-> (B,), how well each text and its image match"""
-        return self.head(features.pooled)[:, 0]
+        """-> (B,), how well each text and its image match, in float32 under autocast too: bfloat16 has ties among them"""
+        head, pooled = self.head, features.pooled.float()
+        with torch.autocast(pooled.device.type, enabled=False):
+            return F.linear(pooled, head.weight.float(), head.bias.float())[:, 0]
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float(), output.new_zeros(len(output), dtype=torch.long))

@@ -39,6 +39,15 @@ def raw(tmp_path):
     return tmp_path / "raw"
 
 
+def test_captions_and_classes_of_emoji_do_not_share_a_folder(raw, tmp_path):
+    """Their files begin alike."""
+    preparation("emoji_captions")(raw, tmp_path / "out", progress=False)
+    there = sorted(path.name for path in (tmp_path / "out").glob("*.arrow"))
+    with pytest.raises(UserError, match="which is not of an earlier run of this command; name another folder"):
+        preparation("emoji")(raw, tmp_path / "out", progress=False)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.arrow")) == there
+
+
 def test_one_vendor_trains_and_the_other_tests(raw, tmp_path):
     preparation("emoji")(raw, tmp_path / "out", progress=False)
     about = read(tmp_path / "out")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import pytest
 from labelled_layouts import COUNTS, aircraft, imagenet, official, paint, split_json, tree
@@ -182,6 +183,24 @@ def test_what_is_prepared_already_is_said(tmp_path, capsys):
     assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == made
 
 
+def test_another_folder_is_another_preparation_however_old_it_is(tmp_path):
+    one, other = tree(tmp_path / "one"), tree(tmp_path / "other", classes=("bird", "fish"))
+    prepared("folder", one, tmp_path / "out")
+    later = time.time_ns() + 10**12
+    os.utime(tmp_path / "out" / "manifest.json", ns=(later, later))
+    prepared("folder", other, tmp_path / "out")
+    assert manifest(tmp_path / "out")["classes"] == ["bird", "fish"]
+
+
+def test_what_programs_put_beside_images_is_none_of_a_class(tmp_path):
+    raw = tree(tmp_path / "raw")
+    for hidden in (".thumbnails/fox.png", "@eaDir/fox.png/small.png", "__MACOSX/fox.png", "._fox.png"):
+        paint(raw / "train" / "red_fox" / hidden, 7)
+    counts = prepared("folder", raw, tmp_path / "out")
+    assert counts["train images"] == 18
+    assert counts["train dropped other files"] == 4
+
+
 @pytest.mark.parametrize("linked", ["train", "train/red_fox"])
 def test_an_image_that_was_added_behind_a_link_is_seen(linked, tmp_path):
     raw = tree(tmp_path / "raw")
@@ -258,6 +277,7 @@ def test_a_class_folder_may_have_spaces_and_its_name_comes_from_the_list(tmp_pat
     [
         (("cat", "_"), None, 'its class name is "_"'),
         (("cat", "dog"), "cat feline\nwolf grey\n", "begins with no folder of a class that is there"),
+        (("cat", "dog"), "cat tabby\ndog hound\ncat lion\n", "cat is listed twice"),
     ],
 )
 def test_classes_that_cannot_be_told_or_named(classes, listed, told, tmp_path):

@@ -16,7 +16,7 @@ from vltune.data import pool
 from vltune.data.check.classes import ClassSummary, summaries
 from vltune.data.check.classes import notes as class_notes
 from vltune.data.check.rows import DIGEST, Found, Problems, Span, look, open_rows
-from vltune.data.dataset import kinds
+from vltune.data.dataset import kind_of_name, kinds
 from vltune.data.manifest import MANIFEST
 from vltune.data.manifest import read as read_manifest
 from vltune.errors import UserError
@@ -36,7 +36,7 @@ class File:
         self.path, self.listed = path, listed or {}
         shard = _SHARD.fullmatch(path.name)
         self.stem = shard[1] if shard else path.stem
-        self.kind = next((name for name in kinds() if self.stem.startswith(f"{name}_")), None)
+        self.kind = kind_of_name(path.name)
         self.split = self.stem.removeprefix(f"{self.kind}_")
         self.size = path.stat().st_size if path.is_file() else 0
         self.rows = self.texts = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vltune.images import SUFFIXES
 
 CLASS_NAMES = "classnames.txt"
 _CALLED = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+_NO_IMAGES = ("@eaDir", "__MACOSX")  # folders that others put beside images
 _VAL, _TEST = 0.2, 0.3  # of a class's images, where nothing says which
 
 
@@ -41,6 +43,8 @@ class ClassFolders(Labelled):
                     folder = line.partition(" ")[0]
                 elif (folder := next((each for each in folders if line.startswith(f"{each} ")), None)) is None:
                     raise ValueError(f"{line!r} begins with no folder of a class that is there")
+                if folder in found:
+                    raise ValueError(f"{folder} is listed twice")
                 found[folder] = display(line[len(folder) + 1 :])
         sources.bad.check()
         return found
@@ -51,7 +55,7 @@ class ClassFolders(Labelled):
             raise UserError(f"{folder}: holds no folder of a class; put the images of each class into one of its name")
         for each in classes:
             found = sorted(top / name for top, names in folders_below(each) for name in names)
-            images = [path for path in found if path.suffix.lower() in SUFFIXES]
+            images = [path for path in found if path.suffix.lower() in SUFFIXES and not _is_hidden(path, each)]
             self._others[split] += len(found) - len(images)
             if not images:
                 raise UserError(f"{each}: a class without an image ({', '.join(SUFFIXES)}); put some there, or move it")
@@ -66,6 +70,12 @@ class ClassFolders(Labelled):
             size = path.stat().st_size if path.is_file() else None
             self._names_and_sizes.update(f"{split} {image} {size} {label}\n".encode())
             self.add(entries, split, image, label, split)
+
+    def listed_now(self, sources: Sources) -> dict[str, Any]:
+        other = copy(self)
+        other._names_and_sizes, other._others = sha256(), dict.fromkeys(self.splits, 0)
+        other.collect(sources, Entries(Path(":memory:")))
+        return {"listing": other._names_and_sizes.hexdigest()}
 
     def dropped(self) -> dict[str, dict[str, int]]:
         return {"dropped_other_files": self._others} if any(self._others.values()) else {}
@@ -222,6 +232,11 @@ def _first(raw: Path, split: str) -> Path | None:
     """The folder of a split, however its name is capitalised."""
     there = {path.name.lower(): path for path in classes_in(raw)}
     return next((there[name] for name in _CALLED[split] if name in there), None)
+
+
+def _is_hidden(path: Path, below: Path) -> bool:
+    """Whether it is a file system's or a program's own, such as a thumbnail."""
+    return any(part.startswith(".") or part in _NO_IMAGES for part in path.relative_to(below).parts)
 
 
 def classes_in(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from vltune import __version__
 from vltune.atomic import replacing
 from vltune.data import pool
+from vltune.data.dataset import kind_of_name
 from vltune.data.manifest import IMAGE_SIZES, MANIFEST, unusable
 from vltune.data.manifest import read as read_manifest
 from vltune.data.preparation import shards
@@ -114,6 +115,12 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
     nothing_bad = Bad(official.raw, official.kind, 0)
     if Sources(nothing_bad, files, progress).hashed() != found.get("sources"):
         return None
+    try:
+        images = official.listed_now(Sources(nothing_bad, files, False))
+    except UserError:
+        return None
+    if any(found.get(key) != value for key, value in images.items()):
+        return None
     if progress:
         anew = f"delete {out / MANIFEST} to have it made anew"
         tqdm.write(f"{out}: prepared before, and no raw file changed since; {anew}", sys.stderr)
@@ -142,7 +149,8 @@ def _refuse_foreign(out: Path, stem: str) -> None:
     ours = re.compile(rf"{stem}_.+-\d{{5}}-of-\d{{5}}\.arrow")
     prepared = (out / MANIFEST).exists()
     for file in sorted(path.name for path in out.glob("*.arrow")):
-        if not ours.fullmatch(file) and not (prepared and file.startswith(f"{stem}_")):
+        alike = kind_of_name(file) == kind_of_name(f"{stem}_")
+        if not (alike and (ours.fullmatch(file) or (prepared and file.startswith(f"{stem}_")))):
             raise UserError(f"{out}: holds {file}, which is not of an earlier run of this command; name another folder")
 
 
@@ -383,6 +391,7 @@ def _publish(folder: Path, out: Path, stem: str) -> None:
     made = sorted(folder.glob("*.arrow"))
     (out / MANIFEST).unlink(missing_ok=True)
     for path in out.glob(f"{stem}_*.arrow"):
-        path.unlink()
+        if kind_of_name(path.name) == kind_of_name(f"{stem}_"):
+            path.unlink()
     for path in [*made, folder / MANIFEST]:
         path.replace(out / path.name)

@@ -64,6 +64,10 @@ class Official(ABC):
         """What else decides the result."""
         return {}
 
+    def listed_now(self, sources: "Sources") -> dict[str, Any]:
+        """What of `facts` tells images apart that no file lists, told without reading them."""
+        return {}
+
     def facts(self) -> dict[str, Any]:
         """What the manifest says beside counts; asked for when all rows are made."""
         return {}

@@ -167,7 +167,7 @@ def legend(table: Table) -> str:
     if any(cell.agrees is not None for cell in cells):
         said.append(
             f"{WITHIN}, {OUTSIDE}: whether the published number lies in the 95 % interval of our mean over seeds"
-            " (Student's t); it is of one run, whose own spread is not known."
+            " (Student's t); it is of one run or a few, whose own spread is not known here."
         )
     if any(cell.best for cell in cells):
         said.append(f"Bold: the {'best' if any(column.less for column in table.columns) else 'highest'} of a column.")

@@ -211,7 +211,7 @@ def _counts(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Itera
                 told = ", ".join(f"{number:g}" for number in found)
                 yield (
                     f"Not one number: {column.title} of {variant.label} is {told} in records of one configuration, "
-                    "counted by different code."
+                    "counted by different code, or of what a search left out."
                 )
 
 

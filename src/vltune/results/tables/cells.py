@@ -43,6 +43,8 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
             typed[key] = set(_typed(column, records))
             made_on[key] = _machines(column, method, records)
         cell = _cell(column, list(numbers[key].values()), published.get(column.published), len(typed[key]))
+        if column.harmonic_of and cell.mean is not None:
+            cell = _of_means(cell, [found[part].mean for part in column.harmonic_of])
         found[key] = cell if cell.mean is None else replace(cell, machines=max(1, len(made_on[key])))
     return found
 
@@ -82,6 +84,13 @@ def _cell(column: Column, values: list[float], published: float | None, typed: i
     deviation = stdev(values) if len(values) > 1 else None
     interval = significance.interval(values) if column.is_score else None
     return Cell(mean(values), deviation, len(values), published, typed, interval, 0.5 * 10**-column.digits)
+
+
+def _of_means(cell: Cell, means: list[float]) -> Cell:
+    """The harmonic mean of the parts' means, as papers print it; how far it varies, by those of the seeds."""
+    moved = (own := harmonic_mean(means)) - cell.mean
+    interval = None if cell.interval is None else tuple(end + moved for end in cell.interval)
+    return replace(cell, mean=own, interval=interval)
 
 
 def _parameters(column: Column, records: list[dict]) -> float | None:

@@ -110,7 +110,7 @@ def noise(
         for one, other in combinations(entered, 2)
     ]
     pairs = [strata for strata in pairs if len(strata[0]) > 1]
-    among = significance.spread([_means(parts, variants[place]) for place in entered])
+    among = _spread(parts, variants, entered)
     if not pairs or among is None:
         raise UserError("needs two methods with two seeds each")
     fewest = min(len(strata[0]) for strata in pairs)  # what is planned with is that all rows have so many
@@ -173,7 +173,7 @@ def _tests(
     signs = len(parts) == 1 and bool(parts[0].metric and parts[0].metric.signs)
     by_examples = paired.by_examples(found, signs)
     places = dict.fromkeys(place for pair in pairs for place in pair)
-    among = significance.spread([_means(parts, variants[place]) for place in places])
+    among = _spread(parts, variants, places)
     tests = {pair: _test(paired.strata(found[pair]), p, among) for pair, p in by_examples.items()}
     return tests, reasons
 
@@ -182,6 +182,13 @@ def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None)
     if sum(stratum.mean() for stratum in strata) <= 0:  # on the seeds that both have, the best is not better
         return Test(1.0, 1.0 if among else None)
     return Test(p_examples, significance.over_seeds(strata, among) if among else None)
+
+
+def _spread(parts: list[Column], variants: list[MethodVariant], places: Iterable[int]) -> Spread | None:
+    """Of rows that seeds move: one with the same score at each, as what draws nothing has, tells nothing of others."""
+    scores = [_means(parts, variants[place]) for place in places]
+    moved = [found for found in scores if len(found) < 2 or len(set(found.values())) > 1]
+    return significance.spread(moved) or significance.spread(scores)
 
 
 def _means(parts: list[Column], variant: MethodVariant) -> dict[int, float]:

@@ -1,0 +1,32 @@
+"""What the processes of a run saw beside its result: kept in its checkpoint, so that the record of a resumed run tells what
+all of them saw."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from vltune.costs import usage
+from vltune.engine.session import Session
+from vltune.nn import attend
+from vltune.runs.together import told
+
+
+def by_all(session: Session, before: dict[str, Any]) -> dict[str, Any]:
+    """With what earlier processes saw, which `before` holds; all processes of now call this together.
+
+    bad: descriptions of examples that could not be read.  attention: as `attend.used`.  peak_memory: {kind of device:
+    bytes}."""
+    kind, peaks = session.fabric.device.type, before.get("peak_memory", {})
+    here = usage.peak_memory_bytes(session.fabric.device)
+    return {
+        "bad": [*dict.fromkeys(chain.from_iterable(told(session.fabric, [*session.bad.seen])))],
+        "attention": attend.used(),
+        "peak_memory": peaks | {kind: max(here, peaks.get(kind, 0))},
+    }
+
+
+def restore(session: Session, before: dict[str, Any]) -> None:
+    """Has this process go on from it."""
+    session.bad.seen |= dict.fromkeys(before.get("bad", ()))
+    attend.note(before.get("attention", {}))
