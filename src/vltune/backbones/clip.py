@@ -21,6 +21,7 @@ from vltune.layout import PatchGrid, PatchLayout, Summary
 from vltune.nn.activations import ACTIVATIONS
 from vltune.nn.blocks import PreNormBlock, one
 from vltune.nn.embeddings import unfold
+from vltune.nn.whole import in_float32
 from vltune.sites import OutputSite, TokenSite, lay, place, sites
 
 HIGHEST_LOGIT_SCALE = 4.60546875  # log 100, up to which CLIP was trained, as half precision holds it
@@ -236,7 +237,7 @@ class Clip(Backbone):
     def compare(self, image: Tensor, text: Tensor) -> Tensor:
         """(B, dim) and (C, dim), or each image's own texts (B, C, dim), of any length -> (B, C) logits: cosines times e to
         the logit scale, which is at most 100.  In float32 under autocast too: bfloat16 has ties among a thousand texts."""
-        with torch.autocast(image.device.type, enabled=False):
+        with in_float32(image.device):
             image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
             cosine = image @ text.t() if text.dim() == 2 else torch.einsum("bd,bcd->bc", image, text)
         return self.logit_scale.clamp(max=HIGHEST_LOGIT_SCALE).exp() * cosine

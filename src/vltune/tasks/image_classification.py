@@ -29,6 +29,7 @@ from vltune.batch import Batch
 from vltune.data.labelled import shots as few
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
+from vltune.nn.whole import in_float32
 from vltune.tasks.task import KeptTexts, RowColumn, Task
 
 OF_FEW = ("few_shot", "base_to_new")
@@ -204,7 +205,7 @@ class Cache(nn.Module):
         return dict(self.named_buffers())
 
     def forward(self, image: Tensor) -> Tensor:
-        with torch.autocast(image.device.type, enabled=False):  # as Clip.compare
+        with in_float32(image.device):  # as Clip.compare
             alike = (self.beta * (image.float() @ self.images.float().t() - 1)).exp()
         return self.alpha * alike @ F.one_hot(self.labels, self.classes).to(alike.dtype)
 

@@ -21,6 +21,7 @@ from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.metrics.recall import ranks
 from vltune.nn.heads import bert_init
+from vltune.nn.whole import in_float32
 from vltune.tasks.task import RowColumn, Task
 
 RECALL_AT = (1, 5, 10)
@@ -111,7 +112,7 @@ class Retrieval(Ranking):
     def score(self, features: Features) -> Tensor:
         """-> (B,), how well each text and its image match, in float32 under autocast too: bfloat16 has ties among them"""
         head, pooled = self.head, features.pooled.float()
-        with torch.autocast(pooled.device.type, enabled=False):
+        with in_float32(pooled.device):
             return F.linear(pooled, head.weight.float(), head.bias.float())[:, 0]
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
