@@ -94,6 +94,12 @@ def kind_of_name(file: str) -> str | None:
     return max((begin for begin in kinds() if file.startswith(f"{begin}_")), key=len, default=None)
 
 
+def is_of(file: str, stem: str) -> bool:
+    """Whether an Arrow file's name begins with the stem, and with no longer one of another data set."""
+    begin = f"{stem}_"
+    return file.startswith(begin) and kind_of_name(file) == kind_of_name(begin)
+
+
 def open_examples(reader: str, folder: Path, splits: Sequence[str]) -> Examples:
     """What predictions for these splits of a data folder are about.
 

@@ -3,13 +3,11 @@ all of them saw."""
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
 
 from vltune.costs import usage
 from vltune.engine.session import Session
 from vltune.nn import attend
-from vltune.runs.together import told
 
 
 def by_all(session: Session, before: dict[str, Any]) -> dict[str, Any]:
@@ -20,7 +18,7 @@ def by_all(session: Session, before: dict[str, Any]) -> dict[str, Any]:
     kind, peaks = session.fabric.device.type, before.get("peak_memory", {})
     here = usage.peak_memory_bytes(session.fabric.device)
     return {
-        "bad": [*dict.fromkeys(chain.from_iterable(told(session.fabric, [*session.bad.seen])))],
+        "bad": session.bad.of_all(session.fabric),
         "attention": attend.used(),
         "peak_memory": peaks | {kind: max(here, peaks.get(kind, 0))},
     }

@@ -118,9 +118,13 @@ class BadExamples:
             self.seen[description] = None
         self.check()
 
-    def gather(self, processes: Processes) -> None:
+    def of_all(self, processes: Processes) -> list[str]:
         """What all processes saw, which call this together."""
-        self.seen = dict.fromkeys(chain.from_iterable(told(processes, [*self.seen])))
+        return [*dict.fromkeys(chain.from_iterable(told(processes, [*self.seen])))]
+
+    def gather(self, processes: Processes) -> None:
+        """Takes what all processes saw, which call this together."""
+        self.seen = dict.fromkeys(self.of_all(processes))
         self.check()
 
     def check(self) -> None:

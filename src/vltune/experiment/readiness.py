@@ -98,14 +98,13 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
 def check_read(engine: Settings, overrides: Sequence[str]) -> None:
     """UserError where a setting is typed in vain, as another decides in its place: it would name another run, the same."""
     decided = {
-        "epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
-        "head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
-        "val_every": (engine.select != "best", f"engine.select={engine.select}", "best"),
+        "engine.epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
+        "engine.head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
+        "engine.val_every": (engine.select != "best", f"engine.select={engine.select}", "best"),
     }
     for override in overrides:
-        key, _, _ = override.lstrip("+").partition("=")
-        is_idle, by, other = decided.get(key.removeprefix("engine."), (False, "", ""))
-        if is_idle and key.startswith("engine."):
+        is_idle, by, other = decided.get(override.lstrip("+").partition("=")[0], (False, "", ""))
+        if is_idle:
             raise UserError(
                 f"{shown(override)}: {by} decides in its place; add {by.partition('=')[0]}={other}, or leave it out"
             )

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from vltune import __version__
 from vltune.atomic import replacing
 from vltune.data import pool
-from vltune.data.dataset import kind_of_name
+from vltune.data.dataset import is_of
 from vltune.data.manifest import IMAGE_SIZES, MANIFEST, unusable
 from vltune.data.manifest import read as read_manifest
 from vltune.data.preparation import shards
@@ -149,8 +149,7 @@ def _refuse_foreign(out: Path, stem: str) -> None:
     ours = re.compile(rf"{stem}_.+-\d{{5}}-of-\d{{5}}\.arrow")
     prepared = (out / MANIFEST).exists()
     for file in sorted(path.name for path in out.glob("*.arrow")):
-        alike = kind_of_name(file) == kind_of_name(f"{stem}_")
-        if not (alike and (ours.fullmatch(file) or (prepared and file.startswith(f"{stem}_")))):
+        if not (is_of(file, stem) and (prepared or ours.fullmatch(file))):
             raise UserError(f"{out}: holds {file}, which is not of an earlier run of this command; name another folder")
 
 
@@ -390,8 +389,8 @@ def _publish(folder: Path, out: Path, stem: str) -> None:
     """Puts what was made in the place of what an earlier preparation left."""
     made = sorted(folder.glob("*.arrow"))
     (out / MANIFEST).unlink(missing_ok=True)
-    for path in out.glob(f"{stem}_*.arrow"):
-        if kind_of_name(path.name) == kind_of_name(f"{stem}_"):
+    for path in out.glob("*.arrow"):
+        if is_of(path.name, stem):
             path.unlink()
     for path in [*made, folder / MANIFEST]:
         path.replace(out / path.name)
