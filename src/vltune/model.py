@@ -31,9 +31,15 @@ class Model(nn.Module):
             )
         shared = backbone.shared_parameters() if method.always_trained == "paper" else []
         self.shared_parameters = [*shared, *task.also_trains(backbone)]
-        shared = {id(parameter) for parameter in self.shared_parameters}
+        unread = {id(parameter) for parameter in task.unread(backbone)}
+        if places := self.tuning.places_of(unread):
+            raise UserError(
+                f"{type(method).__name__} would train the {' and the '.join(places)} part of {type(backbone).__name__}, "
+                f"which {type(task).__name__} as it is set (task.*) does not read: choose another method.sites_in"
+            )
+        apart = unread | {id(parameter) for parameter in self.shared_parameters}
         of_method = backbone.own_parameters() if method.tunes_backbone else self.tuning.trained
-        self.method_parameters = [parameter for parameter in of_method if id(parameter) not in shared]
+        self.method_parameters = [parameter for parameter in of_method if id(parameter) not in apart]
         self.fusion_parameters = backbone.fusion_parameters()
         self.requires_grad_(False)
         for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:

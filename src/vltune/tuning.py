@@ -6,7 +6,7 @@ A method is light and holds settings alone; what it does at a site, parameters a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -224,6 +224,16 @@ class Tuning:
             for parameter in delta.trained(site)
         }
         return list(found.values())
+
+    def places_of(self, parameters: Container[int]) -> list[str]:
+        """Places where it trains one of these, each by its `id`."""
+        found = {
+            site.place: None
+            for _, sites, deltas in self.parts
+            for site, delta in zip(sites, deltas, strict=True)
+            if any(id(parameter) in parameters for parameter in delta.trained(site))
+        }
+        return [*found]
 
     @property
     def looks_at_data(self) -> bool:

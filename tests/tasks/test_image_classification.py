@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from test_combinations import disturb
 
 from vltune.errors import UserError
+from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.tasks.image_classification import ImageClassification, apart, base_classes
@@ -88,6 +89,25 @@ def test_classes_of_one_name_are_scored_apart():
     rows = task.predictions(output, {"ids": [0, 1, 2], "label": torch.tensor([0, 1, 2])})
     assert [row["class"] for row in rows] == ["crane", "maillot (1)", "maillot (2)"]
     assert task.figures(rows)["mean_per_class"] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("classifier", ["linear", "linear_from_text"])
+@pytest.mark.parametrize("method", [LoRA(rank=2), Full()])
+def test_a_linear_layer_trains_nothing_of_what_it_does_not_read(classifier, method):
+    found = model(method, "image", classifier=classifier).train()
+    labelled = BATCH | {"label": torch.tensor([0, 1, 2])}
+    disturb(found)
+    found.task.loss(found(labelled), labelled).backward()
+    assert found.method_parameters
+    assert {id(p) for p in found.parameters() if p.requires_grad} == {
+        id(p) for p in found.parameters() if p.grad is not None
+    }
+
+
+@pytest.mark.parametrize("where", ["text", "towers"])
+def test_a_method_in_a_text_tower_that_a_linear_layer_does_not_read_is_refused(where):
+    with pytest.raises(UserError, match=r"LoRA would train the text part of Clip, .* choose another method\.sites_in"):
+        model(LoRA(rank=2), where, classifier="linear")
 
 
 @torch.no_grad()

@@ -232,7 +232,13 @@ class Clip(Backbone):
         return self.text.word(ids).detach()
 
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
-        return not any(map(trains, (self.text, self.text_projection, self.at_text)))
+        return not any(map(trains, self.of_text()))
+
+    def of_text(self) -> tuple[nn.Module, ...]:
+        return self.text, self.text_projection, self.at_text
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        return [*(each for part in self.of_text() for each in part.parameters()), self.logit_scale]
 
     def compare(self, image: Tensor, text: Tensor) -> Tensor:
         """(B, dim) and (C, dim), or each image's own texts (B, C, dim), of any length -> (B, C) logits: cosines times e to

@@ -98,6 +98,10 @@ class ImageClassification(KeptTexts, Task):
         """Validation holds no new class, so that it has no harmonic mean."""
         return HALVES[0] if HALVES[0] in self.metrics else self.primary
 
+    def unread(self, backbone: Backbone) -> list[nn.Parameter]:
+        """Texts and their likeness to images, where a linear layer tells the classes."""
+        return [] if self.head is None else backbone.text_parameters()
+
     def begin(self, backbone: Backbone) -> None:
         if self.classifier == "linear_from_text":
             with torch.no_grad():

@@ -67,6 +67,10 @@ class Task(nn.Module):
         """What of the backbone trains for it, whatever the method."""
         return []
 
+    def unread(self, backbone: Backbone) -> list[nn.Parameter]:
+        """What of the backbone its loss does not follow from, and nothing trains."""
+        return []
+
     def begin(self, backbone: Backbone) -> None:
         """Once pretrained weights are in: starts what of the head follows from them."""
 
