@@ -392,6 +392,16 @@ def test_wandb_is_imported_only_on_start():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.parametrize(("entity", "found"), [(None, False), ("team", False), ("alice", True)])
+def test_what_was_sent_to_one_entity_was_not_sent_to_the_one_of_the_environment(entity, found, monkeypatch, tmp_path):
+    file = records.write(made(), tmp_path / "results")
+    monkeypatch.setenv("WANDB_ENTITY", "alice")
+    assert WandbLogger(mode="offline").mirror(made(), file, tmp_path, lambda split: {}) == "sent"
+    assert WandbLogger(mode="offline").has(file, tmp_path)
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    assert WandbLogger(mode="offline", entity=entity).has(file, tmp_path) is found
+
+
 def test_wrong_mode_names_the_choices():
     with pytest.raises(UserError, match=r"logger\.mode=disabled: choose offline or online"):
         WandbLogger(mode="disabled")

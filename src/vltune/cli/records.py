@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -203,7 +204,8 @@ def merge(
         if dry_run or file.why or file.outcome in ("replaced", "refused", "broken"):
             typer.echo(f"{file.outcome}: {file.what}{f' ({file.why})' if file.why else ''}")
     for left in (left for source in merged for left in folders.apart(source)):
-        typer.echo(f"left: {left} (holds records of its own: vltune merge {left} --into {into / left.name})")
+        command = shlex.join(["vltune", "merge", str(left), "--into", str(into / left.name)])
+        typer.echo(f"left: {left} (holds records of its own: {command})")
     if any(file.outcome == "broken" for files in merged.values() for file in files):
         raise typer.Exit(1)
 

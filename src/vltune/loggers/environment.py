@@ -47,6 +47,10 @@ def project(asked: str | None) -> str:
     return asked or os.environ.get("WANDB_PROJECT") or "vltune"
 
 
+def entity(asked: str | None) -> str | None:
+    return asked or os.environ.get("WANDB_ENTITY") or None
+
+
 def unheeded(of_agent: bool) -> str:
     """One line that names the variables which are set and not heeded; empty where none is."""
     found = [f"WANDB_{name}" for name in _FOLLOWS if os.environ.get(f"WANDB_{name}")]

@@ -64,7 +64,7 @@ class WandbLogger(Logger):
             raise UserError(f"logger.mode={mode}: choose offline or online, or turn W&B off with logger=none")
         self.mode, self.why = environment.mode(mode, otherwise)
         self.unheeded = environment.unheeded(_of_agent())
-        self.project, self.entity, self.tags = environment.project(project), entity, tuple(tags)
+        self.project, self.entity, self.tags = environment.project(project), environment.entity(entity), tuple(tags)
         self.examples, self.largest_artifact_mb = examples, largest_artifact_mb
         self.start_timeout, self.finish_timeout = start_timeout, finish_timeout
         self.trouble: str | None = None  # what failed in the last run

@@ -196,6 +196,9 @@ def test_what_programs_put_beside_images_is_none_of_a_class(tmp_path):
     raw = tree(tmp_path / "raw")
     for hidden in (".thumbnails/fox.png", "@eaDir/fox.png/small.png", "__MACOSX/fox.png", "._fox.png"):
         paint(raw / "train" / "red_fox" / hidden, 7)
+    paint(raw / "train" / "@eaDir" / "a.png" / "small.png", 7)
+    paint(raw / "__MACOSX" / "a.png", 7)
+    (raw / "._list.csv").write_bytes(b"\0")
     counts = prepared("folder", raw, tmp_path / "out")
     assert counts["train images"] == 18
     assert counts["train dropped other files"] == 4
@@ -359,6 +362,11 @@ def test_a_table(tmp_path, split):
         ("path,class,split\na.png,b,train\n", UserError, "has images of train alone"),
         ("path,class\na.png,b\nc.png,b\n", UserError, "2 images of b, which three splits cannot share"),
         ("path,class\n", UserError, "holds no image of any class"),
+        (
+            "path,class,split\na.png,b,train\nc.png,B,test\n",
+            UserError,
+            "test has images of B, a class that train lacks; call it as there",
+        ),
     ],
 )
 def test_a_bad_table(tmp_path, text, error, message):

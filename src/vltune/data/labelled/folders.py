@@ -121,7 +121,7 @@ class OwnFolder(ClassFolders):
         super().__init__(raw.parent if self._table else raw, "folder", SPLITS)
 
     def files(self) -> list[Path]:
-        tables = sorted(self.raw.glob("*.csv"))
+        tables = sorted(path for path in self.raw.glob("*.csv") if not _is_hidden(path, self.raw))
         if self._table is None and tables:
             if len(tables) > 1:
                 raise UserError(f"{self.raw}: holds {tables[0].name} and {tables[1].name}; name one of them with --raw")
@@ -195,6 +195,10 @@ def complete(found: dict[str | None, list[tuple[str, str]]], raw: Path) -> dict[
         return _divided(found[None], raw)
     if "train" not in found or len(found) == 1:
         raise UserError(f"{raw}: has images of {', '.join(found)} alone; name some of train, and of val or test")
+    known = {name for name, _ in found["train"]}
+    for split, of in found.items():
+        if unknown := [name for name, _ in of if name not in known]:
+            raise UserError(f"{raw}: {split} has images of {unknown[0]}, a class that train lacks; call it as there")
     if "test" not in found:
         found = {"train": found["train"], "test": found["val"]}
     if "val" not in found:
@@ -240,4 +244,4 @@ def _is_hidden(path: Path, below: Path) -> bool:
 
 
 def classes_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))

@@ -39,8 +39,9 @@ class Labelled(Official):
 
     def name_classes(self, names: dict[int, str]) -> None:
         """names: by label.  UserError where a label is left out."""
-        if absent := sorted({*range(max(names, default=0) + 1)} - names.keys()):
-            raise UserError(f"{self.raw}: no image of label {absent[0]}, of {len(names)} classes; fetch the list again")
+        absent = next((label for label in range(max(len(names), 1)) if label not in names), None)
+        if absent is not None:
+            raise UserError(f"{self.raw}: no image of label {absent}, of {len(names)} classes; fetch the list again")
         self.classes = [names[label] for label in range(len(names))]
 
     def row(self, split: str, image: str, found: list[Any]) -> Row:

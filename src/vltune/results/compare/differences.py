@@ -47,7 +47,10 @@ def _paired(row: Row) -> list[Paired]:
 
 
 def _of_metric(row: Row, metric: str) -> Paired:
-    """Raises UserError where a run has no predictions that can be used, or they are of other examples."""
+    """Raises UserError where a run has no predictions that can be used, or they are of other examples, or where nothing
+    says what the metric is."""
+    if metric.rpartition(".")[2] not in row.metrics:
+        raise UserError(f"{row.name}: no record says what {metric} is")
     a, b = (
         {run.record["identity"]["seed"]: outcomes(run.beside(PREDICTIONS), metric, run.record) for run in runs}
         for runs in zip(*((each.a, each.b) for each in _pairs(row)), strict=True)

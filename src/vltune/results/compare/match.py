@@ -160,7 +160,7 @@ def _row(key: Key, other: Key, a: dict[int, RecordFile], b: dict[int, RecordFile
     pairs = tuple(Pair(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys()))
     finished = [pair for pair in pairs if pair.finished]
     scores = _means(finished)
-    metrics = declared(finished[0].b.record) if finished else {}
+    metrics = next(filter(None, (declared(pair.b.record) for pair in finished)), {})
     agreements = [found for pair in finished if (found := _agreement(pair))]
     return Row(
         kind=kind,

@@ -109,7 +109,7 @@ def _parts(runs: Sequence[TableRun], root: Path) -> Iterator[Panel]:
         if run.row is not None and (table := _read(run.record, root)) is not None:
             by_experiment.setdefault(store.experiment(run.record), []).append((run, table))
     for experiment, read in by_experiment.items():
-        first = read[0][0].record
+        first = next((run.record for run, _ in read if declared(run.record)), read[0][0].record)
         for metric in _asked(first):
             for split in ("test", "val"):  # the official test of VQA has no scores
                 found = {(run.row, run.seed): _answers(table, split, metric) for run, table in read}
