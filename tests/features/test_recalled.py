@@ -5,17 +5,24 @@ from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
+import tiny
+import tiny_diffusion
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from vltune.engine.precision import hold
 from vltune.errors import UserError
+from vltune.experiment.setup import make_fabric
 from vltune.experiment.train import fill
 from vltune.features.cache import digest
 from vltune.features.recalled import recall
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
+from vltune.methods.lora import LoRA
+from vltune.model import Model
 from vltune.pictures import as_bytes
+from vltune.runs.signals import StopRequest
+from vltune.settings.engine import Settings
 from vltune.tasks.subject import CLASS_SEED
 
 
@@ -100,6 +107,28 @@ def test_pictures_are_given_to_the_task_and_painted_once(tmp_path):
             assert torch.equal(task.base[each.name], as_bytes(task.picture(run.model.backbone, each)[None])[0])
     assert [len(task.asked) for task in (first, again, more)] == [9, 0, 2]
     assert {each.about for each in first.asked} == {CLASS}
+
+
+def test_where_nothing_is_trained_none_are_painted_to_train_on(tmp_path):
+    task = Painting(5)
+    recall(session(tmp_path, task), trains=False)
+    assert task.remembered is None
+    assert len(task.asked) == len(task.base) == 4
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_real_backbone_is_recalled_in_both_precisions(precision, tmp_path):
+    settings = Settings(lr=1e-3, accelerator="cpu", workers=0, precision=precision, features_dir=str(tmp_path / "kept"))
+    model = Model(tiny_diffusion.stable_diffusion(), tiny_diffusion.subject(), LoRA(2, dropout=0.0))
+    with StopRequest() as stop:
+        run = tiny.session(make_fabric(settings), model, tmp_path, stop, settings=settings)
+        recall(run)
+    found = model.task.class_latents
+    assert len(found) == model.task.class_pictures
+    assert found.isfinite().all()
+    with run.fabric.autocast():
+        latents = model.train().backbone.encode_picture({"image_features": found})
+    assert latents.dtype == torch.float32
 
 
 def test_without_prior_preservation_none_are_made_for_training(tmp_path):

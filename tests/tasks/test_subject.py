@@ -211,6 +211,23 @@ def test_more_steps_of_the_sampler_than_there_are_are_told():
         subject(sampler_steps=1001).begin(backbone)
 
 
+def test_a_run_draws_the_same_whether_it_is_judged_or_not():
+    task = subject(judges={"shapes": {}})
+    before = torch.get_rng_state()
+    assert [*task.judges_here()] == ["shapes"]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.no_grad()
+def test_in_bfloat16_each_step_adds_as_much_noise_as_in_float32():
+    backbone, steps = stable_diffusion(), torch.tensor([0, 1, 2, 8])
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = backbone.train().encode_picture(batch(4))
+        noised = backbone.noised(latents, noise := torch.randn_like(latents), steps)
+    expected = backbone.kept(steps)[:, None, None, None]
+    torch.testing.assert_close(noised, expected.sqrt() * latents + (1 - expected).sqrt() * noise)
+
+
 def test_costs_are_those_of_one_call_and_one_prompt():
     made = model()
     parts = made.task.counted(made.backbone, {"text_ids": tiny_diffusion.ids(1)})

@@ -119,10 +119,11 @@ class StableDiffusion(Backbone):
         return moments.flatten(2).transpose(1, 2)
 
     def encode_picture(self, batch: Batch, image: str = "image") -> Tensor:
-        """In training mode drawn from what the autoencoder's encoder gives, else its mean."""
+        """In training mode drawn from what the autoencoder's encoder gives, else its mean; float32 under autocast too: in
+        bfloat16 the first steps would add no noise."""
         features = batch.get(f"{image}_features")
         features = self.image_features(batch[image]) if features is None else features
-        found = features.transpose(1, 2).unflatten(2, self.latent_shape[1:])
+        found = features.float().transpose(1, 2).unflatten(2, self.latent_shape[1:])
         if isinstance(self.vae, Fold):
             return found
         mean, log_variance = found.chunk(2, dim=1)

@@ -143,7 +143,7 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
         try:
             with evaluating(file.stem, data.eval_batch_size):
                 if model.task.recalls:  # as pretrained
-                    recall(session)
+                    recall(session, trains=False)
                 artifacts.read_tuned(file.with_suffix(".safetensors"), model)
                 model.to(fabric.device)
                 if settings.cache_features and settings.eval_examples is None:

@@ -23,14 +23,15 @@ FOLDER = "painted"
 
 
 @torch.no_grad()
-def recall(session: Session) -> None:
+def recall(session: Session, trains: bool = True) -> None:
     """Gives the task what the backbone painted before it was tuned; paints what is not there.  Call it before anything is
     trained or read.
 
+    trains: whether the task is to be trained; where it is judged alone, no pictures to train on are painted.
     Of processes that start together one paints and the others wait.  Raises Interrupted where the session is asked to stop,
     after which finished pictures stay."""
     task = session.model.task
-    trained_on = task.of_class()
+    trained_on = task.of_class() if trains else []
     compared = [each for each in task.wanted() if each.about == CLASS] if task.shown == "painted" else []
     wanted = {name(task, each): each for each in [*trained_on, *compared]}
     if not wanted:
@@ -38,7 +39,8 @@ def recall(session: Session) -> None:
     pictures = dict(zip(wanted, painted(session, wanted), strict=True))
     if trained_on:
         own = torch.stack([pictures[name(task, each)] for each in trained_on])
-        task.remember(session.model.backbone, own / 127.5 - 1)
+        with session.fabric.autocast():
+            task.remember(session.model.backbone, own / 127.5 - 1)
     task.base = {each.name: pictures[name(task, each)] for each in compared}
 
 
@@ -51,9 +53,8 @@ def name(task: Subject, wanted: Wanted) -> str:
 def probe(backbone: Backbone, task: Subject) -> str:
     """What the backbone paints in two steps: settings decide it that leave the weights as they are."""
     empty = task.text_state(backbone, "")
-    return sha256(
-        backbone.paint(empty, empty, backbone.noise([0]), 2, task.guidance).cpu().numpy().tobytes()
-    ).hexdigest()
+    painted = backbone.paint(empty, empty, backbone.noise([0]), 2, task.guidance)
+    return sha256(painted.float().cpu().numpy().tobytes()).hexdigest()
 
 
 def painted(session: Session, wanted: dict[str, Wanted]) -> Tensor:

@@ -56,6 +56,12 @@ def together(one: Tensor, other: Tensor) -> Tensor:
     return torch.where(one.any(-1) | other.any(-1), cosine, 1.0)
 
 
+def opened(kind: type[Judge], **given: object) -> Judge:
+    """Ready to judge.  What its layers start as is drawn apart: a run draws the same whether it is judged or not."""
+    with torch.random.fork_rng(devices=[]):
+        return kind(**given).eval()
+
+
 def check_settings(name: str, kind: type[Judge], given: Mapping[str, object]) -> None:
     """UserError where what is given for a judge is not what its constructor takes."""
     taken = {

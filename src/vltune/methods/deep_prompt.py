@@ -42,6 +42,9 @@ class MemoryPrompts(Delta):
     def forward(self, prepare: Callable[[Tensor], Tensor] = lambda prompts: prompts) -> Tensor:
         return prepare(self.prompts)
 
-    def macs_as_published(self, site: Site, tokens: int) -> int:
+    def macs_as_published(self, site: Site, tokens: int) -> int | None:
+        """None where queries are of another number and width than what is read, which no paper counted."""
+        if site.cross:
+            return None
         prompts, width = self.prompts.shape
         return prompts * 3 * width**2 + 2 * tokens * prompts * width

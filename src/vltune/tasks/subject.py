@@ -24,7 +24,7 @@ from torch import Tensor
 from vltune.backbones.backbone import DENOISING, Backbone
 from vltune.batch import Batch
 from vltune.errors import UserError
-from vltune.judges.judge import Judge, check_settings, find
+from vltune.judges.judge import Judge, check_settings, find, opened
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
 from vltune.metrics.metric import Metric
 from vltune.tasks.task import KeptTexts, RowColumn, Task
@@ -168,7 +168,7 @@ class Subject(KeptTexts, Task):
     def judges_here(self) -> dict[str, Judge]:
         """Those of which no setting is null."""
         here = {name: given for name, given in self.judges.items() if None not in given.values()}
-        found = {name: self.kinds[name](**given).eval() for name, given in here.items()}
+        found = {name: opened(self.kinds[name], **given) for name, given in here.items()}
         self.identities = dict.fromkeys(self.judges) | {name: each.identity for name, each in found.items()}
         return found
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vltune.backbones.backbone import DENOISING, Backbone
 from vltune.batch import Batch
+from vltune.judges.judge import opened
 from vltune.judges.shapes import ShapesJudge
 from vltune.metrics.metric import Metric, Prediction
 from vltune.pictures import as_bytes
@@ -59,7 +60,7 @@ class TextToImage(Task):
     @cached_property
     def judge(self) -> tuple[ShapesJudge]:
         """In a tuple, so that it is no part of what is trained and saved."""
-        return (ShapesJudge().eval(),)
+        return (opened(ShapesJudge),)
 
     def begin(self, backbone: Backbone) -> None:
         backbone.check_sampler(self.sampler_steps)
