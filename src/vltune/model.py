@@ -40,6 +40,7 @@ class Model(nn.Module):
         apart = unread | {id(parameter) for parameter in self.shared_parameters}
         of_method = backbone.own_parameters() if method.tunes_backbone else self.tuning.trained
         self.method_parameters = [parameter for parameter in of_method if id(parameter) not in apart]
+        task.check_trained(backbone, self.method_parameters)
         self.fusion_parameters = backbone.fusion_parameters()
         self.requires_grad_(False)
         for parameter in [*self.head_parameters, *self.shared_parameters, *self.method_parameters]:

@@ -90,19 +90,20 @@ class Delta(nn.Module):
     """What a method does at one site; a subclass defines `forward` with the site's arguments, or `around`.
 
     every_token: at a `BlockSite`, whether it looks at every token of what the block gives, also of the last layer's.
-    At a `TokenSite`, follows_image: whether its tokens are made of `image`; counts_places: are found by their places."""
+    At a `TokenSite`, follows_image: whether its tokens are made of `image`; counts_places: are found by their places.
+    At a `PartSite`, own_layer: whether it computes with another layer than the site's."""
 
     every_token: bool = False
     follows_image: bool = False
     counts_places: bool = False
+    own_layer: bool = False
 
     def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """At a `PartSite` or a `BlockSite`: what takes the place of `part(x)`.  x: (B, N, in_width) -> (B, N, width)"""
         return self(part(x), x)
 
     def beside(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """At a `KeyValueSite`: keys and values (P, width), or (B, P, width), each example's, to join the layer's own, which
-        are (B, M, width)."""
+        """At a `KeyValueSite`: keys and values, (P, width) or each example's (B, P, width), to join the layer's own."""
         return self()
 
     def trained(self, site: Site) -> Iterable[nn.Parameter]:
@@ -156,8 +157,8 @@ class Chain(Delta):
     def __init__(self, *deltas: Delta):
         super().__init__()
         self.deltas = nn.ModuleList(deltas)
-        self.every_token = any(delta.every_token for delta in deltas)
-        self.follows_image = any(delta.follows_image for delta in deltas)
+        for name in ("every_token", "follows_image", "own_layer"):
+            setattr(self, name, any(getattr(delta, name) for delta in deltas))
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         for delta in self.deltas:
@@ -216,8 +217,7 @@ class JoinedPairs(Chain):
 class Site(nn.Module):
     """Does nothing of its own until a method puts a delta there.  width, in_width: of what comes out and of what goes in.
 
-    cross: whether it lies in cross-attention, where keys and values are another stream's; said where both kinds have sites
-    of one role.
+    cross: whether it lies in a UNet's cross-attention, where keys and values are a text's.
     what: it is, in a message.  together: how several deltas act there."""
 
     what: ClassVar[str]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vltune.errors import UserError
-from vltune.sites import PLACES, ROLES, Delta, OutputSite, PartSite, Site, TokenSite, sites
+from vltune.sites import PLACES, ROLES, Delta, OutputSite, OwnParameters, PartSite, Site, TokenSite, sites
 
 ALWAYS_TRAINED = ("paper", "head_only")
 
@@ -75,6 +75,12 @@ class Method:
             nothing = f"{type(self).__name__} has no site on {type(backbone).__name__} and would tune nothing"
             raise UserError(f"method.roles={list(self.roles)}: {nothing}; choose other roles, or method.sites_in")
         made = self.deltas(chosen)
+        for site, delta in zip(chosen, made, strict=True):
+            if isinstance(delta, OwnParameters) and site.delta is not None and site.delta.own_layer:
+                raise UserError(
+                    f"method.methods: {type(self).__name__} trains the backbone's layer at {site.role}, and a method "
+                    "before it computes with another one there: leave one of them out"
+                )
         for site, delta in zip(chosen, made, strict=True):
             site.put(delta)
         return Tuning(backbone, [(self, chosen, made)])

@@ -211,6 +211,13 @@ def test_what_follows_the_image_is_matched_where_images_are_compared_with_texts(
     assert sized(config).match["reached"] > 0
 
 
+@pytest.mark.parametrize("backbone", ["clip", "clip_mini"])
+def test_where_a_text_has_no_room_for_so_many_tokens_that_is_told(backbone):
+    config = resolved(f"backbone={backbone}", "task=matching", "method=coop", "+match=macs", "match.budget=1e12")
+    with pytest.raises(UserError, match=r"costs are counted on texts of .* tokens, of which .* there is room for"):
+        sized(config)
+
+
 @pytest.mark.parametrize(
     ("chosen", "typed", "message"),
     [

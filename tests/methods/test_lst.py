@@ -5,6 +5,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from methods.oracles import IMAGE, TEXT, TOKENS, WIDTH, additional_macs, assert_agree, off_its_start, states, tuned
+from tiny_diffusion import ids, stable_diffusion
 from torch.autograd.graph import saved_tensors_hooks
 
 from vltune.errors import UserError
@@ -122,6 +123,19 @@ def test_costs_are_the_closed_form(backbone, expected):
     assert additional_macs(backbone, LST(head_width=SIDE // HEADS, side_heads=HEADS)) == pytest.approx(
         expected, rel=1e-3
     )
+
+
+@torch.no_grad()
+def test_in_a_text_encoder_no_state_follows_what_comes_after_it():
+    backbone, method = stable_diffusion(), LST(head_width=4, side_heads=HEADS)
+    method.sites_in = "text"
+    for site in method.attach(backbone).sites:
+        off_its_start(site.delta, 0.1)
+    one = ids()[:1]
+    other = one.clone()
+    other[:, 4] = 3 + other[:, 4] % 40
+    before, after = (backbone.embed_prompt({"text_ids": each})[:, :4] for each in (one, other))
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

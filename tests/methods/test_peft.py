@@ -10,12 +10,14 @@ import tiny
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from test_combinations import disturb
+from tiny_diffusion import inputs, stable_diffusion
 from torch import nn
 
 from vltune.assemble.factory import build_method
 from vltune.configuration import check_spec
 from vltune.costs.macs import example, macs
 from vltune.errors import UserError
+from vltune.methods.bitfit import BitFit
 from vltune.methods.lora import LoRA
 from vltune.methods.peft import REFUSED, VARIANTS, Peft, held
 from vltune.model import Model
@@ -188,6 +190,25 @@ def test_in_a_stack_it_is_the_first_at_a_site():
         model(Stack([LoRA(rank=2), Peft("dora", {"r": 2})]))
     with pytest.raises(UserError, match=r"Peft cannot act at norm, which is no linear layer of its own"):
         model(Peft(roles=["norm"]))
+
+
+@pytest.mark.parametrize("more", [[], [LoRA(rank=2)]])
+def test_a_layer_that_peft_changes_is_not_trained_by_another_as_well(more):
+    with pytest.raises(UserError, match="BitFit trains the backbone's layer at query, and a method before it computes"):
+        Stack([Peft("pissa", {"r": 2}), *more, BitFit()]).attach(tiny.vilt())
+    Stack([Peft("lora", {"r": 2}), *more, BitFit()]).attach(tiny.vilt())
+
+
+@pytest.mark.parametrize(("kind", "options"), [("beft", {}), ("lora", {"r": 2, "lora_bias": True})])
+def test_a_bias_of_a_layer_without_one_does_not_fold_and_computes_the_same(kind, options):
+    backbone = stable_diffusion()
+    tuning = Peft(kind, options).attach(backbone)
+    for parameter in tuning.trained:
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    with torch.no_grad():
+        plain = backbone.denoise(*inputs(backbone))
+        with tuning.folded():
+            assert torch.equal(backbone.denoise(*inputs(backbone)), plain)
 
 
 def test_what_folds_costs_nothing():

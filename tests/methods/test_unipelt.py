@@ -17,7 +17,8 @@ from vltune.methods.lst import LST
 from vltune.methods.peft import Peft
 from vltune.methods.prefix import Prefix
 from vltune.methods.rep_adapter import RepAdapter
-from vltune.methods.unipelt import UniPELT
+from vltune.methods.ssf import SSF
+from vltune.methods.unipelt import Gate, UniPELT
 from vltune.sites import Delta, Linear, PartSite
 from vltune.tuning import Method, Stack
 
@@ -107,6 +108,18 @@ class Rescaled(Method):
 
     def delta(self, site):
         return OfTheWeight()
+
+
+def test_what_is_rescaled_behind_a_gate_is_counted():
+    assert additional_macs("vilt", UniPELT([Prefix(prompts=2), SSF()])) > 0
+
+
+def test_a_gate_is_one_number_of_each_example_also_of_an_image():
+    layer = nn.Linear(4, 4)
+    gate = Gate(SSF().delta(PartSite("query", layer)), PartSite("query", layer))
+    image = torch.randn(2, 3, 3, 4)
+    torch.testing.assert_close(gate.open(image).flatten(), gate.open(image.flatten(1, 2)).flatten())
+    assert gate.open(image).shape == (2, 1, 1, 1)
 
 
 @pytest.mark.parametrize(

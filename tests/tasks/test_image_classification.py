@@ -185,6 +185,15 @@ def test_a_prompt_that_is_too_long_is_told():
         ImageClassification(20, tiny.CLASSES, ["a b c d e f g h i j {}"], tiny.Words())
 
 
+@pytest.mark.parametrize("method", [LoRA(rank=2), Full()])
+def test_a_cache_of_images_that_are_tuned_is_refused(method):
+    with pytest.raises(
+        UserError, match=r"task\.classifier=cache: holds what images are to the tower before it is tuned"
+    ):
+        model(method, "image", classifier="cache", shots=1)
+    model(LoRA(rank=2), "text", classifier="cache", shots=1)
+
+
 def test_a_cache_with_another_number_of_images_is_told():
     found = model(classifier="cache", shots=2)
     with pytest.raises(UserError, match="3 training images can be read"):

@@ -183,9 +183,9 @@ class Backbone(nn.Module):
         """What a method trains that tunes the whole backbone."""
         return [*self.parameters()]
 
-    def text_parameters(self) -> list[nn.Parameter]:
-        """Of a backbone of two towers, all that `embed_image` does not follow from."""
-        return []
+    def of_tower(self) -> dict[str, list[nn.Parameter]]:
+        """Of a backbone of two towers, all that `embed_image` follows from, by `image`, and by `text` all the rest."""
+        return {}
 
     def start_class_token(self, cls_id: int) -> None:
         """Once pretrained weights are in: starts what they do not hold.  cls_id: the vocabulary's first token of a text."""

@@ -232,13 +232,12 @@ class Clip(Backbone):
         return self.text.word(ids).detach()
 
     def text_is_fixed(self, trains: Callable[[nn.Module], bool]) -> bool:
-        return not any(map(trains, self.of_text()))
+        return not any(map(trains, (self.text, self.text_projection, self.at_text)))
 
-    def of_text(self) -> tuple[nn.Module, ...]:
-        return self.text, self.text_projection, self.at_text
-
-    def text_parameters(self) -> list[nn.Parameter]:
-        return [*(each for part in self.of_text() for each in part.parameters()), self.logit_scale]
+    def of_tower(self) -> dict[str, list[nn.Parameter]]:
+        of_image = [p for part in (self.image, self.image_projection, self.at_image) for p in part.parameters()]
+        there = {id(parameter) for parameter in of_image}
+        return {"image": of_image, "text": [p for p in self.parameters() if id(p) not in there]}
 
     def compare(self, image: Tensor, text: Tensor) -> Tensor:
         """(B, dim) and (C, dim), or each image's own texts (B, C, dim), of any length -> (B, C) logits: cosines times e to

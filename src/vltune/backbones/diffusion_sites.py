@@ -85,4 +85,4 @@ def expose_text(encoder: nn.Module) -> None:
         expose_output(feed_forward, "feed_forward_output", width)
         for norm in (layer.layer_norm1, layer.layer_norm2):
             expose_part(norm, "norm")
-        expose_block(layer, width)
+        expose_block(layer, width, causal=True)

@@ -68,9 +68,22 @@ def additional_macs(model: Model, batch: Batch) -> Callable[[Method], int]:
 
     def count(method: Method) -> int:
         with every_token(model.backbone), tuned(model.backbone, method) as tuning, tuning.folded():
+            check_room(model, batch)
             return forward_macs(model, batch) - base
 
     return count
+
+
+def check_room(model: Model, batch: Batch) -> None:
+    """UserError where the text that costs are counted on would be cut, so that a method's tokens beside it cost nothing."""
+    if not model.backbone.offers("embed_text"):
+        return
+    tokens, image = batch["text_ids"].shape[1], torch.zeros(1, model.backbone.pooled_width, device="meta")
+    if (room := model.backbone.text_room(image)) < tokens:
+        raise UserError(
+            f"costs are counted on texts of {tokens} tokens, of which with the method's there is room for {room}: "
+            "match it by params"
+        )
 
 
 COUNTERS = {"params": parameters, "macs": additional_macs}

@@ -9,7 +9,8 @@ and training keeps none of their activations, provided nothing is trained before
 (ViLT-B, two examples of 241 tokens: 63 MiB are kept for the backward pass, 319 without that setting; with LoRA 314.)
 As released: D and U without bias, alpha = 0, one block of the backbone's kind for each of its own.  Here each is a pre-norm
 transformer block with GELU and random weights, where the paper prunes the backbone's; a stream of co-attention has a
-ladder of its own, which sees the other one through y.
+ladder of its own, which sees the other one through y.  So has each list of blocks where a backbone has several in a row, a
+UNet's transformers or Swin's stages: the last block of each is replaced, and gradients pass through what follows it.
 """
 
 from __future__ import annotations

@@ -184,12 +184,14 @@ def held(roles: Sequence[str], layers: Sequence[nn.Linear]) -> tuple[nn.Module, 
 
 
 class Tuner(Delta):
-    """tuner: PEFT's layer, which holds a copy of `before`.  linear: the block's, with the same numbers or none."""
+    """tuner: PEFT's layer, which holds a copy of `before`.  linear: the block's, with the same numbers or none; where PEFT
+    starts from another layer, that one stays in the tuner."""
 
     def __init__(self, tuner: nn.Module, before: nn.Linear, linear: nn.Linear):
         super().__init__()
         self.names = [name for name, parameter in tuner.named_parameters() if parameter.requires_grad]
-        if is_same(tuner.base_layer, before):
+        self.own_layer = not is_same(tuner.base_layer, before)
+        if not self.own_layer:
             del tuner.base_layer
             object.__setattr__(tuner, "base_layer", linear)  # not registered, saved or moved a second time
         self.tuner = tuner.to(linear.weight.device)
@@ -208,7 +210,7 @@ class Tuner(Delta):
         merged = copy.deepcopy(self.tuner)
         try:
             merged.merge()
-        except NotImplementedError:
+        except (NotImplementedError, ValueError, RuntimeError):  # a bias, on a layer that has none
             return None
         layer = merged.get_base_layer()
         return Linear(layer.weight, layer.bias)

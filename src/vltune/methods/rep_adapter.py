@@ -5,8 +5,9 @@
 
 One adapter is shared by the query, key and value of an attention layer, another stands before the feed-forward.  D is
 Xavier-uniform, U, d and u are 0: the identity at the start.  As released: 2 groups of 4 units, dropout 0.1 on the units.
-There the three projections read one sum, here each computes it, so that dropout draws for each; in cross-attention the
-shared adapter stands before both streams.  Outside training the layer's weight is W (1 + scale U D), computed once.
+There the three projections read one sum, here each computes it, so that dropout draws for each.  In METER's cross-attention
+the shared adapter stands before both streams; in a UNet's, whose text is another kind of stream, the query has one and the
+key and value another.  Outside training the layer's weight is W (1 + scale U D), computed once.
 """
 
 from __future__ import annotations

@@ -65,8 +65,9 @@ class Gate(Delta):
         return [*self.gate.parameters()]
 
     def open(self, read: Tensor) -> Tensor:
-        """(B, N, in_width) -> (B, 1, 1)"""
-        return self.gate(read[:, :1] if self.summary is None else self.summary.read(read)).sigmoid()
+        """(B, N, in_width) or (B, H, W, in_width), as Swin's are -> (B, 1, 1), or (B, 1, 1, 1)"""
+        first = read.flatten(1, -2)[:, :1] if self.summary is None else self.summary.read(read)
+        return self.gate(first).sigmoid().view(-1, *[1] * (read.dim() - 1))
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         return y + self.open(y) * (self.delta(y, x) - y)

@@ -63,9 +63,9 @@ def _called_through_sites(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (kind,), {"forward": forward})
 
 
-def expose_block(block: nn.Module, width: int) -> None:
-    """Has a block, a function of its first argument, called through a site."""
-    block.at_block = BlockSite("block", width)
+def expose_block(block: nn.Module, width: int, causal: bool = False) -> None:
+    """Has a block, a function of its first argument, called through a site.  causal: a token sees those before it alone."""
+    block.at_block, block.causal = BlockSite("block", width), causal
     block.__class__ = _a_block_at_its_site(type(block))
 
 
@@ -74,7 +74,10 @@ def _a_block_at_its_site(kind: type[nn.Module]) -> type[nn.Module]:
     plain = kind.forward
 
     def forward(block: nn.Module, x: Tensor, *more, **options) -> Tensor:
-        return block.at_block(x, lambda x: plain(block, x, *more, **options))
+        mask = None
+        if block.causal and block.at_block.delta is not None:
+            mask = torch.ones(1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        return block.at_block(x, lambda x: plain(block, x, *more, **options), mask)
 
     return type(kind.__name__, (kind,), {"forward": forward})
 

@@ -100,7 +100,15 @@ class ImageClassification(KeptTexts, Task):
 
     def unread(self, backbone: Backbone) -> list[nn.Parameter]:
         """Texts and their likeness to images, where a linear layer tells the classes."""
-        return [] if self.head is None else backbone.text_parameters()
+        return [] if self.head is None else backbone.of_tower()["text"]
+
+    def check_trained(self, backbone: Backbone, parameters: Sequence[nn.Parameter]) -> None:
+        trained = {id(parameter) for parameter in parameters}
+        if self.cache is not None and any(id(parameter) in trained for parameter in backbone.of_tower()["image"]):
+            raise UserError(
+                "task.classifier=cache: holds what images are to the tower before it is tuned, and the method would tune "
+                "it; choose method.sites_in=text, or another classifier"
+            )
 
     def begin(self, backbone: Backbone) -> None:
         if self.classifier == "linear_from_text":

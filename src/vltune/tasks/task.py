@@ -71,6 +71,9 @@ class Task(nn.Module):
         """What of the backbone its loss does not follow from, and nothing trains."""
         return []
 
+    def check_trained(self, backbone: Backbone, parameters: Sequence[nn.Parameter]) -> None:
+        """UserError where training these of a method would make wrong what the task keeps."""
+
     def begin(self, backbone: Backbone) -> None:
         """Once pretrained weights are in: starts what of the head follows from them."""
 
