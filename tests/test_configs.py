@@ -218,6 +218,15 @@ def test_of_several_towers_the_chosen_one_alone_is_in_the_hash():
     assert of(*meter, "backbone.image_tower=clip_b32") != of(*meter)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "several", "other"), [("clip", "models", "l14"), ("stable_diffusion", "pipelines", "sd21")]
+)
+def test_of_several_models_the_chosen_one_alone_is_in_the_hash(backbone, several, other):
+    chosen = (f"backbone={backbone}", "task=classification" if backbone == "clip" else "task=subject", "dataset=shapes")
+    assert of(*chosen, f"+backbone.{several}.{other}.more=9") == of(*chosen)
+    assert of(*chosen, f"backbone.model={other}") != of(*chosen)
+
+
 @pytest.mark.parametrize("name", ["clip", "stable_diffusion"])
 def test_each_size_names_weights_of_its_own(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):

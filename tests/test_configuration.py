@@ -162,6 +162,10 @@ WRONG = [
     ("engine.eps=0", "engine.eps=0: must be a number above 0"),
     ("engine.epochs=3", "engine.epochs=3: engine.max_steps=1000 decides in its place; add engine.max_steps=null, or"),
     ("engine.head_lr_multiplier=3", "engine.head_lr_multiplier=3: engine.head_lr=0.003 decides in its place; add"),
+    (
+        "dataset.train_fraction_seed=3",
+        "dataset.train_fraction_seed=3: dataset.train_fraction=1 decides in its place; add dataset.train_fraction=0.1, or",
+    ),
     ("engine.val_every=3", "engine.val_every=3: engine.select=last decides in its place; add engine.select=best"),
     ("task=matching engine.micro_batch_size=8", "task=matching tells each pair from all others of its batch"),
     ("task=matching engine.devices=2", "engine.micro_batch_size, engine.devices and engine.nodes: task=matching tells"),

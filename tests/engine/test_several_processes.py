@@ -4,6 +4,7 @@ import signal
 import time
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import pytest
@@ -242,6 +243,30 @@ def test_a_process_whose_part_of_a_step_cannot_be_read_ends_and_holds_up_no_othe
     first, second = processes(work)
     assert second is BadExampleError
     assert issubclass(first, Exception)
+
+
+class HoleyTraining(Examples):
+    """One of its examples cannot be read."""
+
+    def __getitem__(self, key):
+        return {"bad": "example 2"} if key[0] == 2 else super().__getitem__(key)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+def test_an_example_that_one_process_cannot_read_leaves_all_with_the_same_weights(micro_batch_size):
+    def work(fabric):
+        fabric.launch()
+        chosen = settings(max_steps=6, micro_batch_size=micro_batch_size)
+        data, model = TrainingData(HoleyTraining(), those_read, 8, seed=0, workers=0), make_model()
+        with StopRequest() as stop, TemporaryDirectory() as folder:
+            more = {"training": lambda: data, "settings": chosen, "allowed": 1}
+            train(session := tiny.session(fabric, model, folder, stop, **more), lambda: 0.0)
+        return [*session.bad.seen], {name: tensor.tolist() for name, tensor in model.tuned_state().items()}
+
+    (_, first), (_, second) = found = processes(work)
+    assert [] in (seen := [each for each, _ in found])
+    assert ["example 2"] in seen
+    assert first == second
 
 
 def test_bad_examples_of_all_processes_are_named_and_counted_together():

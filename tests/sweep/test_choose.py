@@ -120,6 +120,16 @@ def two_lengths(root):
     tried(root, "lora", 1e-3, 50.0, config={"engine": {"lr": 1e-3, "max_steps": 200, "threads": 2, "head_lr": 2}})
 
 
+def two_ranks(root):
+    tried(root, "lora", 1e-3, 50.0, config={"engine": {"lr": 1e-3}, "method": {"rank": 4}})
+    tried(root, "lora", 1e-2, 51.0, config={"engine": {"lr": 1e-2}, "method": {"rank": 8}})
+
+
+def two_sides(root):
+    tried(root, "apt", 1e-3, 50.0, config={"engine": {"lr": 1e-3}, "backbone": {"image_size": 64}})
+    tried(root, "lora", 1e-3, 50.0, config={"engine": {"lr": 1e-3}, "backbone": {"image_size": 96}})
+
+
 def no_rate(root):
     tried(root, "lora", None, 50.0)
 
@@ -142,6 +152,8 @@ def contradicted(root):
         (unfinished, "the run is failed: start the sweep again"),
         (two_tasks, "has accuracy on the validation split of nlvr2-shapes, and vqa_score on"),
         (two_sizes, "a second run of its method, rate 0.001 and seed: keep the one to choose from"),
+        (two_ranks, "method.rank is "),  # whichever comes first
+        (two_sides, "backbone.image_size is 96, and 64 of others: choose among runs that differ in method"),
         (two_lengths, "engine.max_steps is 200, and 100 of others: choose among runs that differ in method, rate and"),
         (
             lambda root: root.add(60.0),

@@ -12,6 +12,7 @@ from vltune.assemble.checkpoint import CHECKPOINT, is_denoiser, is_foreign, of_f
 from vltune.assemble.factory import build
 from vltune.configuration import find
 from vltune.errors import UserError
+from vltune.settings.backbone import PICKS
 
 if TYPE_CHECKING:
     from vltune.settings.backbone import BackboneSettings
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from vltune.weights.describe import Choice
 
 CONF = Path("conf")  # where the commands of the documentation are typed
-PICKS = {"image_towers": "image_tower", "models": "model", "pipelines": "model"}  # of several, the setting that chooses
 
 
 def advice(weights: Path, backbone: BackboneSettings, task: TaskSettings) -> str:

@@ -102,13 +102,12 @@ def failure(session: Session, state: TrainingState) -> str | None:
 @dataclass
 class Step:
     """A step whose figures are still on the device.  loss: of the examples `ids` of this process; norm: of the gradients
-    before they were clipped, None where they are not; bad: how many examples could not be read."""
+    before they were clipped, None where they are not."""
 
     loss: Tensor
     ids: list
     laps: Laps
     norm: Tensor | None = None
-    bad: int = 0
 
 
 class Training:
@@ -201,9 +200,10 @@ class Training:
             return False
         with step.laps.piece(), memory.holding(self.session.label):
             if self.settings.clip is not None:
-                step.norm = self.fabric.clip_gradients(
+                norm = self.fabric.clip_gradients(
                     self.wrapped, self.optimiser, max_norm=self.settings.clip, error_if_nonfinite=False
                 )
+                step.norm = norm if step.ids else torch.zeros_like(step.loss)  # of no gradients it lies on no device
             self.optimiser.step()
             self.optimiser.zero_grad()
         self.unread.append(step)
@@ -223,35 +223,25 @@ class Training:
             raise
 
     def forward_and_backward(self) -> Step:
-        step = Step(torch.zeros((), device=self.fabric.device), [], Laps(self.fabric.device))
-        for i in range(self.accumulation):
-            batch = next(self.stream)
+        """Of a process's examples those that can be read count as if they were all, in whatever micro-batches they come."""
+        step, parts = Step(torch.zeros((), device=self.fabric.device), [], Laps(self.fabric.device)), []
+        for batch in islice(self.stream, self.accumulation):
             self.session.bad.note(batch)
-            read, bad = len(batch["ids"]), len(batch.get("bad", ()))
-            step.bad += bad
-            if not batch["ids"]:
-                if self.fabric.world_size > 1:  # the others would wait for its gradients
-                    none = f"none of {', '.join(batch['bad'])} can be read, which were a process's part of a step"
-                    raise BadExampleError(f"{none}; repair them, or train on one device")
-                continue
-            step.ids += batch["ids"]
+            if batch["ids"]:
+                step.ids += batch["ids"]
+                parts.append(batch)
+            elif self.fabric.world_size > 1:  # the others would wait for its gradients
+                none = f"none of {', '.join(batch['bad'])} can be read, which were a process's part of a step"
+                raise BadExampleError(f"{none}; repair them, or train on one device")
+        while parts:
+            read = len((batch := parts.pop(0))["ids"])
             with step.laps.piece():
                 batch = self.session.to_device(batch)
-                with self.fabric.no_backward_sync(self.wrapped, enabled=i + 1 < self.accumulation):
-                    loss = self.loss(batch) / (self.accumulation * (read + bad) / read)
+                with self.fabric.no_backward_sync(self.wrapped, enabled=bool(parts)):
+                    loss = self.loss(batch) / (len(step.ids) / read)
                     self.fabric.backward(loss)
                 step.loss += loss.detach()
-        if step.ids and step.bad:
-            self.reweigh(step)
         return step
-
-    def reweigh(self, step: Step) -> None:
-        """Has the examples that could be read count as much as if they were the batch, in whatever parts they came."""
-        weight = (len(step.ids) + step.bad) / len(step.ids)
-        step.loss *= weight
-        for parameter in self.wrapped.parameters():
-            if parameter.grad is not None:
-                parameter.grad *= weight
 
     def loss(self, batch: Batch) -> Tensor:
         """The task's, and what the method adds to it."""

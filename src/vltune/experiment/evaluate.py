@@ -150,6 +150,7 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
                     keep_features(session, set(settings.evaluate))
             for split in settings.evaluate:
                 rows = predictions(session, split)
+                bad.gather(fabric)
                 if fabric.is_global_zero:
                     found[split] = model.task.figures(rows) if rows else {}
         except Interrupted as stopped:

@@ -19,7 +19,6 @@ from vltune.errors import UserError
 from vltune.experiment.rehearsal import blame, rehearse
 from vltune.settings.check import declared
 from vltune.settings.config import RunConfig
-from vltune.settings.engine import Settings
 from vltune.settings.groups import GROUPS
 from vltune.settings.run import RunSettings
 from vltune.values import instead, said, shown
@@ -87,7 +86,7 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
     if config.mode == "train" and parts and find(config.task["_target_"]).whole_batches:
         said = f"engine.micro_batch_size, engine.devices and engine.nodes: task={config.task['name']}"
         raise UserError(f"{said} tells each pair from all others of its batch, a whole on one device; leave them out")
-    check_read(engine, overrides)
+    check_read(config, overrides)
     build(config.logger)  # it looks at its settings
     if config.mode in ("train", "pretrain"):
         accumulation_steps(engine.batch_size, engine.micro_batch_size, engine.devices * engine.nodes)
@@ -95,9 +94,11 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"{shown(chosen[0])}: mode=cost logs nothing; leave it out")
 
 
-def check_read(engine: Settings, overrides: Sequence[str]) -> None:
+def check_read(config: RunConfig, overrides: Sequence[str]) -> None:
     """UserError where a setting is typed in vain, as another decides in its place: it would name another run, the same."""
+    engine, share = config.engine, config.dataset.get("train_fraction", 1.0)
     decided = {
+        "dataset.train_fraction_seed": (share == 1, f"dataset.train_fraction={share:g}", "0.1"),
         "engine.epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
         "engine.head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
         "engine.val_every": (engine.select != "best", f"engine.select={engine.select}", "best"),

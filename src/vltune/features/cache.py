@@ -43,7 +43,8 @@ Blocks = dict[tuple[bytes, ...], set[bytes]]
 @torch.no_grad()
 def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     """Gives the readers stored features of each modality whose tower neither trains nor holds a tuned site, of images only
-    where none is augmented; computes what is not there.  Returns the modalities.
+    where none is augmented, of texts only where the backbone reads them; computes what is not there.  Returns the
+    modalities.
 
     readers: all of one transform.  The backbone moves to fabric's device and precision, as `fabric.setup` moves it.
     Of runs that start together one computes and the others wait.  Its processes share the work where all of them see one
@@ -56,7 +57,7 @@ def attach(session: Session, readers: Sequence[Reader]) -> list[str]:
     towers = {name: parts for name, parts in backbone.towers().items() if not any(map(model.trains, parts))}
     if any(reader.transform.augments for reader in readers):
         towers.pop("image", None)
-    if all(reader.text_column is None for reader in readers):
+    if all(reader.text_column is None for reader in readers) or backbone.offers("embed_text"):  # which reads ids
         towers.pop("text", None)
     if not towers:
         return []

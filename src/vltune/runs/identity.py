@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from vltune.canonical import canonical, text
+from vltune.settings.backbone import PICKS
 from vltune.settings.check import marks
 from vltune.settings.groups import declarations
 from vltune.settings.kinds import AnyOrder, Before, ByContent, NotDecisive
@@ -97,7 +98,7 @@ def _chosen(settings: dict) -> dict:
     """Of several to choose from, `image_towers` by `image_tower`, the chosen one alone."""
     found = dict(settings)
     for key, options in settings.items():
-        choice = settings.get(key.removesuffix("s"))
+        choice = settings.get(PICKS.get(key, key.removesuffix("s")))
         if key.endswith("s") and isinstance(options, dict) and isinstance(choice, str) and choice in options:
             found[key] = {choice: options[choice]}
     return found

@@ -23,6 +23,9 @@ from vltune.settings.kinds import (
     Words,
 )
 
+PICKS = {"image_towers": "image_tower", "models": "model", "pipelines": "model"}
+"""Of several, the setting that chooses."""
+
 
 class TowerSettings(TypedDict):
     """The sizes of one tower of a two-stream backbone."""

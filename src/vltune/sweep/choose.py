@@ -14,7 +14,7 @@ from vltune.catalogue import Presentation
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, declared, primary
 from vltune.records import store
-from vltune.records.record import save
+from vltune.records.record import flatten, save
 from vltune.results.tables.cells import value
 from vltune.results.tables.presentations import NONE, Methods
 
@@ -29,7 +29,7 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
     backbone has several experiments, where runs differ in more than method, rate and seed, and where methods differ in how
     many rates or seeds were tried: then the choice would favour one."""
     found: dict[str, tuple[str, bool, Tried]] = {}
-    protocols: dict[str, dict] = {}
+    protocols: dict[tuple[str, ...], dict] = {}
     for record in store.load(root, on_broken=_refuse):
         if store.is_cost(record):
             continue
@@ -42,14 +42,14 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
         before, _, methods = found.setdefault(identity["backbone"], begun)
         if before != what:
             raise UserError(f"{root}: {identity['backbone']} has {before}, and {what}: choose from one of them")
-        if (run := protocol(record)) != protocols.setdefault(identity["backbone"], run):
-            first = protocols[identity["backbone"]]
-            (name, *_) = [key for key in sorted(run | first) if run.get(key) != first.get(key)]
-            told = f"engine.{name} is {run.get(name)}, and {first.get(name)} of others"
-            raise UserError(f"{file}: {told}: choose among runs that differ in method, rate and seed alone")
         seeds = methods[identity["method"]][rate]
         if identity["seed"] in seeds:
             raise UserError(f"{file}: a second run of its method, rate {rate} and seed: keep the one to choose from")
+        for whose, run in (((), protocol(record)), ((identity["method"],), of_method(record))):
+            if run != (first := protocols.setdefault((identity["backbone"], *whose), run)):
+                (name, *_) = [key for key in sorted(run | first) if run.get(key) != first.get(key)]
+                told = f"{name} is {run.get(name)}, and {first.get(name)} of others"
+                raise UserError(f"{file}: {told}: choose among runs that differ in method, rate and seed alone")
         seeds[identity["seed"]] = score
     if not found:
         raise UserError(f"{root}: holds no runs: start python run.py -m +sweep=learning_rates results_dir={root}")
@@ -59,9 +59,17 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
 
 
 def protocol(record: dict) -> dict:
-    """What of the engine all runs have in common among which a rate is chosen."""
-    engine = store.settings(record).get("engine") or {}
-    return {key: value for key, value in engine.items() if key not in ("lr", "head_lr")}
+    """What of backbone and engine all runs have in common among which a rate is chosen, by dotted names."""
+    settings = store.settings(record)
+    found = flatten({group: settings.get(group) or {} for group in ("backbone", "engine")})
+    return {key: value for key, value in found.items() if key not in ("engine.lr", "engine.head_lr")}
+
+
+def of_method(record: dict) -> dict:
+    """What those of one method have in common beside that: a method may choose its classifier, or images that are none."""
+    settings = store.settings(record)
+    found = {group: settings.get(group) or {} for group in ("method", "task", "dataset")}
+    return flatten(found | {"fingerprints": record.get("fingerprints") or {}})
 
 
 def _scored(record: dict, file: Path) -> tuple[Metric, float]:
