@@ -1,6 +1,8 @@
 """An adapter file: what a run tuned, with its record inside."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import tiny
@@ -11,6 +13,7 @@ from test_combinations import METHODS, disturb
 from typer.testing import CliRunner
 
 from vltune.cli import app
+from vltune.engine.artifacts import write_tensors
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.records import record as records
@@ -43,7 +46,17 @@ def test_every_method_goes_through_a_file(method, tmp_path):
         assert torch.equal(ours(batch), other(batch))
 
 
-def test_a_record_with_its_tensors_becomes_a_folder(tmp_path):
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_who_may_read_tensors_is_as_the_umask_says(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(1)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_record_with_its_tensors_becomes_a_folder(tmp_path, monkeypatch):
     file = records.write(RECORD, tmp_path)
     ours = model("lora")
     save_file(ours.tuned_state(), file.with_suffix(".safetensors"))
@@ -55,6 +68,11 @@ def test_a_record_with_its_tensors_becomes_a_folder(tmp_path):
     )
     with pytest.raises(UserError, match="out: is there already; name a new folder"):
         export_vltune(file, tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    for here in (Path(), tmp_path / "out"):
+        with pytest.raises(UserError, match="is the folder that you are in, and a new one would take its place"):
+            export_vltune(file, here)
+    monkeypatch.chdir(tmp_path)
     file.with_suffix(".safetensors").unlink()
     with pytest.raises(UserError, match="the tuned parameters of this record are not here"):
         export_vltune(file, tmp_path / "other")

@@ -177,6 +177,14 @@ def test_gpus_are_asked_for_without_torch(monkeypatch, tmp_path):
     assert local.visible_gpus() == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("named", "found"), [("", []), ("-1", []), ("NoDevFiles", []), ("0,1", ["0", "1"]), ("0, 2,-1,3", ["0", "2"])]
+)
+def test_gpus_are_named_as_cuda_reads_them(named, found, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert local.visible_gpus() == found
+
+
 def submission(pid, *jobs):
     return Submission(
         "local", ["+sweep=mini"], [Job(job, [job]) for job in jobs], "logs/1", "now", process=this_process(pid)

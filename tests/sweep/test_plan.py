@@ -229,6 +229,18 @@ def test_steps_are_not_compared_with_epochs(asked):
     assert seconds("engine.max_steps=null", "engine.epochs=20") != 50.0
 
 
+def test_epochs_are_of_a_share_of_the_data():
+    def of(epochs, share):
+        return {"engine": {"epochs": epochs}, "dataset": {"train_fraction": share, "train": ["train"]}}
+
+    record = {"provenance": {"seconds": 30.0, "phases": {"train": 20.0}}, "config": of(10, 1.0)}
+    assert estimate.scaled(record, of(100, 0.1)) == pytest.approx(30.0)
+    assert estimate.scaled(record, of(10, 0.5)) == pytest.approx(20.0)
+    steps = record | {"config": of(10, 1.0) | {"engine": {"max_steps": 10}}}
+    assert estimate.scaled(steps, of(10, 0.1) | {"engine": {"max_steps": 20}}) == pytest.approx(50.0)
+    assert estimate.training_examples(of(1, 0.1), {"train": [{"texts": 300}, {"texts": 700}]}) == 100
+
+
 def test_a_folder_that_cannot_be_made_is_told(asked, tmp_path):
     (tmp_path / "file").write_text("")
     given = [f"dataset.data_dir={tmp_path / 'file'}" if "data_dir" in each else each for each in asked]

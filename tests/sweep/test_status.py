@@ -45,6 +45,22 @@ def test_the_record_of_either_precision_counts(root):
     assert stands(root, places=["records/vilt_mini/vqa-shapes/lora-ffffffff-seed0.json", PLACE]).state == "finished"
 
 
+def test_of_two_precisions_a_finished_run_hides_one_that_was_begun(root):
+    """A trial on a CPU, and the run on a GPU."""
+    other = PLACE.replace("0a1b2c3d", "ffffffff")
+    for status_ in ("interrupted", "failed"):
+        root.fail("boom" if status_ == "failed" else None, status_)
+        root.add(60.0, hash="ffffffff")
+        assert stands(root, places=[PLACE, other]).state == "finished"
+        assert stands(root, places=[other, PLACE]).state == "finished"
+
+
+def test_what_was_cancelled_before_it_began_is_to_be_started(root):
+    assert stands(root, "CANCELLED").state == "todo"
+    root.fail(None, "running")
+    assert (stands(root, "CANCELLED").state, stands(root, "CANCELLED").cause) == ("stale", "cancelled")
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "told"),
     [

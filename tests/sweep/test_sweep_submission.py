@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -86,6 +87,30 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path, monkeypatch, text):
     with pytest.raises(UserError, match=r"^scancel 7: [^\n]+$"):
         slurm.cancel(["7"])
     assert scheduled([Submission(**WHOLE | {"jobs": [Job("a", ["a"])]})]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "exec sleep 60",
+            r"squeue -h -j 7: no answer in 0\.2 s; which runs wait in SLURM cannot be told now: try again",
+        ),
+        (
+            "echo 'slurm_load_jobs error: Unable to contact controller' >&2; exit 1",
+            "Unable to contact controller; which",
+        ),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", None),
+        ("exit 0", None),
+    ],
+)
+def test_how_a_sweep_stands_is_not_guessed_where_slurm_is_silent(tmp_path, monkeypatch, text, told):
+    monkeypatch.setattr(slurm, "PATIENCE", 0.2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    command(tmp_path, "squeue", text)
+    with pytest.raises(UserError, match=told) if told else nullcontext():
+        slurm.check_answers(["7"])
+    slurm.check_answers([])
 
 
 @pytest.mark.parametrize("withdraws", [True, False])

@@ -17,7 +17,7 @@ from vltune.assemble.weights import weight_files
 from vltune.errors import UserError
 from vltune.weights.backbones import load_backbone
 from vltune.weights.files import read
-from vltune.weights.finding import MODEL_FILES, find, fingerprint
+from vltune.weights.finding import EXTRA, MODEL_FILES, find, fingerprint
 
 
 class Bomb:
@@ -332,6 +332,19 @@ def test_a_hub_name_is_its_snapshots_file(hub):
     assert find("someone/vilt") == hub / "pytorch_model.bin"
     folder_of(hub, "model.safetensors")
     assert find("someone/vilt") == hub / "model.safetensors"
+
+
+def test_what_lies_beside_a_models_file_is_asked_for(hub, monkeypatch):
+    asked = []
+
+    def download(name, allow_patterns):
+        asked.extend(allow_patterns)
+        return str(hub)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    folder_of(hub, "model.safetensors")
+    assert find("someone/vilt") == hub / "model.safetensors"
+    assert {"config.json", "preprocessor_config.json", EXTRA} <= {*asked}
 
 
 def test_a_hub_name_may_hold_a_dot(hub):

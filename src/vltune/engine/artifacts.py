@@ -43,7 +43,10 @@ def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]
     from safetensors.torch import save_file
 
     with replacing(path) as temporary, writing(path):
+        temporary.touch()
+        allowed = temporary.stat().st_mode  # as any new file here; safetensors makes its own the owner's alone
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
+        temporary.chmod(allowed)
     return path.stat().st_size
 
 

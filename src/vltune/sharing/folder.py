@@ -137,6 +137,8 @@ FORMATS: dict[str, Any] = {
 @contextmanager
 def writing(out: Path) -> Iterator[Path]:
     """A folder that takes the name `out` at the end, whole, or leaves nothing.  UserError where there is something."""
+    if out.absolute() == Path.cwd():
+        raise UserError(f"{out}: is the folder that you are in, and a new one would take its place; name a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already; name a new folder")
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")

@@ -32,6 +32,7 @@ OTHER = ("use_qalora", "use_bdlora", "lora_bias", "layer_replication", "alora_in
 
 def convert(folder: Path, config: dict, out: Path) -> int:
     """Writes the configuration's backbone, pretrained, with a folder's adapter in it; returns how many layers changed."""
+    from vltune.assemble.checkpoint import CHECKPOINT
     from vltune.assemble.data import tokenizer
     from vltune.assemble.factory import build
     from vltune.assemble.weights import check_told, weight_files
@@ -41,6 +42,11 @@ def convert(folder: Path, config: dict, out: Path) -> int:
     from vltune.weights.heads import matching
 
     check_out(out)
+    if "pipelines" in config["backbone"] and config["backbone"]["model"] == CHECKPOINT:
+        raise UserError(
+            "backbone.model=checkpoint: what the model predicts, its noise and its padding stand in the folder that it is "
+            "read from, and the file that would be written has no place for them; import into backbone.model=sd15 or sd21"
+        )
     name, backbone = f"backbone={config['backbone']['name']}", build(config["backbone"])
     found = diffusers.read(folder, backbone) if backbone.offers("denoise") else read(folder)
     files = weight_files(config["weights"], config["backbone"])

@@ -25,7 +25,11 @@ _Name = Annotated[
     str, typer.Argument(help="A file of sweeps/, without .yaml; unnamed: of runs that were started without one.")
 ]
 _Overrides = Annotated[
-    list[str] | None, typer.Argument(help="As of run.py: method=apt seed=0,1 results_dir=DIR hydra/launcher=slurm.")
+    list[str] | None,
+    typer.Argument(
+        help="As of run.py: method=apt seed=0,1 results_dir=DIR hydra/launcher=slurm. What was submitted with "
+        "a results_dir is found with it."
+    ),
 ]
 _Project = Annotated[Path, typer.Option(help="Folder of run.py, conf/ and sweeps/.")]
 
@@ -107,14 +111,14 @@ def submit(name: _Name, overrides: _Overrides = None, project: _Project = Path()
     from vltune.sweep import launch
     from vltune.sweep import plan as plans
     from vltune.sweep.job import job
-    from vltune.sweep.status import OPEN
 
     planned = plans.plan(project, arguments(name, overrides))
     launch.tell_alike(planned)
     found = launch.standings(planned)
     if missing := launch.missing(found):
         raise UserError("; ".join(f"{count} runs cannot start: {what}" for what, count in missing.items()))
-    start(planned, [job(each.run) for each in found if each.state in OPEN], found)
+    due = [job(each.run) for each in found if each.state != "failed" and launch.is_due(each)]
+    start(planned, due, found)
 
 
 @app.command()

@@ -57,11 +57,12 @@ class Estimator:
         return found
 
     @cached_property
-    def costs(self) -> dict[tuple[str, str], dict]:
-        """{(backbone, method): what mode=cost counted}; the first record of each."""
-        found: dict[tuple[str, str], dict] = {}
+    def costs(self) -> dict[tuple[str, str, str], dict]:
+        """{(backbone, task, method): what mode=cost counted}; the first record of each."""
+        found: dict[tuple[str, str, str], dict] = {}
         for record in filter(None, map(peek, self.files("costs"))):
-            found.setdefault((record["identity"]["backbone"], record["identity"]["method"]), record["cost"])
+            who = record["identity"]
+            found.setdefault((who["backbone"], who["task"], who["method"]), record["cost"])
         return found
 
     @cached_property
@@ -91,8 +92,8 @@ class Estimator:
         return self.by_cost(run, config)
 
     def by_cost(self, run: Run, config: dict) -> Estimate:
-        """From `mode=cost` of this backbone and method, at the size of the data."""
-        cost = self.costs.get((run.backbone, run.method))
+        """From `mode=cost` of this backbone, task and method, at the size of the data."""
+        cost = self.costs.get((run.backbone, run.task, run.method))
         folder = data_folder(config["dataset"])
         if folder not in self.splits:
             self.splits[folder] = (manifest.read(folder) or {}).get("splits", {})
@@ -131,9 +132,14 @@ def steps_of(record: dict) -> int | None:
 
 
 def scaled(record: dict, config: dict) -> float:
-    """Seconds of a finished run, its training scaled where this one has another number of steps, or of epochs."""
+    """Seconds of a finished run, its training scaled where this one has another number of steps, or of epochs of another
+    share of the data."""
     total, train = record["provenance"]["seconds"], record["provenance"].get("phases", {}).get("train", 0)
-    (_, ours), (_, theirs) = length(config), length(record["config"])
+    ours, theirs = (
+        count * (share_of(each) if unit == "epochs" else 1)
+        for each in (config, record["config"])
+        for unit, count in [length(each)]
+    )
     return total + train * (ours / theirs - 1)
 
 
@@ -143,10 +149,15 @@ def disk(cost: dict) -> int:
     return (cost["adapter_bytes"] or 4 * tuned) + 12 * tuned
 
 
+def share_of(config: dict) -> float:
+    """Of the training examples, that a run sees in an epoch."""
+    return (config.get("dataset") or {}).get("train_fraction", 1.0)
+
+
 def training_examples(config: dict, listed: dict) -> int | None:
-    """Texts of the training splits, as `listed` in a prepared folder's manifest."""
+    """Texts of the training splits, as `listed` in a prepared folder's manifest, that an epoch has."""
     shards = [shard for split in config["dataset"]["train"] for shard in listed.get(split, ())]
-    return sum(shard["texts"] for shard in shards) or None
+    return round(share_of(config) * sum(shard["texts"] for shard in shards)) or None
 
 
 @dataclass(frozen=True)

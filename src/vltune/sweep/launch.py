@@ -31,7 +31,10 @@ LOOK = 5.0  # seconds between looks at jobs elsewhere
 
 
 def standings(plan: Plan) -> list[Standing]:
-    return status.standings(plan, scheduled(read_all(plan.folder)))
+    """UserError where SLURM has runs of it and does not answer."""
+    submissions = read_all(plan.folder)
+    slurm.check_answers([array for each in submissions for array in each.arrays])
+    return status.standings(plan, scheduled(submissions))
 
 
 def missing(found: Iterable[Standing]) -> dict[str, int]:
@@ -76,7 +79,8 @@ def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
         outcome = local.launch(plan.project, jobs, logs, parallel, ended, warm.OF_RUNS)
     file.unlink()  # nothing of it is left to itself
     if outcome.signum is not None:
-        print(f"stopped by {name_of(outcome.signum)}: the same command resumes the sweep", file=sys.stderr)
+        how = " without force=true, which would start it anew," if any(run.force for run in plan.runs) else ""
+        print(f"stopped by {name_of(outcome.signum)}: the same command{how} resumes the sweep", file=sys.stderr)
         return 128 + outcome.signum
     unread = {jobs[n].of for n, code in enumerate(outcome.statuses) if local.failed(code)}
     after = status.standings(plan)
@@ -90,6 +94,8 @@ def one_line(now: Standing, code: int, log: Path) -> str:
         return f"{now.run.label}: {', '.join(f'{name} {value:.2f}' for name, value in scores) or 'finished'}"
     if code == EX_TEMPFAIL:
         return f"{now.run.label}: another process works on it"
+    if code == 0 and now.state == "todo":  # cancelled before it began
+        return f"{now.run.label}: was not started"
     if code == 0 and now.state not in BAD:
         return f"{now.run.label}: done"
     how = f"killed by {name_of(-code)}" if code < 0 else f"{now.state}: {now.error or f'exit status {code}'}"
@@ -170,7 +176,8 @@ def run_on_cluster(plan: Plan, jobs: list[Job], wait: bool) -> int:
     if not wait:
         return 0
     try:
-        return exit_status(look_on(plan, {each.of for each in jobs}))
+        found = look_on(plan, {each.of for each in jobs})
+        return exit_status(found, (each.run.command for each in found if each.state == "todo"))
     except KeyboardInterrupt:
         hint = f"{plan.typed('status')}, {plan.typed('cancel')}"
         print(f"stopped looking on; the jobs go on: {hint}", file=sys.stderr)
@@ -182,7 +189,12 @@ def look_on(plan: Plan, commands: set[str]) -> list[Standing]:
     seen: set[str] = set()
     with tqdm(total=len(commands), unit="run", desc=plan.name) as bar:
         while True:
-            found = standings(plan)
+            try:
+                found = standings(plan)
+            except slurm.SilentError as silent:
+                bar.write(str(silent), file=sys.stderr)
+                time.sleep(LOOK)
+                continue
             for each in found:
                 if each.run.command in commands - seen and each.state not in ("queued", "running"):
                     seen.add(each.run.command)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,7 +55,8 @@ def slots(parallel: int | None, devices: int = 1) -> list[Slot]:
 def visible_gpus() -> list[str]:
     """Of this process, as CUDA_VISIBLE_DEVICES names them; torch is not asked, which takes seconds to import."""
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in named.split(",") if name]
+        none = "-1", "NoDevFiles"  # behind which CUDA sees no other
+        return [*takewhile(lambda name: name not in none, filter(None, (name.strip() for name in named.split(","))))]
     if not (tool := shutil.which("nvidia-smi")):
         return []
     asked = [tool, "--query-gpu=index", "--format=csv,noheader"]

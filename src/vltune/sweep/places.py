@@ -20,7 +20,7 @@ from vltune.records import record as records
 from vltune.runs import identity as identities
 from vltune.settings.config import RunConfig
 from vltune.sweep.compose import parts_of
-from vltune.weights.finding import locate, parts
+from vltune.weights.finding import EXTRA, locate, parts
 
 # What `engine.precision=auto` may become on the machine that runs it: a login node cannot know.
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -129,7 +129,7 @@ class Places:
     def _of_weights(self, named: str) -> dict[str, str]:
         weights, backbone = json.loads(named)
         files = weight_files(weights, backbone)
-        self.read.update(part for file in files.values() for part in {file, *parts(file)})
+        self.read.update(part for file in files.values() for part in {file, *parts(file), file.parent / EXTRA})
         names = [weights, *(backbone["tower_weights"] or {}).values()]
         self.read.update(locate(name) for name in names if name is not None)  # a folder, of which a file was chosen
         return fingerprints_of(files)

@@ -156,6 +156,26 @@ STATES = dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "S
 STATES |= dict.fromkeys(("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING"), "running")
 
 
+def check_answers(arrays: Sequence[str]) -> None:
+    """UserError where SLURM does not tell which of these wait or run: nobody could say which are still to be started."""
+    if not arrays or not shutil.which("squeue"):
+        return
+    asked = ["squeue", "-h", "-j", ",".join(arrays)]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"no answer in {PATIENCE} s"
+    else:
+        if done.returncode == 0 or "Invalid job id" in done.stderr:  # ended long ago
+            return
+        reason = " ".join(done.stderr.split())
+    raise SilentError(f"{' '.join(asked)}: {reason}; which runs wait in SLURM cannot be told now: try again")
+
+
+class SilentError(UserError):
+    """SLURM does not answer."""
+
+
 def answer(*asked: str) -> str:
     """What a command prints; nothing where it cannot be asked (no accounting, no controller)."""
     try:

@@ -55,17 +55,19 @@ def standings(plan: Plan, scheduled: Mapping[str, str] | None = None) -> list[St
 
 
 def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
-    for place in run.places:
-        record = peek(root / place)
+    """Of the records in either precision the finished one counts, else the one that was begun last."""
+    found = [(place, peek(root / place)) for place in run.places]
+    for place, record in found:
         held = lock.holder(records.run_folder(root, place))
         if held is not None and not held.stale:
             return Standing(run, "running", record, place, held.content)
-        if record and (record["status"] == "finished" or not run.missing):
-            return recorded(root, run, record, place, scheduled)
+    if there := [each for each in found if each[1] and (each[1]["status"] == "finished" or not run.missing)]:
+        place, record = max(there, key=lambda each: (each[1]["status"] == "finished", each[1]["provenance"]["started"]))
+        return recorded(root, run, record, place, scheduled)
     if run.missing:
         return Standing(run, "missing", error=run.missing)
     waiting = scheduled in ("queued", "running")
-    ended = scheduled if scheduled and not waiting else ""
+    ended = scheduled if scheduled and not waiting and cause(scheduled) != "cancelled" else ""
     if ended:  # before it could write a record
         return Standing(run, "failed", cause=cause(ended) or OTHER, error=ended)
     return Standing(run, "queued" if waiting else "todo", place=next(iter(run.places), None))

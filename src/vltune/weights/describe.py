@@ -15,7 +15,7 @@ from vltune.weights import foreign, pipelines
 from vltune.weights.architecture import ACTIVATIONS, architecture
 from vltune.weights.backbones import FAMILIES, MAY_LACK
 from vltune.weights.files import form, read
-from vltune.weights.finding import PIPELINE, left_aside, parts
+from vltune.weights.finding import EXTRA, PIPELINE, left_aside, parts
 from vltune.weights.heads import HEADS
 from vltune.weights.keys import Family, Match, holds, is_foreign, match, recognised, shorten, translate, within_names
 from vltune.weights.maps import TOWERS, clip
@@ -169,6 +169,8 @@ def fits(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[str, s
             name = f"backbone.tower_weights.{checkpoint.part} of {choice.overrides} weights=null"
         else:
             name = choice.overrides + (f" with task={', '.join(choice.tasks)}" if choice.tasks else "")
-            changes += [f"{key} is not in the file and starts as the text's first token" for key in matched.lacks]
+            is_kept = (checkpoint.path.parent / EXTRA).is_file()
+            told = f"is read from {EXTRA}" if is_kept else "is not in the file and starts as the text's first token"
+            changes += [f"{key} {told}" for key in matched.lacks]
         lines.append(("fits", "; ".join([name, *changes])))
     return list(dict.fromkeys(lines)) or [("fits", "not known: there is no conf/backbone here; give --conf FOLDER")]

@@ -139,7 +139,7 @@ def from_hub(name: str, setting: str) -> Path:
     try:
         for file in map(Path, MODEL_FILES):
             wanted = [file.name, file.name + INDEX, f"{file.stem}-*-of-*{file.suffix}"]
-            beside = [CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG]
+            beside = [CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG, EXTRA]
             folder = Path(snapshot_download(name, allow_patterns=[*wanted, *beside]))
             if any((folder / name).is_file() for name in wanted):
                 break
