@@ -157,6 +157,15 @@ WRONG = [
     ("task=pretraining", "task=pretraining: reads no data (task.reader)"),
     ("mode=pretrain task=vqa", "task=vqa: mode=pretrain trains on generated pairs"),
     ("mode=pretrain method=lora", "method=lora: mode=pretrain trains the whole backbone"),
+    (
+        "mode=pretrain dataset=coco",
+        "dataset=coco: mode=pretrain draws its own pictures and texts, of shapes; leave it out",
+    ),
+    (
+        "mode=pretrain dataset.train_fraction=0.1",
+        "dataset.train_fraction=0.1: mode=pretrain draws its own pictures and",
+    ),
+    ("mode=pretrain task.caption_tokens=999", "task.caption_tokens=999: backbone.max_text_len="),
     ("mode=pretrain engine.devices=2", "mode=pretrain draws each batch as a whole, on one device; leave them out"),
     ("mode=pretrain engine.micro_batch_size=8", "mode=pretrain draws each batch as a whole, on one device"),
     ("engine.eps=0", "engine.eps=0: must be a number above 0"),

@@ -76,12 +76,9 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
     """What a mode leaves no choice about, and what does not go together in it."""
     from vltune.engine.order import accumulation_steps
 
-    if config.mode == "pretrain" and not find(config.method["_target_"]).tunes_backbone:
-        raise UserError(f"method={config.method['name']}: mode=pretrain trains the whole backbone; leave it out")
     engine = config.engine
-    if config.mode == "pretrain" and (engine.micro_batch_size is not None or engine.devices * engine.nodes > 1):
-        said = "engine.micro_batch_size, engine.devices and engine.nodes"
-        raise UserError(f"{said}: mode=pretrain draws each batch as a whole, on one device; leave them out")
+    if config.mode == "pretrain":
+        check_pretraining(config, overrides)
     parts = engine.devices * engine.nodes > 1 or (engine.micro_batch_size or engine.batch_size) < engine.batch_size
     if config.mode == "train" and parts and find(config.task["_target_"]).whole_batches:
         said = f"engine.micro_batch_size, engine.devices and engine.nodes: task={config.task['name']}"
@@ -92,6 +89,29 @@ def check_mode(config: RunConfig, overrides: Sequence[str]) -> None:
         accumulation_steps(engine.batch_size, engine.micro_batch_size, engine.devices * engine.nodes)
     if config.mode == "cost" and (chosen := [each for each in overrides if each.startswith("logger")]):
         raise UserError(f"{shown(chosen[0])}: mode=cost logs nothing; leave it out")
+
+
+def check_pretraining(config: RunConfig, overrides: Sequence[str]) -> None:
+    engine = config.engine
+    if not find(config.method["_target_"]).tunes_backbone:
+        raise UserError(f"method={config.method['name']}: mode=pretrain trains the whole backbone; leave it out")
+    if engine.micro_batch_size is not None or engine.devices * engine.nodes > 1:
+        said = "engine.micro_batch_size, engine.devices and engine.nodes"
+        raise UserError(f"{said}: mode=pretrain draws each batch as a whole, on one device; leave them out")
+    tokens, room = config.task.get("caption_tokens", 0), config.backbone["max_text_len"]
+    if tokens > room:
+        raise UserError(f"task.caption_tokens={tokens}: backbone.max_text_len={room} holds fewer; lower it")
+    idle = [shown(each) for each in overrides if is_of_data(each)]
+    if "generate" not in config.dataset:
+        idle.insert(0, f"dataset={config.dataset['name']}")
+    if idle:
+        raise UserError(f"{idle[0]}: mode=pretrain draws its own pictures and texts, of shapes; leave it out")
+
+
+def is_of_data(override: str) -> bool:
+    """Whether it is a setting of a data set that decides what is read of it."""
+    name = override.lstrip("+~").partition("=")[0]
+    return name.startswith("dataset.") and name not in ("dataset.data_dir", "dataset.max_bad_examples")
 
 
 def check_read(config: RunConfig, overrides: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ class SplitSizes(TypedDict):
     """Images of validation."""
     test: Size
     """Images of the test."""
+    restval: NotRequired[Size]
+    """In COCO's layout: images that are trained on beside the others."""
 
 
 class Generation(TypedDict):

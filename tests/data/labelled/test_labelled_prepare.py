@@ -268,6 +268,28 @@ def test_splits_may_be_capitalised(tmp_path):
     assert manifest(tmp_path / "out")["images"] == {"train": 18, "val": 6, "test": 9}
 
 
+def test_a_class_may_be_called_as_a_split_is(tmp_path):
+    for name in ("bus", "car", "train"):
+        for number in range(10):
+            paint(tmp_path / "raw" / name / f"{number}.png", number)
+    prepared("folder", tmp_path / "raw", tmp_path / "out")
+    assert manifest(tmp_path / "out")["classes"] == ["bus", "car", "train"]
+
+
+@pytest.mark.parametrize(
+    ("another", "told"),
+    [
+        ("wolf", "raw/wolf: a class beside train/, which holds classes; move it into a split"),
+        ("validation/red_fox", "holds val/ and validation/, both of val; leave one of them there"),
+    ],
+)
+def test_what_would_be_left_unread_beside_splits_is_told(another, told, tmp_path):
+    raw = tree(tmp_path / "raw")
+    paint(raw / another / "a.png", 7)
+    with pytest.raises(UserError, match=told):
+        prepared("folder", raw, tmp_path / "out")
+
+
 def test_a_class_folder_may_have_spaces_and_its_name_comes_from_the_list(tmp_path):
     raw = tree(tmp_path / "raw", classes=("my cat", "my cat b", "_"))
     (raw / "classnames.txt").write_text("my cat feline\nmy cat b kitten\n_ nameless\n")

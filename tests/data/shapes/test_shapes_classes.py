@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from vltune.data.labelled.reader import LabelledImages
+from vltune.data.manifest import fingerprint, read
 from vltune.data.shapes import ensure
 from vltune.data.shapes.classes import HALVES, SPLIT_FILE, WORLDS
 from vltune.data.shapes.layouts import LAYOUTS
@@ -113,6 +114,18 @@ def test_runs_read_them_back(tmp_path, tokenizer, world):
     assert (whole[3]["image"].numpy() == pixels).all()
     few = LabelledImages(*given, role="train", protocol="base_to_new", shots=1)
     assert sorted(few[row]["label"] for row in range(len(few))) == list(range(count // 2))
+
+
+def test_worlds_that_are_drawn_otherwise_are_other_data(tmp_path):
+    drawn = {"usual": {}, "seed": {"seed": 1}, "light": {"shift": 0}, "both": {"seed": 1, "shift": 0}}
+    drawn |= {"halves": {"halves": "words"}}
+    for name, more in drawn.items():
+        ensure(tmp_path / name, "objects", images={"train": 30, "val": 30, "test": 30}, **more)
+    assert len({fingerprint(read(tmp_path / name / "objects")) for name in drawn}) == len(drawn)
+    file = tmp_path / "light" / "objects" / "manifest.json"
+    file.write_text(json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "drawn"}))
+    with pytest.raises(UserError, match=r"objects/ has a manifest\.json of an older version, .*shift.*; delete it"):
+        ensure(tmp_path / "light", "objects", images={"train": 30, "val": 30, "test": 30}, shift=0)
 
 
 def test_what_is_refused(tmp_path):

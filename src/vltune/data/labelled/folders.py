@@ -149,8 +149,14 @@ class OwnFolder(ClassFolders):
     def _of_folders(self) -> dict[str | None, list[tuple[str, str]]]:
         """Class and image by split; None: nothing says which."""
         train = _first(self.raw, "train")
-        if train is None:
+        named = {name for names in _CALLED.values() for name in names}
+        beside = [each for each in classes_in(self.raw) if each.name.lower() not in named and _holds_images(each)]
+        if train is None or (beside and not classes_in(train)):  # else a class of that name, as of vehicles
             return {None: [*self.images("train", self.raw)]}
+        if beside:
+            raise UserError(
+                f"{beside[0]}: a class beside {train.name}/, which holds classes; move it into a split, or away"
+            )
         folders = {split: folder for split in SPLITS if (folder := _first(self.raw, split)) is not None}
         if len(folders) == 1:
             raise UserError(f"{self.raw}: holds {train.name}/ alone; add val/ or test/, or give --raw {train}")
@@ -233,9 +239,15 @@ def _by_class(images: list[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _first(raw: Path, split: str) -> Path | None:
-    """The folder of a split, however its name is capitalised."""
-    there = {path.name.lower(): path for path in classes_in(raw)}
-    return next((there[name] for name in _CALLED[split] if name in there), None)
+    """The folder of a split, however its name is capitalised.  UserError where there are two."""
+    there = [path for path in classes_in(raw) if path.name.lower() in _CALLED[split]]
+    if len(there) > 1:
+        raise UserError(f"{raw}: holds {there[0].name}/ and {there[1].name}/, both of {split}; leave one of them there")
+    return there[0] if there else None
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
 def _is_hidden(path: Path, below: Path) -> bool:

@@ -73,13 +73,16 @@ def _is_there(folder: Path, wanted: dict[str, Any]) -> bool:
         raise UserError(f"{folder.name}/ has no {lost}: not generated shapes, or a part of them; delete it")
     try:
         found = _told(json.loads((folder / _ARGUMENTS).read_text(encoding="utf-8")))
-        shards = [shard["file"] for of in manifest.read(folder)["splits"].values() for shard in of]
+        made = manifest.read(folder)
+        shards = [shard["file"] for of in made["splits"].values() for shard in of]
     except (UserError, ValueError, TypeError, AttributeError, KeyError):
         raise UserError(
             f"{folder.name}/ has a damaged {_ARGUMENTS} or {MANIFEST}; delete it to have it made anew"
         ) from None
     if found != _told(wanted):
         raise UserError(f"{folder.name}/ was generated with {found}, not with {_told(wanted)}; delete it")
+    if not (drawn := LAYOUTS[folder.name].drawn(wanted)).items() <= made.items():
+        raise UserError(f"{folder.name}/ has a {MANIFEST} of an older version, which lacks {drawn}; delete it")
     if lost := next((name for name in shards if not (folder / name).is_file()), None):
         raise UserError(f"{folder.name}/ has lost {lost}; delete it to have it made anew")
     return True
@@ -117,5 +120,5 @@ def _generate(layout: str, folder: Path, wanted: dict[str, Any]) -> None:
         preparation(layout)(partial / "raw", partial, **known.options, progress=False, readers=1)
         made = manifest.read(partial)
         made.pop(IMAGE_SIZES)
-        (partial / MANIFEST).write_text(json.dumps(made, indent=1), encoding="utf-8")
+        (partial / MANIFEST).write_text(json.dumps(made | known.drawn(wanted), indent=1), encoding="utf-8")
         (partial / _ARGUMENTS).write_text(json.dumps(wanted), encoding="utf-8")

@@ -26,7 +26,7 @@ class Layout:
 
     options: what else its preparation takes for so small a world.  few: images enough to try it.  ranked: the splits whose
     captions tell all their images apart.  settings: what else `write` takes, whole numbers from the least to the most, or
-    one of some words."""
+    one of some words.  untold: of all settings those that no raw file but the pictures tells, as most worlds have them."""
 
     module: str
     writer: str = "write_raw"
@@ -34,6 +34,7 @@ class Layout:
     few: Mapping[str, int] = field(default_factory=lambda: {"train": 30, "val": 10, "test": 10})
     ranked: tuple[str, ...] = ()
     settings: Mapping[str, tuple[int, int] | tuple[str, ...]] = field(default_factory=dict)
+    untold: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def write(self) -> Callable[..., None]:
@@ -43,6 +44,11 @@ class Layout:
     def images(self) -> Mapping[str, int]:
         """As many as runs on the world have."""
         return inspect.signature(self.write).parameters["images"].default
+
+    def drawn(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a manifest says beside the raw files: the untold settings of a world that is not as most are."""
+        found = {name: settings[name] for name, usual in self.untold.items() if settings.get(name, usual) != usual}
+        return {"drawn": found} if found else {}
 
     def other(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Those settings that are not what the writer has for itself."""
@@ -57,6 +63,7 @@ def classes(world: str, few: int) -> Layout:
         f"write_{world}",
         few={"train": 2 * few, "val": few, "test": few},
         settings={"shift": (0, 1), "halves": ("recombined", "words")},
+        untold={"seed": 0, "shift": 1},
     )
 
 
