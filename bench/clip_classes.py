@@ -42,8 +42,8 @@ def measure(where: str, chunk: int, kept: bool, classes: int) -> None:
     if where == "text" and kept:
         batch["image_features"] = torch.randn(1, 1, 512)
     cpu = torch.device("cpu")
-    before, times = peak_memory_bytes(cpu), []
     reset_peak_memory(cpu)
+    before, times = peak_memory_bytes(cpu), []
     for _ in range(STEPS + 1):
         began = time.perf_counter()
         task.loss(model(batch), batch).backward()

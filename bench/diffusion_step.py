@@ -20,23 +20,26 @@ def measure(method: str, checkpointing: bool) -> None:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from vltune.assemble.factory import build
+    from vltune.assemble.factory import build, build_method
     from vltune.command_line import resolve
     from vltune.costs.usage import peak_memory_bytes, reset_peak_memory
     from vltune.engine.precision import settle
+    from vltune.nn.dropout import quicken
 
     chosen = ["backbone=stable_diffusion", "task=subject", f"method={method}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = settle(resolve(compose("run", [*chosen, f"backbone.gradient_checkpointing={checkpointing}"])))
     backbone = build(config["backbone"])
-    tuning = build(config["method"]).attach(backbone)
-    backbone.train()
-    tuned = [parameter for parameter in tuning.trained if parameter.requires_grad]
+    tuned = build_method(config["method"]).attach(backbone).trained
+    backbone.train().requires_grad_(False)
+    for parameter in tuned:
+        parameter.requires_grad_(True)
+    quicken(backbone)
     optimizer = torch.optim.AdamW(tuned)
     latents, states = torch.randn(2, *backbone.latent_shape), torch.randn(2, 77, backbone.width)
     cpu = torch.device("cpu")
-    before, times = peak_memory_bytes(cpu), []
     reset_peak_memory(cpu)
+    before, times = peak_memory_bytes(cpu), []
     for _ in range(STEPS):
         began = time.perf_counter()
         backbone.denoise(latents, torch.tensor([300, 700]), states).square().mean().backward()

@@ -35,7 +35,7 @@ PYTHON, VLTUNE = sys.executable, str(Path(sys.executable).parent / "vltune")
 
 
 def write_checkpoint(file: Path, backbone: str) -> None:
-    from vltune.weights import meter, vilt
+    from vltune.weights.maps import meter, vilt
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = OmegaConf.to_container(compose("run", [f"backbone={backbone}", "task=vqa"]), resolve=True)

@@ -22,8 +22,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from pyarrow import parquet
-
+from vltune.records import predictions
 from vltune.records import record as records
 from vltune.sweep import launch as drive
 from vltune.sweep import plan
@@ -75,6 +74,7 @@ def main() -> None:
     os.chdir(ROOT)
     rng = random.Random(options.seed)
     slurm = "hydra/launcher=slurm" in options.arguments
+    (ROOT / "outputs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "outputs") as folder:
         results = Path(folder) / "results"
         arguments = [*options.arguments, f"results_dir={results}", "engine.checkpoint_seconds=5"]
@@ -103,7 +103,7 @@ def differing(results: Path, reference: Path) -> None:
         other = reference / file.relative_to(results)
         ours, theirs = records.read(file), records.read(other)
         same = all(ours[key] == theirs[key] for key in ("identity", "metrics", "history", "status"))
-        tables = [parquet.read_table(each.with_suffix(".parquet")) for each in (file, other)]
+        tables = [predictions.read(each.with_suffix(predictions.PREDICTIONS)) for each in (file, other)]
         if not same or not tables[0].equals(tables[1]):
             wrong.append(str(file.relative_to(results)))
     print(f"{len(files)} records, {len(wrong)} of them unlike the reference", *wrong, sep="\n  ")

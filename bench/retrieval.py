@@ -39,14 +39,18 @@ LENGTHS = (9, 12, 15)
 
 
 class Part(nn.Module):
-    """A step of the computation as a function of a batch, to be counted."""
+    """A step of the computation as a function of a batch's tensors, to be counted."""
 
-    def __init__(self, model: Model, step: Callable[[dict], Tensor | list[Tensor]]):
+    def __init__(self, model: Model, step: Callable[[dict], Tensor | list[Tensor]], batch: dict[str, Tensor]):
         super().__init__()
-        self.model, self.step = model, step  # a trace needs the parameters to be a module's own
+        self.model, self.step, self.keys = model, step, [*batch]  # a trace needs the parameters to be a module's own
 
-    def forward(self, batch: dict) -> Tensor | list[Tensor]:
-        return self.step(batch)
+    def forward(self, *given: Tensor) -> Tensor | list[Tensor]:
+        return self.step(dict(zip(self.keys, given, strict=True)))
+
+
+def traced(part: Part, batch: dict[str, Tensor]) -> int:
+    return macs.traced(part, tuple(batch.values()))
 
 
 def tensors(encoded: Encoded) -> list[Tensor]:
@@ -69,9 +73,9 @@ def count(model: Model, batch: dict[str, Tensor]) -> dict[str, int]:
         return model.task.score(backbone.fuse(*made))
 
     return {
-        **{of: macs.count(Part(model, lambda given, of=of: tensors(encode[of](given))), own[of]) for of in own},
-        "pair": macs.count(Part(model, pair), encoded),
-        "whole": macs.count(model, batch),
+        **{of: traced(Part(model, lambda given, of=of: tensors(encode[of](given)), own[of]), own[of]) for of in own},
+        "pair": traced(Part(model, pair, encoded), encoded),
+        "whole": sum(macs.count(model, batch).values()),
     }
 
 
@@ -84,7 +88,7 @@ def report_macs(model: Model, config: dict) -> None:
     with model.tuning.folded():
         parts = count(model, example(LENGTH))
         with macs.every_token(model.backbone):
-            released = macs.count(model, example(spec["protocol"]["text_len"]))
+            released = sum(macs.count(model, example(spec["protocol"]["text_len"])).values())
     ours = parts["pair"] + parts["image"] / CAPTIONS + parts["caption"] / IMAGES
     print(
         f"MACs, G: image {parts['image'] / 1e9:.4g}, caption {parts['caption'] / 1e9:.4g}, pair {parts['pair'] / 1e9:.4g}"
@@ -178,7 +182,7 @@ def main() -> None:
         chosen = ["backbone=meter", "task=retrieval", "method=classifier_only", *options.overrides]
         config = settle(OmegaConf.to_container(compose("run", chosen), resolve=True))
     torch.manual_seed(0)
-    model = build_model(config, {}, pretrained=False).eval()
+    model = build_model(config["backbone"], config["task"], config["method"], {}).eval()
     report_macs(model, config)
     report_time(model, config, options)
 
