@@ -398,6 +398,9 @@ def test_pictures_end_where_there_is_no_room():
     assert found[-1] is None
     assert sum(map(len, pictures.embedded)) <= 200
     assert pictures.left_out == 5 - len(pictures.embedded)
+    pictures.limit = 10**6  # what others left
+    assert pictures.add(png(4)) == len(pictures.embedded) - 1
+    assert pictures.left_out == 6 - len(pictures.embedded) - 1
 
 
 def test_the_command_writes_one_page_and_says_where(root):
@@ -679,6 +682,24 @@ def test_families_are_chosen_and_stand_together(seen, tab):
     assert set(best_first[best_first.index("adapters") + 1 :][:2]) == {"adapter", "scaled_pa"}
     tab.run("document.getElementById('table-grouped').click()")
     assert "adapters" not in tab.run(shown)
+
+
+@needs_browser
+def test_a_family_leaves_the_axes_and_two_methods_to_compare(seen, tab):
+    tab.open(seen, 1280)
+    rows = [row.label for row in tables.build("vilt_mini", seen.parent).rows]
+    axis, label = "method_params_k", "document.querySelector('#trade-chart svg').getAttribute('aria-label')"
+    choose(tab, "trade-x", axis)
+    for select, method in (("differ-a", "lora"), ("differ-b", "apt")):
+        choose(tab, select, str(rows.index(method)))
+    told = tab.run(label)
+    choose(tab, "family", "adapters")
+    assert tab.run("document.getElementById('trade-x').value") == axis
+    assert tab.run(label) == told
+    pair = [tab.run(f"document.getElementById('differ-{side}').selectedOptions[0].textContent") for side in "ab"]
+    assert pair == ["adapter", "scaled_pa"]
+    assert tab.run("document.querySelectorAll('.counts tbody tr').length") == 4
+    choose(tab, "family", "")
 
 
 @needs_browser

@@ -16,7 +16,6 @@ has no row for a new class: its images of the new half have no score.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from vltune.backbones.backbone import TWO_TOWERS, Backbone
 from vltune.batch import Batch
 from vltune.data.labelled import shots as few
+from vltune.data.labelled.shots import apart
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.whole import in_float32
@@ -220,12 +220,6 @@ class Cache(nn.Module):
         with in_float32(image.device):  # as Clip.compare
             alike = (self.beta * (image.float() @ self.images.float().t() - 1)).exp()
         return self.alpha * alike @ F.one_hot(self.labels, self.classes).to(alike.dtype)
-
-
-def apart(classes: Sequence[str]) -> list[str]:
-    """Of each class a name that no other has: some data sets give two classes one."""
-    times = Counter(classes)
-    return [name if times[name] == 1 else f"{name} ({label})" for label, name in enumerate(classes)]
 
 
 def base_classes(count: int) -> int:

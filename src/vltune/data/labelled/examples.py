@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vltune.data import manifest
 from vltune.data.examples import Asked, Examples, Shown
+from vltune.data.labelled.shots import apart
 
 
 class Classes(Examples):
@@ -17,7 +18,7 @@ class Classes(Examples):
 
     def __init__(self, folder: Path, splits: Sequence[str]):
         super().__init__(folder, splits)
-        self.classes = (manifest.read(folder) or {}).get("classes", [])
+        self.classes = apart((manifest.read(folder) or {}).get("classes", []))
 
     def asked(self, id: int, prediction: str) -> Asked:
         row, _ = self.place(id)

@@ -57,3 +57,9 @@ def require(labels: np.ndarray, of: Iterable[int], shots: int, classes: Sequence
 def digest(names: Iterable[str]) -> str:
     """SHA-256 of a list of images, in whatever order, hexadecimal."""
     return sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def apart(classes: Sequence[str]) -> list[str]:
+    """Of each class a name that no other has: some data sets give two classes one."""
+    times = Counter(classes)
+    return [name if times[name] == 1 else f"{name} ({label})" for label, name in enumerate(classes)]

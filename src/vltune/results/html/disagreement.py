@@ -110,7 +110,8 @@ def _parts(runs: Sequence[TableRun], root: Path) -> Iterator[Panel]:
             by_experiment.setdefault(store.experiment(run.record), []).append((run, table))
     for experiment, read in by_experiment.items():
         first = next((run.record for run, _ in read if declared(run.record)), read[0][0].record)
-        for metric in _asked(first):
+        asked = _asked(first)
+        for metric in asked:
             for split in ("test", "val"):  # the official test of VQA has no scores
                 found = {(run.row, run.seed): _answers(table, split, metric) for run, table in read}
                 if found := {
@@ -118,7 +119,9 @@ def _parts(runs: Sequence[TableRun], root: Path) -> Iterator[Panel]:
                 }:
                     yield Panel(
                         experiment=experiment,
-                        title=f"{experiment}: {metric.title}" if metric.title else experiment,
+                        title=f"{experiment}: {metric.title or metric.name}"
+                        if metric.title or asked[1:]
+                        else experiment,
                         split=split,
                         threshold=metric.right,
                         places=metric.within is not None,

@@ -46,9 +46,12 @@ function choosePart() {
   const part = current().disagreement[number("differ-part")];
   const rows = part ? comparedRows(current(), part).map((row) => [String(row), current().rows[row].label]) : [];
   const methods = rows.filter(([row]) => !current().rows[row].control);
+  const isThere = (row) => rows.some(([value]) => value === row);
   const [a, b] = [byId("differ-a").value, byId("differ-b").value];
-  choose(byId("differ-a"), rows, a || rows[0]?.[0]);
-  choose(byId("differ-b"), rows, b && b !== byId("differ-a").value ? b : methods.at(-1)?.[0]);
+  const one = isThere(a) ? a : rows[0]?.[0];
+  const others = [...rows, ...methods].map(([row]) => row).filter((row) => row !== one);
+  choose(byId("differ-a"), rows, one);
+  choose(byId("differ-b"), rows, isThere(b) && b !== one ? b : others.at(-1));
   drawPair();
 }
 
@@ -86,6 +89,7 @@ function redrawRuns() {
 }
 
 function show(table) {
+  const axes = table === shown ? ["trade-x", "trade-y"].map((id) => byId(id).value) : [];
   shown = table;
   for (const part of document.querySelectorAll(".of-table")) part.hidden = part.dataset.table !== current().name;
   for (const button of document.querySelectorAll("[data-show]"))
@@ -98,9 +102,9 @@ function show(table) {
   ])
     document.querySelector(`#${section} .controls`).hidden = !found.length;
   const keys = columns.map((column) => [column.key, column.title]);
-  choose(byId("trade-x"), keys, figure.against[0]);
-  choose(byId("trade-y"), keys, figure.score);
-  chooseScale();
+  choose(byId("trade-x"), keys, axes[0] || figure.against[0]);
+  choose(byId("trade-y"), keys, axes[1] || figure.score);
+  if (!axes[0]) chooseScale();
   drawTrade();
   const experiments = Object.keys(curves).map((name) => [name, name]);
   choose(byId("curves-experiment"), experiments, byId("curves-experiment").value);

@@ -18,25 +18,35 @@ class Pictures:
         self.used = 0
         self.embedded: list[str] = []
         self._known: dict[bytes, int | None] = {}
+        self._without_room: set[bytes] = set()
 
     @property
     def left_out(self) -> int:
-        return sum(number is None for number in self._known.values())
+        """Pictures that there was no room for, or that cannot be decoded."""
+        return len(self._without_room) + sum(number is None for number in self._known.values())
 
     def add(self, content: bytes) -> int | None:
-        """The picture's place in `embedded`; None where it does not fit or cannot be decoded."""
-        key = blake2b(content, digest_size=16).digest()
-        if key not in self._known:
-            self._known[key] = self._place(content) if self.used < self.limit else None
-        return self._known[key]
-
-    def _place(self, content: bytes) -> int | None:
+        """The picture's place in `embedded`; None where it does not fit now, or cannot be decoded."""
         from vltune.images import UnreadableImageError
 
+        key = blake2b(content, digest_size=16).digest()
+        if key in self._known:
+            return self._known[key]
         try:
-            kind, small = _small(content)
+            place = self._place(content) if self.used < self.limit else None
         except UnreadableImageError:
+            self._known[key] = None
             return None
+        if place is None:
+            self._without_room.add(key)
+        else:
+            self._known[key] = place
+            self._without_room.discard(key)
+        return place
+
+    def _place(self, content: bytes) -> int | None:
+        """None where there is no room.  UnreadableImageError where it cannot be decoded."""
+        kind, small = _small(content)
         uri = f"data:{kind};base64,{b64encode(small).decode()}"
         if self.used + len(uri) > self.limit:
             return None
