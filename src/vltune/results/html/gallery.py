@@ -54,7 +54,8 @@ def _shown(name: str, of_rows: dict, root: Path, pictures: Pictures) -> dict[str
 
     found = []
     for key in kept:
-        beside = next((place(run, made[key][1]) for run, made in of_rows.values() if key in made), None)
+        others = (place(run, made[key][1]) for run, made in of_rows.values() if key in made)
+        beside = next((picture for picture in others if picture is not None), None)
         shown = [[row, place(run, made[key][0])] for row, (run, made) in sorted(of_rows.items()) if key in made]
         found.append({"text": key[0], "beside": beside, "pictures": shown})
     return {"experiment": name, "rows": sorted(of_rows), "lines": found}
