@@ -757,3 +757,21 @@ def test_runs_show_their_settings_and_how_they_failed(seen, tab):
     assert tab.run("document.documentElement.scrollWidth") <= 400
     choose(tab, "runs-status", "failed")
     assert tab.run("document.querySelectorAll('.run').length") == 1
+
+
+@needs_browser
+def test_what_seeds_of_a_configuration_do_not_share_stands_in_their_table(root, tab):
+    for seed, threads in ((0, 1), (1, 2)):
+        config = {"method": {"name": "lora", "rank": 4}, "engine": ENGINE | {"threads": threads}}
+        root.add(50.0, method="lora", seed=seed, config=config)
+    file = root.folder / "page.html"
+    file.write_text(build(root))
+    tab.open(file, 1280)
+    tab.run("document.querySelector('.run').open = true")
+    tab.run("new Promise((done) => setTimeout(done, 50))")
+    rows = tab.run(
+        "[...document.querySelectorAll('.run tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert ["engine.threads", "1", "2"] in rows
+    assert not any(name == "method.rank" for name, *_ in rows)
+    assert "Whole configuration, seed 0" in tab.run("document.querySelector('.run').textContent")

@@ -2,8 +2,15 @@
 
 const plain = (json) => {
   const value = JSON.parse(json);
-  return Array.isArray(value) ? value.join(", ") : typeof value === "string" ? value : json;
+  const isList = Array.isArray(value) && value.every((each) => typeof each !== "object");
+  return isList ? value.join(", ") : typeof value === "string" ? value : json;
 };
+
+// Of several objects the lines of what they do not share.
+const unlike = (objects, keys) =>
+  keys
+    .filter((key) => objects.some((each) => each[key] !== objects[0][key]))
+    .map((key) => [key, ...objects.map((each) => each[key] ?? "—")]);
 
 function drawRuns(place, table, runs, experiment, status) {
   const isOf = (run) => run.row === null || run.row === undefined || isWanted(table.rows[run.row]);
@@ -86,6 +93,12 @@ function runDetails(group) {
     ["unreadable examples", (run) => String(run.bad_examples)],
     ["record", (run) => run.path],
   ].map(([name, of]) => [name, ...group.map(of)]);
+  const differing = differences(group);
+  const told = (settings) => (key) => [key, settings[key] === undefined ? "—" : plain(settings[key])];
+  const own = group.map((run) => Object.fromEntries(differing.map(told(data.runs.settings[run.settings]))));
+  const within = unlike(own, differing);
+  const versions = group.map((run) => data.runs.packages[run.packages]);
+  within.push(...unlike(versions, [...new Set(versions.flatMap(Object.keys))]));
   const errors = group
     .filter((run) => run.error)
     .map((run) => [html("h4", {}, `Seed ${run.seed} ended with`), html("pre", {}, run.error)]);
@@ -93,6 +106,7 @@ function runDetails(group) {
   const lines = Object.keys(settings)
     .sort()
     .map((key) => `${key}: ${plain(settings[key])}`);
+  const of = within.length ? `, seed ${group[0].seed}` : "";
   const packages = Object.entries(data.runs.packages[group[0].packages]).map(([name, version]) => `${name} ${version}`);
   const seeds = group.map((run) => html("th", { scope: "col" }, run.trained ? String(run.seed) : "none"));
   const cells = (values) =>
@@ -109,19 +123,19 @@ function runDetails(group) {
         "table",
         {},
         html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "seed"), seeds)),
-        html("tbody", {}, [...rows, ...others].map(line)),
+        html("tbody", {}, [...rows, ...others, ...within].map(line)),
       ),
     ),
     html(
       "details",
       {},
-      html("summary", {}, `Whole configuration, ${lines.length} settings`),
+      html("summary", {}, `Whole configuration${of}, ${lines.length} settings`),
       html("pre", {}, lines.join("\n")),
     ),
     html(
       "details",
       {},
-      html("summary", {}, `Versions of ${packages.length} packages`),
+      html("summary", {}, `Versions of ${packages.length} packages${of}`),
       html("pre", {}, packages.join("\n")),
     ),
   ];
