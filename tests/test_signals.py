@@ -107,8 +107,8 @@ def test_what_a_copy_of_the_process_is_told_is_not_for_the_process():
 
 
 def test_a_second_ctrl_c_does_not_wait():
-    code = f"{HEEDED}with command(30):\n    print('begun', flush=True)\n    {WORK['lets no exception pass']}"
-    process = python(code)
+    lets_none_pass = WORK["lets no exception pass"].replace("try: ", "try: print('begun', flush=True); ")
+    process = python(f"{HEEDED}with command(30):\n    {lets_none_pass}")
     process.send_signal(signal.SIGINT)
     process.stdout.readline()
     assert stopped(process, signal.SIGINT)[0] == 128 + signal.SIGINT
