@@ -161,15 +161,8 @@ def check_answers(arrays: Sequence[str]) -> None:
     if not arrays or not shutil.which("squeue"):
         return
     asked = ["squeue", "-h", "-j", ",".join(arrays)]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"no answer in {PATIENCE} s"
-    else:
-        if done.returncode == 0 or "Invalid job id" in done.stderr:  # ended long ago
-            return
-        reason = " ".join(done.stderr.split())
-    raise SilentError(f"{' '.join(asked)}: {reason}; which runs wait in SLURM cannot be told now: try again")
+    if (reason := refusal(asked)) is not None:
+        raise SilentError(f"{' '.join(asked)}: {reason}; which runs wait in SLURM cannot be told now: try again")
 
 
 class SilentError(UserError):
@@ -188,10 +181,17 @@ def answer(*asked: str) -> str:
 def cancel(arrays: Sequence[str]) -> None:
     """Their runs get SIGTERM, and save."""
     command = ["scancel", *arrays]
+    if (reason := refusal(command)) is not None:
+        raise UserError(f"{' '.join(command)}: {reason}")
+
+
+def refusal(command: Sequence[str]) -> str | None:
+    """Why SLURM did not do what it was asked; None where it did, or where the jobs ended long ago."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"no answer in {PATIENCE} s"
-        raise UserError(f"{' '.join(command)}: {reason}; type it where SLURM is") from None
-    if done.returncode and "Invalid job id" not in done.stderr:  # ended long ago
-        raise UserError(f"{' '.join(command)}: {' '.join(done.stderr.split())}")
+    except OSError as error:
+        return f"{error.strerror}; type it where SLURM is"
+    except subprocess.TimeoutExpired:
+        return f"no answer in {PATIENCE} s"
+    ended = done.returncode == 0 or "Invalid job id" in done.stderr
+    return None if ended else " ".join(done.stderr.split())
