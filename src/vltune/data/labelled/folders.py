@@ -161,10 +161,9 @@ class OwnFolder(ClassFolders):
         if len(folders) == 1:
             raise UserError(f"{self.raw}: holds {train.name}/ alone; add val/ or test/, or give --raw {train}")
         found = {split: [*self.images(split, folder)] for split, folder in folders.items()}
-        known = {name for name, _ in found["train"]}
-        for split, of in found.items():
-            if unknown := [name for name, _ in of if name not in known]:
-                raise UserError(f"{folders[split] / unknown[0]}: a class that {train.name}/ lacks; call it as there")
+        if unknown := _unknown(found):
+            split, name = unknown
+            raise UserError(f"{folders[split] / name}: a class that {train.name}/ lacks; call it as there")
         return found
 
     def _of_table(self, sources: Sources) -> dict[str | None, list[tuple[str, str]]]:
@@ -201,10 +200,9 @@ def complete(found: dict[str | None, list[tuple[str, str]]], raw: Path) -> dict[
         return _divided(found[None], raw)
     if "train" not in found or len(found) == 1:
         raise UserError(f"{raw}: has images of {', '.join(found)} alone; name some of train, and of val or test")
-    known = {name for name, _ in found["train"]}
-    for split, of in found.items():
-        if unknown := [name for name, _ in of if name not in known]:
-            raise UserError(f"{raw}: {split} has images of {unknown[0]}, a class that train lacks; call it as there")
+    if unknown := _unknown(found):
+        split, name = unknown
+        raise UserError(f"{raw}: {split} has images of {name}, a class that train lacks; call it as there")
     if "test" not in found:
         found = {"train": found["train"], "test": found["val"]}
     if "val" not in found:
@@ -215,6 +213,12 @@ def complete(found: dict[str | None, list[tuple[str, str]]], raw: Path) -> dict[
             train += [(name, image) for image in images[held_out:]]
         found = {"train": train, "val": val, "test": found["test"]}
     return found
+
+
+def _unknown(found: dict[str | None, list[tuple[str, str]]]) -> tuple[str, str] | None:
+    """A split and a class of it that train lacks."""
+    known = {name for name, _ in found["train"]}
+    return next(((split, name) for split, of in found.items() for name, _ in of if name not in known), None)
 
 
 def _divided(images: list[tuple[str, str]], raw: Path) -> dict[str, list[tuple[str, str]]]:
