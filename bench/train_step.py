@@ -35,31 +35,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from vltune.assemble.factory import build
+from vltune.assemble.factory import build, build_method
 from vltune.costs import macs, usage
 from vltune.engine.precision import cpu_has_bfloat16, hold
-from vltune.methods.adapter import Adapter
-from vltune.methods.apt import APT
-from vltune.methods.classifier_only import ClassifierOnly
-from vltune.methods.deep_prompt import DeepPrompt
-from vltune.methods.full import Full
-from vltune.methods.lora import LoRA
-from vltune.methods.scaled_pa import ScaledParallelAdapter
-from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
 from vltune.tasks.image_classification import ImageClassification
 from vltune.tasks.vqa import VQA
 
-METHODS = {
-    "lora": LoRA,
-    "apt": APT,
-    "adapter": Adapter,
-    "scaled_pa": ScaledParallelAdapter,
-    "deep_prompt": DeepPrompt,
-    "shallow_prompt": ShallowPrompt,
-    "classifier_only": ClassifierOnly,
-    "full": Full,
-}
+METHODS = ("lora", "apt", "adapter", "scaled_pa", "deep_prompt", "shallow_prompt", "classifier_only", "full")
 ANSWERS, CLASSES = 3129, 32
 
 
@@ -81,12 +64,12 @@ def make(backbone: str, method: str) -> Model:
     """Our model with random weights and no dropout in the backbone."""
     chosen = ["task=classification"] if backbone == "clip" else ["task=vqa", "backbone.dropout=0"]
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        config = compose("run", [f"backbone={backbone}", "method=full", *chosen])
-    spec = OmegaConf.to_container(config.backbone, resolve=True)
+        config = OmegaConf.to_container(
+            compose("run", [f"backbone={backbone}", f"method={method}", *chosen]), resolve=True
+        )
     torch.manual_seed(0)
-    built, made = build(spec), METHODS[method]()
+    built, made = build(config["backbone"]), build_method(config["method"])
     if backbone == "clip":
-        made.sites_in = "towers"
         return Model(built, ImageClassification(512, [str(i) for i in range(CLASSES)], ["{}"], Prompts()), made)
     return Model(built, VQA(built.pooled_width, built.width, [str(i) for i in range(ANSWERS)]), made)
 
@@ -231,7 +214,7 @@ def main() -> None:
     parser.add_argument("--backbone", choices=("vilt", "meter", "clip"), default="vilt")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="of conf/method, in the sizes of a run")
     parser.add_argument("--compile", action="store_true", help="the training step compiled, beside it as it is")
     parser.add_argument("--memory", action="store_true", help="peak memory of a training step, beside full tuning's")
     options = parser.parse_args()

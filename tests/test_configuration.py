@@ -167,6 +167,7 @@ WRONG = [
     ),
     ("mode=pretrain task.caption_tokens=999", "task.caption_tokens=999: backbone.max_text_len="),
     ("mode=pretrain engine.devices=2", "mode=pretrain draws each batch as a whole, on one device; leave them out"),
+    ("mode=pretrain engine.group_by_length=true", "engine.group_by_length=true: mode=pretrain draws each batch as a"),
     ("mode=pretrain engine.micro_batch_size=8", "mode=pretrain draws each batch as a whole, on one device"),
     ("engine.eps=0", "engine.eps=0: must be a number above 0"),
     ("engine.epochs=3", "engine.epochs=3: engine.max_steps=1000 decides in its place; add engine.max_steps=null, or"),

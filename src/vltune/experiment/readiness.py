@@ -95,6 +95,8 @@ def check_pretraining(config: RunConfig, overrides: Sequence[str]) -> None:
     engine = config.engine
     if not find(config.method["_target_"]).tunes_backbone:
         raise UserError(f"method={config.method['name']}: mode=pretrain trains the whole backbone; leave it out")
+    if engine.group_by_length:
+        raise UserError("engine.group_by_length=true: mode=pretrain draws each batch as a whole; leave it out")
     if engine.micro_batch_size is not None or engine.devices * engine.nodes > 1:
         said = "engine.micro_batch_size, engine.devices and engine.nodes"
         raise UserError(f"{said}: mode=pretrain draws each batch as a whole, on one device; leave them out")

@@ -94,9 +94,12 @@ class Pretraining(Task):
         # True pairs that serve matching are half as many as false ones: weighed so that both count the same.
         balance = output["match"].new_tensor([0.5, 1.0])
         rare = output["match"].new_tensor([1.0, 5.0])
-        loss = F.cross_entropy(output["word"], output["word_label"])
-        scale = self.bag_weight * self.words.out_features
-        loss = loss + scale * F.binary_cross_entropy_with_logits(output["words"], output["words_label"])
+        loss = output["match"].new_zeros(())
+        if len(output["word"]):  # a small batch may mask no pair, and a pair no word: a mean over none is no number
+            loss = loss + F.cross_entropy(output["word"], output["word_label"])
+        if len(output["words"]):
+            scale = self.bag_weight * self.words.out_features
+            loss = loss + scale * F.binary_cross_entropy_with_logits(output["words"], output["words_label"])
         loss = loss + F.cross_entropy(output["match"], output["match_label"], balance, ignore_index=IGNORE)
         loss = loss + F.cross_entropy(
             output["false_word"].flatten(0, 1), output["false_word_label"].flatten(), rare, ignore_index=IGNORE
