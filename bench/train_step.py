@@ -240,6 +240,9 @@ def main() -> None:
 
         for name in options.methods:
             model = make(options.backbone, name)
+            if not any(parameter.requires_grad for parameter in model.parameters()):
+                print(f"{precision:10}{name:17}  trains nothing here: CLIP's classes are texts", flush=True)
+                continue
             macs_of = work(model, options.backbone, name, options.batch)
             model = model.to(device)
             hold(model, "32-true" if dtype == torch.float32 else "bf16-mixed")
