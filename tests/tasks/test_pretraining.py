@@ -3,19 +3,22 @@ import torch
 
 from vltune.backbones.backbone import Features
 from vltune.data.shapes.pretraining import PretrainingBatches
+from vltune.data.shapes.vocabulary import VOCABULARY
+from vltune.data.tokenizer import Tokenizer
 from vltune.tasks.pretraining import Pretraining
 
 
-@pytest.mark.parametrize(("batch_size", "mask_rate"), [(1, 0.4), (2, 0.4), (4, 0.4), (8, 0.01)])
-def test_what_masks_nothing_adds_nothing_to_the_loss(tokenizer, batch_size, mask_rate):
+@pytest.mark.parametrize(("batch_size", "mask_rate"), [(1, 0.4), (2, 0.4), (8, 0.01)])
+def test_what_masks_nothing_adds_nothing_to_the_loss(batch_size, mask_rate):
+    tokenizer = Tokenizer(VOCABULARY, 20)
     stream = PretrainingBatches(seed=0, batch_size=batch_size, tokenizer=tokenizer, max_text_len=20)
     task = Pretraining(4, 4, tokenizer.size, tokenizer.mask_id, stream.attribute_classes, mask_rate)
-    masked = 0
+    masked = []
     for step in range(8):
         batch = stream.batch(step)
         length, patches = batch["text_ids"].shape[1], batch["attributes"].shape[1]
         tokens = torch.randn(batch_size, 1 + length + patches, 4)
         output = task(lambda _, t=tokens, n=length: Features(t[:, 0], t[:, :n], t[:, n:]), batch)
         assert torch.isfinite(task.loss(output, batch))
-        masked += len(output["word"])
-    assert masked < 8 * batch_size  # so that some steps masked none
+        masked.append(len(output["word"]))
+    assert not all(masked)
