@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from vltune.assemble.factory import check_values
+from vltune.assemble.factory import build_method, check_values
 from vltune.command_line import resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
@@ -169,6 +169,7 @@ WRONG = [
     ("mode=pretrain engine.devices=2", "mode=pretrain draws each batch as a whole, on one device; leave them out"),
     ("mode=pretrain engine.group_by_length=true", "engine.group_by_length=true: mode=pretrain draws each batch as a"),
     ("mode=pretrain engine.micro_batch_size=8", "mode=pretrain draws each batch as a whole, on one device"),
+    ("mode=pretrain engine.eval_examples=5", "engine.eval_examples=5: mode=pretrain scores batches as a whole"),
     ("engine.eps=0", "engine.eps=0: must be a number above 0"),
     ("engine.epochs=3", "engine.epochs=3: engine.max_steps=1000 decides in its place; add engine.max_steps=null, or"),
     ("engine.head_lr_multiplier=3", "engine.head_lr_multiplier=3: engine.head_lr=0.003 decides in its place; add"),
@@ -177,6 +178,18 @@ WRONG = [
         "dataset.train_fraction_seed=3: dataset.train_fraction=1 decides in its place; add dataset.train_fraction=0.1, or",
     ),
     ("engine.val_every=3", "engine.val_every=3: engine.select=last decides in its place; add engine.select=best"),
+    (
+        "engine.fusion_lr_multiplier=5",
+        "engine.fusion_lr_multiplier=5: backbone=vilt_mini decides in its place; add backbone=meter, or leave it out",
+    ),
+    *(
+        (f"backbone=clip_mini task=classification {setting}", f"{setting}: task.classifier=text decides in its place")
+        for setting in ("task.alpha=3", "task.beta=1", "task.cache_trained=true")
+    ),
+    (
+        "backbone=clip_mini task=classification dataset=shapes task.protocol=full task.shots=4",
+        "task.shots=4: task.protocol=full decides in its place; add task.protocol=few_shot, or leave it out",
+    ),
     ("task=matching engine.micro_batch_size=8", "task=matching tells each pair from all others of its batch"),
     ("task=matching engine.devices=2", "engine.micro_batch_size, engine.devices and engine.nodes: task=matching tells"),
     ("task=subject task.seeds=[]", "task.seeds=[]: must be a list of different whole numbers from 0 on, one at least"),
@@ -201,6 +214,19 @@ def test_a_wrong_value_is_one_line(overrides, message, unrehearsed):
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "backbone=meter_mini engine.fusion_lr_multiplier=5",
+        "backbone=clip_mini task=classification method=tip_adapter task.alpha=3 task.beta=1 task.cache_trained=true",
+        "backbone=clip_mini task=classification task.protocol=base_to_new task.shots=4",
+        "backbone=clip task=classification task.protocol=full task.shots=4",  # the recipe's steps follow from it
+    ],
+)
+def test_what_decides_something_is_let_pass(overrides, unrehearsed):
+    ready(*overrides.split())
+
+
 def ready(*overrides):
     config = composed(*overrides)
     check_values(config)
@@ -212,6 +238,11 @@ def ready(*overrides):
     [
         (["backbone.token_types=1"], "backbone.token_types=1: no model comes of that (index 1 is out of bounds"),
         (["backbone.transform.multiple=20"], "backbone.transform.multiple=20: no model comes of that"),
+        (
+            ["backbone.transform.multiple=8", "backbone.transform.longer=96"],
+            "no model comes of that (images have sides of a multiple of 8 pixels, and patches 16)",
+        ),
+        (["backbone.transform.multiple=32"], None),
         (["backbone.protocol.image=[60,64]"], "backbone.protocol.image=[60,64]: no model comes of that"),
         (["mode=cost", "backbone.protocol.image=[64,60]"], "backbone.protocol.image=[64,60]: no model comes of that"),
         (
@@ -234,6 +265,11 @@ def ready(*overrides):
             "task.judges.dino.foldr: there is no such setting; did you mean folder?",
         ),
         (["backbone=sd_mini", "task=subject", "task.judges.dino={}"], "task.judges.dino.folder: is missing"),
+        (["mode=cost", "backbone=clip", "backbone.model=b32", "task=matching", "method=coop"], None),  # texts are cut
+        (
+            ["mode=cost", "backbone=clip", "task=matching", "method=coop", "method.prompts=75"],
+            "152 tokens, 75 of them prompts, exceeds the 77 positions",
+        ),
         (["backbone.activation=reluu"], "backbone.activation=reluu: no model comes of that ('reluu')"),
         (["method.prompts=1000000000"], "method.prompts=1000000000: no model comes of that (1,024 GB of parameters"),
         (["method.rank=65"], "method.rank=65: must be a whole number between 1 and the width 64"),
@@ -302,6 +338,18 @@ def test_home_is_filled_in_wherever_a_path_is_typed(monkeypatch, unrehearsed):
     readiness.built(settle(config), [])
     assert json.dumps(config).count('"/home/someone/x"') == len(names) - 1
     assert str(Settings.of(config["engine"]).features_dir) == "/home/someone/x"
+
+
+@pytest.mark.parametrize(("kind", "options"), [("shira", "{r: 4}"), ("waveft", "{n_frequency: 20}"), ("frod", "null")])
+def test_what_torch_computes_with_numbers_alone_is_let_pass(kind, options):
+    typed = ["method=peft", f"method.type={kind}", f"method.options={options}"]
+    rehearse(RunConfig.of(composed(*typed)), typed)
+
+
+@pytest.mark.parametrize(("name", "told"), [("full", "leave it out"), ("mam", r"method\.methods\.NAME\.sites_in says")])
+def test_where_a_method_acts_is_refused_of_one_that_acts_nowhere_itself(name, told):
+    with pytest.raises(UserError, match=rf"^method\.sites_in: {name} itself acts at no sites; {told}"):
+        build_method(composed(f"method={name}", "+method.sites_in=text")["method"])
 
 
 def test_how_a_command_runs_may_be_said_beside_a_record():

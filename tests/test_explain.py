@@ -74,6 +74,9 @@ def test_every_setting_is_declared_and_has_its_line(overrides):
     }
 
 
+HELD = "another value gives the same run where what it holds, or what follows from it, is the same"
+
+
 @pytest.mark.parametrize(
     ("key", "overrides", "words"),
     [
@@ -87,12 +90,16 @@ def test_every_setting_is_declared_and_has_its_line(overrides):
         ("method.methods.prefix.prompts", ["method=mam"], ["How many prompts", "decides which run it is"]),
         ("backbone.protocol", [], ["What costs are counted on.", "backbone.protocol.text_len: Tokens"]),
         ("backbone.tokenizer.vocabulary", [], ["another value gives the same run"]),
+        *((key, [], [HELD]) for key in ("weights", "dataset.data_dir", "backbone.tokenizer.vocabulary")),
+        *((key, [], [HELD]) for key in ("dataset.generate.seed", "dataset.generate.images", "backbone.sizes")),
+        *((key, ["+match=params"], [HELD]) for key in ("match.budget", "match.reference.rank")),
+        ("engine.workers", [], ["another value gives the same run\n"]),
         ("task.false_captions", ["task=retrieval"], ["a whole number from 1 to 1000000"]),
         ("logger.tags", ["logger=wandb"], ["a list, each a word", "another value gives the same run"]),
     ],
 )
 def test_a_setting_is_explained(key, overrides, words):
-    text = explanation(key, composed(*overrides))
+    text = explanation(key, composed(*overrides)) + "\n"
     assert not [each for each in words if each not in text], text
 
 

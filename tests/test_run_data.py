@@ -1,6 +1,7 @@
 """Every data set as its authors publish it: prepared, checked, trained on and scored; the same from ViLT's own files."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from typer.testing import CliRunner
 
 from vltune import experiment
 from vltune.cli import app
-from vltune.data.arrow import open_table
+from vltune.data.arrow import open_table, write_table
 from vltune.data.shapes import karpathy, nlvr2, snli_ve, vqav2
 from vltune.data.vqav2 import prepare as prepare_vqav2
+from vltune.evaluators import evaluate
 from vltune.records import record as records
 
 ROOT = Path(__file__).parents[1]
@@ -333,3 +335,28 @@ def test_a_split_that_a_prepared_folder_lacks(name, more, message, raws, tmp_pat
     assert not (data / "results").exists()  # before any work
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"error: {data}: {message}" in line
+
+
+def test_what_a_record_that_is_scored_again_has_no_score_of_is_told(raws, tmp_path, monkeypatch, capsys):
+    """A test split whose answers are not published, of which nothing is computed, and images that cannot be read."""
+    ours = prepared(raws, "vqav2", tmp_path / "ours", monkeypatch)
+    record, *_ = trained("vqav2", ours)
+    (file,) = ours.glob("results/records/**/*.json")
+    (shard,) = ours.glob("vqav2_rest_val-*.arrow")
+    table = pa.ipc.open_file(shard.read_bytes()).read_all()
+    at = table.column_names.index("image")
+    broken = pa.array([b"no image", *table["image"].to_pylist()[1:]], table.schema.field(at).type)
+    write_table(shard, table.schema, table.set_column(at, table.schema.field(at), broken).to_batches())
+    asked, told = [], evaluate.predictions
+    monkeypatch.setattr(evaluate, "predictions", lambda of, split: asked.append(split) or told(of, split))
+    overrides = ["mode=eval", f"from={file}", "dataset.max_bad_examples=100"]
+    capsys.readouterr()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        experiment.run(compose("run", overrides), overrides)
+    said = capsys.readouterr()
+    assert asked == ["val"]
+    assert f"now, {record['metrics']['val']['vqa_score']:.2f} recorded\n" in said.out
+    assert (
+        f"test has no score: its answers are not published; vltune submission {file} writes what the server" in said.out
+    )
+    assert re.search(r"\d examples could not be read, such as .*vqav2_rest_val.* row 0", said.err)

@@ -49,6 +49,15 @@ def pictures(folder):
     return {file: file.stat().st_mtime_ns for file in painted}
 
 
+def test_a_word_of_several_tokens_is_told_before_anything_is_painted(folder):
+    untouched = folder / "untouched"
+    given = arguments(folder, "textual_inversion", "method.initial='a square'", f"engine.features_dir={untouched}")
+    done = run(*given, check=False)
+    assert done.returncode == 2
+    assert "method.initial=a square: is 2 tokens of this vocabulary; choose a word that is one" in done.stderr
+    assert not untouched.exists()
+
+
 @pytest.fixture(scope="module")
 def tuned(folder):
     """A record, and its file."""
@@ -137,6 +146,19 @@ def test_ones_own_prompts_are_painted_once(tuned, folder):
     assert len(made) == 4
     assert invoke(*asked).exit_code == 0
     assert {each: each.stat().st_mtime_ns for each in (folder / "own").rglob("*-seed*.png")} == made
+
+
+def test_a_stop_leaves_what_is_painted(tuned, folder):
+    many = ",".join(map(str, range(2000)))
+    asked = ["generate", tuned[1], "--prompt", "a z square", "--seeds", many, "--out", folder / "stopped"]
+    process = forked.Process("-m", "vltune", *asked)
+    while not [*folder.glob("stopped/*/*-seed0.png")] and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert errors.splitlines()[-1] == "stopped by SIGTERM: what is painted stays; the same command paints the rest"
+    assert 0 < len([*folder.glob("stopped/*/*.png")]) < 2000
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ def python(code, *arguments):
 
 HEEDED = "import sys, time; from vltune.command_line import command\n"
 WORK = {
+    "stops between two pieces": (
+        "from vltune.runs.signals import StopRequest\n"
+        "    with StopRequest() as stop:\n        while True: time.sleep(0.01); stop.check()"
+    ),
     "sleeps": "time.sleep(60)",
     "lets no exception pass": (
         "while True:\n        try: time.sleep(60)\n        except BaseException as error: print(error, flush=True)"

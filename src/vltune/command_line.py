@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from vltune.catalogue import GROUP, families, methods
 from vltune.errors import BadExampleError, UserError
-from vltune.runs.signals import GRACE, heard, heed_signals
+from vltune.runs.signals import GRACE, Interrupted, OwnedElsewhere, heard, heed_signals
 from vltune.terminal import open_streams, what_was_lost
 from vltune.values import instead, printable, shown
 
@@ -60,7 +60,7 @@ def command(grace: float = GRACE) -> Iterator[None]:
         if status and (stop := heard()) and stop.exit_code != status:  # as a library says of any interruption, or error
             leave(stop)
         raise
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, Interrupted, OwnedElsewhere) as error:
         status = None
         leave(error)
     finally:
@@ -80,7 +80,11 @@ def check_folder() -> None:
 
 
 def leave(error: BaseException) -> NoReturn:
-    """Ends the process: one line for what a user can mend, a traceback for a bug or where it was asked for."""
+    """Ends the process: one line for a stop and what a user can mend, a traceback for a bug or where it was asked for."""
+    if isinstance(error, Interrupted | OwnedElsewhere):
+        if error.exit_code:
+            print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     stop = heard()
     if stop and not isinstance(error, KeyboardInterrupt):  # which comes of it
         error = stop

@@ -19,7 +19,7 @@ from vltune.runs import identity
 from vltune.settings.arguments import ARGUMENTS
 from vltune.settings.check import bare, declared, described, is_table, marks, members
 from vltune.settings.groups import GROUPS
-from vltune.settings.kinds import AnyOrder, Before, ByContent, NotDecisive
+from vltune.settings.kinds import AnyOrder, Before, ByContent, NotDecisive, NotItself
 from vltune.settings.run import RunSettings
 from vltune.values import shown
 
@@ -56,8 +56,7 @@ def settings(config: dict) -> dict[str, Setting]:
     found = {each.key: each for each in _table("", RunSettings, config, None)}
     for group, table in GROUPS.items():
         if config.get(group) is not None:
-            decides = None if group in identity.GROUPS else _NOT
-            found |= {each.key: each for each in _table(f"{group}.", table, config[group], decides)}
+            found |= {each.key: each for each in _table(f"{group}.", table, config[group], None)}
     stacked = {f"method.methods.{name}": "method" for name in _at(config, "method.methods") or ()}
     for where, group in (PARTS | stacked).items():
         spec = _at(config, where)
@@ -68,21 +67,25 @@ def settings(config: dict) -> dict[str, Setting]:
 
 
 _NOT = "another value gives the same run"
+_NOT_ITSELF = f"{_NOT} where what it holds, or what follows from it, is the same"
 _DECIDES = "decides which run it is"
 
 
-def _decides(kind: Any) -> str:
+def _decides(kind: Any, above: str | None) -> str:
+    """above: the same of what it is part of."""
+    if above in (_NOT, _NOT_ITSELF):
+        return above
     if marks(kind, NotDecisive):
-        return _NOT
+        return _NOT_ITSELF if marks(kind, NotItself) else _NOT
     since = "".join(f"; every run before there was a choice had {shown(each.value)}" for each in marks(kind, Before))
     less = ", but not its order" if marks(kind, AnyOrder) else ", by what it holds" if marks(kind, ByContent) else ""
     return _DECIDES + less + since
 
 
 def _table(prefix: str, table: Any, values: Any, decides: str | None) -> Iterator[Setting]:
-    """Those of a class of settings.  decides: of all of them, where what they are part of decides nothing."""
+    """Those of a class of settings.  decides: how what they are part of counts, where they are part of something."""
     for name, kind in declared(table).items():
-        own = decides if decides == _NOT else _decides(kind)
+        own = _decides(kind, decides)
         yield Setting(f"{prefix}{name}", lines(table).get(name, ""), kind, own)
         value = values.get(name) if isinstance(values, Mapping) else None
         for inner in (bare(each)[0] for each in members(kind)):
@@ -99,13 +102,13 @@ def _arguments(where: str, group: str, spec: Mapping[str, Any], decides: str | N
     if where != group:
         own = GROUPS.get(group)
         for name, kind in declared(own).items():
-            yield Setting(f"{where}.{name}", lines(own)[name], kind, decides or _decides(kind))
+            yield Setting(f"{where}.{name}", lines(own)[name], kind, _decides(kind, decides))
     named = targets(where, spec)
     for target in named:
         for name, kind in parameters(target).items():
             if name not in given(group, named):
                 line = documented(find(target), tuple(parameters(target))).get(name) or known.get(name, "")
-                own = decides if decides == _NOT else _decides(declarations.get(name, kind))
+                own = _decides(declarations.get(name, kind), decides)
                 yield Setting(f"{where}.{name}", line, argument(group, name, kind), own)
 
 

@@ -51,6 +51,9 @@ class Method:
         """Why it cannot act at a site of its kinds; None where it can."""
         return None
 
+    def check_start(self, deltas: Sequence[Delta], model: nn.Module) -> None:
+        """Before anything is computed: UserError where it could not start."""
+
     def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
         """Before the first step, with the model on its device: what has to see data.
 
@@ -183,17 +186,26 @@ class LearnedToken(Method):
 
     initial: str | None = None
 
+    def check_start(self, deltas: Sequence[Delta], model: nn.Module) -> None:
+        if self.learned(deltas):
+            self.tokens(model.task)
+
     def start(self, deltas: Sequence[Delta], model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
-        if not any(isinstance(delta, OneToken) for delta in deltas):
-            return
-        task = model.task
-        token = one_token(task.tokenizer, task.token, f"task.token={task.token}")
-        initial = self.initial or task.noun.split()[-1]
-        first = one_token(task.tokenizer, initial, f"method.initial={initial}")
-        for delta in deltas:
-            if isinstance(delta, OneToken):
+        if learned := self.learned(deltas):
+            token, first = self.tokens(model.task)
+            for delta in learned:
                 delta.token.fill_(token)
                 delta.vector.data.copy_(model.backbone.embed_words(torch.tensor([first], device=delta.token.device))[0])
+
+    @staticmethod
+    def learned(deltas: Sequence[Delta]) -> list[OneToken]:
+        return [delta for delta in deltas if isinstance(delta, OneToken)]
+
+    def tokens(self, task: nn.Module) -> tuple[int, int]:
+        """The ids of the subject's token, and of the word that it starts as.  UserError where one is no single token."""
+        initial = self.initial or task.noun.split()[-1]
+        token = one_token(task.tokenizer, task.token, f"task.token={task.token}")
+        return token, one_token(task.tokenizer, initial, f"method.initial={initial}")
 
 
 class Stack(Method):
@@ -245,6 +257,10 @@ class Tuning:
     def looks_at_data(self) -> bool:
         """Before training."""
         return any(type(method).start is not Method.start for method, _, _ in self.parts)
+
+    def check_start(self, model: nn.Module) -> None:
+        for method, _, deltas in self.parts:
+            method.check_start(deltas, model)
 
     def start(self, model: nn.Module, batches: Callable[[int], Iterable[dict]]) -> None:
         for method, _, deltas in self.parts:

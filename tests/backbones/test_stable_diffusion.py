@@ -18,6 +18,7 @@ from vltune.methods.apt import APT
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
+from vltune.methods.lst import LST
 from vltune.methods.mona import Mona
 from vltune.methods.prefix import Prefix
 from vltune.methods.scaled_pa import ScaledParallelAdapter
@@ -331,3 +332,10 @@ def test_only_its_users_pay_for_its_imports():
     code += "sys.exit(str({'diffusers', 'transformers', 'peft'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "set()"
+
+
+def test_a_ladder_of_several_blocks_is_not_computed_again_from_its_end():
+    backbone = stable_diffusion(unet={"transformer_layers_per_block": 2}, gradient_checkpointing=True)
+    with pytest.raises(UserError, match=r"set engine\.gradient_checkpointing=true instead$"):
+        LST(head_width=4, side_heads=2).attach(backbone)
+    LST(head_width=4, side_heads=2).attach(stable_diffusion(gradient_checkpointing=True))

@@ -272,7 +272,7 @@ def expect_karpathy(kind, files):
         if not good:
             expected.bad.add(f"{name} entry {number}")
             continue
-        captions = [one["raw"] for one in sentences if one["raw"].strip()]
+        captions = [one["raw"] for one in sentences if says(one["raw"])]
         expected.dropped["dropped_captions"][split] += len(sentences) - len(captions)
         if not captions:
             expected.dropped["dropped_images"][split] += 1

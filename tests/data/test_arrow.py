@@ -1,6 +1,9 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -15,6 +18,26 @@ SCHEMA = pa.schema({"id": pa.int64(), "text": pa.string()})
 def batches(count):
     for start in range(count):
         yield pa.RecordBatch.from_pylist([{"id": start, "text": "x" * 50}], SCHEMA)
+
+
+def test_more_shards_than_files_may_be_open_at_first(tmp_path):
+    names = [str(tmp_path / f"{i}.arrow") for i in range(70)]
+    for name in names:
+        write_table(Path(name), SCHEMA, batches(1))
+
+    def opening(limit):
+        code = (
+            "import resource, sys\nfrom vltune.data.arrow import open_mapped\nfrom vltune.errors import UserError\n"
+            f"resource.setrlimit(resource.RLIMIT_NOFILE, {limit})\n"
+            "try: print(len([open_mapped(name, ['id']) for name in sys.argv[1:]]))\n"
+            "except UserError as error: print(error)"
+        )
+        return subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True).stdout
+
+    assert opening((64, 256)) == "70\n"
+    assert "no more files can be opened, as this process may have 64 and each shard is one: `ulimit -n`" in opening(
+        (64, 64)
+    )
 
 
 @pytest.fixture

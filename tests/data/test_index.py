@@ -1,12 +1,14 @@
 """What is computed from files once: kept, read again, and never trusted where the files or it have changed."""
 
+import importlib.util
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
 
-from vltune.data.index import FOLDER, open_index
+from vltune.data.index import FOLDER, code_of, open_index
 
 ARRAYS = {"row": np.array([0, 0, 1], np.int32), "score": np.array([0.3, 1.0]), "none": np.zeros(0, np.uint8)}
 
@@ -70,6 +72,22 @@ def test_kept_apart_by_what_it_is_about(opened):
     opened("rows")
     opened("tokens")
     assert opened.built == 2
+
+
+def test_a_change_of_the_code_that_computes_it_is_told(tmp_path, monkeypatch):
+    def code(text):
+        """Of a class in a file that is written and imported anew."""
+        (tmp_path / "mine.py").write_text(text)
+        spec = importlib.util.spec_from_file_location("mine", tmp_path / "mine.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "mine", module)
+        exec(text, vars(module))
+        return code_of(module.Mine, int)
+
+    wrong, same, mended = map(code, ["class Mine(int): by = 2"] * 2 + ["class Mine(int): by = 3"])
+    assert wrong == same != mended
+    nowhere = type("Nowhere", (int,), {"__module__": "__nowhere__"})
+    assert code_of(int, int) == code_of(nowhere, int) != mended
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-30], lambda content: b"ARROW1" * 50])

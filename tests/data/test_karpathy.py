@@ -9,7 +9,7 @@ from PIL import Image
 
 from vltune.data.arrow import open_table
 from vltune.data.collate import Collate
-from vltune.data.karpathy.prepare import SCHEMA, prepare_coco, prepare_f30k
+from vltune.data.karpathy.prepare import SCHEMA, prepare_coco, prepare_f30k, problems
 from vltune.data.karpathy.reader import Karpathy
 from vltune.errors import BadExampleError, UserError
 
@@ -88,6 +88,16 @@ class TestPrepare:
             assert row["image"] == (raw / place / row["image_id"]).read_bytes()
             assert row["caption"] == captions(number, 5)
             assert counts[f"{split} captions"] == 5
+
+    def test_a_caption_of_which_nothing_is_seen_is_none(self, raw, tmp_path):
+        folder = shutil.copytree(raw, tmp_path / "raw")
+        content = json.loads((folder / "dataset_flickr30k.json").read_text())
+        content["images"][4]["sentences"] += sentences(["\u200b", "\ufeff \u2060", "\u200bred"])
+        (folder / "dataset_flickr30k.json").write_text(json.dumps(content))
+        counts = prepare_f30k(folder, tmp_path / "out", progress=False)
+        assert (counts["train captions"], counts["train dropped captions"]) == (1 + 3 + 5 + 1, 2)
+        assert not [*problems({"caption": ["\u200bred"]}, ())]
+        assert [*problems({"caption": ["\u200b"]}, ())] == ["an empty caption"]
 
     def test_missing_files_are_all_named(self, tmp_path):
         (tmp_path / "raw" / "val2014").mkdir(parents=True)

@@ -278,6 +278,22 @@ def test_what_has_changed_since_is_made_anew(write_raw, tmp_path, change):
     assert contents(out) == contents(tmp_path / "undisturbed")
 
 
+def test_another_raw_folder_is_another_preparation_however_old_it_is(write_raw, tmp_path, capsys):
+    raw, out = write_raw(2), tmp_path / "out"
+    other = tmp_path / "other"
+    shutil.copytree(raw, other)
+    for number in range(4):
+        spoil(other, number, image(raw, number).read_bytes() + b"of the other")
+    prepare_f30k(raw, out, progress=False)
+    later = time.time_ns() + 10**12
+    os.utime(out / MANIFEST, ns=(later, later))
+    prepare_f30k(other, out, progress=False)
+    prepare_f30k(other, tmp_path / "undisturbed", progress=False)
+    assert contents(out) == contents(tmp_path / "undisturbed")
+    prepare_f30k(other, out)
+    assert "prepared before" in capsys.readouterr().err
+
+
 def test_what_was_bad_is_tried_again(write_raw, tmp_path):
     raw, out = write_raw(2), tmp_path / "out"
     good = image(raw, 1).read_bytes()

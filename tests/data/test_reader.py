@@ -220,6 +220,14 @@ def test_nothing_is_computed_when_it_is_opened_again(prepared, tokenizer, transf
         same(again[i], dataset[i])
 
 
+def test_what_another_code_computed_is_computed_anew(prepared, tokenizer, transform, monkeypatch):
+    VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
+    monkeypatch.setattr(reading, "code_of", lambda kind, base: f"{kind.__name__} and {base.__name__}, mended")
+    monkeypatch.setattr(Reader, "_indexed", None)
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        VQAv2(prepared, ["vqav2_train"], tokenizer, transform)
+
+
 def test_another_vocabulary_has_its_own_token_ids(prepared, tmp_path, tokenizer, transform):
     long = VQAv2(prepared, ["vqav2_val"], tokenizer, transform)
     short = VQAv2(prepared, ["vqav2_val"], type(tokenizer)(VOCABULARY, 6), transform)

@@ -66,7 +66,7 @@ def test_augmentation_follows_from_the_seed_alone():
     assert torch.equal(transform(image), MinMaxResize(64, 64, 16)(image))
 
 
-@pytest.mark.parametrize("size", [(100, 70), (70, 101), (48, 48), (33, 160)])
+@pytest.mark.parametrize("size", [(100, 70), (70, 101), (51, 48), (48, 55), (48, 48), (33, 160)])
 def test_square_as_released(size):
     """The shorter side to 48 pixels, then the middle: as torchvision's Resize and CenterCrop."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))

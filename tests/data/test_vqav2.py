@@ -261,6 +261,16 @@ class TestReading:
         assert dataset[4]["image"] is dataset[4]["image"]
         assert dataset[8]["image"] is not dataset[8]["image"]
 
+    def test_texts_of_a_picture_that_follow_each_other_decode_it_once(
+        self, prepared, tokenizer, transform, monkeypatch
+    ):
+        dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform, image_cache_bytes=0)
+        expected, read, opened = [dataset[i]["image"] for i in range(len(dataset))], transform.read, []
+        monkeypatch.setattr(transform, "read", lambda *given: opened.append(1) or read(*given))
+        again = [dataset[i]["image"] for i in range(len(dataset))]
+        assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True))
+        assert len(opened) == dataset.pictures() < len(dataset)
+
     def test_augmentation_seed(self, prepared, tokenizer, transform):
         transform.randaugment = "released-m9-n2"
         dataset = VQAv2(prepared, ["vqav2_train"], tokenizer, transform)

@@ -107,3 +107,14 @@ def test_a_small_backbones_run_is_portable_and_its_record_says_so(tmp_path, monk
         (file,) = tmp_path.glob("records/**/*.json")
         told.append(records.read(file)["provenance"]["kernels"])
     assert told[0] == "portable" and "portable" not in told[1:]
+
+
+@pytest.mark.skipif(not kernels.is_intel_with_avx2(), reason="needs an Intel processor with AVX2")
+def test_a_portable_run_is_scored_again_by_portable_kernels(tmp_path, monkeypatch):
+    """They are chosen before the data is read, which computes."""
+    for name in kernels.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    places = [f"dataset.data_dir={tmp_path / 'shapes'}", f"results_dir={tmp_path}", f"engine.features_dir={tmp_path}"]
+    run(*QUICK, *places, f"dataset.generate={WORLD}", "engine.evaluate=[val]", "engine.portable=true")
+    (file,) = tmp_path.glob("records/**/*.json")
+    assert "recorded" in run("mode=eval", f"from={file}").stdout

@@ -13,6 +13,7 @@ from test_training import Examples, collate, settings
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from vltune.engine import sharded
 from vltune.engine.source import TrainingData
 from vltune.engine.train import Training, train
 from vltune.errors import UserError
@@ -24,8 +25,10 @@ from vltune.methods.dora import DoRA
 from vltune.methods.full import Full
 from vltune.methods.lora import ClipLoRA, LoRA
 from vltune.methods.lst import LST
+from vltune.methods.peft import Peft
 from vltune.model import Model
 from vltune.runs.signals import Interrupted, StopRequest
+from vltune.settings.engine import Settings
 from vltune.sites import Delta, PartSite
 from vltune.tasks.vqa import VQA
 from vltune.tuning import Method
@@ -194,6 +197,7 @@ PENALTY = "this method's penalty reads weights outside of their block; set engin
 OUTSIDE = "this method or backbone reads weights outside of their block; set engine.strategy=ddp"
 CLOSED = "LowRank.around is a function of its own, which may hold weights; set engine.strategy=ddp"
 COMPILED = "shards are not compiled; set engine.compile=false, or engine.strategy=ddp"
+HOOKED = "has a hook on its gradient, which a copy loses; set engine.strategy=ddp"
 NUMBER = "backbone.logit_scale is one number, and trained; set engine.strategy=ddp"
 
 
@@ -216,6 +220,12 @@ def test_what_it_cannot_do_is_told_in_one_line(tmp_path, method, backbone, more,
             return str(error)
 
     assert processes(work, make=of_strategy("fsdp")) == [f"engine.strategy=fsdp: {told}"] * 2
+
+
+def test_hooks_on_gradients_which_a_copy_loses_are_told():
+    """PEFT's OSF projects gradients so."""
+    with pytest.raises(UserError, match=rf"^engine.strategy=fsdp: .* {HOOKED}$"):
+        sharded.copy_of(make_model(Peft("osf")), Settings(lr=1e-3))
 
 
 class Square(Examples):

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from vltune.engine import memory
 from vltune.engine.optimiser import parameter_groups, schedule
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
 from vltune.engine.source import BadExamples, TrainingData
@@ -51,8 +52,9 @@ def settings(**more):
     return Settings(**{"lr": 1e-2, "batch_size": 8, "max_steps": 12, "accelerator": "cpu", **more})
 
 
-def run(path, stop_at=None, model=None, validate=None, allowed=0, **more):
-    """Trains; `stop_at`: raises the flag of a signal once that step has been logged."""
+def run(path, stop_at=None, model=None, validate=None, allowed=0, data_takes=None, **more):
+    """Trains; `stop_at`: raises the flag of a signal once that step has been logged.  data_takes: examples of a step, where
+    they are fewer than asked for."""
     chosen = settings(**more)
     fabric = Fabric(accelerator="cpu", devices=1)
     model = model or make_model()
@@ -64,7 +66,7 @@ def run(path, stop_at=None, model=None, validate=None, allowed=0, **more):
                 signal.raise_signal(signal.SIGTERM)
 
         lengths = np.arange(48) % 7 if chosen.group_by_length else None
-        data = TrainingData(Examples(), collate, chosen.batch_size, seed=0, workers=0, lengths=lengths)
+        data = TrainingData(Examples(), collate, data_takes or chosen.batch_size, seed=0, workers=0, lengths=lengths)
         more = {
             "training": lambda: data,
             "settings": chosen,
@@ -198,6 +200,28 @@ def test_a_resumed_run_keeps_the_micro_batch_that_fitted(tmp_path):
     assert trained.step == 12
 
 
+def counted(model):
+    """-> how many examples each forward pass takes, as it takes them."""
+    sizes, forward = [], model.forward
+    model.forward = lambda batch: sizes.append(len(batch["image"])) or forward(batch)
+    return sizes
+
+
+def test_parts_divide_the_batch_that_few_examples_leave(tmp_path):
+    """Nobody typed that."""
+    sizes = counted(model := make_model())
+    run(tmp_path, model=model, data_takes=30, batch_size=64, micro_batch_size=16, max_steps=1)
+    assert sizes == [15, 15]
+
+
+def test_parts_divide_the_share_of_a_device_where_they_were_halved_on_fewer(tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_at=1, model=crowded(room=6), batch_size=24, max_steps=2)
+    sizes = counted(model := make_model())
+    run(tmp_path, model=model, data_takes=8, batch_size=24, max_steps=2)
+    assert sizes == [4, 4]
+
+
 def test_no_memory_for_one_example_is_told_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"out of memory at step 1 with 1 examples at a time: lower"):
         run(tmp_path, model=crowded(room=0))
@@ -286,6 +310,19 @@ def test_a_run_stopped_while_it_validates_validates_again(tmp_path):
     assert trained.best["step"] == expected.best["step"] == 6
     for (name, a), b in zip(resumed.tuned_state().items(), straight.tuned_state().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_what_ends_a_validation_loses_no_step(tmp_path):
+    def validate():
+        with memory.evaluating("test, val", 2):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    _, expected = run(tmp_path / "straight", validate=lambda: 3.0, select="best")
+    with pytest.raises(UserError, match="it goes on from what is trained"):
+        run(tmp_path / "ended", validate=validate, select="best")
+    assert torch.load(tmp_path / "ended" / "last.pt")["training"]["step"] == 6
+    _, trained = run(tmp_path / "ended", validate=lambda: 3.0, select="best")
+    assert trained.history == expected.history
 
 
 def test_rates_and_decay_by_identity():

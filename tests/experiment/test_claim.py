@@ -122,6 +122,34 @@ def test_force_runs_anew_and_keeps_what_was_there(make, tmp_path, status, forced
     assert not any((tmp_path / "records" / IN).iterdir())
 
 
+def test_force_runs_anew_where_a_checkpoint_is_left_and_no_record(make):
+    turn = make(force=True)
+    assert turn.take(Fabric(**ALONE))
+    checkpoint(turn)
+    assert turn.begin() == 0.0
+    assert [path.name for path in turn.folder.iterdir()] == [lock.NAME]
+
+
+@pytest.mark.parametrize(("text", "told"), [("{", "broken JSON"), ('{"schema": 9}', "field 'schema' is 9")])
+def test_a_record_that_cannot_be_read_is_told_and_force_runs_anew_and_keeps_it(make, tmp_path, text, told, capsys):
+    write(tmp_path).write_text(text)
+    with pytest.raises(UserError, match=f"{told}.*; force=true runs anew, and keeps that file in replaced/$"):
+        make()
+    for number in ("", ".2"):
+        turn = make(force=True)
+        assert turn.take(Fabric(**ALONE))
+        checkpoint(turn)
+        assert turn.begin() == 0.0
+        assert [path.name for path in turn.folder.iterdir()] == [lock.NAME]
+        kept = tmp_path / "replaced" / IN / f"{NAME}.unreadable{number}"
+        assert capsys.readouterr().err == f"the unreadable run that was here is kept in {kept}\n"
+        assert (kept / f"{NAME}.json").read_text() == text
+        assert (kept / f"{NAME}.parquet").read_text() == ".parquet before"
+        assert not any((tmp_path / "records" / IN).iterdir())
+        turn.lock.release()
+        write(tmp_path).write_text(text)
+
+
 @pytest.mark.parametrize("status", ["interrupted", "running"])
 def test_a_forced_run_that_was_preempted_is_resumed_by_its_command(make, tmp_path, status):
     file = write(tmp_path, status, forced=True)

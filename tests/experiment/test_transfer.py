@@ -51,6 +51,41 @@ def test_folds_are_those_of_the_other_data_and_all_of_its_examples_are_scored(ow
 
 
 @pytest.mark.parametrize(
+    ("typed", "images"),
+    [([], "shuffled"), (["dataset.images=shuffled"], "shuffled"), (["dataset.images='true'"], "true")],
+)
+def test_a_control_of_shuffled_images_stays_one(typed, images):
+    tuned = RunConfig.of(composed("task=vqa", "dataset.images=shuffled"))
+    found = transfer.on_other_data(tuned, composed("task=vqa", "dataset=vqav2", *typed), "lora-0.json", typed)
+    assert found.dataset["images"] == images
+
+
+@pytest.mark.parametrize("dataset", ["coco", "f30k"])
+def test_a_data_set_that_its_task_reads_is_refused_with_the_task_that_is_to_be_typed(dataset):
+    tuned = RunConfig.of(composed("task=retrieval", "dataset=coco"))
+    with pytest.raises(
+        UserError, match=rf"dataset={dataset}: is not read by karpathy, .*; add task=retrieval, or name"
+    ):
+        transfer.on_other_data(tuned, composed(f"dataset={dataset}"), "lora-0.json")
+
+
+@pytest.mark.parametrize(
+    ("classifier", "protocol", "kept"),
+    [
+        ("text", "few_shot", "full"),
+        ("text", "base_to_new", "full"),
+        ("cache", "few_shot", "few_shot"),
+        ("linear", "base_to_new", "base_to_new"),
+    ],
+)
+def test_classes_by_text_are_scored_whole_and_a_head_as_it_was_made(classifier, protocol, kept):
+    job = ["backbone=clip_mini", "task=classification"]
+    task = [f"task.classifier={classifier}", f"task.protocol={protocol}"]
+    found = transfer.on_other_data(RunConfig.of(composed(*job, *task)), composed(*job), "lora-0.json")
+    assert found.task["protocol"] == kept
+
+
+@pytest.mark.parametrize(
     ("task", "what", "own", "theirs", "refused"),
     [
         (VQA, "answers", ["red", "1"], ["red", "1"], False),

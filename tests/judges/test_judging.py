@@ -105,6 +105,24 @@ def test_pictures_are_judged_alone_as_among_others():
         assert alone[0]["score"] == pytest.approx(together_[i]["score"])
 
 
+class Counted(Colours):
+    """seen: how many pictures it embedded."""
+
+    seen = 0
+
+    def embed(self, pictures):
+        self.seen += len(pictures)
+        return super().embed(pictures)
+
+
+def test_a_judge_sees_the_pictures_alone_that_it_is_asked_about(judged):
+    judges = {"first": Counted(), "second": Counted()}
+    rows_of(judged, dict.fromkeys(judges, Counted), judges)
+    first, second = (judge.seen for judge in judges.values())
+    assert first == 3 + 1 + 2, "all, what the class was, and the subject's own"
+    assert second == 2 + 2, "of the subject, and its own"
+
+
 def test_the_most_alike_regions_count_and_empty_ones_do_not():
     one = torch.tensor([[[1.0, 0], [0, 0]]])
     other = torch.tensor([[[0.0, 0], [0.6, 0.8]]])
@@ -179,6 +197,24 @@ def test_a_judge_that_reads_needs_a_tokenizer(clip_folder):
     pictures = torch.randint(0, 255, (1, 3, 8, 8), dtype=torch.uint8).repeat(2, 1, 1, 1)
     one, other = judge.agreement(pictures, ["a", "b"]).tolist()
     assert one != other
+
+
+def test_a_picture_is_looked_at_once_for_both_figures(clip_folder, judged):
+    judge, seen = ClipJudge(str(with_words(clip_folder))).eval(), []
+    judge.model.vision_model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    found = by_measure(rows_of(judged, {"first": Colours, "clip": ClipJudge}, {"clip": judge}))
+    assert seen == [2, 2], "the subject's pictures, and its own"
+    anew = [judge.agreement(picture[None], ["a red"]).item() for picture in judged.pictures[:2]]
+    assert found["clip_t"] == pytest.approx(anew, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_judge_computes_in_float32_however_it_was_saved(kind, clip_folder):
+    from transformers import CLIPModel
+
+    CLIPModel.from_pretrained(clip_folder, dtype=kind).save_pretrained(clip_folder)
+    judge = ClipJudge(str(with_words(clip_folder)))
+    assert {parameter.dtype for parameter in judge.parameters()} == {torch.float32}
 
 
 def test_weights_that_lack_a_part_are_no_judge(clip_folder):

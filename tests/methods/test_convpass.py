@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from methods.oracles import IMAGE, LAYERS, TEXT, TOKENS, WIDTH, additional_macs, assert_agree, off_its_start, states
 
+from vltune.costs.macs import example, macs
 from vltune.errors import UserError
 from vltune.layout import PatchGrid, PatchLayout
 from vltune.methods.convpass import Convpass
+from vltune.model import Model
 from vltune.sites import OutputSite
+from vltune.tasks.vqa import VQA
 
 CELLS = 16
 
@@ -50,6 +53,14 @@ def test_costs_are_the_closed_form(backbone):
     token, image = 2 * WIDTH * 4 + 4**2, CELLS * 9 * 4**2
     expected = {"vilt": 2 * (TOKENS * token + image), "meter": 3 * ((TEXT + IMAGE) * token + image)}[backbone]
     assert additional_macs(backbone, Convpass(bottleneck=4)) == LAYERS * expected
+
+
+def test_costs_where_a_backbone_takes_fewer_patches_than_there_are():
+    """The grid is as large, and empty where no patch was taken."""
+    backbone = tiny.vilt(max_image_len=9)
+    model = Model(backbone, VQA(WIDTH, WIDTH, tiny.ANSWERS), Convpass(bottleneck=4))
+    measured = macs(model, example(TEXT, (64, 64), tiny.VOCABULARY))["additional_macs"]
+    assert measured == LAYERS * 2 * ((TOKENS - CELLS + 9) * (2 * WIDTH * 4 + 4**2) + CELLS * 9 * 4**2)
 
 
 def test_a_bottleneck_of_none_is_told_in_one_line():

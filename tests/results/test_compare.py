@@ -297,6 +297,16 @@ def test_costs_without_a_run_are_compared_but_have_no_score(a, b):
     assert "latency" not in shown.partition("A:")[0]
 
 
+def test_costs_in_both_do_not_stand_for_runs_in_one(a, b):
+    for root in (a, b):
+        root.add(kind="costs", metrics={"val": None, "test": None})
+    assert failures(compared(a, b), 0.0) == []
+    a.add(60.0)
+    assert failures(compared(a, b), 0.0) == failures(compared(b, a), 0.0) == ["no run finished in both"]
+    b.add(60.0)
+    assert failures(compared(a, b), 0.0) == []
+
+
 def test_any_folder_of_records_will_do(a, b, tmp_path):
     a.add(60.0, seed=1)
     a.add(kind="costs")

@@ -6,14 +6,18 @@ import numpy as np
 import presented
 import pytest
 from fabricated import Root
+from predicted import row_of
 from test_findings import fill
 from typer.testing import CliRunner
 
 from vltune.cli import app
+from vltune.engine.artifacts import write_predictions
+from vltune.records import record as records
 from vltune.results import power as of_tables
 from vltune.stats import power, significance
 from vltune.stats.power import Noise, detectable, least_seeds, seeds_needed, times_needed
 from vltune.stats.significance import LEVEL, Spread
+from vltune.tasks.vqa import VQA
 
 
 def noise(seed_points=1.0, unit_points=40.0, units=400, seeds=3, methods=8, by_single_units=0.0):
@@ -122,6 +126,22 @@ def test_of_rows_with_more_and_fewer_seeds_it_is_planned_with_the_fewest(tmp_pat
     fill(Root(tmp_path), full=5, lora=5)
     [[vqa, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
     assert (vqa.noise.seeds, vqa.noise.among.freedom) == (3, (3 - 1) * (3 - 1))
+
+
+@pytest.mark.parametrize(("seed", "with_predictions"), [(7, True), (0, False)])
+def test_a_row_that_cannot_be_paired_hides_no_other(tmp_path, seed, with_predictions):
+    fill(root := Root(tmp_path), apt=0)
+    (file,) = (tmp_path / "records").rglob("lora-*-seed0.json")
+    alone = root.add(50.0, method="apt", seed=seed)
+    if with_predictions:
+        predictions = [row_of("test", id * 1000, "no", float(id % 2)) for id in range(400)]
+        write_predictions(alone.with_suffix(".parquet"), {"test": predictions}, records.read(alone), VQA.columns)
+    [[vqa, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
+    assert (vqa.noise.units, vqa.noise.seeds, vqa.noise.methods) == (400, 3, 2)
+    file.with_suffix(".parquet").unlink()
+    [[vqa, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
+    assert vqa.noise is None
+    assert "seed0" in vqa.reason
 
 
 def test_the_command_prints_it_and_refuses_what_it_does_not_know(tmp_path):

@@ -16,6 +16,7 @@ from vltune.engine.artifacts import write_predictions
 from vltune.experiment.outcome import missing_scores
 from vltune.metrics.vqa import normalise
 from vltune.records import record as records
+from vltune.tasks.vqa import VQA
 
 TEST, DEV = "v2_OpenEnded_mscoco_test2015_questions.json", "v2_OpenEnded_mscoco_test-dev2015_questions.json"
 HUGE = 2**40 + 1  # beyond int32
@@ -162,6 +163,11 @@ def test_a_question_twice_is_refused(root):
 def test_records_without_answers_are_refused(root):
     nlvr2 = predicted(root, task="nlvr2", test=[(0, "True")])
     assert refused("submission", nlvr2) == f"{nlvr2}: a record of nlvr2, which answers no questions"
+    numbered = predicted(root, submission=VQA(4, 4, ["0", "1"]).submission, test=[(7, "1")], seed=9)
+    assert refused("submission", numbered) == (
+        f"{numbered}: its data knows answers by number alone, which no server does: run it on what `vltune prepare` "
+        "makes of the official files"
+    )
     failed = root.fail(seed=1)
     assert refused("submission", failed) == f"{failed}: the run is failed: only a finished one has predictions"
     bare = root.add(seed=2)
@@ -350,6 +356,9 @@ def test_a_run_says_which_split_has_no_published_answers(tmp_path):
     file = tmp_path / "apt.json"
     assert missing_scores(record, file) == (
         f"\ntest has no score: its answers are not published; vltune submission {file} writes what the server scores"
+    )
+    assert missing_scores(record | {"submission": "numbered_answers"}, file) == (
+        "\ntest has no score: its answers are not published; the data knows answers by number alone, which no server scores"
     )
     config["dataset"]["test"] = []
     assert missing_scores(record, file) == ""

@@ -1079,6 +1079,9 @@ def test_nothing_is_missing_once_the_sweep_is_whole(root):
             metrics = {"val": {"vqa_score": 50.0}, "test": None}
             within.add(method="apt", config=config, metrics=metrics, seed=seed, hash=f"{number:08x}")
     assert build.build(name, root.folder).missing == ()
+    within.add(method="apt", config=config, metrics=metrics, seed=4, hash=f"{number:08x}")
+    (command,) = build.build(name, root.folder).missing
+    assert command.endswith(" seed=0,1,2,4"), "which one row has"
 
 
 def test_a_number_from_several_machines_is_marked_where_it_depends_on_them(root):

@@ -72,6 +72,12 @@ def test_what_was_chosen_for_other_methods_stays(root, tmp_path):
     assert "apt: 3.0e-03 # 1e-03: 40.00\n" in file.read_text()
 
 
+@pytest.mark.parametrize("of_each", [(3e-3, 3e-3, 3e-3), (1e-3, 3e-3, 0.1), (None, None, None)])
+def test_a_head_has_one_rate_or_one_that_goes_along_with_the_other(root, tmp_path, of_each):
+    heads(*zip((1e-4, 3e-4, 1e-2), of_each, strict=True))(root)
+    assert choose.write(root.folder, tmp_path / "out")
+
+
 @pytest.mark.parametrize(("backbone", "task"), [("vilt", "vqa"), ("meter", "nlvr2"), ("clip", "classification")])
 def test_every_recipe_reads_what_was_chosen(backbone, task):
     chosen = [f"backbone={backbone}", f"task={task}", "method=lora"]
@@ -130,6 +136,16 @@ def two_sides(root):
     tried(root, "lora", 1e-3, 50.0, config={"engine": {"lr": 1e-3}, "backbone": {"image_size": 96}})
 
 
+def heads(*pairs):
+    """Runs of a rate and its head's each."""
+
+    def make(root):
+        for rate, head in pairs:
+            tried(root, "lora", rate, 50.0, config={"engine": {"lr": rate, "head_lr": head}})
+
+    return make
+
+
 def no_rate(root):
     tried(root, "lora", None, 50.0)
 
@@ -164,6 +180,11 @@ def contradicted(root):
             "has no primary metric on validation",
         ),
         (lambda root: (root.folder / "records").mkdir(parents=True), "holds no runs: start python run.py -m +sweep="),
+        (
+            heads((1e-3, 3e-3), (1e-2, 0.1)),
+            "vilt_mini: lora: engine.head_lr is 0.003 with engine.lr=0.001, 0.1 with engine.lr=0.01: choose among runs",
+        ),
+        (heads((1e-3, None), (1e-2, 0.1)), "engine.head_lr is None with engine.lr=0.001, 0.1 with engine.lr=0.01"),
         (no_rate, "field 'config.engine.lr' is null: the record says no learning rate to choose"),
         (broken, "broken JSON ("),
         (contradicted, "field 'metrics.val.vqa_score' is 50.00, its predictions give 40.00"),

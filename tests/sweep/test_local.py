@@ -167,6 +167,13 @@ def test_a_run_is_given_fewer_threads_than_it_says_and_never_more(said, slot, gi
     assert of_slot == [f"engine.threads={threads}" for threads in given]
 
 
+@pytest.mark.parametrize(("said", "given"), [(None, [2]), (3, [2]), (2, [])])
+def test_the_processes_of_a_run_share_its_slot_s_threads(said, given):
+    of_slot = local.of_slot(local.Slot(None, 4), Job("", ["seed=0"], devices=2, threads=said))
+    assert of_slot == [f"engine.threads={threads}" for threads in given]
+    assert local.of_slot(local.Slot(None, 1), Job("", [], devices=2)) == ["engine.threads=1"]
+
+
 def test_gpus_are_asked_for_without_torch(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))

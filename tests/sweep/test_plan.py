@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fabricated import fabricate
+from test_cli import invoke
 
 from vltune.assemble.data import open_data
 from vltune.assemble.weights import fingerprints
@@ -132,6 +133,46 @@ def test_records_behind_a_link_tell_how_long_runs_take(tmp_path):
     (tmp_path / "records" / "vilt_mini").rename(tmp_path / "elsewhere")
     (tmp_path / "records" / "vilt_mini").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert len(estimate.Estimator([tmp_path]).finished) == 1
+
+
+def timed(root, seconds, **more):
+    config = {"engine": {"max_steps": 10, "batch_size": 8}}
+    provenance = fabricate()["provenance"] | {"seconds": seconds, "phases": {"train": seconds}}
+    return records.write(fabricate(config=config, macs=1000, provenance=provenance, **more), root)
+
+
+def test_the_first_folder_of_results_that_knows_a_kind_of_run_tells(tmp_path):
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    timed(ours, 100.0)
+    for seed in range(3):
+        timed(others, 3000.0, seed=seed)
+        timed(others, 500.0, seed=seed, method="apt")
+    names = {"backbone": "vilt_mini", "task": "vqa", "dataset": "shapes"}
+    sizes = {"seed": 9, "devices": 1, "nodes": 1, "force": False, "places": []}
+    found = estimate.Estimator([ours, others])
+    config = {"engine": {"max_steps": 10}}
+    told = {
+        method: found(plan.Run([], "", **names, method=method, **sizes), config) for method in ("lora", "apt", "full")
+    }
+    assert {method: (each.seconds, each.basis) for method, each in told.items()} == {
+        "lora": (100.0, "records"),
+        "apt": (500.0, "records"),
+        "full": (100.0, "others' records"),
+    }
+    assert found.rate == estimate.Estimator([ours]).rate
+
+
+def test_what_is_forced_is_to_do_and_no_more_runs_are_side_by_side_than_there_are(asked):
+    forced = [*asked, "force=true", "hydra.launcher.parallel=4"]
+    file = finish(planned(forced))
+    record = records.read(file)
+    record["cost"]["macs"] = 1000
+    records.write(record, planned(forced).root)
+    said = invoke("sweep", "plan", plan.UNNAMED, *forced, "--project", str(ROOT)).output
+    assert "1 runs, 1 to do: 30 s of one" in said
+    assert "here, 1 at a time: about 30 s" in said
+    said = invoke("sweep", "plan", plan.UNNAMED, *asked, "--project", str(ROOT)).output
+    assert "1 runs, 0 to do: 0 s of one" in said
 
 
 def test_a_command_that_is_told_is_of_this_sweep(asked):

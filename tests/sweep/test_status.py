@@ -8,7 +8,7 @@ from fabricated import Root
 from vltune.runs import lock
 from vltune.sweep import plan as plans
 from vltune.sweep import status
-from vltune.sweep.commands import again
+from vltune.sweep.commands import again, going_on
 
 PLACE = "records/vilt_mini/vqa-shapes/lora-0a1b2c3d-seed0.json"
 
@@ -38,6 +38,13 @@ def test_nothing_is_there(root):
 def test_a_finished_run_is_finished_whatever_a_scheduler_says(root):
     root.add(60.0)
     assert stands(root).state == stands(root, "queued").state == "finished"
+
+
+def test_a_forced_run_that_waits_is_not_what_finished_before(root):
+    root.add(60.0)
+    for word in ("queued", "running"):  # of a job that has not come to its run yet
+        assert stands(root, word, force=True).state == "queued"
+    assert stands(root, force=True).state == stands(root, "FAILED", force=True).state == "finished"
 
 
 def test_the_record_of_either_precision_counts(root):
@@ -126,3 +133,13 @@ def test_what_ran_out_of_memory_is_retried_in_half_the_micro_batch(root):
     assert again(stands(root)).overrides[-1] == "engine.micro_batch_size=2"
     root.fail("RuntimeError: boom")
     assert again(stands(root)).overrides == ["method=lora"]
+
+
+def test_a_retry_goes_on_where_the_sweep_was_forced(root):
+    root.fail(
+        "RuntimeError: CUDA out of memory", config={"engine": {"batch_size": 8, "micro_batch_size": 4, "devices": 1}}
+    )
+    assert going_on(stands(root)).overrides == ["method=lora", "engine.micro_batch_size=2"]
+    retried = going_on(stands(root, force=True))
+    assert retried.overrides == ["method=lora", "engine.micro_batch_size=2", "force=false"]
+    assert retried.of == again(stands(root, force=True)).of

@@ -113,6 +113,13 @@ def test_how_a_sweep_stands_is_not_guessed_where_slurm_is_silent(tmp_path, monke
     slurm.check_answers([])
 
 
+def test_what_an_earlier_submission_ended_as_is_said_no_more_once_a_later_one_ended_well(monkeypatch):
+    monkeypatch.setattr(slurm, "states", lambda arrays: {"7_0": "CANCELLED"})
+    first, second = (Submission(**WHOLE | {"jobs": [Job("a", ["a"])], "arrays": {name: [0]}}) for name in ("7", "8"))
+    assert scheduled([first]) == {"a": "CANCELLED"}
+    assert scheduled([first, second]) == {}
+
+
 @pytest.mark.parametrize("withdraws", [True, False])
 def test_what_was_taken_of_a_sweep_that_is_refused_half_way_is_withdrawn(tmp_path, monkeypatch, withdraws):
     """A site may let a person have so many jobs."""

@@ -15,6 +15,7 @@ from vltune.errors import BadExampleError, UserError
 from vltune.evaluators.one_product import OneProduct
 from vltune.methods.apt import APT
 from vltune.methods.cocoop import CoCoOp
+from vltune.methods.coop import CoOp
 from vltune.methods.full import Full
 from vltune.model import Model
 from vltune.runs.signals import StopRequest
@@ -89,6 +90,37 @@ def test_the_product_is_pair_by_pair(method, tmp_path):
     scores = evaluator(built, tmp_path).scores("test", split, [split.token_ids(j) for j in range(len(OWNER))])
     found = dict(chain(*scores))
     torch.testing.assert_close(torch.stack([found[i] for i in range(5)]), pairs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", [CoOp, CoCoOp])
+def test_captions_are_cut_to_the_room_that_prompts_leave(method, tmp_path):
+    """As a tokenizer cuts: five tokens are left of 30, the end among them.  The same in training and evaluation."""
+    backbone, tuned = tiny.clip(), method(prompts=25)
+    tuned.sites_in = "text"
+    built = Model(backbone, Matching(backbone.pooled_width, tiny.Words()), tuned).eval()
+    split, end = split_of(built), backbone.text.end_of_text
+    split.captions[1]["text_ids"] = [*range(1, 8), end]
+    cut = [[*ids[:4], end] if len(ids) > 5 else ids for ids in map(split.token_ids, range(len(OWNER)))]
+    assert cut[1] == [1, 2, 3, 4, end] and split.token_ids(0) in cut
+
+    def logits(texts):
+        images = (each["image"] for each in chain(split.images, split.images[:2]))
+        return built(COLLATE([{"id": 0, "image": i, "text_ids": t} for i, t in zip(images, texts, strict=True)]))
+
+    whole = [split.token_ids(number) for number in range(len(OWNER))]
+    with torch.no_grad():
+        assert torch.equal(logits(whole), logits(cut))
+    found, expected = (dict(chain(*evaluator(built, tmp_path).scores("test", split, of))) for of in (whole, cut))
+    assert all(torch.equal(found[number], expected[number]) for number in range(5))
+
+
+def test_prompts_that_leave_no_room_for_a_caption_are_told():
+    backbone, tuned = tiny.clip(), CoOp(prompts=28)
+    tuned.sites_in = "text"
+    built = Model(backbone, Matching(backbone.pooled_width, tiny.Words()), tuned)
+    ids = torch.tensor([[1, 2, 3, backbone.text.end_of_text]])
+    with pytest.raises(UserError, match="a text of 32 tokens, 28 of them prompts, exceeds the 30 positions"):
+        built({"image": torch.zeros(1, 3, 64, 64), "text_ids": ids})
 
 
 def test_two_processes_give_the_same_rows(tmp_path):

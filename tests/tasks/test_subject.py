@@ -112,8 +112,9 @@ def test_a_learned_token_is_saved_with_its_place():
 )
 def test_a_token_must_be_one(make, told):
     made = Model(stable_diffusion(), make(), TextualInversion(initial="hedgehog"))
-    with pytest.raises(UserError, match=f"^{told}$"):
-        made.tuning.start(made, lambda steps: [])
+    for asked in (lambda: made.tuning.check_start(made), lambda: made.tuning.start(made, lambda steps: [])):
+        with pytest.raises(UserError, match=f"^{told}$"):
+            asked()
 
 
 def test_texts_are_computed_once_where_nothing_in_them_is_tuned(monkeypatch):
@@ -209,6 +210,12 @@ def test_more_steps_of_the_sampler_than_there_are_are_told():
         UserError, match=r"^task\.sampler_steps=1001: the backbone was trained on 1000; give so many at"
     ):
         subject(sampler_steps=1001).begin(backbone)
+
+
+def test_as_many_steps_of_the_sampler_as_there_are_with_an_offset():
+    """The first of them would lie behind the last that there is."""
+    made = model(scheduler={"num_train_timesteps": 6, "steps_offset": 1}, sampler_steps=6).eval()
+    assert made.task.paint(made.backbone, made.task.wanted()[:1]).isfinite().all()
 
 
 def test_a_run_draws_the_same_whether_it_is_judged_or_not():

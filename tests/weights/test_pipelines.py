@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from safetensors.torch import load_file, save_file
 from tiny_diffusion import ENCODER, SCHEDULER, UNET, VAE, folded, ids, inputs, stable_diffusion
 from transformers import CLIPTextConfig, CLIPTextModel
+from yaml import safe_load
 
 from vltune.assemble.backbones import backbones
 from vltune.assemble.checkpoint import of_folder
@@ -191,6 +192,73 @@ def test_another_schedule_or_number_of_heads_is_told(folder):
     told = r"says prediction_type=v_prediction, and backbone\.model=tiny has epsilon; backbone\.model=checkpoint takes"
     with pytest.raises(UserError, match=told):
         check_pipeline(folder / PIPELINE, own, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "ours"),
+    [
+        ("unet", {"act_fn": "gelu"}, "silu"),
+        ("unet", {"norm_num_groups": 16}, 8),
+        ("unet", {"norm_eps": 1e-6}, 1e-5),
+        ("unet", {"flip_sin_to_cos": False}, True),
+        ("unet", {"center_input_sample": True}, False),
+        ("text_encoder", {"layer_norm_eps": 1e-6}, 1e-5),
+        ("vae", {"act_fn": "relu"}, "silu"),
+        ("vae", {"norm_num_groups": 2}, 4),
+        ("vae", {"shift_factor": 0.1}, 0),
+        ("scheduler", {"steps_offset": 0}, 1),
+        ("scheduler", {"timestep_spacing": "trailing"}, "leading"),
+        ("scheduler", {"clip_sample": True}, False),
+        ("scheduler", {"set_alpha_to_one": True}, False),
+    ],
+)
+def test_what_leaves_no_trace_and_contradicts_is_told(part, said, ours, folder):
+    own = {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}
+    [file] = (folder / part).glob("*config.json")
+    change(file, **said)
+    [(name, value)] = said.items()
+    told = f"{file}: says {name}={value}, and backbone.model=tiny has {ours}; backbone.model=checkpoint takes"
+    with pytest.raises(UserError, match=re.escape(told)):
+        check_pipeline(folder / PIPELINE, own, "tiny")
+    check_pipeline(folder / PIPELINE, settings(folder / PIPELINE), "checkpoint")
+
+
+def test_the_published_configurations_are_those_of_the_model(folder):
+    """As the official folder of 1.5 has them."""
+    unet = {"act_fn": "silu", "attention_head_dim": 8, "center_input_sample": False, "downsample_padding": 1}
+    unet |= {"flip_sin_to_cos": True, "freq_shift": 0, "mid_block_scale_factor": 1, "norm_eps": 1e-05}
+    unet |= {"norm_num_groups": 32, "sample_size": 64}
+    text = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-05, "num_attention_heads": 12, "eos_token_id": 2}
+    text |= {"vocab_size": 49408, "max_position_embeddings": 77}
+    vae = {"act_fn": "silu", "block_out_channels": [128, 256, 512, 512], "norm_num_groups": 32, "sample_size": 512}
+    noise = {"beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "num_train_timesteps": 1000}
+    noise |= {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}
+    noise |= {"clip_sample": False}
+    parts = {"unet": unet, "text_encoder": text, "vae": vae}
+    for part, said in parts.items():
+        (folder / part / "config.json").write_text(json.dumps(said))
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(noise))
+    own = safe_load((CONF / "backbone" / "stable_diffusion.yaml").read_text())["pipelines"]["sd15"]
+    check_pipeline(folder / PIPELINE, own, "sd15")
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "told"),
+    [
+        ("unet", {"sample_size": None}, "sample_size=None: must be the side of square latents"),
+        ("unet", {"sample_size": [8, 16]}, r"sample_size=\[8, 16\]: must be the side of square latents"),
+        ("vae", {"block_out_channels": None}, "says no block_out_channels; copy or download"),
+    ],
+)
+def test_a_folder_that_says_no_size_is_told(part, said, told, folder):
+    change(folder / part / "config.json", **said)
+    with pytest.raises(UserError, match=rf"{part}/config\.json: {told}"):
+        settings(folder / PIPELINE)
+
+
+def test_latents_may_be_said_by_both_sides(folder):
+    change(folder / "unet" / "config.json", sample_size=[8, 8])
+    assert settings(folder / PIPELINE)["image_size"] == 16
 
 
 def test_a_configuration_takes_a_folders_own(whole):

@@ -36,6 +36,9 @@ def build_method(spec: dict):
     if "methods" in given:
         given["methods"] = [build_method(each) for each in of_stack(given["methods"])]
     method = make(**given)
+    if "sites_in" in spec and not hasattr(method, "roles"):
+        parts = "method.methods.NAME.sites_in says it of each of its methods" if "methods" in given else "leave it out"
+        raise UserError(f"method.sites_in: {spec['name']} itself acts at no sites; {parts}")
     for key in OF_ALL:
         setattr(method, key, spec.get(key, getattr(method, key)))
     return method

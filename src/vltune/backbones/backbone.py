@@ -145,6 +145,11 @@ class Backbone(nn.Module):
         """Tokens of a text at most, less those that a method adds.  image: (1, dim), for one that makes them of images."""
         raise self.lack("text_room")
 
+    def in_room(self, ids: Tensor, image: Tensor) -> Tensor:
+        """(C, T) -> (C, T'): texts in `text_room`, a longer one cut as a tokenizer cuts, so that it has its end.  image:
+        (B, dim)."""
+        raise self.lack("in_room")
+
     def compare(self, image: Tensor, text: Tensor) -> Tensor:
         """(B, dim) and (C, dim), or (B, C, dim) -> (B, C) logits"""
         raise self.lack("compare")

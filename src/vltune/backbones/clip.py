@@ -24,6 +24,7 @@ from vltune.nn.embeddings import unfold
 from vltune.nn.whole import in_float32
 from vltune.sites import OutputSite, TokenSite, lay, place, sites
 
+SHORTEST = 3  # tokens of a text: its start, a word and its end
 HIGHEST_LOGIT_SCALE = 4.60546875  # log 100, up to which CLIP was trained, as half precision holds it
 EPS = 1e-5
 
@@ -116,7 +117,7 @@ class ClipTextTower(nn.Module):
             prompts = f", {extra} of them prompts," if extra else ""
             raise UserError(
                 f"a text of {length} tokens{prompts} exceeds the {len(self.position)} positions of the backbone: "
-                "shorten the template or the names, or take fewer prompts"
+                "shorten the template or the names (backbone.max_text_len), or take fewer prompts"
             )
         end = self.summary.place = (ids == self.end_of_text).int().argmax(1) + extra
         mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()[None]
@@ -220,6 +221,14 @@ class Clip(Backbone):
         with torch.no_grad():
             extra = tower.at_sequence(tower.word.weight[None, :1], None)[0].shape[1] - 1
         return len(tower.position) - extra
+
+    def in_room(self, ids: Tensor, image: Tensor) -> Tensor:
+        room, end = self.text_room(image[:1]), self.text.end_of_text
+        if not SHORTEST <= room < ids.shape[1]:  # where there is room for no text the tower says so
+            return ids
+        kept, last = ids[:, :room], ids[:, room - 1 : room]
+        last = torch.where((kept == end).any(1, keepdim=True), last, end)
+        return torch.cat([kept[:, :-1], last], dim=1)
 
     def embed_image(self, batch: Batch, image: str = "image") -> Tensor:
         """(B, dim), not normalised.  batch: `image` (B, 3, H, W), or `image`_features (B, 1, dim)."""

@@ -193,7 +193,8 @@ class StableDiffusion(Backbone):
         guided = guidance != 1
         texts = torch.cat([text, empty.expand(len(text), -1, -1)]) if guided else text
         latents = noise * scheduler.init_noise_sigma
-        for step in scheduler.timesteps:
+        last = self.train_steps - 1  # which an offset passes where all steps are taken
+        for step in scheduler.timesteps.clamp(max=last):
             both = latents.repeat(2, 1, 1, 1) if guided else latents
             predicted = self.denoise(both, step.expand(len(both)), texts)
             if guided:

@@ -1,8 +1,12 @@
 """Arrow IPC files: written as a stream of record batches, opened memory-mapped, diagnosed in one line."""
 
+import errno
 import mmap
 import os
+import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,6 +53,32 @@ def open_mapped(
     expected_types: by column; other widths of numbers and offsets do as well, and lists that are all empty.
     """
     path = Path(path)
+    _allow_many_files()
+    try:
+        return _opened(path, columns, expected_types)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        raise UserError(
+            f"{path}: no more files can be opened, as this process may have {limit} and each shard is one: "
+            "`ulimit -n` tells and sets how many"
+        ) from None
+
+
+@cache
+def _allow_many_files() -> None:
+    """A mapped file stays open, and a large data set has more shards than the files that a process may have at first."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2**16 if most == resource.RLIM_INFINITY else min(most, 2**16)
+    if least != resource.RLIM_INFINITY and least < wanted:
+        with suppress(ValueError, OSError):  # a system may allow less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _opened(
+    path: Path, columns: Sequence[str], expected_types: Mapping[str, pa.DataType] | None
+) -> tuple[pa.Table, mmap.mmap]:
     expected = f"expected an Arrow file with the columns {', '.join(columns)}"
     if (found := other_than_file(path)) is not None:
         raise UserError(f"{path}: {found}; {expected}; {_FIX}")

@@ -1,6 +1,7 @@
 """What an entry of a raw file says under a key, or a ValueError that tells in JSON's words what stands there instead."""
 
 import json
+import unicodedata
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,10 +27,16 @@ def field(entry: Any, key: str, kind: type) -> Any:
     return value
 
 
+def says(text: str) -> bool:
+    """Whether a text holds more than spaces and format characters, such as U+200B: nothing is seen of these, and
+    tokenizers leave them out."""
+    return any(not each.isspace() and unicodedata.category(each) != "Cf" for each in text)
+
+
 def words(entry: Any, key: str) -> str:
     """A text that says something: a model that was shown nothing would still be scored."""
     text = field(entry, key, str)
-    if not text.strip():
+    if not says(text):
         raise ValueError(f"its {key} is empty")
     return text
 

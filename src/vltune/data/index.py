@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,17 @@ def open_index(files: Sequence[Path], about: str, build: Callable[[], Mapping[st
         return Index(_mapped(file), file)
     except (UserError, OSError):
         return Index(arrays, None)
+
+
+@cache
+def code_of(kind: type, base: type) -> str:
+    """A hash of the files that a class and what stands between it and a base are written in, as they are when it is first
+    asked for; of a class without a file, as in a notebook, nothing."""
+    sha = sha256()
+    for each in kind.__mro__[: kind.__mro__.index(base)]:
+        with suppress(TypeError, OSError):
+            sha.update(Path(inspect.getfile(each)).read_bytes())
+    return sha.hexdigest()
 
 
 def _stand(files: Sequence[Path]) -> list:

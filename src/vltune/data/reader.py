@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vltune.data import manifest
 from vltune.data.arrow import is_list, open_mapped
-from vltune.data.index import open_index
+from vltune.data.index import code_of, open_index
 from vltune.data.manifest import MANIFEST
 from vltune.data.tokenizer import BytePairTokenizer, Tokenizer
 from vltune.data.transforms import Transform
@@ -54,7 +54,7 @@ class Reader(torch.utils.data.Dataset):
     features: set it to have stored features in the place of pixels, and beside token ids.
 
     `dataset[i]`, or `dataset[i, seed]` with the seed of the augmentation, is a dict of the i-th text that is read: `id`
-    (int: its place among all texts of the files, the same in a subset as in the whole), `text_ids` (list), each of
+    (int: its place among all texts of the files, the same in one subset as in the whole), `text_ids` (list), each of
     `image_columns` (uint8 (3, h, w)), and what `about` adds.  With features, `text_features` (T, width) beside the ids,
     and `{column}_features` (N, width) instead of an image.
     Where an image cannot be decoded it is `{"bad": message}`.
@@ -107,7 +107,7 @@ class Reader(torch.utils.data.Dataset):
             if said not in (None, have):
                 raise UserError(f"{path}: {have} rows, {MANIFEST} says {said}; run `vltune prepare` again")
         self._first_row = np.cumsum([0, *rows])
-        kind = f"{type(self).__module__}.{type(self).__qualname__}"
+        kind = f"{type(self).__module__}.{type(self).__qualname__} {code_of(type(self), Reader)}"
         self._index = open_index(self._paths, kind, self._indexed)
         self._texts, self._rows = self._read(found)
         if fraction < 1:
@@ -274,7 +274,11 @@ class Reader(torch.utils.data.Dataset):
             seed = None
         if seed is None and (picture, which) in self._cached:
             return self._cached[picture, which]
+        if seed is None and self._last.get(which, (None,))[0] == picture:
+            return self._last[which][1].clone()  # what is not cached is its reader's own
         image = self.transform.read(self.content(picture, which), seed)
+        if seed is None:
+            self._last[which] = picture, image
         if seed is None and self._cached_bytes + image.nbytes <= self.image_cache_bytes:
             self._cached[picture, which] = image
             self._cached_bytes += image.nbytes
@@ -342,7 +346,8 @@ class Reader(torch.utils.data.Dataset):
 
     def _closed(self) -> dict[str, Any]:
         """What a process has for itself, before it opens the files."""
-        return {"_process": None, "_opened": [], "_mapped": [], "_touched": 0, "_cached": {}, "_cached_bytes": 0}
+        own = {"_process": None, "_opened": [], "_mapped": [], "_touched": 0, "_cached": {}, "_cached_bytes": 0}
+        return own | {"_last": {}}  # the texts of a picture mostly follow each other
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | self._closed()

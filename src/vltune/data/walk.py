@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from vltune.errors import UserError
@@ -21,6 +23,40 @@ def folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         seen.add(place)
         below.sort()
         yield Path(top), names
+
+
+def last_change(folder: Path, but: Path) -> int:
+    """The last time of change below a folder, in nanoseconds, links followed; unpacking does not set this back.
+
+    but: what lies in there does not count, unless the folder does itself."""
+    latest, but = 0, but.resolve()
+    counts = folder.resolve().is_relative_to(but)
+    for top, names in folders_below(folder):
+        if counts or not top.resolve().is_relative_to(but):
+            for path in (top, *(top / name for name in names)):
+                latest = max(latest, os.lstat(path).st_ctime_ns)
+                with suppress(OSError):  # a link to nothing
+                    latest = max(latest, path.stat().st_ctime_ns)
+    return latest
+
+
+def sizes_below(folder: Path) -> Iterator[int]:
+    """Of the files below a folder, in bytes."""
+    for top, names in folders_below(folder):
+        for name in names:
+            with suppress(OSError):  # a link to nothing
+                yield (top / name).stat().st_size
+
+
+def digest(folder: Path, files: Iterable[Path]) -> str:
+    """SHA-256 of where files are in a folder and of what each holds, hexadecimal; of one that cannot be read, nothing."""
+    sha = sha256()
+    for path in files:
+        content = b""
+        with suppress(OSError):
+            content = path.read_bytes() if path.is_file() else b""
+        sha.update(f"{path.relative_to(folder).as_posix()} {sha256(content).hexdigest()}\n".encode())
+    return sha.hexdigest()
 
 
 def check_name(path: Path) -> None:

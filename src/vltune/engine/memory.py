@@ -42,4 +42,9 @@ def _telling(words: str) -> Iterator[None]:
 
 def smaller(micro_batch: int, share: int) -> int | None:
     """At most half of `micro_batch`, and a divisor of the `share` of a batch that a device takes; None after 1."""
-    return next((size for size in range(micro_batch // 2, 0, -1) if share % size == 0), None)
+    return fitting(micro_batch // 2, share)
+
+
+def fitting(most: int, share: int) -> int | None:
+    """The largest divisor of a device's share that is `most` at most; None where `most` is 0."""
+    return next((size for size in range(most, 0, -1) if share % size == 0), None)

@@ -1,5 +1,5 @@
-"""AdamW and its schedules, as the paper trains: no decay on biases, norms and lone numbers, multiplied rates for head and
-fusion."""
+"""AdamW and its schedules, as the paper trains: no decay on biases, norms and numbers of no dimension, multiplied rates for
+head and fusion."""
 
 from __future__ import annotations
 

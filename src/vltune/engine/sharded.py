@@ -51,6 +51,8 @@ def copy_of(model: Model, settings: Settings) -> Model:
     check_apart(model)
     if trained := [name for name, each in model.named_parameters() if each.requires_grad and each.dim() == 0]:
         raise UserError(f"{ASKED}: {trained[0]} is one number, and trained; set engine.strategy=ddp")
+    if hooked := [name for name, each in model.named_parameters() if each._backward_hooks]:
+        raise UserError(f"{ASKED}: {hooked[0]} has a hook on its gradient, which a copy loses; set engine.strategy=ddp")
     for module in model.modules():  # a copy of a function is that function, and reads what it read
         if closed := [name for name, each in vars(module).items() if getattr(each, "__closure__", None)]:
             what = f"{type(module).__name__}.{closed[0]} is a function of its own, which may hold weights"

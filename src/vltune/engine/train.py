@@ -140,8 +140,10 @@ class Training:
         seen.restore(session, self.state.seen)
         batch_size = self.data.batch_size or self.settings.batch_size
         self.share = batch_size // self.fabric.world_size  # examples of a step in this process
+        accumulation_steps(self.settings.batch_size, self.settings.micro_batch_size, self.fabric.world_size)  # as typed
         sizes = self.state.micro_batch, self.settings.micro_batch_size, self.share
-        micro_batch = min(size for size in sizes if size is not None)
+        # Few training examples, or other devices than it was halved on, leave another share than it was to divide.
+        micro_batch = memory.fitting(min(size for size in sizes if size is not None), self.share)
         self.accumulation = accumulation_steps(batch_size, micro_batch, self.fabric.world_size)
         self.stream: Iterator[dict] | None = None
         self.unread: list[Step] = []
@@ -315,7 +317,8 @@ class Training:
         )
 
     def choose(self) -> None:
-        """Keeps the best on validation.  A stop in the middle saves first, and the resumed run validates again."""
+        """Keeps the best on validation.  What ends it in the middle, a stop or what the user mends, saves first, and the
+        resumed run validates again."""
         state, settings = self.state, self.settings
         due = state.step % (settings.val_every * self.data.steps_per_epoch) == 0 or state.step == self.total
         if settings.select != "best" or not due or state.validated == state.step:
@@ -324,8 +327,9 @@ class Training:
         self.settle()
         try:
             metric = self.validate()
-        except Interrupted:
-            self.save()
+        except (Interrupted, UserError) as ended:
+            if isinstance(ended, Interrupted) or self.fabric.world_size == 1:  # all stop together, but fail alone
+                self.save()
             raise
         state.validated, chosen_by = state.step, self.model.task.chosen_by
         self.log({"step": state.step, f"val/{chosen_by.name}": metric})

@@ -47,7 +47,8 @@ class OneProduct(Evaluator):
                 if batch["ids"]:
                     with fabric.autocast():
                         image = model.backbone.embed_image(session.to_device(batch))
-                        of_all = model.backbone.embed_text(ids, image) if embedded is None else embedded
+                        if (of_all := embedded) is None:
+                            of_all = model.backbone.embed_text(model.backbone.in_room(ids, image), image)
                         embedded = of_all if of_all.dim() == 2 else None  # (texts, dim), not (images, texts, dim)
                         scores = model.backbone.compare(image, of_all)
                     self.check_numbers(split, scores)

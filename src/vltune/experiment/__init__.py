@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from vltune.assemble.match import summary
@@ -29,11 +28,7 @@ def run(composed: DictConfig, overrides: list[str]) -> str:
         if config.match:
             print(summary(config.method, config.match))
         file = mode(config.mode)(config, overrides)
-    except (Interrupted, OwnedElsewhere) as stop:
-        if stop.exit_code:
-            print(stop, file=sys.stderr)
-        sys.exit(stop.exit_code)
-    except Exception as error:
+    except (Exception, Interrupted, OwnedElsewhere) as error:
         leave(error)
     print(f"record: {file}", flush=True)
     return str(file)

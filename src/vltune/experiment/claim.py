@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 POLL = 2.0  # seconds between looks at another process's lock
 WAIT, GO, DONE, LEAVE = "wait", "go", "done", "leave"
+UNFINISHED = ("running", "interrupted")
 
 
 @dataclass
@@ -45,8 +46,13 @@ class Claim:
         self.waits = False
 
     def record(self) -> dict | None:
-        """The record that is there."""
-        return records.read(self.file) if self.file.exists() else None
+        """The record that is there.  One that cannot be read is none to a forced run, and raises UserError in others."""
+        try:
+            return records.read(self.file) if self.file.exists() else None
+        except UserError as error:
+            if self.force:
+                return None
+            raise UserError(f"{error}; force=true runs anew, and keeps that file in replaced/") from None
 
     def is_done(self, record: dict | None) -> bool:
         """Whether that record makes this command superfluous."""
@@ -108,14 +114,20 @@ class Claim:
         before = self.record()
         for left in [*self.file.parent.glob(f".{self.file.stem}.*.tmp"), *self.folder.glob("checkpoints/.*.tmp")]:
             left.unlink(missing_ok=True)  # of killed processes
-        if before is None:
+        if before is None and not self.file.exists():
+            if self.force:
+                self.clear()
             return 0.0
-        unfinished = before["status"] in ("running", "interrupted")
-        if not self.force or (unfinished and before["config"].get("force")):
+        if before and (not self.force or (before["status"] in UNFINISHED and before["config"].get("force"))):
             return max(before["provenance"]["seconds"] or 0.0, self.lock.replaced.get("seconds", 0.0))
         self.clear()
-        kept = folders.put_aside(folders.RecordFile(self.file, "records", before), self.root)
-        print(f"the {before['status']} run that was here is kept in {kept}", file=sys.stderr)
+        if before:
+            kept = folders.put_aside(folders.RecordFile(self.file, "records", before), self.root)
+        else:
+            kept = folders.put_aside_unread(self.file, self.root)
+        print(
+            f"the {before['status'] if before else 'unreadable'} run that was here is kept in {kept}", file=sys.stderr
+        )
         return 0.0
 
     def clear(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Container, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 from vltune.assemble.factory import check_values
 from vltune.assemble.model import build_pretrained
 from vltune.configuration import check_constructors
+from vltune.engine import kernels
 from vltune.errors import UserError
 from vltune.experiment import transfer
+from vltune.experiment.outcome import is_judged, unpublished
 from vltune.experiment.setup import keep_features, make_fabric, prepare
 from vltune.runs.identity import identity as identify
 from vltune.runs.signals import Interrupted, StopRequest
@@ -47,17 +50,19 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
     except UserError as error:
         raise UserError(f"from={error}") from None
     check_tuned(record, file)
-    if transfer.is_transfer(overrides):
-        own = [override for override in overrides if not transfer.is_of_data(override)]
-        tuned = of_record(record, file, config.plain, own)
-        other = transfer.on_other_data(tuned, config.plain, file)
+    elsewhere = transfer.is_transfer(overrides)
+    own = [override for override in overrides if not (elsewhere and transfer.is_of_data(override))]
+    scored = of_record(record, file, config.plain, own)
+    kernels.choose(**{name: getattr(scored.engine, name) for name in kernels.SETTINGS})
+    if elsewhere:
+        other = transfer.on_other_data(scored, config.plain, file, overrides)
+        unread: list[str] = []
 
         def score(config: RunConfig, data: Data) -> dict[str, dict[str, float]]:
-            transfer.check_numbering(tuned, data, file)
-            return figures(config, data, file)
+            transfer.check_numbering(scored, data, file)
+            return figures(config, data, file, unread=unread)
 
-        return transfer.scored_on_other_data(other, record, file, score)
-    scored = of_record(record, file, config.plain, overrides)
+        return transfer.scored_on_other_data(other, record, file, score, unread)
     data, fingerprints = prepare(scored)
     # Which splits are scored now decides nothing of what was tuned.
     tuned = scored.plain["engine"] | {"evaluate": record["config"]["engine"]["evaluate"]}
@@ -69,8 +74,11 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
             f"{file}: was made with other {' and '.join(other)} than are here "
             f"(a hash of {identity['hash']} for {record['identity']['hash']}): give its own"
         )
-    for split, found in figures(scored, data, file).items():
+    untold = unpublished(record, file)
+    for split, found in figures(scored, data, file, untold).items():
         compare(record, split, found)
+        if not found and not is_judged(record):
+            print(untold.get(split, f"{split} has no score: {transfer.UNKNOWN.format(split)}"))
     return file
 
 
@@ -121,9 +129,14 @@ def copy_setting(path: Sequence[str], source: dict, target: dict) -> None:
         target.pop(last, None)
 
 
-def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, float]]:
-    """{split: what the tuned model beside a record scores}, in the first process."""
-    from vltune.engine import artifacts, kernels
+def figures(
+    config: RunConfig, data: Data, file: Path, untold: Container[str] = (), unread: list[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """{split: what the tuned model beside a record scores}, in the first process.
+
+    untold: splits that nothing is computed of, for their truth is not published.  unread: is told the examples that could
+    not be read."""
+    from vltune.engine import artifacts
     from vltune.engine.memory import evaluating
     from vltune.engine.session import Session
     from vltune.engine.source import BadExamples
@@ -131,7 +144,6 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
     from vltune.features.recalled import recall
 
     settings = config.engine
-    kernels.choose(**{name: getattr(settings, name) for name in kernels.SETTINGS})
     fabric = make_fabric(settings)
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
@@ -149,7 +161,7 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
                 if settings.cache_features and settings.eval_examples is None:
                     keep_features(session, set(settings.evaluate))
             for split in settings.evaluate:
-                rows = predictions(session, split)
+                rows = [] if split in untold else predictions(session, split)
                 bad.gather(fabric)
                 if fabric.is_global_zero:
                     found[split] = model.task.figures(rows) if rows else {}
@@ -157,6 +169,10 @@ def figures(config: RunConfig, data: Data, file: Path) -> dict[str, dict[str, fl
             stopped.outcome = "nothing was written"
             raise
         fabric.barrier()  # the folder is the first process's
+    if bad.seen and fabric.is_global_zero:
+        print(f"{len(bad.seen)} examples could not be read, such as {next(iter(bad.seen))}", file=sys.stderr)
+        if unread is not None:
+            unread.extend(bad.seen)
     return found
 
 

@@ -14,7 +14,7 @@ from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import check_same_weights
 from vltune.errors import UserError
 from vltune.runs.progress import Progress
-from vltune.runs.signals import StopRequest
+from vltune.runs.signals import Interrupted, StopRequest
 from vltune.sharing.adapter import check_parts, check_tuned, record_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,11 @@ def generate(file: Path, prompts: Sequence[str], seeds: Sequence[int], out: Path
             for each, picture in zip(some, as_bytes(task.paint(model.backbone, some)), strict=True):
                 write_picture(files[each], picture, of[each])
             progress.step(len(some))
-            stop.check()
+            try:
+                stop.check()
+            except Interrupted as stopped:
+                stopped.outcome = "what is painted stays; the same command paints the rest"
+                raise
     rows = {prompt: [*read_pictures([files[each] for each in wanted if each.prompt == prompt])] for prompt in prompts}
     sheet(folder / SHEET, rows)
     return folder

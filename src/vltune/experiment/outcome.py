@@ -24,12 +24,29 @@ def scores(record: dict) -> str:
 
 def missing_scores(record: dict, file: Path) -> str:
     """A line for each split that was predicted and has no score: a judge is not here, or the truth is not published."""
-    config, metrics = record["config"], record["metrics"]
     if absent := [name for name, which in (record.get("judges") or {}).items() if which is None]:
         options = " ".join(f"--folder {name}=DIR" for name in absent)
         return f"\nnot judged by {', '.join(absent)}; vltune judge {file} {options} does that"
-    return "".join(
-        f"\n{split} has no score: its answers are not published; vltune submission {file} writes what the server scores"
+    if not record.get("judges") and is_judged(record):
+        return "\nnot judged: task.judges names none"
+    return "".join(f"\n{line}" for line in unpublished(record, file).values())
+
+
+def is_judged(record: dict) -> bool:
+    """Whether pictures are what it made, which have no truth."""
+    return "judges" in record["config"].get("task", {})
+
+
+def unpublished(record: dict, file: Path) -> dict[str, str]:
+    """{split whose truth is not published: a line that says so, and who scores it}"""
+    if is_judged(record):
+        return {}
+    config, metrics = record["config"], record["metrics"]
+    written = f"its answers are not published; vltune submission {file} writes what the server scores"
+    if record.get("submission") == "numbered_answers":
+        written = "its answers are not published; the data knows answers by number alone, which no server scores"
+    return {
+        split: f"{split} has no score: {written}"
         for split in config["engine"]["evaluate"]
         if metrics[split] is None and config["dataset"][split]
-    )
+    }

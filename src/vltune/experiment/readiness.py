@@ -97,6 +97,9 @@ def check_pretraining(config: RunConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"method={config.method['name']}: mode=pretrain trains the whole backbone; leave it out")
     if engine.group_by_length:
         raise UserError("engine.group_by_length=true: mode=pretrain draws each batch as a whole; leave it out")
+    if engine.eval_examples is not None:
+        said = f"engine.eval_examples={engine.eval_examples}"
+        raise UserError(f"{said}: mode=pretrain scores batches as a whole, as many as it draws; leave it out")
     if engine.micro_batch_size is not None or engine.devices * engine.nodes > 1:
         said = "engine.micro_batch_size, engine.devices and engine.nodes"
         raise UserError(f"{said}: mode=pretrain draws each batch as a whole, on one device; leave them out")
@@ -118,19 +121,36 @@ def is_of_data(override: str) -> bool:
 
 def check_read(config: RunConfig, overrides: Sequence[str]) -> None:
     """UserError where a setting is typed in vain, as another decides in its place: it would name another run, the same."""
-    engine, share = config.engine, config.dataset.get("train_fraction", 1.0)
-    decided = {
-        "dataset.train_fraction_seed": (share == 1, f"dataset.train_fraction={share:g}", "0.1"),
-        "engine.epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
-        "engine.head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
-        "engine.val_every": (engine.select != "best", f"engine.select={engine.select}", "best"),
-    }
+    decided = deciding(config)
     for override in overrides:
         is_idle, by, other = decided.get(override.lstrip("+").partition("=")[0], (False, "", ""))
         if is_idle:
             raise UserError(
                 f"{shown(override)}: {by} decides in its place; add {by.partition('=')[0]}={other}, or leave it out"
             )
+
+
+def deciding(config: RunConfig) -> dict[str, tuple[bool, str, str]]:
+    """{setting: whether it counts for nothing, what decides in its place, and a value of that at which it counts}"""
+    from vltune.backbones.backbone import Backbone
+    from vltune.tasks.image_classification import OF_FEW
+
+    engine, task, share = config.engine, config.task, config.dataset.get("train_fraction", 1.0)
+    merges = find(config.backbone["_target_"]).fusion_parameters is not Backbone.fusion_parameters
+    classifier, protocol = task.get("classifier", "cache"), task.get("protocol", OF_FEW[0])
+    of_cache = (classifier != "cache", f"task.classifier={classifier}", "cache")
+    timed = engine.max_steps == task.get("steps", {}).get(f"of_{task.get('shots')}", 0)  # as a recipe may have it
+    return {
+        "dataset.train_fraction_seed": (share == 1, f"dataset.train_fraction={share:g}", "0.1"),
+        "engine.epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
+        "engine.fusion_lr_multiplier": (not merges, f"backbone={config.backbone['name']}", "meter"),
+        "engine.head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
+        "engine.val_every": (engine.select != "best", f"engine.select={engine.select}", "best"),
+        "task.alpha": of_cache,
+        "task.beta": of_cache,
+        "task.cache_trained": of_cache,
+        "task.shots": (protocol not in OF_FEW and not timed, f"task.protocol={protocol}", OF_FEW[0]),
+    }
 
 
 def check_added(overrides: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from vltune.errors import UserError
 from vltune.values import said
 
 if TYPE_CHECKING:
+    from vltune.data.transforms import Transform
     from vltune.settings.backbone import BackboneSettings
     from vltune.settings.config import RunConfig
 
@@ -53,6 +54,10 @@ def rehearse(config: RunConfig, overrides: Sequence[str]) -> None:
             try:
                 with torch.no_grad():
                     shown(matching.on_meta(example))
+            except NotImplementedError as error:
+                if "meta" not in str(error).lower():
+                    raise
+                return  # torch computes that with numbers alone, such as sparse tensors: nothing can be told here
             except UserError as error:
                 raise UserError(f"{name}: {error}") from None
 
@@ -64,10 +69,18 @@ def sizes(spec: BackboneSettings, mode: str) -> dict[tuple[int, tuple[int, int]]
     found = {}
     if mode == "train":
         transform = build(spec["transform"])
+        check_patches(transform, spec)
         longest = said("backbone.max_text_len", spec["max_text_len"])
         found = {(spec["max_text_len"], transform.size(*picture)[::-1]): longest for picture in PICTURES}
     counted = spec["protocol"]
     return found | {(counted["text_len"], tuple(counted["image"])): said("backbone.protocol", counted)}
+
+
+def check_patches(transform: Transform, spec: BackboneSettings) -> None:
+    """ValueError where an image of some ratio would have a part of a patch at its side."""
+    multiple, patch = getattr(transform, "multiple", None), spec.get("patch_size")
+    if multiple and patch and multiple % patch:
+        raise ValueError(f"images have sides of a multiple of {multiple} pixels, and patches {patch}")
 
 
 @contextmanager

@@ -109,6 +109,7 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
 
     clock, settings, task = session.clock, session.settings, session.model.task
     check_splits(session, config.task["name"])
+    session.model.tuning.check_start(session.model)
     if settings.cache_features and config.task.get("reader"):
         clock.begin("features")
         with evaluating(session.label, session.data.eval_batch_size):

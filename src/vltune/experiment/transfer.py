@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vltune.assemble.data import open_data
 from vltune.configuration import check_constructors, find
 from vltune.errors import UserError
+from vltune.experiment.outcome import is_judged
 from vltune.experiment.setup import prepare
 from vltune.records.record import read_json, save
 from vltune.settings.config import RunConfig
@@ -19,6 +20,8 @@ from vltune.values import shown
 if TYPE_CHECKING:
     from vltune.engine.source import Data
 
+
+UNKNOWN = "its answers are not published, or dataset.{} names nothing"
 
 Score = Callable[[RunConfig, "Data"], dict[str, dict[str, float]]]
 """Of a tuned model on a configuration's data: {split: {metric: figure}}."""
@@ -38,14 +41,19 @@ def beside(file: Path, dataset: str) -> Path:
     return file.with_suffix("") / f"on-{dataset}.json"
 
 
-def on_other_data(tuned: RunConfig, composed: dict, file: Path) -> RunConfig:
-    """The record's configuration with the data set of `composed`.  UserError where its task cannot read that."""
+def on_other_data(tuned: RunConfig, composed: dict, file: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The record's configuration with the data set of `composed`, whose images are the record's, true or shuffled, unless
+    `overrides` say which.  UserError where its task cannot read that."""
     dataset, task = composed["dataset"], dict(tuned.plain["task"])
+    images = tuned.plain["dataset"].get("images", dataset.get("images"))
+    if "images" in dataset and not any(each.lstrip("+").startswith("dataset.images=") for each in overrides):
+        dataset = dataset | {"images": images}
     reader = composed["task"].get("reader") if "reader" not in dataset else dataset["reader"]
     if reader != task.get("reader"):
         named = shown(f"dataset={dataset['name']}")
-        raise UserError(f"{named}: is not read by {task.get('reader')}, as what {file} was tuned on; name another")
-    if task.get("protocol"):
+        own = "" if "reader" in dataset or composed["task"]["name"] == task["name"] else f"add task={task['name']}, or "
+        raise UserError(f"{named}: is not read by {task.get('reader')}, as what {file} was tuned on; {own}name another")
+    if task.get("protocol") and not find(task["_target_"]).numbered_by(task):  # a head's rows are of its own protocol
         task["protocol"] = "full"  # every class and every image, and no draw of training images
     if "folds" in task:
         task["folds"] = dataset.get("folds", 1)
@@ -69,9 +77,11 @@ def check_numbering(tuned: RunConfig, data: Data, file: Path) -> None:
             raise UserError(f"{file}: its head was tuned for other {what} than are here, or for these in another order")
 
 
-def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Score) -> Path:
+def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Score, unread: Sequence[str] = ()) -> Path:
     """Prints what is scored, and writes it beside the record, to the file that it returns.  UserError where other weights
-    are here than it was tuned on."""
+    are here than it was tuned on.
+
+    unread: which examples could not be read, once `score` is done."""
     data, fingerprints = prepare(config)
     before = record.get("fingerprints") or {}
     for part in ("weights", "tokenizer"):
@@ -83,11 +93,14 @@ def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Sco
     for split, found in figures.items():
         for name, value in found.items():
             print(f"{split} {name}: {value:.2f} on {of}, tuned on {own}")
+        if not found and not is_judged(record):
+            print(f"{split} has no score on {of}: {UNKNOWN.format(split)}")
     written = {
         "from": record["id"],
         "dataset": config.plain["dataset"],
         "fingerprints": fingerprints,
         "metrics": figures,
+        **({"bad_examples": list(unread)} if unread else {}),
     }
     out, before = beside(file, of), {}
     if out.is_file() and (before := read_json(out)) and not is_same_data(before, written):

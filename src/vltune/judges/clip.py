@@ -28,6 +28,8 @@ class ClipJudge(Judge):
         self.processor = opened(CLIPImageProcessor.from_pretrained, self.folder, setting)
         self.tokenizer = opened(CLIPTokenizer.from_pretrained, self.folder, setting)
         self.model = model(CLIPModel.from_pretrained, self.folder, setting)
+        self.last: tuple[Tensor, Tensor] | None = None
+        """The pictures that it saw last, and what it saw."""
 
     @property
     def identity(self) -> str:
@@ -42,6 +44,8 @@ class ClipJudge(Judge):
         return F.cosine_similarity(self._image(pictures), self.model.text_projection(pooled), dim=-1)
 
     def _image(self, pictures: Tensor) -> Tensor:
-        seen = self.processor(images=list(pictures.cpu()), return_tensors="pt").pixel_values
-        pooled = self.model.vision_model(seen.to(self.model.device)).pooler_output
-        return self.model.visual_projection(pooled)
+        if self.last is None or self.last[0] is not pictures:
+            seen = self.processor(images=list(pictures.cpu()), return_tensors="pt").pixel_values
+            pooled = self.model.vision_model(seen.to(self.model.device)).pooler_output
+            self.last = pictures, self.model.visual_projection(pooled)
+        return self.last[1]

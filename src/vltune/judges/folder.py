@@ -40,8 +40,9 @@ def identity_of(folder: Path, kind: str) -> str:
 
 
 def model(make: Callable[..., Any], folder: Path, setting: str, unread: str = "") -> Any:
-    """Its weights, all of which are in the file but for what begins with `unread`, where that is something."""
-    found, told = opened(partial(make, output_loading_info=True), folder, setting)
+    """Its weights, in float32 however they were saved, all of which are in the file, but for what begins with
+    `unread` where that is something."""
+    found, told = opened(partial(make, output_loading_info=True, dtype="float32"), folder, setting)
     missing = sorted(name for name in told["missing_keys"] if not (unread and name.startswith(unread)))
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

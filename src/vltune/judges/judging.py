@@ -6,7 +6,7 @@ A judge that is not here leaves its rows without a score, to be filled in later 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,10 +42,11 @@ def rows_of(judged: Judged, kinds: Mapping[str, type[Judge]], judges: Mapping[st
         return rows
     for number, (name, kind) in enumerate(kinds.items()):
         asked = measures(kind, judged, first=number == 0)
-        found = scores(judged, judges[name], {measure for measure, _ in asked}) if name in judges else {}
+        seen = of_these(judged, {about for _, about in asked})
+        found = scores(seen, judges[name], {measure for measure, _ in asked}) if name in judges else {}
         for measure, about in asked:
             of = found.get(measure)
-            for place, each in enumerate(judged.wanted):
+            for place, each in enumerate(seen.wanted):
                 if each.about == about:
                     rows.append(row(each, beside(judged, each), measure, None if of is None else of[place]))
     return rows
@@ -56,6 +57,13 @@ def measures(kind: type[Judge], judged: Judged, first: bool) -> list[tuple[str, 
     their prompts too, and by the first judge what has become of the class."""
     found = [(kind.pictures, SUBJECT), *([(kind.texts, SUBJECT)] if kind.texts and not judged.among else [])]
     return found + ([("drift", CLASS), ("prior", CLASS), ("diversity", SUBJECT)] if first and judged.base else [])
+
+
+def of_these(judged: Judged, about: Collection[str]) -> Judged:
+    """The pictures about these alone."""
+    places = [place for place, each in enumerate(judged.wanted) if each.about in about]
+    wanted, prompts = ([of[place] for place in places] for of in (judged.wanted, judged.prompts))
+    return replace(judged, wanted=wanted, pictures=judged.pictures[places], prompts=prompts)
 
 
 def row(wanted: Wanted, beside: str, measure: str, score: float | None) -> Prediction:
@@ -81,14 +89,14 @@ def beside(judged: Judged, wanted: Wanted) -> str:
 @torch.no_grad()
 def scores(judged: Judged, judge: Judge, asked: Collection[str]) -> dict[str, list[float | None]]:
     """By measure that is asked for, of each of the pictures; None where it has none."""
-    seen = embedded(judge, judged.pictures)
+    seen, shown = looked_at(judged, judge, reads=judge.texts in asked)
     fidelity = near(judged, judge, seen)
     found = {
         judge.pictures: lambda: fidelity,
         "prior": lambda: fidelity,
         "drift": lambda: moved(judged, judge, seen),
         "diversity": lambda: spread(judged, seen),
-        judge.texts: lambda: agreement(judged, judge),
+        judge.texts: lambda: shown,
     }
     return {measure: [None if each is None else float(each) for each in found[measure]()] for measure in asked}
 
@@ -102,10 +110,14 @@ def near(judged: Judged, judge: Judge, seen: Tensor) -> list[Tensor | None]:
     return [of[mask].mean() if mask.any() else None for of, mask in zip(fidelity, others, strict=True)]
 
 
-def agreement(judged: Judged, judge: Judge) -> list[Tensor]:
-    """How well they show their prompts."""
-    parts = zip(judged.pictures.split(AT_A_TIME), split(judged.prompts), strict=True)
-    return [each for part, prompts in parts for each in judge.agreement(part, prompts)]
+def looked_at(judged: Judged, judge: Judge, reads: bool) -> tuple[Tensor, list[Tensor]]:
+    """What they hold, and where it reads how well they show their prompts.  Both of a part before the next: a judge
+    remembers the part that it saw last."""
+    seen, shown = [], []
+    for part, prompts in zip(judged.pictures.split(AT_A_TIME), split(judged.prompts), strict=True):
+        seen.append(judge.embed(part))
+        shown += judge.agreement(part, prompts) if reads else []
+    return torch.cat(seen), shown
 
 
 def embedded(judge: Judge, pictures: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ was trained starts anew.  Without a search, as costs are counted, they lie evenl
 As released: down to `bottleneck` beside sublayers and to twice that in a block's place, weights N(0, 0.02), biases 0.
 There the adapters of a pre-norm block read its residual stream, here what its sublayers read; losses are of the next
 training batch, there of one for validation; there the search is a run of its own, whose result one types.
+
+In a stack, what another method puts inside a block that is left out counts among its parameters, and nothing trains it.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vltune.errors import UserError
 from vltune.sites import BlockSite, Delta
 from vltune.tuning import Method, Tuning, check_size
 
@@ -40,9 +41,14 @@ class LST(Method):
 
     def attach(self, backbone: nn.Module) -> Tuning:
         chosen = self.chosen(backbone)
-        made = {
-            site: rung for row in series(backbone, chosen) for site, rung in zip(row, self.ladder(row), strict=True)
-        }
+        rows = series(backbone, chosen)
+        again = any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules())
+        if again and any(len(row) > 1 for row in rows):
+            raise UserError(
+                "backbone.gradient_checkpointing=true: computes blocks again from the last to the first, and LST climbs "
+                "several blocks in a row from the first to the last; set engine.gradient_checkpointing=true instead"
+            )
+        made = {site: rung for row in rows for site, rung in zip(row, self.ladder(row), strict=True)}
         for site in chosen:
             site.put(made[site])
         return Tuning(backbone, [(self, chosen, [made[site] for site in chosen])])

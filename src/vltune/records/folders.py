@@ -133,19 +133,28 @@ def put_aside(run: RecordFile, root: Path) -> Path:
 
     Raises UserError where that cannot be written."""
     when = re.sub(r"[^0-9A-Za-z+-]", "", run.record["provenance"]["started"])
-    place = root / "replaced" / run.home.parent.relative_to(run.kind) / f"{run.file.stem}.{when}"
-    folder = next(folder for folder in _numbered(place) if not is_file(folder / run.file.name))
+    return _put(
+        run.file, root / "replaced" / run.home.parent.relative_to(run.kind) / f"{run.file.stem}.{when}", run.is_packed
+    )
+
+
+def put_aside_unread(file: Path, root: Path) -> Path:
+    """The same with a file that lies where a run's record belongs and cannot be read."""
+    return _put(file, root / "replaced" / file.parent.relative_to(root / "records") / f"{file.stem}.unreadable", False)
+
+
+def _put(record: Path, place: Path, packed: bool) -> Path:
+    """packed: whether its predictions lie in a pack."""
+    folder = next(folder for folder in _numbered(place) if not is_file(folder / record.name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for suffix in (FILES, PREDICTIONS, TUNED, run.file.suffix):  # the record last: nothing lies here without one
-            if is_there(file := run.file.with_suffix(suffix)):
+        for suffix in (FILES, PREDICTIONS, TUNED, record.suffix):  # the record last: nothing lies here without one
+            if is_there(file := record.with_suffix(suffix)):
                 file.replace(folder / file.name)
-            elif suffix == PREDICTIONS and run.is_packed:
+            elif suffix == PREDICTIONS and packed:
                 predictions.copy(file, folder / file.name)
     except OSError as error:
-        raise UserError(
-            f"{folder}: {run.file.name} cannot be kept there ({error.strerror}): make it writable"
-        ) from error
+        raise UserError(f"{folder}: {record.name} cannot be kept there ({error.strerror}): make it writable") from error
     return folder
 
 

@@ -18,6 +18,8 @@ from vltune.records.verified import check
 
 FORM = "answers"
 """What a record calls `submission` whose predictions are answers to questions, by the question's number."""
+NUMBERED = "numbered_answers"
+"""The same where the data had no vocabulary: what it predicted are numbers of answers, which no server knows."""
 SERVER = "https://eval.ai/web/challenges/challenge-page/830"
 
 
@@ -29,6 +31,11 @@ def answers(file: Path, split: str) -> dict[int, str]:
     from pyarrow import compute
 
     record, beside = read(file), file.with_suffix(PREDICTIONS)
+    if record.get("submission") == NUMBERED:
+        raise UserError(
+            f"{file}: its data knows answers by number alone, which no server does: run it on what `vltune prepare` "
+            "makes of the official files"
+        )
     if record.get("submission") != FORM:
         raise UserError(f"{file}: a record of {record['identity']['task']}, which answers no questions")
     if record["status"] != "finished":

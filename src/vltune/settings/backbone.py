@@ -14,6 +14,7 @@ from vltune.settings.kinds import (
     Layers,
     Name,
     NotDecisive,
+    NotItself,
     Pixels,
     Positive,
     Share,
@@ -126,29 +127,29 @@ class BackboneSettings(TypedDict):
     """Rows of the table of word embeddings."""
     max_text_len: TextLength
     """Tokens of a text at most, the first and the last among them; longer ones are cut off."""
-    published: NotRequired[Annotated[Mapping[str, PublishedWeights], NotDecisive()]]
+    published: NotRequired[Annotated[Mapping[str, PublishedWeights], NotItself()]]
     """Of each model that can be chosen its weights."""
-    weights: Annotated[Path | None, NotDecisive()]
+    weights: Annotated[Path | None, NotItself()]
     """The pretrained backbone, or null for one that starts at random."""
     weights_from: NotRequired[Annotated[str | None, NotDecisive()]]
     """Where those weights are published, shown where they are missing."""
-    tower_weights: NotRequired[Annotated[TowerWeights | None, NotDecisive()]]
+    tower_weights: NotRequired[Annotated[TowerWeights | None, NotItself()]]
     """With weights=null: the pretrained towers, below a fusion that starts at random."""
-    tokenizer: Annotated[Spec, NotDecisive()]
+    tokenizer: Annotated[Spec, NotItself()]
     """What makes tokens of a text."""
     transform: Spec
     """What makes a tensor of an image."""
-    pixels: NotRequired[Annotated[Mapping[str, Any], NotDecisive()]]
+    pixels: NotRequired[Annotated[Mapping[str, Any], NotItself()]]
     """The normalisation of each image tower that can be chosen."""
-    sizes: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
+    sizes: NotRequired[Annotated[Mapping[str, Size], NotItself()]]
     """The published size of each method on this backbone, which the methods' settings refer to."""
-    lora_roles: NotRequired[Annotated[Words, NotDecisive()]]
+    lora_roles: NotRequired[Annotated[Words, NotItself()]]
     """The sites that LoRA acts at unless method.roles says others, where its usual ones are not what users know."""
-    lora_dropout: NotRequired[Annotated[float, NotDecisive()]]
+    lora_dropout: NotRequired[Annotated[float, NotItself()]]
     """Likewise of what LoRA's first map reads."""
-    lora_init_std: NotRequired[Annotated[float, NotDecisive()]]
+    lora_init_std: NotRequired[Annotated[float, NotItself()]]
     """Likewise the standard deviation that its first map starts with."""
-    place: NotRequired[Annotated[str, NotDecisive()]]
+    place: NotRequired[Annotated[str, NotItself()]]
     """Where methods act unless method.sites_in says another place."""
     protocol: ProtocolSettings
     """What costs are counted on."""

@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
 
-from vltune.settings.kinds import Before, ByContent, Count, FolderPath, Name, NotDecisive, Number, Size, Template, Words
+from vltune.settings.kinds import (
+    Before,
+    ByContent,
+    Count,
+    FolderPath,
+    Name,
+    NotDecisive,
+    NotItself,
+    Number,
+    Size,
+    Template,
+    Words,
+)
 
 
 class SplitSizes(TypedDict):
@@ -45,9 +57,9 @@ class DatasetSettings(TypedDict):
     """What records and tables call it."""
     reader: NotRequired[str]
     """The folder of src/vltune/data that reads it, where that is not the task's own."""
-    data_dir: Annotated[FolderPath, NotDecisive()]
+    data_dir: Annotated[FolderPath, NotItself()]
     """The folder that its files lie in."""
-    subfolder: Annotated[str, NotDecisive()]
+    subfolder: Annotated[str, NotItself()]
     """A folder in `data_dir` that they lie in, or an empty text."""
     train: Words
     """Splits to train on."""
@@ -87,5 +99,5 @@ class DatasetSettings(TypedDict):
     """Retrieval's recall is also the mean over so many parts of the test images."""
     make: NotRequired[Annotated[str, NotDecisive()]]
     """The command that makes its files, shown where they are missing."""
-    generate: NotRequired[Annotated[Generation, NotDecisive()]]
+    generate: NotRequired[Annotated[Generation, NotItself()]]
     """How its files are generated on first use; of the toy world alone."""

@@ -33,8 +33,12 @@ class Null:
 
 @dataclass(frozen=True)
 class NotDecisive:
-    """Another value gives the same run: where things lie, how they come there, what they run on, how they are shown, or
-    what other settings follow from."""
+    """Another value gives the same run: where things lie, how they come there, what they run on, or how they are shown."""
+
+
+@dataclass(frozen=True)
+class NotItself(NotDecisive):
+    """The same, as long as what it holds, of which there is a fingerprint, or what follows from it stays as it is."""
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-from vltune.settings.kinds import Count, Positive, Spec
+from vltune.settings.kinds import Count, NotItself, Positive, Spec
 
 
 class MatchSettings(TypedDict):
-    by: Literal["params", "macs"]
+    by: Annotated[Literal["params", "macs"], NotItself()]
     """What is made equal by choosing the method's size: its parameters, or the MACs that it adds."""
-    budget: Positive | None
+    budget: Annotated[Positive | None, NotItself()]
     """How many of them, or null for as many as the reference has."""
-    reference: Spec
+    reference: Annotated[Spec, NotItself()]
     """The method that sets the budget."""
-    reached: NotRequired[Count]
+    reached: NotRequired[Annotated[Count, NotItself()]]
     """How many of them the chosen size has; a record says it."""

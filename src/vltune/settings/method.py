@@ -9,7 +9,7 @@ from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
 
 from vltune.catalogue import COLOURS
-from vltune.settings.kinds import OPEN, Before, Name, NotDecisive, Positive, Spec, Words
+from vltune.settings.kinds import OPEN, Before, Name, NotDecisive, NotItself, Positive, Spec, Words
 
 
 class MethodSettings(TypedDict):
@@ -31,5 +31,5 @@ class MethodSettings(TypedDict):
     """The sets of methods that it belongs to, which a table or a sweep names."""
     colour: NotRequired[Annotated[Annotated[int, Interval(ge=0, le=COLOURS - 1)] | None, NotDecisive()]]
     """Its colour in figures, as a place in their palette, or null for grey."""
-    rates: NotRequired[Annotated[Mapping[str, Positive], NotDecisive()]]
+    rates: NotRequired[Annotated[Mapping[str, Positive], NotItself()]]
     """The learning rates that are tried when one is chosen for it."""

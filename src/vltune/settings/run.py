@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from typing_extensions import TypedDict
 
-from vltune.settings.kinds import FolderPath, Name, NotDecisive
+from vltune.settings.kinds import FolderPath, Name, NotDecisive, NotItself
 
 
 class RunSettings(TypedDict):
     seed: Annotated[int, Interval(ge=0, le=2**32 - 1)]
     """Of everything that is drawn: the start of new weights, the order of examples, dropout, augmentation."""
-    weights: Annotated[Path | None, NotDecisive()]
+    weights: Annotated[Path | None, NotItself()]
     """The pretrained backbone: a file, a folder or a hub name; `pkg://vltune/...` comes with the package."""
     results_dir: Annotated[FolderPath, NotDecisive()]
     """The folder of records, predictions and tuned weights."""

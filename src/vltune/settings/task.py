@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 from typing_extensions import NotRequired, TypedDict
 
-from vltune.settings.kinds import OPEN, Name, NotDecisive, Size, Words
+from vltune.settings.kinds import OPEN, Name, NotDecisive, NotItself, Size, Words
+
+Shots = Literal[1, 2, 4, 8, 16]
 
 
 class TaskSplits(TypedDict):
@@ -25,25 +27,25 @@ class TaskSettings(TypedDict):
 
     name: Name
     """What records and tables call it."""
-    reader: NotRequired[Annotated[str | None, NotDecisive()]]
+    reader: NotRequired[Annotated[str | None, NotItself()]]
     """What reads its data."""
     token_types: Size
     """Rows of the table of token types: the text's, and one for each image."""
-    data_name: NotRequired[Annotated[Name, NotDecisive()]]
+    data_name: NotRequired[Annotated[Name, NotItself()]]
     """What records and tables call the toy world for this task, where that is not shapes alone."""
-    layout: NotRequired[Annotated[Name, NotDecisive()]]
+    layout: NotRequired[Annotated[Name, NotItself()]]
     """The raw layout that the toy world is written in for this task."""
-    splits: NotRequired[Annotated[TaskSplits, NotDecisive()]]
+    splits: NotRequired[Annotated[TaskSplits, NotItself()]]
     """The splits of the toy world in that layout."""
     protocol: NotRequired[Literal["few_shot", "base_to_new", "full"]]
     """Of image classification: few images a class, the same of half of the classes, or all images."""
-    shots: NotRequired[Literal[1, 2, 4, 8, 16]]
+    shots: NotRequired[Shots]
     """Of these protocols: training images of each class."""
     template: NotRequired[Literal["first", "ensemble", "name", "own"]]
     """Prompts: the data set's first template, all published ones, a class's name alone, or dataset.template."""
-    names: NotRequired[Annotated[Mapping[str, Name], NotDecisive()]]
+    names: NotRequired[Annotated[Mapping[str, Name], NotItself()]]
     """By protocol, what the task's name is."""
-    steps: NotRequired[Annotated[Mapping[str, Size], NotDecisive()]]
+    steps: NotRequired[Annotated[Mapping[str, Size], NotItself()]]
     """By shots, the optimiser steps that recipes refer to."""
     caption_tokens: NotRequired[Annotated[int, Interval(ge=3, le=1000)]]
     """Tokens of a generated caption at most: of short ones matching is learned sooner."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from math import isclose
 from pathlib import Path
 from statistics import mean
 
@@ -26,10 +27,11 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
     """{backbone: (what was scored, whether less of it is better, the scores)} of the records under `root`.
 
     Raises UserError where a run is not finished or not scored on validation alone, where a file cannot be used, where a
-    backbone has several experiments, where runs differ in more than method, rate and seed, and where methods differ in how
-    many rates or seeds were tried: then the choice would favour one."""
+    backbone has several experiments, where runs differ in more than method, rate and seed (a rate of the head may go along
+    with the rate), and where methods differ in how many rates or seeds were tried: then the choice would favour one."""
     found: dict[str, tuple[str, bool, Tried]] = {}
     protocols: dict[tuple[str, ...], dict] = {}
+    heads: dict[tuple[str, str], list[tuple[float, float | None]]] = defaultdict(list)
     for record in store.load(root, on_broken=_refuse):
         if store.is_cost(record):
             continue
@@ -50,9 +52,12 @@ def tried(root: Path) -> dict[str, tuple[str, bool, Tried]]:
                 (name, *_) = [key for key in sorted(run | first) if run.get(key) != first.get(key)]
                 told = f"{name} is {run.get(name)}, and {first.get(name)} of others"
                 raise UserError(f"{file}: {told}: choose among runs that differ in method, rate and seed alone")
+        heads[identity["backbone"], identity["method"]].append((rate, value(record, "config.engine.head_lr")))
         seeds[identity["seed"]] = score
     if not found:
         raise UserError(f"{root}: holds no runs: start python run.py -m +sweep=learning_rates results_dir={root}")
+    for of, rates in heads.items():
+        _check_heads(f"{root}: {': '.join(of)}", rates)
     for backbone, (*_, methods) in found.items():
         _check_trials(f"{root}: {backbone}", methods)
     return found
@@ -122,6 +127,18 @@ def _others(file: Path, found: Tried) -> dict[str, str]:
 
 def _refuse(error: UserError) -> None:
     raise error
+
+
+def _check_heads(where: str, rates: list[tuple[float, float | None]]) -> None:
+    """Raises UserError where a method's head has neither one rate in all runs nor one in proportion to theirs: later runs
+    would take another.  rates: of each run its own, and its head's or None."""
+    first, of_first = rates[0]
+    heads = {head for _, head in rates}
+    if len(heads) > 1 and (None in heads or not all(isclose(head * first, of_first * rate) for rate, head in rates)):
+        told = ", ".join(f"{head} with engine.lr={rate}" for rate, head in dict.fromkeys(rates))
+        raise UserError(
+            f"{where}: engine.head_lr is {told}: choose among runs with one, or with one head_lr_multiplier"
+        )
 
 
 def _check_trials(where: str, methods: Tried) -> None:

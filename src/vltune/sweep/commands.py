@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,13 +75,12 @@ def plan(
     from vltune.sweep import plan as plans
     from vltune.sweep.local import slots
     from vltune.sweep.render import duration, estimates
-    from vltune.sweep.status import OPEN
 
     finite("--rate", rate)
     planned = plans.plan(project, arguments(name, overrides))
     launch.tell_alike(planned)
     found = launch.standings(planned)
-    waiting = [each.state in (*OPEN, "failed", "missing") for each in found]
+    waiting = [launch.is_due(each) or each.state == "missing" for each in found]
     roots = list(dict.fromkeys([planned.root, project / "results"]))
     lines = list(estimate.lines(planned, waiting, estimate.Estimator(roots, rate)))
     Console(highlight=False, markup=False).print(estimates(lines))
@@ -91,7 +91,7 @@ def plan(
     typer.echo(f"{len(found)} runs, {sum(waiting)} to do: {duration(seconds)} of one run after the other")
     if planned.launcher["name"] == "local" and seconds is not None:
         devices = max((each.run.devices for each in found), default=1)
-        at_once = len(slots(planned.launcher.get("parallel"), devices))
+        at_once = min(len(slots(planned.launcher.get("parallel"), devices)), sum(waiting) or 1)
         typer.echo(f"here, {at_once} at a time: about {duration(seconds / at_once)}")
     for what, count in launch.missing(found).items():
         typer.echo(f"missing for {count} runs: {what}")
@@ -181,7 +181,7 @@ def retry(
             known = ", ".join(f"{name} ({count})" for name, count in sorted(causes.items())) or "none failed"
             raise UserError(f"--cause {cause}: no run failed for that; there are: {known}")
         ended = [each for each in ended if each.cause == cause]
-    start(planned, [again(each) for each in ended], found)
+    start(planned, [going_on(each) for each in ended], found)
 
 
 @app.command()
@@ -255,6 +255,12 @@ def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
         return
     typer.echo(f"{planned.name}: {launch.summary(launch.submit(planned, jobs))}")
     typer.echo(f"{planned.typed('status')} tells how it stands")
+
+
+def going_on(each: Standing) -> Job:
+    """The run as a retry starts it: not anew, though it was forced."""
+    job = again(each)
+    return replace(job, overrides=[*job.overrides, "force=false"]) if each.run.force else job
 
 
 def again(each: Standing) -> Job:

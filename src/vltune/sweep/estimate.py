@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from vltune.assemble.data import data_folder
 from vltune.data import manifest
@@ -19,6 +20,7 @@ from vltune.sweep.status import peek
 # Forward and backward, in units of a forward pass: what full tuning takes.  A frozen backbone takes less, so the estimate
 # is high there.
 PASSES = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,28 +41,34 @@ class Estimator:
         self.roots, self.given_rate = roots, rate
         self.splits: dict[Path, dict] = {}  # of the manifest in each folder of data
 
-    def files(self, kind: Kind) -> Iterator[Path]:
-        return (file for root in self.roots for file in json_files(root / kind, lambda told: None))
+    def records(self, kind: Kind) -> Iterator[tuple[Path, dict]]:
+        """(the root that it lies under, a record)"""
+        files = ((root, file) for root in self.roots for file in json_files(root / kind, lambda told: None))
+        return ((root, record) for root, file in files if (record := peek(file)))
 
     @cached_property
-    def finished(self) -> list[dict]:
-        records = map(peek, self.files("records"))
-        return [record for record in records if record and record["status"] == "finished" and is_measured(record)]
+    def finished(self) -> list[tuple[Path, dict]]:
+        return [
+            (root, record)
+            for root, record in self.records("records")
+            if record["status"] == "finished" and is_measured(record)
+        ]
 
     @cached_property
-    def like(self) -> dict[tuple, list[dict]]:
+    def like(self) -> dict[tuple, list[tuple[Path, dict]]]:
+        """{(backbone, task, data set, method or None for any, what its length is told in): finished runs}"""
         found = defaultdict(list)
-        for record in self.finished:
-            who = record["identity"]
-            found[who["backbone"], who["task"], who["dataset"], who["method"]].append(record)
-            found[who["backbone"], who["task"], who["dataset"], None].append(record)
+        for root, record in self.finished:
+            who, (unit, _) = record["identity"], length(record["config"])
+            for method in (who["method"], None):
+                found[who["backbone"], who["task"], who["dataset"], method, unit].append((root, record))
         return found
 
     @cached_property
     def costs(self) -> dict[tuple[str, str, str], dict]:
         """{(backbone, task, method): what mode=cost counted}; the first record of each."""
         found: dict[tuple[str, str, str], dict] = {}
-        for record in filter(None, map(peek, self.files("costs"))):
+        for _, record in self.records("costs"):
             who = record["identity"]
             found.setdefault((who["backbone"], who["task"], who["method"]), record["cost"])
         return found
@@ -69,20 +77,19 @@ class Estimator:
     def rate(self) -> float | None:
         """MACs a second, the median of finished runs."""
         rates = [
-            PASSES * record["cost"]["macs"] * steps * batch_size / seconds
-            for record in self.finished
+            (root, PASSES * record["cost"]["macs"] * steps * batch_size / seconds)
+            for root, record in self.finished
             if is_of_one_process(record)
             and (steps := steps_of(record))
             and (batch_size := record["config"]["engine"].get("batch_size"))
             and (seconds := record["provenance"].get("phases", {}).get("train"))
         ]
-        return self.given_rate or (median(rates) if rates else None)
+        return self.given_rate or (median(of_first(rates)) if rates else None)
 
     def __call__(self, run: Run, config: dict) -> Estimate:
         key, (unit, _) = (run.backbone, run.task, run.dataset), length(config)
         for method, basis in ((run.method, "records"), (None, "others' records")):
-            records = [record for record in self.like.get((*key, method), ()) if length(record["config"])[0] == unit]
-            if records:
+            if records := of_first(self.like.get((*key, method, unit), ())):
                 return Estimate(
                     seconds=median(scaled(record, config) for record in records),
                     memory=round(median(record["cost"]["peak_memory_bytes"] or 0 for record in records)) or None,
@@ -105,6 +112,11 @@ class Estimator:
         engine = config["engine"]
         passes = engine["max_steps"] * engine["batch_size"] if engine["max_steps"] else engine["epochs"] * examples
         return Estimate(PASSES * cost["macs"] * passes / self.rate, None, disk(cost), "MACs, a rate")
+
+
+def of_first(found: Sequence[tuple[Path, T]]) -> list[T]:
+    """Of what lies under several roots, what lies under the first of them."""
+    return [each for root, each in found if root == found[0][0]]
 
 
 def is_measured(record: dict) -> bool:

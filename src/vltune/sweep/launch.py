@@ -89,17 +89,25 @@ def run_here(plan: Plan, jobs: list[Job], parallel: int | None) -> int:
 
 def one_line(now: Standing, code: int, log: Path) -> str:
     """Of a run that ended, for a person who looks on."""
-    if now.state == "finished":
+    if now.state == "finished" and not local.failed(code):
         scores = (now.record["metrics"]["test"] or now.record["metrics"]["val"] or {}).items()
         return f"{now.run.label}: {', '.join(f'{name} {value:.2f}' for name, value in scores) or 'finished'}"
     if code == EX_TEMPFAIL:
         return f"{now.run.label}: another process works on it"
-    if code == 0 and now.state == "todo":  # cancelled before it began
+    if code == 0 and is_left(now):
         return f"{now.run.label}: was not started"
     if code == 0 and now.state not in BAD:
         return f"{now.run.label}: done"
-    how = f"killed by {name_of(-code)}" if code < 0 else f"{now.state}: {now.error or f'exit status {code}'}"
+    how = f"killed by {name_of(-code)}" if code < 0 else now.error or f"exit status {code}"
+    if code >= 0 and now.state != "finished":  # which an earlier run is, where a forced one ended before it began
+        how = f"{now.state}: {how}"
     return f"{now.run.label}: {how} ({log})"
+
+
+def is_left(each: Standing) -> bool:
+    """Whether what was given to a scheduler ended before it began, as what is cancelled does.  Of an evaluation, which
+    makes no record, nothing else would tell."""
+    return each.state == "todo" and (bool(each.run.places) or each.cause == "cancelled")
 
 
 def is_due(each: Standing) -> bool:
@@ -177,7 +185,7 @@ def run_on_cluster(plan: Plan, jobs: list[Job], wait: bool) -> int:
         return 0
     try:
         found = look_on(plan, {each.of for each in jobs})
-        return exit_status(found, (each.run.command for each in found if each.state == "todo"))
+        return exit_status(found, (each.run.command for each in found if is_left(each)))
     except KeyboardInterrupt:
         hint = f"{plan.typed('status')}, {plan.typed('cancel')}"
         print(f"stopped looking on; the jobs go on: {hint}", file=sys.stderr)

@@ -142,11 +142,13 @@ def signals(processes: Callable[[], list[Process]]) -> Iterator[list[int]]:
 
 
 def of_slot(slot: Slot, job: Job) -> list[str]:
-    """The settings of a run that follow from where it runs: fewer threads, where it would have more than it can."""
+    """The settings of a run that follow from where it runs: fewer threads, where each of its processes would have more than
+    it can."""
     given = {argument.partition("=")[0] for argument in job.overrides}
-    if slot.threads is None or "engine.threads" in given or (job.threads or math.inf) <= slot.threads:
+    if slot.threads is None or "engine.threads" in given:
         return []
-    return [f"engine.threads={slot.threads}"]
+    threads = max(1, slot.threads // job.devices)
+    return [f"engine.threads={threads}"] if threads < (job.threads or math.inf) else []
 
 
 class Starter:

@@ -11,7 +11,7 @@ from vltune.sweep.submission import Submission, is_alive
 
 def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
     """{command of a planned run: `queued`, `running`, or how SLURM says that it ended}; the newest submission's word."""
-    words: dict[str, str] = {}
+    words: dict[str, str | None] = {}
     submissions = list(submissions)
     by_element = slurm.states([array for each in submissions for array in each.arrays])
     for each in submissions:
@@ -22,6 +22,5 @@ def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
             words |= dict.fromkeys((job.of for job in waiting), "queued")
         for array, numbers in each.arrays.items():
             for element, number in enumerate(numbers):
-                if word := by_element.get(f"{array}_{element}"):
-                    words[each.jobs[number].of] = word
-    return words
+                words[each.jobs[number].of] = by_element.get(f"{array}_{element}")
+    return {of: word for of, word in words.items() if word}

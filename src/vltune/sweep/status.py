@@ -19,6 +19,8 @@ STATES = ("finished", "running", "queued", "todo", "stopped", "stale", "failed",
 """stopped: interrupted and saved.  stale: was killed, or its machine died.  missing: data or weights are not there."""
 OPEN = ("todo", "stopped", "stale")
 """Nobody works on these, and they can be started."""
+WAITING = ("queued", "running")
+"""A scheduler's words for what has not ended."""
 
 # What ended a run -> how the last line of its traceback tells it
 CAUSES = {
@@ -37,8 +39,8 @@ RECORD = 2**17  # bytes, with its history and a long traceback
 
 @dataclass(frozen=True)
 class Standing:
-    """cause: of CAUSES, OTHER or KILLED, where it failed or is stale.  error: its last line.  progress: what a
-    running one says of itself (`runs.lock`)."""
+    """cause: of CAUSES, OTHER or KILLED, where it failed, is stale, or was cancelled without a record.  error: its last
+    line.  progress: what a running one says of itself (`runs.lock`)."""
 
     run: Run
     state: str
@@ -66,19 +68,18 @@ def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
         return recorded(root, run, record, place, scheduled)
     if run.missing:
         return Standing(run, "missing", error=run.missing)
-    waiting = scheduled in ("queued", "running")
-    ended = scheduled if scheduled and not waiting and cause(scheduled) != "cancelled" else ""
-    if ended:  # before it could write a record
-        return Standing(run, "failed", cause=cause(ended) or OTHER, error=ended)
-    return Standing(run, "queued" if waiting else "todo", place=next(iter(run.places), None))
+    waiting, why = scheduled in WAITING, cause(scheduled or "")
+    if scheduled and not waiting and why != "cancelled":  # before it could write a record
+        return Standing(run, "failed", cause=why or OTHER, error=scheduled)
+    return Standing(run, "queued" if waiting else "todo", place=next(iter(run.places), None), cause=why)
 
 
 def recorded(root: Path, run: Run, record: dict, place: str, scheduled: str | None) -> Standing:
-    """The state of a run that has a record and that nobody works on."""
-    status = record["status"]
-    if status == "finished":
+    """The state of a run that has a record and that nobody works on; where it is forced, one that waits will replace it."""
+    status, waiting = record["status"], scheduled in WAITING
+    if status == "finished" and not (run.force and waiting):
         return Standing(run, "finished", record, place)
-    if scheduled in ("queued", "running"):
+    if waiting:
         return Standing(run, "queued", record, place)
     if status == "failed":
         line = records.last_line(record)

@@ -158,7 +158,7 @@ class ImageClassification(KeptTexts, Task):
         if self.head is not None:
             return {"image": lambda: self(backbone, batch)}
         image = torch.zeros(1, backbone.pooled_width, device=self.prompts.device)
-        ids = batch["text_ids"][:, : backbone.text_room(image)]
+        ids = backbone.in_room(batch["text_ids"], image)
         return {"image": lambda: backbone.embed_image(batch), "class": lambda: backbone.embed_text(ids, image)}
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:

@@ -21,7 +21,8 @@ class Matching(Ranking):
     """tokenizer: gives a text's token ids, to methods that start as words; None where no data is read.  folds: see
         `Ranking`.
 
-    A pair is told from all others of its batch, which is computed as a whole on one device.
+    A pair is told from all others of its batch, which is computed as a whole on one device.  A caption is cut to the room
+    that a method's tokens leave.
     """
 
     whole_batches = True
@@ -35,12 +36,12 @@ class Matching(Ranking):
     def forward(self, backbone: Backbone, batch: Batch) -> Tensor:
         """-> (B, B) logits, of each image with each caption"""
         image = backbone.embed_image(batch)
-        return backbone.compare(image, backbone.embed_text(batch["text_ids"], image))
+        return backbone.compare(image, backbone.embed_text(backbone.in_room(batch["text_ids"], image), image))
 
     def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
         """An image and one text as long as costs are counted on, a method's tokens among it where it would be too long."""
         image = torch.zeros(1, backbone.pooled_width, device=batch["text_ids"].device)
-        ids = batch["text_ids"][:, : backbone.text_room(image)]
+        ids = backbone.in_room(batch["text_ids"], image)
         return {"image": lambda: backbone.embed_image(batch), "text": lambda: backbone.embed_text(ids, image)}
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:

@@ -27,17 +27,39 @@ TEXT = (
     *("max_position_embeddings", "hidden_act", "layer_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id"),
 )
 UNTOLD = {
-    "unet": ("attention_head_dim", "num_attention_heads"),
-    "text": ("hidden_act", "num_attention_heads"),
-    "vae": ("scaling_factor",),
+    "unet": (
+        *("attention_head_dim", "num_attention_heads", "act_fn", "norm_num_groups", "norm_eps", "freq_shift"),
+        *("flip_sin_to_cos", "center_input_sample", "downsample_padding", "mid_block_scale_factor"),
+    ),
+    "text": ("hidden_act", "num_attention_heads", "layer_norm_eps"),
+    "vae": ("scaling_factor", "shift_factor", "act_fn", "norm_num_groups"),
     "scheduler": (
         *("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps"),
-        *("rescale_betas_zero_snr", "trained_betas"),
+        *("rescale_betas_zero_snr", "trained_betas", "steps_offset", "timestep_spacing", "clip_sample"),
+        *("set_alpha_to_one", "thresholding"),
     ),
 }
 """What its tensors cannot tell."""
-UNSAID: dict[str, Any] = {"rescale_betas_zero_snr": False, "trained_betas": ()}
-"""What is meant where one of these is not there."""
+UNSAID: dict[str, Any] = {
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "center_input_sample": False,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "shift_factor": 0,
+    "rescale_betas_zero_snr": False,
+    "trained_betas": (),
+    "timestep_spacing": "leading",
+    "thresholding": False,
+}
+"""What is meant where one of these is not there, in diffusers and transformers."""
+NEEDED = {"vae": ("block_out_channels",), "text": ("vocab_size", "max_position_embeddings")}
+"""What a configuration has to say, as sizes of the whole model follow from it."""
 DEFAULTS = {"scheduler": {"prediction_type": "epsilon", "clip_sample": False, "set_alpha_to_one": False}}
 WORDS, HIGHEST = 49408, 2  # of CLIP's vocabulary; the end of a text in early configurations, which means the highest id
 TOKENS = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
@@ -51,12 +73,24 @@ def settings(path: Path) -> dict[str, Any]:
     if text.get("eos_token_id") == HIGHEST:
         text["eos_token_id"] = min(text["vocab_size"], WORDS) - 1
     shrinks = 2 ** (len(found["vae"]["block_out_channels"]) - 1)
-    return found | {"image_size": found["unet"]["sample_size"] * shrinks, "padding": padding(folder)}
+    latents = side(folder / PARTS["unet"], found["unet"].get("sample_size"))
+    return found | {"image_size": latents * shrinks, "padding": padding(folder)}
+
+
+def side(file: Path, size: Any) -> int:
+    """Of square latents, of which a configuration may give both."""
+    sides = size if isinstance(size, list) else [size]
+    if not all(type(each) is int for each in sides) or len(set(sides)) != 1:
+        raise UserError(f"{file}: sample_size={size}: must be the side of square latents; write such as 64")
+    return sides[0]
 
 
 def of_part(part: str, file: Path) -> dict[str, Any]:
     if (content := content_of(file)) is None:
         raise UserError(f"{file}: no such file; copy or download the whole model")
+    for name in NEEDED.get(part, ()):
+        if content.get(name) is None:
+            raise UserError(f"{file}: says no {name}; copy or download the whole configuration")
     known = arguments(part)
     return DEFAULTS.get(part, {}) | {name: value for name, value in content.items() if name in known}
 

@@ -8,11 +8,13 @@ import time
 
 import pytest
 from labelled_layouts import COUNTS, aircraft, imagenet, official, paint, split_json, tree
+from PIL import Image
 
 from vltune.data.arrow import open_table
 from vltune.data.check.folder import check
 from vltune.data.dataset import kinds, preparation, preparations
 from vltune.data.labelled.published import PUBLISHED
+from vltune.data.manifest import fingerprint
 from vltune.data.preparation import pipeline
 from vltune.errors import BadExampleError, UserError
 
@@ -192,6 +194,36 @@ def test_another_folder_is_another_preparation_however_old_it_is(tmp_path):
     assert manifest(tmp_path / "out")["classes"] == ["bird", "fish"]
 
 
+def test_other_pixels_in_as_many_bytes_are_other_data(tmp_path):
+    raw, found = tmp_path / "raw", []
+    for shade in (10, 200):
+        for number in range(6):
+            file = raw / ("cat", "dog")[number % 2] / f"{number}.bmp"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (shade, number, 0)).save(file)
+        prepared("folder", raw, tmp_path / "out")
+        found.append(manifest(tmp_path / "out"))
+    assert found[0]["listing"] == found[1]["listing"]
+    assert fingerprint(found[0]) != fingerprint(found[1])
+    prepared("folder", shutil.copytree(raw, tmp_path / "copy"), tmp_path / "out")
+    assert fingerprint(manifest(tmp_path / "out")) == fingerprint(found[1])
+
+
+@pytest.mark.parametrize("given", ["", "list.csv"])
+def test_a_folder_inside_the_raw_one_is_not_made_again(given, tmp_path, capsys):
+    raw = tree(tmp_path / "raw")
+    if given:
+        lines = [f"{path.relative_to(raw)},{path.parent.name}\n" for path in sorted(raw.rglob("*.png"))]
+        (raw / given).write_text("path,class\n" + "".join(lines))
+    prepared("folder", raw / given, raw / "prepared")
+    (raw / "prepared" / ".index").mkdir()
+    preparation("folder")(raw / given, raw / "prepared")
+    assert "prepared before, and no raw file changed since" in capsys.readouterr().err
+    paint(raw / "train" / "red_fox" / "another.png", 7)
+    preparation("folder")(raw / given, raw / "prepared")
+    assert "prepared before" not in capsys.readouterr().err
+
+
 def test_what_programs_put_beside_images_is_none_of_a_class(tmp_path):
     raw = tree(tmp_path / "raw")
     for hidden in (".thumbnails/fox.png", "@eaDir/fox.png/small.png", "__MACOSX/fox.png", "._fox.png"):
@@ -277,8 +309,37 @@ def test_a_class_may_be_called_as_a_split_is(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("splits", "below", "told"),
+    [
+        (("val", "test"), "", "raw: no image lies in test/ or val/ itself, as those of a class do; call splits train/"),
+        (("training_set", "test_set"), "", "raw: no image lies in test_set/ or training_set/ itself"),
+        (
+            ("train", "test"),
+            "archive",
+            "raw: no image lies in archive/ itself, .* the folder that they are in with --raw",
+        ),
+    ],
+)
+def test_splits_are_not_taken_for_classes(splits, below, told, tmp_path):
+    tree(tmp_path / "raw" / below, splits)
+    with pytest.raises(UserError, match=told) as error:
+        prepared("folder", tmp_path / "raw", tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+def test_images_in_no_class_are_counted_and_a_single_class_is_told(tmp_path, capsys):
+    raw = tree(tmp_path / "raw", classes=("red_fox",))
+    for loose in ("0.png", "train/1.png", "train/2.JPG", "val/3.png", "test/._4.png"):
+        paint(raw / loose, 7)
+    counts = prepared("folder", raw, tmp_path / "out")
+    assert [counts[f"{split} dropped other files"] for split in COUNTS] == [3, 1, 0]
+    assert "out: all images are of one class, red fox, so that there is nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("another", "told"),
     [
+        ("dev/red_fox", "raw/dev: a class beside train/, which holds classes; move it into a split"),
         ("wolf", "raw/wolf: a class beside train/, which holds classes; move it into a split"),
         ("validation/red_fox", "holds val/ and validation/, both of val; leave one of them there"),
     ],
@@ -376,6 +437,11 @@ def test_a_table(tmp_path, split):
     ("text", "error", "message"),
     [
         ("file,label\na,b\n", UserError, "its first line is 'file,label', expected path,class"),
+        ("path,class,Split\na.png,b,train\n", UserError, r"its first line is 'path,class,Split', .* and nothing else"),
+        ("path,class,subset\na.png,b,train\n", UserError, "expected path,class"),
+        ("path,class,class\na.png,b,c\n", UserError, "its first line is 'path,class,class', expected"),
+        ("path,class\ra.png,b\r", UserError, r"list\.csv: not a table \(its lines end as those of old Macs\); save it"),
+        ("path,class" + "s" * 140_000 + "\n", UserError, r"list\.csv: not a table \(field larger than"),
         ("path,class\na.png\n", BadExampleError, r"list\.csv line 2 .*it has 1 values, expected 2"),
         ("path,class\na\0.png,b\n", BadExampleError, r"list\.csv line 2 "),
         ("path,class\n,b\n", BadExampleError, "its path is"),
@@ -396,6 +462,20 @@ def test_a_bad_table(tmp_path, text, error, message):
     (tmp_path / "raw" / "list.csv").write_text(text)
     with pytest.raises(error, match=message):
         prepared("folder", tmp_path / "raw", tmp_path / "out")
+
+
+def test_a_table_in_capitals_with_spaces_and_a_list_of_names_beside_it(tmp_path, capsys):
+    raw = tree(tmp_path / "raw", splits=(), classes=("cat", "dog"))
+    files = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*.png"))
+    lines = [f'{file}{" " * (n % 2)}, {" " * (n % 3)}"{file[:3]}"\n' for n, file in enumerate(files)]
+    (raw / "LIST.CSV").write_text("path, class\n" + "".join(lines))
+    (raw / "classnames.txt").write_text("cat feline\n")
+    for number, given in enumerate((raw, raw / "LIST.CSV")):
+        out = tmp_path / str(number)
+        prepared("folder", given, out)
+        assert manifest(out)["classes"] == ["cat", "dog"]
+        assert sum(manifest(out)["images"].values()) == 20
+        assert capsys.readouterr().err == f"{out}: classnames.txt is not read: LIST.CSV names the classes\n"
 
 
 def test_folders_that_do_not_fit(tmp_path):

@@ -118,6 +118,8 @@ def test_full_reads_all_and_has_no_selection(read):
 def test_more_shots_than_a_class_has(read):
     with pytest.raises(UserError, match=r"task\.shots=7: the class 'tabby cat' has 6 training images; 6 is the most"):
         read(protocol="few_shot", shots=7)
+    with pytest.raises(UserError, match=r"6 is the most that works: task\.shots=4"):
+        read(protocol="few_shot", shots=16)
     with pytest.raises(UserError, match="the class 'b' has 0 training images; leave the class out"):
         require(np.array([0, 0]), range(2), 1, ["a", "b"])
 

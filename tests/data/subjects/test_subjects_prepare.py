@@ -202,6 +202,20 @@ def test_subjects_of_other_raw_files_are_not_lost(tmp_path):
     prepared(raw, tmp_path / "own")
 
 
+def test_a_tree_is_not_lost_to_another_tree(tmp_path):
+    out, counts = tmp_path / "out", {"cup1": 1, "cup2": 1}
+    one = tree(tmp_path / "one", listing({"cup1": "cup", "cup2": "cup"}), counts)
+    other = tree(tmp_path / "other", listing({"hat1": "hat"}), {"hat1": 1})
+    prepared(one, out)
+    with pytest.raises(UserError, match=r"out: holds cup1, cup2, which would be lost; name another folder"):
+        prepared(other, out)
+    shutil.rmtree(one / "dataset" / "cup2")
+    (one / "dataset" / "prompts_and_classes.txt").write_text(listing({"cup1": "cup"}))
+    assert prepared(one, out) == {"cup1 images": 1, "unreadable images": 0}
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        prepared(tmp_path / "nowhere", out)
+
+
 def test_one_picture_is_told_and_kept(tmp_path, capsys):
     paint(tmp_path / "rex" / "0.png", 0)
     assert prepared(tmp_path / "rex", tmp_path / "out", noun="dog")["rex images"] == 1

@@ -18,7 +18,9 @@ NAMED = 5  # problems that are told of each file; the others are counted
 DIGEST = 16  # bytes that stand for an image
 # What is well to know of images that are used all the same.
 TURNED = "with an EXIF orientation, which both decoders leave unheeded as the released code does"
-SEEN_THROUGH = "partly transparent, of which the colours underneath are shown, as by the released code"
+SEEN_THROUGH = (
+    "partly transparent, of which the colours underneath are shown, as by released code but METER's evaluation"
+)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from vltune.data.check.kind import Kind
-from vltune.data.fields import choice, field, place
+from vltune.data.fields import choice, field, place, says
 from vltune.data.preparation import pipeline
 from vltune.data.preparation.entries import Entries
 from vltune.data.preparation.raw import Official, Row, Sources, either
@@ -52,7 +52,7 @@ def prepare_coco(
 
 def problems(row: Mapping[str, Any], answers: Sequence[str | None]) -> Iterator[str]:
     """What is wrong with a row's columns."""
-    yield from ("an empty caption" for caption in row["caption"] if not caption.strip())
+    yield from ("an empty caption" for caption in row["caption"] if not says(caption))
 
 
 KIND = Kind(SCHEMA, ("images", "captions"), "caption", problems, may_be_empty=MAY_BE_EMPTY)
@@ -85,7 +85,7 @@ class _Karpathy(Official):
                 image = f"{folder}/{file}"
                 entries.once(split, image, where)
                 captions = [field(sentence, "raw", str) for sentence in field(entry, "sentences", list)]
-                said = [caption for caption in captions if caption.strip()]
+                said = [caption for caption in captions if says(caption)]
                 self._dropped["dropped_captions"][split] += len(captions) - len(said)
                 if said:
                     entries.add(split, image, [file, said])

@@ -16,13 +16,14 @@ from vltune.data.labelled.published import Published
 from vltune.data.labelled.shots import in_order
 from vltune.data.preparation.entries import Entries
 from vltune.data.preparation.raw import Sources, stands
-from vltune.data.walk import check_name, folders_below
+from vltune.data.walk import check_name, digest, folders_below
 from vltune.errors import UserError
 from vltune.images import SUFFIXES
 
 CLASS_NAMES = "classnames.txt"
 _CALLED = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _NO_IMAGES = ("@eaDir", "__MACOSX")  # folders that others put beside images
+_HEADS = (["class", "path"], ["class", "path", "split"])  # of a table, sorted
 _VAL, _TEST = 0.2, 0.3  # of a class's images, where nothing says which
 
 
@@ -53,9 +54,10 @@ class ClassFolders(Labelled):
         """The class folder and the path below `self.folder` of each image of a folder of classes, sorted."""
         if not (classes := classes_in(folder)):
             raise UserError(f"{folder}: holds no folder of a class; put the images of each class into one of its name")
+        self._others[split] += sum(1 for _ in _loose(folder))
         for each in classes:
             found = sorted(top / name for top, names in folders_below(each) for name in names)
-            images = [path for path in found if path.suffix.lower() in SUFFIXES and not _is_hidden(path, each)]
+            images = [path for path in found if _is_image(path, each)]
             self._others[split] += len(found) - len(images)
             if not images:
                 raise UserError(f"{each}: a class without an image ({', '.join(SUFFIXES)}); put some there, or move it")
@@ -117,11 +119,12 @@ class OwnFolder(ClassFolders):
     unpack = "put one folder a class there, or train/ and test/ with these, or a table path,class[,split]"
 
     def __init__(self, raw: Path):
-        self._table = raw if raw.suffix == ".csv" else None
+        self._table = raw if _is_table(raw) else None
         super().__init__(raw.parent if self._table else raw, "folder", SPLITS)
+        self._divided: dict[str, list[tuple[str, str]]] = {}  # class and image by split
 
     def files(self) -> list[Path]:
-        tables = sorted(path for path in self.raw.glob("*.csv") if not _is_hidden(path, self.raw))
+        tables = sorted(path for path in self.raw.glob("*") if _is_table(path) and not _is_hidden(path, self.raw))
         if self._table is None and tables:
             if len(tables) > 1:
                 raise UserError(f"{self.raw}: holds {tables[0].name} and {tables[1].name}; name one of them with --raw")
@@ -136,7 +139,8 @@ class OwnFolder(ClassFolders):
         labels = {name: label for label, name in enumerate(sorted({name for of in found.values() for name, _ in of}))}
         if not labels:
             raise UserError(f"{self.raw}: holds no image of any class; {self.unpack}")
-        for split, of in complete(found, self.raw).items():
+        self._divided = complete(found, self.raw)
+        for split, of in self._divided.items():
             self.put(entries, split, ((image, labels[name]) for name, image in of))
         called = self.called(sources, labels) if not self._table and self.files() else {}
         names = {}
@@ -146,11 +150,22 @@ class OwnFolder(ClassFolders):
         sources.bad.check()
         self.name_classes(names)
 
+    def facts(self) -> dict[str, Any]:
+        """With a hash of the images too: unlike those of a published list, they may be replaced by others of their size."""
+        images = (self.folder / image for of in self._divided.values() for _, image in of)
+        return super().facts() | {"contents": digest(self.folder, images)}
+
+    def unread(self) -> Iterator[str]:
+        if self._table and stands(self.raw / CLASS_NAMES):
+            yield f"{CLASS_NAMES} is not read: {self._table.name} names the classes"
+
     def _of_folders(self) -> dict[str | None, list[tuple[str, str]]]:
         """Class and image by split; None: nothing says which."""
         train = _first(self.raw, "train")
         named = {name for names in _CALLED.values() for name in names}
         beside = [each for each in classes_in(self.raw) if each.name.lower() not in named and _holds_images(each)]
+        if train is None:
+            self._refuse_splits_for_classes()
         if train is None or (beside and not classes_in(train)):  # else a class of that name, as of vehicles
             return {None: [*self.images("train", self.raw)]}
         if beside:
@@ -161,19 +176,36 @@ class OwnFolder(ClassFolders):
         if len(folders) == 1:
             raise UserError(f"{self.raw}: holds {train.name}/ alone; add val/ or test/, or give --raw {train}")
         found = {split: [*self.images(split, folder)] for split, folder in folders.items()}
+        self._others["train"] += sum(1 for _ in _loose(self.raw))
         if unknown := _unknown(found):
             split, name = unknown
             raise UserError(f"{folders[split] / name}: a class that {train.name}/ lacks; call it as there")
         return found
 
+    def _refuse_splits_for_classes(self) -> None:
+        """UserError where there are images, and none lies in a folder of a class itself."""
+        folders = classes_in(self.raw)
+        if any(map(_holds_images, folders)) and not any(True for each in folders for _ in _loose(each)):
+            told = " or ".join(f"{each.name}/" for each in folders[:3])
+            raise UserError(
+                f"{self.raw}: no image lies in {told} itself, as those of a class do; call splits train/, val/ and test/, "
+                "and name the folder that they are in with --raw; classes in parts need a table path,class"
+            )
+
     def _of_table(self, sources: Sources) -> dict[str | None, list[tuple[str, str]]]:
         found, lines, listed = defaultdict(list), sources.text_lines(self._table), set()
-        head = next(csv.reader([next(lines, ("", ""))[1]]), [])
-        if not {"path", "class"} <= {*head}:
-            raise UserError(f"{self._table}: its first line is {','.join(head)!r}, expected path,class[,split]")
+        try:
+            head = _cells(next(lines, ("", ""))[1])
+        except ValueError as error:
+            raise UserError(f"{self._table}: not a table ({error}); save it as CSV, in UTF-8") from None
+        if sorted(head) not in _HEADS:
+            told = f"its first line is {','.join(head)!r}, expected path,class[,split] and nothing else"
+            raise UserError(f"{self._table}: {told}; name its columns so")
         for where, line in lines:
             with sources.bad.entry(where):
-                entry = dict(zip(head, _cells(line, len(head)), strict=True))
+                if len(cells := _cells(line)) != len(head):
+                    raise ValueError(f"it has {len(cells)} values, expected {len(head)}")
+                entry = dict(zip(head, cells, strict=True))
                 split = choice(entry, "split", SPLITS) if "split" in entry else None
                 name, path = words(entry, "class"), place(entry, "path")
                 if path in listed:
@@ -183,15 +215,18 @@ class OwnFolder(ClassFolders):
         return found
 
 
-def _cells(line: str, count: int) -> list[str]:
-    """Of a line of a table.  ValueError where they are not so many."""
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _cells(line: str) -> list[str]:
+    """Of a line of a table, without spaces around.  ValueError where it is none."""
+    if "\r" in line:
+        raise ValueError("its lines end as those of old Macs")
     try:
-        found = next(csv.reader([line]))
+        return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
     except csv.Error as error:
         raise ValueError(str(error)) from None
-    if len(found) != count:
-        raise ValueError(f"it has {len(found)} values, expected {count}")
-    return found
 
 
 def complete(found: dict[str | None, list[tuple[str, str]]], raw: Path) -> dict[str, list[tuple[str, str]]]:
@@ -251,7 +286,17 @@ def _first(raw: Path, split: str) -> Path | None:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    """Whether any lies in it or below."""
+    return any(_is_image(top / name, folder) for top, names in folders_below(folder) for name in names)
+
+
+def _loose(folder: Path) -> Iterator[Path]:
+    """The images in a folder itself."""
+    return (path for path in folder.iterdir() if _is_image(path, folder) and not path.is_dir())
+
+
+def _is_image(path: Path, below: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not _is_hidden(path, below)
 
 
 def _is_hidden(path: Path, below: Path) -> bool:

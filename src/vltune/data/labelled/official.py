@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ class Labelled(Official):
 
     def folders(self) -> list[Path]:
         return [self.folder]
+
+    def unread(self) -> Iterator[str]:
+        """What was left unread and might be thought read, in lines; asked for after `files`."""
+        yield from ()
 
     def add(self, entries: Entries, split: str, image: str, label: int, where: str) -> None:
         """ValueError where the image stands in the split already."""

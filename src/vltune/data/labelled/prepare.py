@@ -29,11 +29,13 @@ def prepare(
     in the order of labels.  One row an image, its bytes as they were stored, in the order of its listing; an image stands
     once in a split.  Underscores of class names become spaces.
 
-    Names that classes share, and numbers other than the published ones, are told on standard error.
+    A single class, names that classes share, numbers other than the published ones, and a list of names that is not read
+    are told on standard error.
     Further arguments, and errors: `preparation.pipeline.prepare`.
     """
-    counts = pipeline.prepare(_official(Path(raw), name), out, max_bad, progress, readers)
-    for warning in warnings(manifest.read(out), name):
+    official = _official(Path(raw), name)
+    counts = pipeline.prepare(official, out, max_bad, progress, readers)
+    for warning in (*official.unread(), *warnings(manifest.read(out), name)):
         print(f"{out}: {warning}", file=sys.stderr)
     return counts
 
@@ -50,6 +52,8 @@ def _official(raw: Path, name: str) -> Labelled:
 def warnings(found: Mapping[str, Any], name: str) -> Iterator[str]:
     """What of a manifest is well to know before anything is trained on it."""
     yield from shared_names(found["classes"])
+    if len(found["classes"]) == 1:
+        yield f"all images are of one class, {found['classes'][0]}, so that there is nothing to tell apart"
     if (published := PUBLISHED.get(name)) is None:
         return
     if (classes := len(found["classes"])) != published.classes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import get_args
 
 import numpy as np
 
 from vltune.errors import UserError
+from vltune.settings.task import Shots
 
 
 def in_order(names: Iterable[str], seed: int) -> list[str]:
@@ -50,7 +52,8 @@ def require(labels: np.ndarray, of: Iterable[int], shots: int, classes: Sequence
     counts = {label: int((labels == label).sum()) for label in of}
     if (least := min(counts.values())) < shots:
         name = classes[min(counts, key=counts.get)]
-        fix = f"{least} is the most that works" if least else "leave the class out"
+        fits = max((each for each in get_args(Shots) if each <= least), default=None)
+        fix = f"{least} is the most that works: task.shots={fits}" if least else "leave the class out"
         raise UserError(f"task.shots={shots}: the class {name!r} has {least} training images; {fix}")
 
 

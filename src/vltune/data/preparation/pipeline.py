@@ -28,8 +28,8 @@ from vltune.data.manifest import read as read_manifest
 from vltune.data.preparation import shards
 from vltune.data.preparation.entries import Entries, RowDatabase
 from vltune.data.preparation.raw import Bad, Official, Sources, called, require
-from vltune.data.preparation.shards import Shard, Written
-from vltune.data.walk import folders_below
+from vltune.data.preparation.shards import Shard, Written, binary_sizes
+from vltune.data.walk import last_change, sizes_below
 from vltune.errors import BadExampleError, UserError
 from vltune.signatures import kind_of_place
 from vltune.values import printable
@@ -97,8 +97,8 @@ def _named(counts: Mapping[str, Mapping[str, int]], bad: Bad) -> dict[str, int]:
 def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -> dict[str, int] | None:
     """What there is of what in `out`, where this very preparation made it, else None.
 
-    None too where a shard is not whole, where a raw file has other contents or an image changed since, and where anything
-    bad was left out, which may be mended by now.
+    None too where a shard is not whole, where a raw file has other contents, where an image changed since or is
+    another folder's, and where anything bad was left out, which may be mended by now.
     """
     try:
         found = read_manifest(out) or {}
@@ -110,7 +110,7 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
         return None
     if any(what not in found for what in official.names) or unusable(out, found):
         return None
-    if _changed_since(official, out / MANIFEST):
+    if _changed_since(official, out / MANIFEST, out) or not _may_be_of(official, out, found):
         return None
     nothing_bad = Bad(official.raw, official.kind, 0)
     if Sources(nothing_bad, files, progress).hashed() != found.get("sources"):
@@ -128,20 +128,18 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
     return _named({what: found[what] for what in (*official.names, *dropped)}, nothing_bad)
 
 
-def _changed_since(official: Official, file: Path) -> bool:
-    """Whether anything in the folders of images was written, replaced or removed later than a file, links followed."""
-    return any(_changed(folder) > file.stat().st_mtime_ns for folder in official.folders())
+def _changed_since(official: Official, file: Path, out: Path) -> bool:
+    """Whether anything in the folders of images, but in `out`, was written, replaced or removed later than a file."""
+    return any(last_change(folder, out) > file.stat().st_mtime_ns for folder in official.folders())
 
 
-def _changed(folder: Path) -> int:
-    """The last time of change below a folder, in nanoseconds; unpacking does not set this back."""
-    latest = 0
-    for top, names in folders_below(folder):
-        for path in (top, *(top / name for name in names)):
-            latest = max(latest, os.lstat(path).st_ctime_ns)
-            with suppress(OSError):  # a link to nothing
-                latest = max(latest, path.stat().st_ctime_ns)
-    return latest
+def _may_be_of(official: Official, out: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether each image in `out` is as large as one in the folders of images: those of another raw folder are not."""
+    if official.stored:
+        return True
+    there = {size for folder in official.folders() for size in sizes_below(folder)}
+    files = {shard["file"] for of in manifest["splits"].values() for shard in of}
+    return all(sizes <= there for file in files for sizes in binary_sizes(out / file, official.schema))
 
 
 def _refuse_foreign(out: Path, stem: str) -> None:
@@ -203,7 +201,7 @@ def _begin(folder: Path, official: Official, files: list[Path]) -> None:
     }
     with suppress(OSError, ValueError):
         same = json.loads((folder / _PLAN).read_text(encoding="utf-8")) == plan
-        if same and not _changed_since(official, folder / _PLAN):
+        if same and not _changed_since(official, folder / _PLAN, folder.parent):
             _clear_half_written(folder)
             return
     for path in folder.iterdir():

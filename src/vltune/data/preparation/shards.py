@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vltune.atomic import replacing
-from vltune.data.arrow import write_table
+from vltune.data.arrow import open_table, write_table
 from vltune.data.preparation.entries import RowDatabase
 from vltune.images import UnreadableImageError, opened
 
@@ -92,6 +93,13 @@ def write(spec: ShardSpec) -> tuple[Shard, Written]:
     with replacing(sidecar(spec.folder, spec.shard)) as file:
         file.write_text(json.dumps(asdict(written)))
     return spec.shard, written
+
+
+def binary_sizes(file: Path, schema: pa.Schema) -> Iterator[set[int | None]]:
+    """How large the images of a shard are, in bytes, by column; no image is read."""
+    images = [name for name in schema.names if schema.field(name).type == pa.binary()]
+    for column in open_table(file, images).columns:
+        yield {*pc.binary_length(column).to_pylist()}
 
 
 def _batches(spec: ShardSpec, written: Written) -> Iterator[pa.RecordBatch]:

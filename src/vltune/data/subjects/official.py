@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cached_property
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from vltune.data.subjects import listing
 from vltune.data.subjects.listing import LISTING
 from vltune.data.subjects.prompts import published
 from vltune.data.subjects.rows import SCHEMA, STEM
-from vltune.data.walk import check_name
+from vltune.data.walk import check_name, digest
 from vltune.errors import UserError
 from vltune.images import SUFFIXES, is_turned, opened
 from vltune.settings.kinds import LONGEST
@@ -87,11 +86,11 @@ class SubjectPictureFiles(Official):
 
     @cached_property
     def _digest(self) -> str:
-        sha = sha256()
-        for path in self.pictures():
-            content = path.read_bytes() if path.is_file() else b""
-            sha.update(f"{path.relative_to(self.folder).as_posix()} {sha256(content).hexdigest()}\n".encode())
-        return sha.hexdigest()
+        return digest(self.folder, self.pictures())
+
+    def there(self) -> set[str]:
+        """What is called as a subject, before anything is read."""
+        return {*self.subjects} or {folder.name for folder in _folders(self.folder)}
 
     def pictures(self) -> list[Path]:
         """All of them."""

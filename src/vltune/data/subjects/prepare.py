@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vltune.data import manifest
 from vltune.data.preparation import pipeline
+from vltune.data.preparation.raw import require
 from vltune.data.subjects.listing import LISTING
 from vltune.data.subjects.official import OneSubject, Subjects, root
 from vltune.data.subjects.rows import FEW, described
@@ -41,6 +42,7 @@ def prepare(
     if noun is not None and (root(raw) / LISTING).is_file():
         raise UserError(f"--class {noun}: {root(raw) / LISTING} says what its subjects are; leave the option out")
     official = Subjects(raw) if noun is None else OneSubject(raw, noun, live)
+    require(official)
     _refuse_others(out, official)
     counts = pipeline.prepare(official, out, max_bad, progress, readers)
     for subject, count in manifest.read(out)["images"].items():
@@ -53,6 +55,7 @@ def _refuse_others(out: Path, official: Subjects | OneSubject) -> None:
     earlier = {}
     with suppress(UserError):  # a broken manifest is made anew
         earlier = manifest.read(out) or {}
-    is_ours = {*described(earlier)} <= {*official.subjects} if official.subjects else bool(earlier.get("sources"))
-    if described(earlier) and not is_ours:
+    held, there = {*described(earlier)}, official.there()
+    is_ours = held <= there if official.subjects else earlier.get("sources") and held & there  # a tree may lose some
+    if held and not is_ours:
         raise UserError(f"{out}: holds {', '.join(described(earlier))}, which would be lost; name another folder")

@@ -141,6 +141,8 @@ class Comparison:
     notes: tuple[str, ...]
     broken: tuple[str, ...]
     """One line for each file that is no valid record, or no valid predictions."""
+    kinds: frozenset[Kind] = frozenset()
+    """Of the records in both folders together."""
 
     @property
     def pairs(self) -> list[Pair]:

@@ -97,30 +97,28 @@ def noise(
     column: Column, columns: Sequence[Column], variants: list[MethodVariant], rows: Sequence[TableRow], root: Path
 ) -> Noise:
     """What moves the difference of two rows in this column; of its examples, the middle one of all pairs of rows that have
-    several seeds.
+    several seeds.  Rows that cannot be paired with any are left out.
 
-    Raises UserError where rows, seeds or predictions are lacking."""
+    Raises UserError where so many rows, seeds or predictions are lacking that no pair is left."""
     entered = _entered(column, rows)
     parts = [part for part in columns if part.key in column.mean_of] or [column]
     loaded: Loaded = {}
     for part in parts:
         _load(loaded, part, variants, entered, root)
-    pairs = [
-        paired.strata(_paired(parts, loaded, one, other, variants[other].label))
-        for one, other in combinations(entered, 2)
-    ]
-    pairs = [strata for strata in pairs if len(strata[0]) > 1]
+    found, reasons = _pairs(parts, variants, loaded, list(combinations(entered, 2)))
+    pairs = [strata for strata in map(paired.strata, found.values()) if len(strata[0]) > 1]
     among = _spread(parts, variants, entered)
     if not pairs or among is None:
-        raise UserError("needs two methods with two seeds each")
+        raise UserError(next(iter(reasons.values()), "needs two methods with two seeds each"))
+    methods = len({place for pair in found for place in pair})
     fewest = min(len(strata[0]) for strata in pairs)  # what is planned with is that all rows have so many
     return Noise(
         between_units=_middle(pairs, significance.between_units),
         units=sum(stratum.shape[1] for stratum in pairs[0]),
-        among=replace(among, freedom=min(among.freedom, (len(entered) - 1) * (fewest - 1))),
+        among=replace(among, freedom=min(among.freedom, (methods - 1) * (fewest - 1))),
         by_single_units=_middle(pairs, significance.by_single_units) / 2,  # of one method: a difference has two
         seeds=fewest,
-        methods=len(entered),
+        methods=methods,
     )
 
 
@@ -161,13 +159,7 @@ def _tests(
     parts: list[Column], variants: list[MethodVariant], loaded: Loaded, pairs: Sequence[Pair]
 ) -> tuple[dict[Pair, Test], dict[Pair, str]]:
     """{pair: its test} and {pair: why there is none}, of the mean of these columns, or of the one."""
-    found: dict[Pair, list[Paired]] = {}
-    reasons = {}
-    for better, other in pairs:
-        try:
-            found[better, other] = _paired(parts, loaded, better, other, variants[other].label)
-        except UserError as error:
-            reasons[better, other] = str(error)
+    found, reasons = _pairs(parts, variants, loaded, pairs)
     if not found:
         return {}, reasons
     signs = len(parts) == 1 and bool(parts[0].metric and parts[0].metric.signs)
@@ -176,6 +168,20 @@ def _tests(
     among = _spread(parts, variants, places)
     tests = {pair: _test(paired.strata(found[pair]), p, among) for pair, p in by_examples.items()}
     return tests, reasons
+
+
+def _pairs(
+    parts: list[Column], variants: list[MethodVariant], loaded: Loaded, pairs: Sequence[Pair]
+) -> tuple[dict[Pair, list[Paired]], dict[Pair, str]]:
+    """{pair: of each of these columns what its rows have in common} and {pair: why that is nothing}"""
+    found: dict[Pair, list[Paired]] = {}
+    reasons: dict[Pair, str] = {}
+    for better, other in pairs:
+        try:
+            found[better, other] = _paired(parts, loaded, better, other, variants[other].label)
+        except UserError as error:
+            reasons[better, other] = str(error)
+    return found, reasons
 
 
 def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None) -> Test:

@@ -78,14 +78,18 @@ def command_of_sweep(
     variants: list[MethodVariant],
     least: Sequence[int],
 ) -> Iterator[str]:
-    """The sweep, (its name, its folder), that fills the table, while a row lacks one of the seeds `least`; what is there is
-    not run again."""
-    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    """The sweep, (its name, its folder), that fills the table, while a row lacks a seed that another has in its task, or
+    one of `least`; what is there is not run again."""
+    found: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for variant, column in product(variants, columns):
         if column.is_measured and not variant.presentation.is_control:
-            found[variant.name, column.experiment] |= _seeds(column.experiment, variant)
-    if any(not seeds.issuperset(least) for seeds in found.values()):
-        seeds = ",".join(map(str, least))
+            found[column.experiment][variant.name] |= _seeds(column.experiment, variant)
+    lacking: set[int] = set()
+    for by_row in found.values():
+        wanted = set(least).union(*by_row.values())
+        lacking |= set().union(*(wanted - seeds for seeds in by_row.values()))
+    if lacking:
+        seeds = ",".join(map(str, sorted(lacking.union(least))))
         name, folder = sweep
         yield f"python run.py -m +sweep={name} results_dir=results/{folder} backbone={backbone} seed={seeds}"
 
