@@ -170,6 +170,14 @@ WRONG = [
     ("mode=pretrain engine.group_by_length=true", "engine.group_by_length=true: mode=pretrain draws each batch as a"),
     ("mode=pretrain engine.micro_batch_size=8", "mode=pretrain draws each batch as a whole, on one device"),
     ("mode=pretrain engine.eval_examples=5", "engine.eval_examples=5: mode=pretrain scores batches as a whole"),
+    (
+        "method=apt method.map=none method.rank=3",
+        "method.rank=3: method.map=none decides in its place; add method.map=low_rank",
+    ),
+    (
+        "method=coop method.init_std=1 method.words=a",
+        "method.init_std=1: method.words=a decides in its place; add method.wor",
+    ),
     ("engine.eps=0", "engine.eps=0: must be a number above 0"),
     ("engine.epochs=3", "engine.epochs=3: engine.max_steps=1000 decides in its place; add engine.max_steps=null, or"),
     ("engine.head_lr_multiplier=3", "engine.head_lr_multiplier=3: engine.head_lr=0.003 decides in its place; add"),
@@ -178,10 +186,6 @@ WRONG = [
         "dataset.train_fraction_seed=3: dataset.train_fraction=1 decides in its place; add dataset.train_fraction=0.1, or",
     ),
     ("engine.val_every=3", "engine.val_every=3: engine.select=last decides in its place; add engine.select=best"),
-    (
-        "engine.fusion_lr_multiplier=5",
-        "engine.fusion_lr_multiplier=5: backbone=vilt_mini decides in its place; add backbone=meter, or leave it out",
-    ),
     *(
         (f"backbone=clip_mini task=classification {setting}", f"{setting}: task.classifier=text decides in its place")
         for setting in ("task.alpha=3", "task.beta=1", "task.cache_trained=true")
@@ -217,7 +221,6 @@ def test_a_wrong_value_is_one_line(overrides, message, unrehearsed):
 @pytest.mark.parametrize(
     "overrides",
     [
-        "backbone=meter_mini engine.fusion_lr_multiplier=5",
         "backbone=clip_mini task=classification method=tip_adapter task.alpha=3 task.beta=1 task.cache_trained=true",
         "backbone=clip_mini task=classification task.protocol=base_to_new task.shots=4",
         "backbone=clip task=classification task.protocol=full task.shots=4",  # the recipe's steps follow from it

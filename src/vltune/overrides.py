@@ -143,7 +143,7 @@ def refused(project: Path, argument: str, before: Sequence[str], error: Exceptio
         said = f"a run has no {key} unless it is added; give it with a +"
     elif re.match(r"Could not (override|delete)", said) and "@" not in key:
         said = unknown(project, composed(project, before), key) or said
-        if "mode=eval" in before and key.startswith("backbone."):
+        if "mode=eval" in before and key.startswith(("backbone.tokenizer.", "backbone.tower_weights.")):
             said += f"; where the record's backbone has it: +{argument.lstrip('+')}"
     return f"{shown(argument)}: {said}"
 

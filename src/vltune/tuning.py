@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ class Method:
     sites_in: one of PLACES.  always_trained: `paper`, what the paper trains with every method (token types, class token,
     pooler), or `head_only`, the task's head alone.  size: the argument that says how large it is, which `+match=...`
     chooses; None where there is none.  reads_input: whether it computes with what a sublayer reads, which where words
-    are embedded is ids.
+    are embedded is ids.  counts_with: of arguments that count for nothing unless another has a value, that other and the
+    value.
     """
 
     roles: Sequence[str]
@@ -39,6 +40,7 @@ class Method:
     size: str | None = None
     reads_input = False
     tunes_backbone = False
+    counts_with: ClassVar[Mapping[str, tuple[str, str | None]]] = {}
 
     def delta(self, site: Site) -> Delta:
         raise TypeError(f"{type(self).__name__} asks for roles {tuple(self.roles)} but makes no delta")
@@ -153,6 +155,7 @@ class LearnedWords(Method):
     kinds = (TokenSite,)
     size = "prompts"
     sites_in = "text"
+    counts_with: ClassVar = {"init_std": ("words", None)}
     prompts: int
     words: str | None
 

@@ -325,6 +325,17 @@ def test_what_ends_a_validation_loses_no_step(tmp_path):
     assert trained.history == expected.history
 
 
+def test_an_image_that_ends_a_validation_may_be_repaired(tmp_path):
+    """A checkpoint would hold it as seen, and the same command would end again."""
+
+    def validate():
+        raise BadExampleError("shard row 7: broken")
+
+    with pytest.raises(BadExampleError):
+        run(tmp_path, validate=validate, select="best")
+    assert not (tmp_path / "last.pt").exists()
+
+
 def test_rates_and_decay_by_identity():
     model = make_model()
     pooler = list(model.backbone.pooler.parameters())

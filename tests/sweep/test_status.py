@@ -142,4 +142,5 @@ def test_a_retry_goes_on_where_the_sweep_was_forced(root):
     assert going_on(stands(root)).overrides == ["method=lora", "engine.micro_batch_size=2"]
     retried = going_on(stands(root, force=True))
     assert retried.overrides == ["method=lora", "engine.micro_batch_size=2", "force=false"]
+    assert going_on(stands(root, places=[], force=True)).overrides == ["method=lora"]  # nothing to go on from
     assert retried.of == again(stands(root, force=True)).of

@@ -60,9 +60,11 @@ def open_index(files: Sequence[Path], about: str, build: Callable[[], Mapping[st
 @cache
 def code_of(kind: type, base: type) -> str:
     """A hash of the files that a class and what stands between it and a base are written in, as they are when it is first
-    asked for; of a class without a file, as in a notebook, nothing."""
+    asked for; nothing of a class without a file, as in a notebook, and of vltune's own, whose changes `_VERSION` counts."""
     sha = sha256()
     for each in kind.__mro__[: kind.__mro__.index(base)]:
+        if each.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            continue
         with suppress(TypeError, OSError):
             sha.update(Path(inspect.getfile(each)).read_bytes())
     return sha.hexdigest()

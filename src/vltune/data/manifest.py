@@ -148,7 +148,8 @@ def find(folder: Path, manifest: dict[str, Any] | None, name: str) -> Split:
 
 def fingerprint(manifest: dict[str, Any]) -> str:
     """SHA-256 of what the folder was made of, hexadecimal; the same on every machine.  Of images, their names and sizes,
-    but for generated ones, which follow from the rest and which another version of Pillow may store in other bytes."""
+    and of one's own classes and subjects what they hold, but for generated ones, which follow from the rest and which
+    another version of Pillow may store in other bytes."""
     return _digest({key: value for key, value in manifest.items() if key not in _NOT_CONTENT})
 
 

@@ -328,7 +328,10 @@ class Training:
         try:
             metric = self.validate()
         except (Interrupted, UserError) as ended:
-            if isinstance(ended, Interrupted) or self.fabric.world_size == 1:  # all stop together, but fail alone
+            alone = self.fabric.world_size == 1 and not isinstance(
+                ended, BadExampleError
+            )  # which would be kept as seen
+            if isinstance(ended, Interrupted) or alone:  # all stop together, but fail alone
                 self.save()
             raise
         state.validated, chosen_by = state.step, self.model.task.chosen_by

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vltune.metrics.vqa import NUMBERED
+
 
 def scores(record: dict) -> str:
     """One line a person reads at the end of a run."""
@@ -43,7 +45,7 @@ def unpublished(record: dict, file: Path) -> dict[str, str]:
         return {}
     config, metrics = record["config"], record["metrics"]
     written = f"its answers are not published; vltune submission {file} writes what the server scores"
-    if record.get("submission") == "numbered_answers":
+    if record.get("submission") == NUMBERED:
         written = "its answers are not published; the data knows answers by number alone, which no server scores"
     return {
         split: f"{split} has no score: {written}"

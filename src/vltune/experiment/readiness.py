@@ -132,24 +132,23 @@ def check_read(config: RunConfig, overrides: Sequence[str]) -> None:
 
 def deciding(config: RunConfig) -> dict[str, tuple[bool, str, str]]:
     """{setting: whether it counts for nothing, what decides in its place, and a value of that at which it counts}"""
-    from vltune.backbones.backbone import Backbone
-    from vltune.tasks.image_classification import OF_FEW
-
     engine, task, share = config.engine, config.task, config.dataset.get("train_fraction", 1.0)
-    merges = find(config.backbone["_target_"]).fusion_parameters is not Backbone.fusion_parameters
-    classifier, protocol = task.get("classifier", "cache"), task.get("protocol", OF_FEW[0])
+    classifier, protocol = task.get("classifier", "cache"), task.get("protocol")
     of_cache = (classifier != "cache", f"task.classifier={classifier}", "cache")
     timed = engine.max_steps == task.get("steps", {}).get(f"of_{task.get('shots')}", 0)  # as a recipe may have it
-    return {
+    of_method = {
+        f"method.{name}": (config.method.get(by) != value, f"method.{by}={config.method.get(by)}", value or "null")
+        for name, (by, value) in find(config.method["_target_"]).counts_with.items()
+    }
+    return of_method | {
         "dataset.train_fraction_seed": (share == 1, f"dataset.train_fraction={share:g}", "0.1"),
         "engine.epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
-        "engine.fusion_lr_multiplier": (not merges, f"backbone={config.backbone['name']}", "meter"),
         "engine.head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
         "engine.val_every": (engine.select != "best", f"engine.select={engine.select}", "best"),
         "task.alpha": of_cache,
         "task.beta": of_cache,
         "task.cache_trained": of_cache,
-        "task.shots": (protocol not in OF_FEW and not timed, f"task.protocol={protocol}", OF_FEW[0]),
+        "task.shots": (protocol == "full" and not timed, "task.protocol=full", "few_shot"),
     }
 
 

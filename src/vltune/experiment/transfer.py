@@ -51,7 +51,8 @@ def on_other_data(tuned: RunConfig, composed: dict, file: Path, overrides: Seque
     reader = composed["task"].get("reader") if "reader" not in dataset else dataset["reader"]
     if reader != task.get("reader"):
         named = shown(f"dataset={dataset['name']}")
-        own = "" if "reader" in dataset or composed["task"]["name"] == task["name"] else f"add task={task['name']}, or "
+        is_named = "reader" in dataset or task.get("protocol") or composed["task"]["name"] == task["name"]
+        own = "" if is_named else f"add task={task['name']}, or "
         raise UserError(f"{named}: is not read by {task.get('reader')}, as what {file} was tuned on; {own}name another")
     if task.get("protocol") and not find(task["_target_"]).numbered_by(task):  # a head's rows are of its own protocol
         task["protocol"] = "full"  # every class and every image, and no draw of training images
@@ -100,7 +101,6 @@ def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Sco
         "dataset": config.plain["dataset"],
         "fingerprints": fingerprints,
         "metrics": figures,
-        **({"bad_examples": list(unread)} if unread else {}),
     }
     out, before = beside(file, of), {}
     if out.is_file() and (before := read_json(out)) and not is_same_data(before, written):
@@ -108,6 +108,8 @@ def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Sco
         out = beside(file, f"{of}-{sha256(data).hexdigest()[:8]}")
         before = read_json(out) if out.is_file() else {}
     written["metrics"] = before.get("metrics", {}) | figures
+    if bad := [*dict.fromkeys([*before.get("bad_examples", ()), *unread])]:
+        written["bad_examples"] = bad
     save(out, json.dumps(written, indent=1).encode() + b"\n")
     return out
 

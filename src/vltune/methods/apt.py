@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class APT(Method):
 
     size = "prompts"
     reads_input = True
+    counts_with: ClassVar = {"rank": ("map", "low_rank")}
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 
 from vltune import signatures, streamed
 from vltune.errors import UserError
+from vltune.metrics.vqa import NUMBERED
 from vltune.records import predictions
 from vltune.records.predictions import PREDICTIONS
 from vltune.records.record import read, save
@@ -18,8 +19,6 @@ from vltune.records.verified import check
 
 FORM = "answers"
 """What a record calls `submission` whose predictions are answers to questions, by the question's number."""
-NUMBERED = "numbered_answers"
-"""The same where the data had no vocabulary: what it predicted are numbers of answers, which no server knows."""
 SERVER = "https://eval.ai/web/challenges/challenge-page/830"
 
 

@@ -168,7 +168,8 @@ def retry(
 ) -> None:
     """Start again what failed or was killed; it goes on from its last checkpoint.
 
-    What ran out of memory gets half the micro-batch: the same examples in smaller parts, for which dropout draws anew.
+    With force=true it begins anew.  What ran out of memory gets half the micro-batch: the same examples in smaller parts,
+    for which dropout draws anew.
     """
     from vltune.sweep import launch
 
@@ -181,7 +182,8 @@ def retry(
             known = ", ".join(f"{name} ({count})" for name, count in sorted(causes.items())) or "none failed"
             raise UserError(f"--cause {cause}: no run failed for that; there are: {known}")
         ended = [each for each in ended if each.cause == cause]
-    start(planned, [going_on(each) for each in ended], found)
+    begin = again if any(each.lstrip("+").startswith("force=") for each in overrides or ()) else going_on
+    start(planned, [begin(each) for each in ended], found)
 
 
 @app.command()
@@ -258,9 +260,9 @@ def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
 
 
 def going_on(each: Standing) -> Job:
-    """The run as a retry starts it: not anew, though it was forced."""
-    job = again(each)
-    return replace(job, overrides=[*job.overrides, "force=false"]) if each.run.force else job
+    """The run as a retry starts it: not anew, though it was forced, where there is something to go on from."""
+    job, begun = again(each), each.run.force and each.record
+    return replace(job, overrides=[*job.overrides, "force=false"]) if begun else job
 
 
 def again(each: Standing) -> Job:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vltune.batch import Batch
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
+from vltune.metrics.vqa import NUMBERED
 from vltune.nn.heads import classifier
 from vltune.tasks.task import Task
 
@@ -35,7 +36,7 @@ class VQA(Task):
         super().__init__()
         self.answers = list(answers)
         if self.answers == [str(number) for number in range(len(self.answers))]:
-            self.submission = "numbered_answers"
+            self.submission = NUMBERED
         self.head = classifier(in_width, 2 * width, len(self.answers))
         nn.init.constant_(self.head[-1].bias, start_bias)
 

@@ -35,11 +35,10 @@ UNTOLD = {
     "vae": ("scaling_factor", "shift_factor", "act_fn", "norm_num_groups"),
     "scheduler": (
         *("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps"),
-        *("rescale_betas_zero_snr", "trained_betas", "steps_offset", "timestep_spacing", "clip_sample"),
-        *("set_alpha_to_one", "thresholding"),
+        *("rescale_betas_zero_snr", "trained_betas"),
     ),
 }
-"""What its tensors cannot tell."""
+"""What its tensors cannot tell, but for how a sampler takes its steps: the backbone has its own."""
 UNSAID: dict[str, Any] = {
     "act_fn": "silu",
     "norm_num_groups": 32,
@@ -54,8 +53,6 @@ UNSAID: dict[str, Any] = {
     "shift_factor": 0,
     "rescale_betas_zero_snr": False,
     "trained_betas": (),
-    "timestep_spacing": "leading",
-    "thresholding": False,
 }
 """What is meant where one of these is not there, in diffusers and transformers."""
 NEEDED = {"vae": ("block_out_channels",), "text": ("vocab_size", "max_position_embeddings")}

@@ -24,6 +24,7 @@ CLASS_NAMES = "classnames.txt"
 _CALLED = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _NO_IMAGES = ("@eaDir", "__MACOSX")  # folders that others put beside images
 _HEADS = (["class", "path"], ["class", "path", "split"])  # of a table, sorted
+_LIKE_SPLITS = ("train", "val", "dev", "test")
 _VAL, _TEST = 0.2, 0.3  # of a class's images, where nothing says which
 
 
@@ -183,13 +184,14 @@ class OwnFolder(ClassFolders):
         return found
 
     def _refuse_splits_for_classes(self) -> None:
-        """UserError where there are images, and none lies in a folder of a class itself."""
+        """UserError where the folders are called as splits, or are one, and no image lies in any of them itself."""
         folders = classes_in(self.raw)
-        if any(map(_holds_images, folders)) and not any(True for each in folders for _ in _loose(each)):
+        like_splits = len(folders) == 1 or any(each.name.lower().startswith(_LIKE_SPLITS) for each in folders)
+        if like_splits and any(map(_holds_images, folders)) and not any(True for each in folders for _ in _loose(each)):
             told = " or ".join(f"{each.name}/" for each in folders[:3])
             raise UserError(
                 f"{self.raw}: no image lies in {told} itself, as those of a class do; call splits train/, val/ and test/, "
-                "and name the folder that they are in with --raw; classes in parts need a table path,class"
+                "and name the folder that they are in with --raw"
             )
 
     def _of_table(self, sources: Sources) -> dict[str | None, list[tuple[str, str]]]:
