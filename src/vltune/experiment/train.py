@@ -71,6 +71,7 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
             with ending(record, root, logger, clock, stop, fabric.is_global_zero), room:
                 logger.start(record, folder)
                 model = build_pretrained(config.weights, config.backbone, config.task, config.method, data.facts)
+                model.tuning.check_start(model)
                 bad = BadExamples(config.dataset["max_bad_examples"])
                 label, kept = f"{identity['method']} seed {config.seed}", folder / "checkpoints"
                 session = Session(fabric, model, data, settings, file, kept, stop, bad, label, logger, clock)
@@ -109,7 +110,6 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
 
     clock, settings, task = session.clock, session.settings, session.model.task
     check_splits(session, config.task["name"])
-    session.model.tuning.check_start(session.model)
     if settings.cache_features and config.task.get("reader"):
         clock.begin("features")
         with evaluating(session.label, session.data.eval_batch_size):

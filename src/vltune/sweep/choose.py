@@ -132,8 +132,8 @@ def _refuse(error: UserError) -> None:
 def _check_heads(where: str, rates: list[tuple[float, float | None]]) -> None:
     """Raises UserError where a method's head has neither one rate in all runs nor one in proportion to theirs: later runs
     would take another.  rates: of each run its own, and its head's or None."""
-    first, of_first = rates[0]
-    heads = {head for _, head in rates}
+    rates = sorted(rates, key=lambda each: each[0])
+    (first, of_first), heads = rates[0], {head for _, head in rates}
     if len(heads) > 1 and (None in heads or not all(isclose(head * first, of_first * rate) for rate, head in rates)):
         told = ", ".join(f"{head} with engine.lr={rate}" for rate, head in dict.fromkeys(rates))
         raise UserError(
