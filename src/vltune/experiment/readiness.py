@@ -132,8 +132,10 @@ def check_read(config: RunConfig, overrides: Sequence[str]) -> None:
 
 def deciding(config: RunConfig) -> dict[str, tuple[bool, str, str]]:
     """{setting: whether it counts for nothing, what decides in its place, and a value of that at which it counts}"""
+    from vltune.data.labelled.shots import OF_FEW
+
     engine, task, share = config.engine, config.task, config.dataset.get("train_fraction", 1.0)
-    classifier, protocol = task.get("classifier", "cache"), task.get("protocol")
+    classifier, protocol = task.get("classifier", "cache"), task.get("protocol", OF_FEW[0])
     of_cache = (classifier != "cache", f"task.classifier={classifier}", "cache")
     timed = engine.max_steps == task.get("steps", {}).get(f"of_{task.get('shots')}", 0)  # as a recipe may have it
     of_method = {
@@ -148,7 +150,7 @@ def deciding(config: RunConfig) -> dict[str, tuple[bool, str, str]]:
         "task.alpha": of_cache,
         "task.beta": of_cache,
         "task.cache_trained": of_cache,
-        "task.shots": (protocol == "full" and not timed, "task.protocol=full", "few_shot"),
+        "task.shots": (protocol not in OF_FEW and not timed, f"task.protocol={protocol}", OF_FEW[0]),
     }
 
 

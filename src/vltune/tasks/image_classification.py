@@ -26,13 +26,12 @@ from torch import Tensor, nn
 from vltune.backbones.backbone import TWO_TOWERS, Backbone
 from vltune.batch import Batch
 from vltune.data.labelled import shots as few
-from vltune.data.labelled.shots import apart
+from vltune.data.labelled.shots import OF_FEW, apart
 from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.whole import in_float32
 from vltune.tasks.task import KeptTexts, RowColumn, Task
 
-OF_FEW = ("few_shot", "base_to_new")
 PROTOCOLS = (*OF_FEW, "full")
 CLASSIFIERS = ("text", "linear", "linear_from_text", "cache")
 

@@ -12,6 +12,9 @@ import numpy as np
 from vltune.errors import UserError
 from vltune.settings.task import Shots
 
+OF_FEW = ("few_shot", "base_to_new")
+"""Protocols that train on so many images of a class."""
+
 
 def in_order(names: Iterable[str], seed: int) -> list[str]:
     """Names in an order that looks random, and in which none moves past another where some come or go."""
