@@ -28,8 +28,7 @@ def field(entry: Any, key: str, kind: type) -> Any:
 
 
 def says(text: str) -> bool:
-    """Whether a text holds more than spaces and format characters, such as U+200B: nothing is seen of
-    these."""
+    """Whether a text holds more than spaces and format characters, such as U+200B, of which nothing is seen."""
     return any(not each.isspace() and unicodedata.category(each) != "Cf" for each in text)
 
 

@@ -277,11 +277,11 @@ class Reader(torch.utils.data.Dataset):
         if seed is None and self._last.get(which, (None,))[0] == picture:
             return self._last[which][1].clone()
         image = self.transform.read(self.content(picture, which), seed)
-        if seed is None:
-            self._last[which] = picture, image.clone()  # what is not cached is its reader's own
         if seed is None and self._cached_bytes + image.nbytes <= self.image_cache_bytes:
             self._cached[picture, which] = image
             self._cached_bytes += image.nbytes
+        elif seed is None:
+            self._last[which] = picture, image.clone()  # what is not cached is its reader's own
         return image
 
     def _bad(self, picture: int, which: int, error: Exception) -> str:

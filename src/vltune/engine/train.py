@@ -328,10 +328,8 @@ class Training:
         try:
             metric = self.validate()
         except (Interrupted, UserError) as ended:
-            alone = self.fabric.world_size == 1 and not isinstance(
-                ended, BadExampleError
-            )  # which would be kept as seen
-            if isinstance(ended, Interrupted) or alone:  # all stop together, but fail alone
+            together = isinstance(ended, Interrupted) or self.fabric.world_size == 1  # processes fail alone
+            if together and not isinstance(ended, BadExampleError):  # which a checkpoint would hold as seen
                 self.save()
             raise
         state.validated, chosen_by = state.step, self.model.task.chosen_by

@@ -44,11 +44,11 @@ def unpublished(record: dict, file: Path) -> dict[str, str]:
     if is_judged(record):
         return {}
     config, metrics = record["config"], record["metrics"]
-    written = f"its answers are not published; vltune submission {file} writes what the server scores"
+    then = f"vltune submission {file} writes what the server scores"
     if record.get("submission") == NUMBERED:
-        written = "its answers are not published; the data knows answers by number alone, which no server scores"
+        then = "the data knows answers by number alone, which no server scores"
     return {
-        split: f"{split} has no score: {written}"
+        split: f"{split} has no score: its answers are not published; {then}"
         for split in config["engine"]["evaluate"]
         if metrics[split] is None and config["dataset"][split]
     }

@@ -55,7 +55,7 @@ class ClassFolders(Labelled):
         """The class folder and the path below `self.folder` of each image of a folder of classes, sorted."""
         if not (classes := classes_in(folder)):
             raise UserError(f"{folder}: holds no folder of a class; put the images of each class into one of its name")
-        self._others[split] += sum(1 for _ in _loose(folder))
+        self._others[split] += len(_loose(folder))
         for each in classes:
             found = sorted(top / name for top, names in folders_below(each) for name in names)
             images = [path for path in found if _is_image(path, each)]
@@ -177,7 +177,7 @@ class OwnFolder(ClassFolders):
         if len(folders) == 1:
             raise UserError(f"{self.raw}: holds {train.name}/ alone; add val/ or test/, or give --raw {train}")
         found = {split: [*self.images(split, folder)] for split, folder in folders.items()}
-        self._others["train"] += sum(1 for _ in _loose(self.raw))
+        self._others["train"] += len(_loose(self.raw))
         if unknown := _unknown(found):
             split, name = unknown
             raise UserError(f"{folders[split] / name}: a class that {train.name}/ lacks; call it as there")
@@ -187,7 +187,7 @@ class OwnFolder(ClassFolders):
         """UserError where the folders are called as splits, or are one, and no image lies in any of them itself."""
         folders = classes_in(self.raw)
         like_splits = len(folders) == 1 or any(each.name.lower().startswith(_LIKE_SPLITS) for each in folders)
-        if like_splits and any(map(_holds_images, folders)) and not any(True for each in folders for _ in _loose(each)):
+        if like_splits and any(map(_holds_images, folders)) and not any(map(_loose, folders)):
             told = " or ".join(f"{each.name}/" for each in folders[:3])
             raise UserError(
                 f"{self.raw}: no image lies in {told} itself, as those of a class do; call splits train/, val/ and test/, "
@@ -292,9 +292,9 @@ def _holds_images(folder: Path) -> bool:
     return any(_is_image(top / name, folder) for top, names in folders_below(folder) for name in names)
 
 
-def _loose(folder: Path) -> Iterator[Path]:
+def _loose(folder: Path) -> list[Path]:
     """The images in a folder itself."""
-    return (path for path in folder.iterdir() if _is_image(path, folder) and not path.is_dir())
+    return [path for path in folder.iterdir() if _is_image(path, folder) and not path.is_dir()]
 
 
 def _is_image(path: Path, below: Path) -> bool:
