@@ -9,6 +9,7 @@ import time
 
 import torch
 
+from vltune.engine import processor
 from vltune.nn.attend import attend, choose, kernel
 
 SIZES = {
@@ -36,7 +37,7 @@ def measured(chosen: str, size: tuple[int, int, int, int], dtype: torch.dtype, t
 
 
 def taken(dtype: torch.dtype, trains: bool) -> str:
-    choose("auto")
+    choose("auto", processor.has("amx_bf16"))
     return kernel("cpu", dtype == torch.bfloat16, trains)
 
 

@@ -37,8 +37,10 @@ from torch import nn
 
 from vltune.assemble.factory import build, build_method
 from vltune.costs import macs, usage
+from vltune.engine import processor
 from vltune.engine.precision import cpu_has_bfloat16, hold
 from vltune.model import Model
+from vltune.nn import attend
 from vltune.tasks.image_classification import ImageClassification
 from vltune.tasks.vqa import VQA
 
@@ -219,6 +221,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="peak memory of a training step, beside full tuning's")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    attend.choose("auto", processor.has("amx_bf16"))
     batch = inputs(options.batch, device, options.backbone)
     print(
         f"{options.backbone}, {device}, {torch.get_num_threads()} threads, batch {options.batch}, torch {torch.__version__}"

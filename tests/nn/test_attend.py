@@ -5,6 +5,7 @@ import tiny
 import torch
 from test_configs import composed
 
+from vltune.engine import processor
 from vltune.experiment.setup import make_fabric
 from vltune.methods.lora import LoRA
 from vltune.methods.lst import LST
@@ -87,6 +88,17 @@ def test_auto_is_plain_where_fused_is_slow(dtype, trains, dropout, chosen):
         attend(*given, dropout=dropout)
     assert used() == {"training" if trains else "inference": [chosen]}
     assert kernel("cuda", dtype == torch.bfloat16, trains, dropout > 0) == "fused"
+
+
+@pytest.mark.parametrize(("tiles", "chosen"), [(True, "fused"), (False, "plain")])
+def test_inference_in_bfloat16_follows_the_processor(tiles, chosen, monkeypatch, tmp_path):
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    processor.CPUINFO.write_text(f"flags : fpu avx512_bf16 {'amx_bf16' if tiles else ''}\n")
+    make_fabric(RunConfig.of(composed("engine.accelerator=cpu")).engine)
+    with torch.no_grad():
+        attend(*inputs(torch.bfloat16))
+    assert used() == {"inference": [chosen]}
+    assert kernel("cpu", lower=False, trains=False) == "fused"
 
 
 def test_nothing_to_go_back_through_is_inference():

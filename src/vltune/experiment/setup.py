@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints, weight_files
+from vltune.engine import processor
 from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.records.provenance import provenance
@@ -56,7 +57,7 @@ def make_fabric(settings: Settings) -> Fabric:
 
     from vltune.nn import attend
 
-    attend.choose(settings.attention)
+    attend.choose(settings.attention, processor.has("amx_bf16"))
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with warnings.catch_warnings():

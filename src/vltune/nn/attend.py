@@ -1,8 +1,9 @@
 """A backbone's attention from queries, keys and values, and which kernel computes it: the one place that decides.
 
-Fused attention keeps no weights in memory and is the faster one, but for two cases, both in training on a CPU: in bfloat16
-its backward pass takes two to five times as long as plain matrix products do (`bench/attention.py`), and where weights are
-dropped torch has no fused kernel there, and draws slowly.  So `auto` is plain in these, and fused everywhere else.
+Fused attention keeps no weights in memory and is the faster one, but for three cases on a CPU.  In bfloat16 its backward pass
+takes two to five times as long as plain matrix products do (`bench/attention.py`), and its forward pass up to twice as long
+where the processor has no tiles (AMX).  In training with dropout of weights torch has no fused kernel, and draws slowly.  So
+`auto` is plain in these, and fused everywhere else.
 `engine.attention` forces one; both give the same to what kernels round.
 """
 
@@ -19,13 +20,15 @@ from vltune.nn.dropout import dropout as drop
 
 Kernel = Literal["auto", "fused", "plain"]
 _chosen: Kernel = "auto"
+_tiles = True
 _used: set[tuple[str, Kernel]] = set()
 
 
-def choose(kernel: Kernel) -> None:
-    """For this process, like its number of threads; what it has `used` begins anew."""
-    global _chosen
-    _chosen = kernel
+def choose(kernel: Kernel, tiles: bool = True) -> None:
+    """For this process, like its number of threads; what it has `used` begins anew.  tiles: whether its CPU multiplies
+    bfloat16 by tiles."""
+    global _chosen, _tiles
+    _chosen, _tiles = kernel, tiles
     _used.clear()
 
 
@@ -44,7 +47,8 @@ def kernel(device: str, lower: bool, trains: bool, drops: bool = False) -> Kerne
     drops: with dropout of weights."""
     if _chosen != "auto":
         return _chosen
-    return "plain" if device == "cpu" and trains and (lower or drops) else "fused"
+    slow = (lower and (trains or not _tiles)) or (trains and drops)
+    return "plain" if device == "cpu" and slow else "fused"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
