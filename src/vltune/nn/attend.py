@@ -1,9 +1,9 @@
 """A backbone's attention from queries, keys and values, and which kernel computes it: the one place that decides.
 
-Fused attention keeps no weights in memory and is the faster one, but for three cases on a CPU.  In bfloat16 its backward pass
-takes two to five times as long as plain matrix products do (`bench/attention.py`), and its forward pass up to twice as long
-where the processor has no tiles (AMX).  In training with dropout of weights torch has no fused kernel, and draws slowly.  So
-`auto` is plain in these, and fused everywhere else.
+Fused attention keeps no weights in memory and is the faster one, but for three cases on a CPU. In bfloat16 its backward
+pass takes two to five times as long as plain matrix products do (`bench/attention.py`), and its forward pass up to twice
+as long where the processor has no tiles (AMX). In training with dropout of weights torch has no fused kernel, and draws
+slowly. So `auto` is plain in these, and fused everywhere else.
 `engine.attention` forces one; both give the same to what kernels round.
 """
 
