@@ -40,6 +40,25 @@ def test_one_thread_on_such_a_processor_computes_portably(asked, intel):
     assert {name: os.environ[name] for name in kernels.VARIABLES} == kernels.VARIABLES
 
 
+@pytest.mark.parametrize("maker", [INTEL, AMD])
+def test_compatible_is_for_every_maker(maker, intel):
+    processor.CPUINFO.write_text(maker)
+    kernels.choose("compatible", "cpu", 1)
+    assert kernels.used() == "compatible"
+    assert os.environ["MKL_CBWR"] == "COMPATIBLE" and os.environ["ATEN_CPU_CAPABILITY"] == "avx2"
+
+
+def test_what_earlier_processes_took_is_told_too(intel):
+    """Of a run that was stopped on one processor and went on on another."""
+    kernels.choose("auto", "cpu", 1)
+    kernels.note("portable")
+    assert kernels.used() == "portable"
+    kernels.note("AVX512 and portable")
+    assert kernels.used() == "AVX512 and portable"
+    kernels.choose("auto", "cpu", 1)
+    assert kernels.used() == "portable", "another run"
+
+
 def test_false_leaves_the_processor_its_own(intel):
     kernels.choose(False, "cpu", 1)
     assert kernels.used() == "AVX512"
@@ -73,9 +92,9 @@ def test_where_it_cannot_be_auto_leaves_it_and_true_says_why(what, told, intel):
 
 
 PRODUCTS = """
-import hashlib, torch
+import hashlib, sys, torch
 from vltune.engine import kernels, processor
-kernels.choose("auto", "cpu", 1)
+kernels.choose(sys.argv[1], "cpu", 1)
 torch.set_num_threads(1)
 x = torch.randn(64, 96, 64, generator=torch.Generator().manual_seed(0))
 weight = torch.randn(7, 64, generator=torch.Generator().manual_seed(1))
@@ -84,15 +103,22 @@ print(kernels.used(), hashlib.sha256(y.numpy().tobytes()).hexdigest())
 """
 
 
-@pytest.mark.skipif(not kernels.is_intel_with_avx2(), reason="needs an Intel processor with AVX2")
-def test_a_process_that_chooses_rounds_like_one_that_was_started_so():
+@pytest.mark.parametrize(
+    ("asked", "name", "variables"),
+    [("auto", "portable", kernels.VARIABLES), ("compatible", "compatible", kernels.COMPATIBLE)],
+)
+def test_a_process_that_chooses_rounds_like_one_that_was_started_so(asked, name, variables):
     """What torch has imported, and computed nothing with, is no matter."""
-    bare = {name: value for name, value in os.environ.items() if name not in kernels.VARIABLES}
+    if reason := kernels.obstacle("cpu", 1, asked == "compatible"):
+        pytest.skip(reason)
+    bare = {name: value for name, value in os.environ.items() if name not in variables}
     chosen, started = (
-        subprocess.run([sys.executable, "-c", PRODUCTS], env=of, capture_output=True, text=True, check=True).stdout
-        for of in (bare, bare | kernels.VARIABLES)
+        subprocess.run(
+            [sys.executable, "-c", PRODUCTS, asked], env=of, capture_output=True, text=True, check=True
+        ).stdout
+        for of in (bare, bare | variables)
     )
-    assert chosen.startswith("portable ")
+    assert chosen.startswith(f"{name} ")
     assert chosen == started
 
 

@@ -83,8 +83,9 @@ class Settings:
     """Threads of a process, or null for torch's own number."""
     attention: Annotated[Literal["auto", "fused", "plain"], NotDecisive()] = "auto"
     """What computes attention; auto: what is faster on the device, by a rule of few words (src/vltune/nn/attend.py)."""
-    portable: Annotated[bool | Literal["auto"], NotDecisive()] = "auto"
-    """Whether kernels are those that round alike on all Intel processors; auto: where one thread computes on such a one."""
+    portable: Annotated[bool | Literal["auto", "compatible"], NotDecisive()] = "auto"
+    """Whether kernels are those that round alike on all Intel processors with AVX2; auto: where one thread computes on such
+    a one.  compatible: those that round alike on other makers' too, and otherwise than these."""
     gradient_checkpointing: Annotated[bool, NotDecisive()] = False
     """Whether blocks are computed again for their gradients, in the place of keeping all in between: less memory."""
     compile: Annotated[bool, Before(False)] = False

@@ -93,7 +93,7 @@ def _processors(runs: Iterable[RecordFile]) -> str:
 
 def _processor(record: dict) -> str:
     """What rounded its scores: portable kernels, which round alike on several, or a processor."""
-    if (found := arithmetic(record)) == PORTABLE:
+    if (found := arithmetic(record)) in PORTABLE.values():
         return found
     return record["provenance"]["hardware"].get("cpu") or "an unknown processor"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-PORTABLE = "portable arithmetic"
+PORTABLE = {"portable": "portable arithmetic", "compatible": "portable arithmetic of any maker's processor"}
+"""By what a record calls its kernels."""
 
 
 def machine(record: dict) -> str:
@@ -17,4 +18,4 @@ def machine(record: dict) -> str:
 
 def arithmetic(record: dict) -> str:
     """What rounded its scores: the machine, but where its kernels round alike on several (`engine.portable`)."""
-    return PORTABLE if record["provenance"].get("kernels") == "portable" else machine(record)
+    return PORTABLE.get(record["provenance"].get("kernels")) or machine(record)
