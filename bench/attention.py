@@ -2,7 +2,8 @@
 
     python bench/attention.py [THREADS]     a minute; what `auto` takes (src/vltune/nn/attend.py) is marked
 
-Sizes, batch x heads x queries x keys: ViLT at 384 pixels, METER's image tower, its cross-attention, the small backbones."""
+Sizes, batch x heads x queries x keys: ViLT at 384 pixels, METER's image tower, its cross-attention, the small
+backbones, Stable Diffusion 1.5's first blocks."""
 
 import sys
 import time
@@ -17,6 +18,7 @@ SIZES = {
     "METER, image": (2, 12, 577, 577),
     "METER, cross": (2, 12, 50, 577),
     "small": (64, 4, 26, 26),
+    "diffusion": (1, 8, 4096, 4096),
 }
 ROUNDS = 9
 
@@ -36,9 +38,9 @@ def measured(chosen: str, size: tuple[int, int, int, int], dtype: torch.dtype, t
     return 1000 * sorted(times)[ROUNDS // 2]
 
 
-def taken(dtype: torch.dtype, trains: bool) -> str:
+def taken(size: tuple[int, int, int, int], dtype: torch.dtype, trains: bool) -> str:
     choose("auto", processor.has("amx_bf16"))
-    return kernel("cpu", dtype == torch.bfloat16, trains)
+    return kernel("cpu", dtype == torch.bfloat16, trains, weights=size[2] * size[3])
 
 
 def main() -> None:
@@ -50,7 +52,8 @@ def main() -> None:
                 fused, plain = (measured(chosen, size, dtype, trains) for chosen in ("fused", "plain"))
                 what = f"{name}, {str(dtype)[6:]}, {'training' if trains else 'inference'}"
                 print(
-                    f"{what:<42}{fused:>10.1f}{plain:>10.1f}{plain / fused:>15.2f}  {taken(dtype, trains)}", flush=True
+                    f"{what:<42}{fused:>10.1f}{plain:>10.1f}{plain / fused:>15.2f}  {taken(size, dtype, trains)}",
+                    flush=True,
                 )
 
 

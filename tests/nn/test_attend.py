@@ -90,6 +90,14 @@ def test_auto_is_plain_where_fused_is_slow(dtype, trains, dropout, chosen):
     assert kernel("cuda", dtype == torch.bfloat16, trains, dropout > 0) == "fused"
 
 
+def test_auto_is_fused_where_weights_would_fill_the_memory():
+    choose("auto", tiles=False)
+    for trains in (True, False):
+        assert kernel("cpu", True, trains, weights=618**2) == "plain"
+        assert kernel("cpu", True, trains, weights=4096**2) == "fused"
+        assert kernel("cpu", True, trains, drops=True, weights=4096**2) == ("plain" if trains else "fused")
+
+
 @pytest.mark.parametrize(("tiles", "chosen"), [(True, "fused"), (False, "plain")])
 def test_inference_in_bfloat16_follows_the_processor(tiles, chosen, monkeypatch, tmp_path):
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")

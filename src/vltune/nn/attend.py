@@ -1,9 +1,9 @@
 """A backbone's attention from queries, keys and values, and which kernel computes it: the one place that decides.
 
-Fused attention keeps no weights in memory and is the faster one, but for three cases on a CPU. In bfloat16 its backward
-pass takes two to five times as long as plain matrix products do (`bench/attention.py`), and its forward pass up to twice
-as long where the processor has no tiles (AMX). In training with dropout of weights torch has no fused kernel, and draws
-slowly. So `auto` is plain in these, and fused everywhere else.
+Fused attention keeps no weights in memory and is the faster one, but for three cases on a CPU. In bfloat16, where a head's
+weights fit a processor's cache, its backward pass takes two to five times as long as plain matrix products do
+(`bench/attention.py`), and its forward pass up to twice as long where the processor has no tiles (AMX). In training with
+dropout of weights torch has no fused kernel, and draws slowly. So `auto` is plain in these, and fused everywhere else.
 `engine.attention` forces one; both give the same to what kernels round.
 """
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from vltune.nn.dropout import dropout as drop
 
 Kernel = Literal["auto", "fused", "plain"]
+FEW = 2**19  # weights of a head, of queries times keys, that fit a cache
+
 _chosen: Kernel = "auto"
 _tiles = True
 _used: set[tuple[str, Kernel]] = set()
@@ -42,13 +44,13 @@ def used() -> dict[str, list[Kernel]]:
     return {when: sorted(name for at, name in _used if at == when) for when in sorted({at for at, _ in _used})}
 
 
-def kernel(device: str, lower: bool, trains: bool, drops: bool = False) -> Kernel:
+def kernel(device: str, lower: bool, trains: bool, drops: bool = False, weights: int = 0) -> Kernel:
     """Which one computes attention.  device: its type.  lower: whether in bfloat16.  trains: with a backward pass.
-    drops: with dropout of weights."""
+    drops: with dropout of weights.  weights: of a head, queries times keys."""
     if _chosen != "auto":
         return _chosen
-    slow = (lower and (trains or not _tiles)) or (trains and drops)
-    return "plain" if device == "cpu" and slow else "fused"
+    slow = lower and weights <= FEW and (trains or not _tiles)
+    return "plain" if device == "cpu" and (slow or (trains and drops)) else "fused"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
@@ -59,7 +61,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     if mask is not None:
         mask = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
     trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    chosen = kernel(q.device.type, q.dtype == torch.bfloat16, trains, dropout > 0)
+    chosen = kernel(q.device.type, q.dtype == torch.bfloat16, trains, dropout > 0, q.shape[-2] * k.shape[-2])
     if not torch.compiler.is_compiling():  # what is computed again may note nothing there
         _used.add(("training" if trains else "inference", chosen))
     if chosen == "fused":
