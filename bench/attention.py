@@ -51,10 +51,8 @@ def main() -> None:
             for name, size in SIZES.items():
                 fused, plain = (measured(chosen, size, dtype, trains) for chosen in ("fused", "plain"))
                 what = f"{name}, {str(dtype)[6:]}, {'training' if trains else 'inference'}"
-                print(
-                    f"{what:<42}{fused:>10.1f}{plain:>10.1f}{plain / fused:>15.2f}  {taken(size, dtype, trains)}",
-                    flush=True,
-                )
+                figures = f"{fused:>10.1f}{plain:>10.1f}{plain / fused:>15.2f}"
+                print(f"{what:<42}{figures}  {taken(size, dtype, trains)}", flush=True)
 
 
 if __name__ == "__main__":
