@@ -45,7 +45,7 @@ def is_large(backbone: dict) -> bool:
 
 def cpu_has_bfloat16() -> bool:
     """Whether it multiplies faster in bfloat16: with AMX, and by AVX-512 BF16 but on Intel's processors, where that alone
-    takes twice as long as float32 (measured; other makers' were not)."""
+    takes twice as long as float32 (on an AMD EPYC half as long; `bench/README.md`)."""
     return processor.has("amx_bf16") or (processor.has("avx512_bf16") and not processor.is_intel())
 
 
