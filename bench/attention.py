@@ -3,7 +3,7 @@
     python bench/attention.py [THREADS]     a minute; what `auto` takes (src/vltune/nn/attend.py) is marked
 
 Sizes, batch x heads x queries x keys: ViLT at 384 pixels, METER's image tower, its cross-attention, the small
-backbones, Stable Diffusion 1.5's first blocks."""
+backbones, and one whose weights fit no cache."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ SIZES = {
     "METER, image": (2, 12, 577, 577),
     "METER, cross": (2, 12, 50, 577),
     "small": (64, 4, 26, 26),
-    "diffusion": (1, 8, 4096, 4096),
+    "long": (1, 8, 4096, 4096),
 }
 ROUNDS = 9
 

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from vltune.engine import memory
+from vltune.engine import memory, seen
 from vltune.engine.optimiser import parameter_groups, schedule
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
 from vltune.engine.source import BadExamples, TrainingData
@@ -583,6 +583,24 @@ def test_a_resumed_run_tells_what_all_its_processes_saw(tmp_path, monkeypatch):
     assert trained.seen["bad"] == ["a.arrow row 7"]
     assert trained.seen["peak_memory"] == {"cpu": peak}
     assert trained.seen["attention"]["training"] == seen["attention"]["training"]
+
+
+def test_times_are_of_the_last_machine_and_the_others_are_told(tmp_path, monkeypatch):
+    for cpu, stop_at, steps in (
+        ("AMD EPYC", 3, 3),
+        ("Intel Xeon", 5, 2),
+        ("Intel Xeon", 9, 6),
+        ("Intel Xeon", None, 9),
+    ):
+        monkeypatch.setattr(seen, "hardware", lambda cpu=cpu: {"cpu": cpu, "cores": 2, "gpus": [], "platform": cpu})
+        if stop_at:
+            with pytest.raises(Interrupted):
+                run(tmp_path, stop_at=stop_at)
+            state = torch.load(tmp_path / "last.pt")["training"]
+            assert len(state["step_ms"]) == steps
+    _, trained = run(tmp_path)
+    assert len(trained.step_ms) == steps
+    assert [each["cpu"] for each in seen.elsewhere(trained.seen)] == ["AMD EPYC"]
 
 
 @pytest.mark.parametrize("raised", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator")])

@@ -13,6 +13,7 @@ from vltune.cli import app
 from vltune.engine.artifacts import write_predictions
 from vltune.records import record as records
 from vltune.results.compare.match import compare, differences, failures
+from vltune.tasks.task import RowColumn
 
 MACHINE = {"cpu": "AMD EPYC", "cores": 2, "gpus": [], "platform": "Linux", "memory_bytes": 2**34}
 
@@ -119,6 +120,18 @@ def test_the_first_known_metric_is_shown_and_the_test_split_before_val(a, b):
         root.add(task="retrieval", metrics=metrics)
         root.add(task="own", metrics={"val": {"odd": 3.0}, "test": None})
     assert [row.shown for row in compared(a, b).rows] == ["val.odd", "test.r1"]
+
+
+def test_of_pictures_no_prediction_is_the_same(a, b):
+    """What is predicted there is the prompt; pictures lie elsewhere."""
+    for root in (a, b):
+        file = root.add(60.0)
+        (picture := file.with_suffix("") / "test" / "0.png").parent.mkdir(parents=True)
+        picture.touch()
+        row = {"id": 0, "prediction": "a red star", "picture": "test/0.png", "score": 0.6}
+        columns = [RowColumn("picture", "image")]
+        write_predictions(file.with_suffix(".parquet"), {"test": [row]}, records.read(file), columns)
+    assert only_row(a, b).predictions is None
 
 
 def test_what_is_in_one_only_is_named(a, b):

@@ -902,6 +902,46 @@ def test_rows_that_trained_or_selected_otherwise_are_named(root):
     assert any("engine.eval_examples" in note and "100: apt (" in note for note in cautious(root))
 
 
+def test_rows_that_were_scored_on_other_splits_are_named(root):
+    """But for controls, and for what an order of splits or a number of epochs that steps replace would tell."""
+    read = {"train": ["train", "val"], "test": ["test"], "images": "true"}
+    engine = {"evaluate": ["val", "test"], "max_steps": 1000, "epochs": 10}
+    for method in ("full", "lora"):
+        root.add(60.0, method=method, config={"dataset": read, "engine": engine})
+    root.add(60.0, method="question_only", config={"dataset": read | {"images": "shuffled"}, "engine": engine})
+    other = {"evaluate": ["test", "val"], "max_steps": 1000, "epochs": 5}
+    root.add(60.0, method="apt", config={"dataset": read | {"train": ["val", "train"]}, "engine": other})
+    assert cautious(root) == []
+    root.add(60.0, method="adapter", config={"dataset": read | {"test": ["test_b"]}, "engine": engine})
+    (note,) = cautious(root)
+    assert "Not comparable within VQA, %: the rows differ in dataset.test" in note
+    assert "(['test']: the others; ['test_b']: adapter)" in note
+
+
+def test_examples_of_other_splits_are_not_paired(root):
+    """They are told apart by their place in a split."""
+    for method, split, share in (("full", "one", 0.9), ("lora", "one", 0.4), ("apt", "two", 0.4)):
+        answer(root, method, answers(share), config={"dataset": {"test": [split]}})
+    table = build.build("vilt_mini", root.folder)
+    assert marks(table) == {"full": "", "lora": ALIKE, "apt": UNTESTED}
+    assert any("1 of 2 (apt: scored on other splits)" in note for note in table.notes)
+
+
+def test_rows_are_labelled_by_what_their_records_say(root):
+    """Also where that is what all had before there was the setting, or content stands for it in the hash."""
+    root.add(60.0, config={"engine": {"lr": 0.1}})
+    root.add(50.0, seed=1, config={"engine": {"lr": 0.1}})
+    changed = {"engine": {"lr": 0.1, "schedule": "cosine"}, "dataset": {"few_shot_list": "a/x.json"}}
+    root.add(40.0, hash="ffffffff", config=changed)
+    table = build.build("vilt_mini", root.folder)
+    assert [row.label for row in rows(table, "lora")] == [
+        "lora (dataset.few_shot_list=None, engine.schedule=linear)",
+        "lora (dataset.few_shot_list=a/x.json, engine.schedule=cosine)",
+    ]
+    (line,) = [line for line in table.missing if "method=lora" in line and "cosine" in line]
+    assert line.endswith("seed=1,2 dataset.few_shot_list=a/x.json engine.schedule=cosine")
+
+
 def test_trials_are_named_even_where_all_rows_are_such(root):
     for method in ("full", "lora"):
         root.add(60.0, method=method, config={"engine": {"eval_examples": 100}})

@@ -138,6 +138,8 @@ class Training:
         self.file = session.folder / CHECKPOINT
         self.state = resume(self.file, self.model, self.optimiser)
         seen.restore(session, self.state.seen)
+        if seen.moved(self.state.seen):
+            self.state.step_ms.clear()
         batch_size = self.data.batch_size or self.settings.batch_size
         self.share = batch_size // self.fabric.world_size  # examples of a step in this process
         accumulation_steps(self.settings.batch_size, self.settings.micro_batch_size, self.fabric.world_size)  # as typed
@@ -238,7 +240,7 @@ class Training:
         while parts:
             read = len((batch := parts.pop(0))["ids"])
             with step.laps.piece():
-                batch = self.session.to_device(batch)
+                batch = self.fabric.to_device(self.model.backbone.arrange(batch))  # by the copy that trains
                 with self.fabric.no_backward_sync(self.wrapped, enabled=bool(parts)):
                     loss = self.loss(batch) / (len(step.ids) / read)
                     self.fabric.backward(loss)

@@ -101,7 +101,7 @@ def report_finished(record: dict, file: Path, folder: Path, config: RunConfig) -
 def fill(config: RunConfig, record: dict, session: Session) -> None:
     """Trains and evaluates; fills in the record and writes what lies beside it."""
     from vltune.costs import macs, usage
-    from vltune.engine import kernels
+    from vltune.engine import kernels, seen
     from vltune.engine.memory import evaluating
     from vltune.engine.train import train as train_loop
     from vltune.evaluators.evaluate import check_splits, predictions, validate
@@ -128,6 +128,8 @@ def fill(config: RunConfig, record: dict, session: Session) -> None:
     predicted = {split: predictions(session, split) for split in settings.evaluate}
     session.bad.gather(session.fabric)
     record["provenance"] |= {"attention": attend.used(), "kernels": kernels.used()}
+    if earlier := seen.elsewhere(trained.seen):
+        record["provenance"]["earlier_hardware"] = earlier
     clock.begin("cost")
     if not session.fabric.is_global_zero:
         return

@@ -24,7 +24,7 @@ def provenance() -> dict:
         "commit": _git("rev-parse", "HEAD") if checkout else None,
         "dirty": _dirty() if checkout else None,
         "packages": {"python": platform.python_version()} | _packages(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "precision": None,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": None,
@@ -64,7 +64,7 @@ def _packages() -> dict[str, str]:
     return versions
 
 
-def _hardware() -> dict:
+def hardware() -> dict:
     """Processor, usable cores, memory in bytes, platform, and GPU names if torch is loaded and sees any."""
     torch = sys.modules.get("torch")
     gpus = range(torch.cuda.device_count()) if torch and torch.cuda.is_available() else ()

@@ -11,6 +11,7 @@ from vltune.records import folders
 from vltune.records.files import check_folder
 from vltune.records.folders import OnBroken, Verified
 from vltune.runs import identity
+from vltune.settings import config
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,11 @@ def decisive(record: dict, group: str) -> Any:
     runs had before there were such."""
     settings = record["config"].get(group)
     return identity.decisive(group, settings) if isinstance(settings, dict) else settings
+
+
+def before(group: str) -> dict[str, Any]:
+    """The settings of a group that are younger than others, at the values that every run had until then."""
+    return config.before(group) if group in config.GROUPS else {}
 
 
 def settings(record: dict) -> dict:

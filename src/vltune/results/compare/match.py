@@ -76,7 +76,9 @@ def failures(comparison: Comparison, tolerance: float) -> list[str]:
                 if one is None or other is None:
                     found.append(f"{row.name}, seed {pair.seed}: {name} is in {'A' if other is None else 'B'} only")
                 elif abs(other - one) > (tolerance + SLACK) * _factor(metrics, name) / 100:
-                    found.append(f"{row.name}, seed {pair.seed}: {name} {one:.2f} -> {other:.2f} ({other - one:+.4g})")
+                    digits = 2 if _factor(metrics, name) == 100 else 4
+                    told = f"{one:.{digits}f} -> {other:.{digits}f} ({other - one:+.4g})"
+                    found.append(f"{row.name}, seed {pair.seed}: {name} {told}")
     of_runs = "records" in comparison.kinds
     if not any(row.finished for row in comparison.rows if row.kind == "records" or not of_runs):
         found.append("no run finished in both")
@@ -200,11 +202,14 @@ def _shown(scores: dict[str, Score], metrics: Mapping[str, Metric]) -> str | Non
 
 
 def _agreement(pair: Pair) -> Agreement | None:
-    """None where one of the runs has no predictions to read; those that are broken are told by `_load`."""
+    """None where one of the runs has no predictions to read, and where these are pictures, which lie elsewhere; those that
+    are broken are told by `_load`."""
     runs = pair.a, pair.b
     if not all(predictions.are_there(run.beside(PREDICTIONS), run.record) for run in runs):
         return None
     try:
+        if any(predictions.names_images(run.beside(PREDICTIONS)) for run in runs):
+            return None
         return predictions.agreement(*(predictions.read(run.beside(PREDICTIONS), run.record) for run in runs))
     except UserError:
         return None

@@ -28,6 +28,8 @@ PROTOCOL = (
     "engine.batch_size",
 )
 """Settings that decide how long is trained and what is scored, the same for all rows of a column."""
+READ = ("dataset.train", "dataset.val", "dataset.test", "dataset.images")
+"""What is trained and scored on, the same for all rows of a column but controls."""
 
 MATERIALS = ("data", "weights", "tokenizer")
 """What a run reads, of which its record holds fingerprints."""
@@ -122,12 +124,14 @@ def _rates(variants: list[MethodVariant], searched: Searches) -> Iterator[str]:
 def _protocols(columns: tuple[Column, ...], variants: list[MethodVariant]) -> Iterator[str]:
     """Columns whose rows were trained, selected or scored otherwise than each other."""
     for experiment, of_experiment in _measured(columns).items():
-        for key in PROTOCOL:
+        for key in (*PROTOCOL, *READ):
             held: dict[str, list[str]] = defaultdict(list)
             for variant in variants:
                 runs = [run for run in variant.runs if store.experiment(run) == experiment]
-                found = (cells.value(run, f"config.{key}") for run in runs)
-                for text in sorted({_text(each) for each in found}):
+                found = {_text(_protocol(run, key)) for run in runs}
+                if key in READ:  # an older record may not say it
+                    found = set() if variant.presentation.is_control else found - {_text(None)}
+                for text in sorted(found):
                     held[text].append(variant.label)
             if len(held) > 1:
                 told = "; ".join(f"{text}: {_labels(labels, held)}" for text, labels in held.items())
@@ -135,6 +139,14 @@ def _protocols(columns: tuple[Column, ...], variants: list[MethodVariant]) -> It
                     f"Not comparable within {', '.join(of_experiment)}: the rows differ in {key}, in how they were"
                     f" trained, selected or scored ({told})."
                 )
+
+
+def _protocol(run: dict, key: str) -> Any:
+    """Splits in one order; no number of epochs where steps say how long is trained."""
+    if key == "engine.epochs" and cells.value(run, "config.engine.max_steps") is not None:
+        return None
+    found = cells.value(run, f"config.{key}")
+    return sorted(found) if isinstance(found, list) else found
 
 
 def _parts(variants: list[MethodVariant]) -> Iterator[str]:

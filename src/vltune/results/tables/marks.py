@@ -177,11 +177,21 @@ def _pairs(
     found: dict[Pair, list[Paired]] = {}
     reasons: dict[Pair, str] = {}
     for better, other in pairs:
+        label = variants[other].label
         try:
-            found[better, other] = _paired(parts, loaded, better, other, variants[other].label)
+            if any(_read(part, variants[better]) != _read(part, variants[other]) for part in parts):
+                raise UserError(f"{label}: scored on other splits")
+            found[better, other] = _paired(parts, loaded, better, other, label)
         except UserError as error:
             reasons[better, other] = str(error)
     return found, reasons
+
+
+def _read(column: Column, variant: MethodVariant) -> set[str]:
+    """The splits that its scores are of; examples are told apart by their place in one."""
+    key = f"config.dataset.{column.value.split('.')[1]}"
+    runs = (run for run in variant.runs if store.experiment(run) == column.experiment)
+    return {str(sorted(found)) for run in runs if (found := cells.value(run, key))}
 
 
 def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None) -> Test:

@@ -147,7 +147,17 @@ def _named(
     first = configs[0]
     changed = [{key for key in first.keys() | config.keys() if first.get(key) != config.get(key)} for config in configs]
     changed[0] = set().union(*changed)
-    for records, config, keys in zip(found, configs, changed, strict=True):
-        settings = {key: config.get(key) for key in sorted(keys)} if 0 < len(keys) <= _NAMED else None
+    for records, keys in zip(found, changed, strict=True):
+        settings = _held(records[0], keys) if 0 < len(keys) <= _NAMED else None
         told = ", ".join(f"{key}={value}" for key, value in settings.items()) if settings else "+".join(hashes(records))
         yield MethodVariant(name, method, presentation, f"{label} ({told})", records, settings)
+
+
+def _held(record: dict, keys: Iterable[str]) -> dict[str, Any] | None:
+    """{dotted key: value} of its run, in a record from before a setting what all runs had then; None where it has none."""
+    config, held = flatten(record["config"]), {}
+    for key in sorted(keys):
+        group, _, name = key.partition(".")
+        if key in config or name in store.before(group):
+            held[key] = config.get(key, store.before(group).get(name))
+    return held or None
