@@ -35,13 +35,14 @@ def many(overrides: list[str]) -> int:
 
 def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is imported: there is nothing to leave in order
-    from vltune.command_line import check_choices, command, of_sweep
+    from vltune.command_line import check_choices, check_single, command, of_sweep
     from vltune.runs.signals import GRACE, LONGER
 
     overrides = of_sweep(arguments)
     with command(GRACE if overrides is None else LONGER):
         check_choices(HERE / "conf", arguments, many=overrides is not None)
         if overrides is None:
+            check_single(arguments)
             one(arguments)
         else:
             sys.exit(many(overrides))

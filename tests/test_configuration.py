@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -228,6 +229,26 @@ def test_a_wrong_value_is_one_line(overrides, message, unrehearsed):
 )
 def test_what_decides_something_is_let_pass(overrides, unrehearsed):
     ready(*overrides.split())
+
+
+TEMPLATE = "dataset.template='such {}'"
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "by", "other"),
+    [
+        ("linear_probe", TEMPLATE, "task.classifier=linear", "linear_from_text"),
+        ("linear_probe", "task.template=ensemble", "task.classifier=linear", "linear_from_text"),
+        ("coop", TEMPLATE, "task.template=name", "own"),
+    ],
+)
+def test_a_template_that_nothing_reads_is_refused(method, setting, by, other, unrehearsed):
+    typed = "backbone=clip_mini", "task=classification", "dataset=shapes", f"method={method}", setting
+    fix = f"{by.partition('=')[0]}={other}"
+    told = f"{setting}: {by} decides in its place; add {fix}, or leave it out"
+    with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
+        ready(*typed)
+    ready(*typed, fix, *(["task.template=own"] if setting == TEMPLATE else []))
 
 
 def ready(*overrides):

@@ -57,6 +57,13 @@ def test_every_package_has_a_layer():
     assert {package(file) for file in SOURCE.rglob("*.py")} <= set(LEVEL)
 
 
+def test_the_table_of_the_documents_is_of_these_layers():
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
+    table = page.partition("|---|---|\n")[2].partition("\n\n")[0]
+    rows = [{*re.findall(r"`(\w+)(?:\.py|/)`", line.split("|")[1])} for line in table.splitlines()]
+    assert rows == [layer - {"__main__", "__init__"} for layer in LAYERS]
+
+
 def test_imports_point_downward():
     wrong = [
         f"{file.relative_to(SOURCE)} imports {other}"

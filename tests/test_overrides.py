@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vltune.assemble.factory import check_values
-from vltune.command_line import check_choices, of_sweep, one_line, resolve
+from vltune.command_line import check_choices, check_single, of_sweep, one_line, resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment import readiness
@@ -102,6 +104,38 @@ def test_what_is_wrong_with_an_argument_is_one_line(arguments, message):
         configuration(*arguments)
     assert message in str(error.value)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("dataset.prompts=a.txt", "; where the record's dataset has it: +dataset.prompts=a.txt"),
+        ("task.judges={}", "; where the record's task has it: +task.judges={}"),
+        ("backbone.tower_weights.clip=a", "; where the record's backbone has it: +backbone.tower_weights.clip=a"),
+        ("method.rnk=3", None),
+        ("weights.x=3", None),
+        ("~dataset.prompts", None),
+    ],
+)
+def test_what_only_a_record_has_is_added(argument, hint):
+    with pytest.raises(UserError) as error:
+        configuration("mode=eval", argument)
+    assert str(error.value).endswith(hint) if hint else "the record's" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: without -m one run starts here, and no launcher; add -m, "),
+        (["seed=0", "+hydra.launcher.partition=gpu"], "vltune sweep submit; else leave it out"),
+        (["hydra/launcher=slurm", "hydra.mode=RUN"], None),
+        (["hydra.launcher.parallel=2", "--cfg", "hydra"], None),
+        (["hydra.run.dir=.", "seed=0"], None),
+    ],
+)
+def test_one_run_is_not_told_of_a_launcher(arguments, told):
+    with pytest.raises(UserError, match=re.escape(told)) if told else nullcontext():
+        check_single(arguments)
 
 
 def test_an_error_that_no_argument_is_at_fault_for_is_left_as_it_is():

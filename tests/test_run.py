@@ -281,6 +281,7 @@ def truncate(world, folder):
             "engine.eval_examples=5: retrieval ranks whole",
         ),
         (["mode=eval"], "mode=eval: say which record"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: without -m one run starts here"),
         (["mode=eval", "from=README.md"], "README.md: a text that begins with # vltune"),
     ],
 )

@@ -148,6 +148,14 @@ def test_ones_own_prompts_are_painted_once(tuned, folder):
     assert {each: each.stat().st_mtime_ns for each in (folder / "own").rglob("*-seed*.png")} == made
 
 
+def test_a_prompt_of_one_s_own_whose_end_is_not_read_is_told(tuned, folder):
+    long = "a z square " + "and a red star " * 6
+    done = invoke("generate", tuned[1], "--prompt", long, "--prompt", "a z", "--seeds", "0", "--out", folder / "long")
+    assert done.exit_code == 0
+    told = "is longer than the 24 tokens that are read of a text: its end is left out"
+    assert [line for line in done.output.splitlines() if told in line] == [f"{long.strip()}: {told}"]
+
+
 def test_a_stop_leaves_what_is_painted(tuned, folder):
     many = ",".join(map(str, range(2000)))
     asked = ["generate", tuned[1], "--prompt", "a z square", "--seeds", many, "--out", folder / "stopped"]

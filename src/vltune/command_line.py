@@ -36,6 +36,7 @@ QUESTIONS = {
     "--version",
     "--shell-completion",
 }  # to Hydra
+LAUNCHER, LAUNCHERS = "hydra/launcher", "hydra.launcher."  # the group, and what begins the name of a launcher's setting
 MANY = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 TRACEBACK = "VLTUNE_TRACEBACK"  # what the user set HYDRA_FULL_ERROR to, before it was set for Hydra
 OF_ARGUMENTS = ("hydra", "omegaconf", "antlr4", "yaml")  # libraries whose errors are about what a person wrote
@@ -152,6 +153,16 @@ def of_sweep(arguments: Sequence[str]) -> list[str] | None:
 def check_options(overrides: Sequence[str]) -> None:
     if options := [override for override in overrides if override.startswith("-")]:
         raise UserError(f"{options[0]}: a sweep takes no such option; it takes group=choice and key=value")
+
+
+def check_single(arguments: Sequence[str]) -> None:
+    """UserError where one run is told how several are started: it would run here all the same."""
+    if {ALONE, *QUESTIONS} & {*arguments}:
+        return
+    for argument in arguments:
+        if (key := argument.lstrip("+~").partition("=")[0]) == LAUNCHER or key.startswith(LAUNCHERS):
+            how = "add -m, also for one run, or type vltune sweep submit; else leave it out"
+            raise UserError(f"{shown(argument)}: without -m one run starts here, and no launcher; {how}")
 
 
 def check_choices(conf: Path, arguments: Sequence[str], many: bool = False) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vltune.command_line import one_line, walk
 from vltune.errors import UserError
+from vltune.settings.run import HONOURED
 from vltune.values import instead, shown
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def what_is_wrong(project: Path, typed: Sequence[str]) -> str | None:
         except UserError as error:
             return str(error)
         if override.is_sweep_override():
-            return several(argument, override)
+            return several(argument)
     groups_first = sorted(typed, key=lambda argument: not (project / "conf" / group_of(argument)).is_dir())
     for number, argument in enumerate(groups_first):
         try:
@@ -127,7 +128,7 @@ def quoted(argument: str) -> str | None:
     return shlex.quote(text)
 
 
-def several(argument: str, override: Override) -> str:
+def several(argument: str) -> str:
     """One run takes one value of each."""
     again = quoted(argument) if "," in argument.partition("=")[2] else None
     return f"{shown(argument)}: several values, which need -m" + (f"; one value in quotes: {again}" if again else "")
@@ -143,8 +144,9 @@ def refused(project: Path, argument: str, before: Sequence[str], error: Exceptio
         said = f"a run has no {key} unless it is added; give it with a +"
     elif re.match(r"Could not (override|delete)", said) and "@" not in key:
         said = unknown(project, composed(project, before), key) or said
-        if "mode=eval" in before and key.startswith(("backbone.tokenizer.", "backbone.tower_weights.")):
-            said += f"; where the record's backbone has it: +{argument.lstrip('+')}"
+        is_honoured = any(key == each or key.startswith(f"{each}.") for each in HONOURED)
+        if "mode=eval" in before and is_honoured and " has no " in said and not argument.startswith("~"):
+            said += f"; where the record's {key.partition('.')[0]} has it: +{argument.lstrip('+')}"
     return f"{shown(argument)}: {said}"
 
 

@@ -17,6 +17,7 @@ from vltune.images import UnreadableImageError, opened
 
 ABOUT = "vltune"  # the field of a PNG file
 GAP, LINE = 2, 12  # pixels between pictures, and of a line of text
+MOST = 256  # pixels of a picture's longer side on a sheet
 
 
 def as_bytes(pictures: Tensor) -> Tensor:
@@ -57,12 +58,12 @@ def read_pictures(files: Sequence[Path]) -> Tensor:
     return torch.stack(found) if found else torch.zeros(0, 3, 0, 0, dtype=torch.uint8)
 
 
-def sheet(file: Path, rows: Mapping[str, Sequence[Tensor]], least: int = 96, most: int = 256) -> None:
+def sheet(file: Path, rows: Mapping[str, Sequence[Tensor]], least: int = 96) -> None:
     """Pictures in rows, what each shows above it; a row may have none.
 
     rows: (3, H, W) uint8 of any sizes.  least: small pictures are enlarged, whole times, to a longer side of so many pixels
-    or more.  most: larger ones are made smaller."""
-    shown = {text: [_sized(picture, least, most) for picture in pictures] for text, pictures in rows.items()}
+    or more, those above MOST made smaller."""
+    shown = {text: [_sized(picture, least) for picture in pictures] for text, pictures in rows.items()}
     sizes = [image.size for images in shown.values() for image in images] or [(0, 0)]
     wide, high = (GAP + max(sides) for sides in zip(*sizes, strict=True))
     font = ImageFont.load_default(LINE - 2)
@@ -78,9 +79,9 @@ def sheet(file: Path, rows: Mapping[str, Sequence[Tensor]], least: int = 96, mos
         page.save(temporary, format="PNG")
 
 
-def _sized(picture: Tensor, least: int, most: int) -> Image.Image:
+def _sized(picture: Tensor, least: int) -> Image.Image:
     image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    if (longer := max(image.size)) > most:
-        return image.resize([max(1, round(side * most / longer)) for side in image.size], Image.Resampling.LANCZOS)
+    if (longer := max(image.size)) > MOST:
+        return image.resize([max(1, round(side * MOST / longer)) for side in image.size], Image.Resampling.LANCZOS)
     times = -(-least // longer)
     return image.resize([side * times for side in image.size], Image.Resampling.NEAREST)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from vltune.data.arrow import open_table
 from vltune.data.collate import Collate
+from vltune.data.dataset import open_examples
 from vltune.data.karpathy.prepare import SCHEMA, prepare_coco, prepare_f30k, problems
 from vltune.data.karpathy.reader import Karpathy
 from vltune.errors import BadExampleError, UserError
@@ -205,6 +206,30 @@ class TestEvaluation:
         images, texts = (collate([part[i] for i in range(3)]) for part in (dataset.images, dataset.captions))
         assert images.keys() == {"ids", "bad", "image", "image_size"}
         assert texts.keys() == {"ids", "bad", "text_ids", "text_mask"}
+
+    def test_of_a_subset_its_own_captions_and_images(self, prepared, tmp_path, tokenizer, transform):
+        folder = shutil.copytree(prepared, tmp_path / "subset")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["subsets"] = {"some": {"of": "f30k_caption_karpathy_train", "texts": [2, 3, 6, 8]}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        whole = Karpathy(folder, ["f30k_caption_karpathy_train"], tokenizer, transform)
+        some = Karpathy(folder, ["some"], tokenizer, transform)
+        told = [whole[place]["text_ids"] for place in (2, 3, 6, 8)]
+        assert [some.token_ids(number) for number in range(4)] == told
+        assert [caption["text_ids"] for caption in some.captions] == told
+        assert some.owner.tolist() == [0, 0, 1, 1]
+        examples = open_examples("karpathy", folder, ["some", "f30k_caption_karpathy_test"])
+        both = Karpathy(folder, ["some", "f30k_caption_karpathy_test"], tokenizer, transform)
+        for caption, image in enumerate(both.owner.tolist()):
+            asked = examples.asked(caption, "image 0")
+            assert asked.answers == {f"image {image}": 1.0}
+            assert tokenizer(asked.shown.text) == both.token_ids(caption)
+            assert examples.said(f"caption {caption}") == asked.shown
+            assert examples.said(f"image {image}").images == (bytes(both.content(image)),)
+        assert examples.asked(1, "caption 0").answers == {"caption 2": 1.0, "caption 3": 1.0}
+        for beyond in (f"caption {len(both)}", "image 3", "image -1"):
+            with pytest.raises(KeyError):
+                examples.said(beyond)
 
     def test_captions_and_sizes_need_no_decoding(self, dataset, monkeypatch):
         sizes = [tuple(dataset.images[number]["image"].shape[1:]) for number in range(4)]

@@ -32,6 +32,13 @@ def test_truncates_before_sep(tokenizer):
     assert ids[-1] == tokenizer("")[-1]
 
 
+@pytest.mark.parametrize(("words", "cut"), [(1, False), (6, False), (7, True), (30, True)])
+def test_a_text_that_is_longer_than_what_is_read_is_told_apart(words, cut):
+    """However many of its tokens are filling."""
+    for made in (Tokenizer(VOCABULARY, 8), FilledTokenizer(VOCABULARY, "[PAD]", 8)):
+        assert made.cuts("red " * words) == cut
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -105,6 +105,21 @@ def test_a_head_is_not_scored_by_another_numbering(task, what, own, theirs, refu
         transfer.check_numbering(tuned, data, "record.json")
 
 
+@pytest.mark.parametrize("before", ["was", "is", None])
+def test_a_head_is_not_scored_where_other_data_took_the_place_of_what_it_was_tuned_on(before, monkeypatch):
+    """That numbers as the other data does, and not as the head."""
+    own = SimpleNamespace(facts={"classes": ["cat", "dog"]}, fingerprint="is")
+    monkeypatch.setattr(transfer, "open_data", lambda config: own)
+    task = CLASSES | {"classifier": "linear"}
+    tuned = SimpleNamespace(task=task, dataset={"data_dir": "data", "subfolder": "pets"})
+    if before == "was":
+        told = r"^record\.json: the order of its classes stands in .* on, and data/pets now holds another \(its fingerprint"
+        with pytest.raises(UserError, match=told):
+            transfer.check_numbering(tuned, own, "record.json", before)
+    else:
+        transfer.check_numbering(tuned, own, "record.json", before)
+
+
 def test_where_what_it_was_tuned_on_is_not_here_that_is_told(monkeypatch):
     def absent(config):
         raise UserError("data/vqav2: no such folder")

@@ -99,6 +99,13 @@ def test_what_cannot_be_is_told_in_one_line_before_any_work(objects, arguments, 
     assert result.stderr.count("\n") == 1
 
 
+def test_where_the_configurations_are_not_it_is_said(objects, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = check(objects, "--weights", MINI)
+    assert result.exit_code == 2
+    assert "clip_mini.safetensors: what it is stands in conf/backbone, which is not here; type this in" in result.stderr
+
+
 def test_a_folder_of_other_data(tmp_path):
     result = check(tmp_path, "--weights", MINI)
     assert result.stderr == f"error: --weights {MINI}: {tmp_path} is no folder of labelled images; leave it out\n"

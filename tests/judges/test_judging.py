@@ -169,6 +169,15 @@ def test_a_judge_s_folder_may_be_below_the_home(tmp_path, monkeypatch):
     assert check_folder("~/dino", "task.judges.dino.folder") == tmp_path / "dino"
 
 
+def test_a_judge_s_folder_may_have_what_transformers_writes_since_its_version_5(tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"has no preprocessor_config\.json; give a folder"):
+        check_folder(str(tmp_path), "task.judges.dino.folder")
+    (tmp_path / "processor_config.json").touch()
+    assert check_folder(str(tmp_path), "task.judges.dino.folder") == tmp_path
+
+
 @pytest.fixture
 def clip_folder(tmp_path):
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel

@@ -1,5 +1,7 @@
 """`vltune sweep` as a user types it."""
 
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,6 +10,12 @@ import forked
 import pytest
 import torch
 from test_cli import invoke
+
+from vltune.experiment.readiness import check_writable
+from vltune.sweep import commands
+from vltune.sweep import plan as plans
+from vltune.sweep.job import job
+from vltune.sweep.submission import Submission, new_folder, read_all, this_process
 
 VLTUNE = str(Path(sys.executable).with_name("vltune"))
 WORLD = "{layout: '${task.layout}', seed: 0, images: {train: 60, val: 20, test: 30}}"
@@ -117,9 +125,93 @@ def test_wrong_arguments_start_nothing(arguments, message, tmp_path):
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """Submissions of two grids without a name, each with a launcher that lives; -> {method: its launcher}, and `cancel`,
+    which tells what it was asked."""
+    launchers = {}
+
+    def plan(*methods):
+        names = {"backbone": "vilt_mini", "task": "vqa", "dataset": "shapes", "seed": 0}
+        runs = [
+            plans.Run(
+                [f"method={each}", "seed=0"], each, **names, method=each, devices=1, nodes=1, force=False, places=[]
+            )
+            for each in methods
+        ]
+        return plans.Plan(Path(), "unnamed", ["x"], tmp_path, {"name": "local"}, [], [{}] * len(runs), runs)
+
+    for methods in (("lora", "apt"), ("full",)):
+        process = subprocess.Popen(["sleep", "60"])
+        launchers |= dict.fromkeys(methods, process)
+        logs, started = new_folder(tmp_path / "sweeps" / "unnamed")
+        jobs = [job(each) for each in plan(*methods).runs]
+        Submission("local", ["x"], jobs, str(logs), started, process=this_process(process.pid)).write(logs.parent)
+
+    def cancel(*methods, overrides):
+        monkeypatch.setattr(commands, "as_submitted", lambda *_: plan(*methods))
+        commands.cancel("unnamed", overrides=overrides)
+
+    yield launchers, cancel
+    for process in launchers.values():
+        process.kill()
+        process.wait()
+
+
+def ended(process):
+    try:
+        return process.wait(0.2) == -signal.SIGTERM
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def test_cancel_stops_the_submissions_of_the_runs_that_were_typed(submitted, capsys):
+    launchers, cancel = submitted
+    cancel("adapter", overrides=["method=adapter"])
+    assert capsys.readouterr().out == "unnamed: nothing of it is queued or running\n"
+    cancel("lora", overrides=["method=lora"])
+    assert capsys.readouterr().out == "asked to stop: 1 launcher here\n"
+    assert ended(launchers["lora"])
+    assert not ended(launchers["full"])
+
+
+def test_cancel_knows_runs_whose_words_are_in_another_order(submitted, tmp_path):
+    lora, _ = read_all(tmp_path / "sweeps" / "unnamed")
+    assert commands.works_on(lora, {"python run.py seed=0 method=apt hydra.mode=RUN"})
+    assert not commands.works_on(lora, {"python run.py seed=1 method=apt hydra.mode=RUN"})
+
+
+def test_cancel_without_overrides_stops_all_that_works_also_where_the_last_has_ended(submitted, capsys):
+    launchers, cancel = submitted
+    launchers["full"].kill()
+    launchers["full"].wait()
+    cancel("full", overrides=None)
+    assert capsys.readouterr().out == "asked to stop: 1 launcher here\n"
+    assert ended(launchers["lora"])
+
+
 def test_a_folder_of_results_that_cannot_be_made_is_told_by_its_setting():
     """Some file systems answer a new folder with `No such file or directory`, for good."""
     told = ask("submit", "mini_vqa", "method=lora", "seed=9", "results_dir=/proc/x", status=2)
     assert told.endswith(
         "error: results_dir=/proc/x: cannot be written (No such file or directory); name another folder\n"
     )
+
+
+@pytest.mark.parametrize("place", ["results", "new/results"])
+def test_a_folder_that_others_make_and_remove_meanwhile_is_tried_again(place, tmp_path, monkeypatch):
+    """As where two first processes ask for it at once."""
+    folder, top = tmp_path / place, tmp_path / Path(place).parts[0]
+    touch, mkdir = Path.touch, Path.mkdir
+    others = [lambda: mkdir(top), lambda: folder.rmdir()]
+
+    def disturbed(path, ask):
+        if others:
+            others.pop(0)()
+        ask(path)
+
+    monkeypatch.setattr(Path, "mkdir", lambda path: disturbed(path, mkdir))
+    monkeypatch.setattr(Path, "touch", lambda path: disturbed(path, touch))
+    check_writable("results_dir", folder)
+    assert not others
+    assert not any(folder.iterdir()) if folder.exists() else not folder.exists()

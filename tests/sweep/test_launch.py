@@ -75,6 +75,15 @@ def test_the_exit_status_counts_what_did_not_begin_and_no_evaluations(on_cluster
     assert on_cluster(words, places=places) == (code, [])
 
 
+@pytest.mark.parametrize(("word", "told"), [("FAILED", "1 failed\n"), ("CANCELLED", "1 todo\n")])
+def test_a_forced_run_whose_job_ends_before_its_record_begins_is_no_success(on_cluster, root, word, told, capsys):
+    root.add(60.0)
+    assert on_cluster(["queued", word], force=True) == (1, [])
+    shown = capsys.readouterr()
+    assert shown.out.endswith(told)
+    assert "60.00" not in shown.err
+
+
 def test_who_waits_for_a_forced_run_waits_till_it_has_run(on_cluster, root):
     root.add(60.0)
     assert on_cluster(["queued", "running", None], force=True) == (0, [])

@@ -59,6 +59,13 @@ def test_one_that_fails_or_is_killed_stops_no_other(project, modules):
     ]
 
 
+def test_where_no_exit_status_can_be_written_the_others_run(project):
+    """As on a full disk."""
+    (project / "0.ended").mkdir()
+    assert launch(project, ["0"], ["3"], ["0"], parallel=1).statuses == [0, 3, 0]
+    assert (project / "1.ended").read_text() == "3\n"
+
+
 def test_what_each_prints_is_kept(project, modules):
     launch(project, ["0", "seed=1"], ["0", "engine.threads=7"], parallel=2, modules=modules)
     first, second = ((project / f"{number}.log").read_text() for number in (0, 1))

@@ -47,6 +47,29 @@ def test_a_forced_run_that_waits_is_not_what_finished_before(root):
     assert stands(root, force=True).state == stands(root, "FAILED", force=True).state == "finished"
 
 
+NOW = "2026-01-01T00:00:00+00:00"  # after the record of an earlier run
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "cause"),
+    [
+        ("FAILED", "failed", "error"),
+        ("OUT_OF_MEMORY", "failed", "memory"),
+        ("TIMEOUT", "failed", "time"),
+        ("CANCELLED", "todo", "cancelled"),
+    ],
+)
+def test_a_forced_run_that_ended_before_its_record_began_is_not_what_finished_before(root, word, state, cause):
+    root.add(60.0)
+    found = status.standing(root.folder, run(force=True), word, NOW)
+    assert (found.state, found.cause, found.record) == (state, cause, {})
+    assert going_on(found).overrides == ["method=lora"], "anew"
+    assert status.standing(root.folder, run(), word, NOW).state == "finished"
+    assert status.standing(root.folder, run(force=True), word, "2024-12-31T00:00:00+00:00").state == "finished"
+    assert status.standing(root.folder, run(force=True), None, NOW).state == "finished"
+    assert status.standing(root.folder, run(force=True), "queued", NOW).state == "queued"
+
+
 def test_the_record_of_either_precision_counts(root):
     root.add(60.0)
     assert stands(root, places=["records/vilt_mini/vqa-shapes/lora-ffffffff-seed0.json", PLACE]).state == "finished"

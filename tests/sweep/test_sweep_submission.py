@@ -2,14 +2,16 @@
 
 import json
 import os
-from contextlib import nullcontext
+import sys
+from contextlib import nullcontext, suppress
 
 import pytest
 
 from vltune.errors import UserError
-from vltune.sweep import local, slurm, submission
+from vltune.sweep import launch, local, slurm, submission
+from vltune.sweep import plan as plans
 from vltune.sweep.job import Job
-from vltune.sweep.queue import scheduled
+from vltune.sweep.queue import scheduled, submitted
 from vltune.sweep.submission import Submission, read_all, this_process
 
 WHOLE = {
@@ -120,6 +122,16 @@ def test_what_an_earlier_submission_ended_as_is_said_no_more_once_a_later_one_en
     assert scheduled([first, second]) == {}
 
 
+def test_when_a_run_was_left_to_slurm_is_told_but_of_a_retry_that_goes_on():
+    def submission(time, *overrides, arrays):
+        return Submission(**WHOLE | {"jobs": [Job("a", ["a", *overrides])], "started": time, "arrays": arrays})
+
+    first, second = submission("1", arrays={"7": [0]}), submission("2", arrays={"8": [0]})
+    here, retried = submission("3", arrays={}), submission("4", "force=false", arrays={"9": [0]})
+    assert submitted([first, second, here]) == {"a": "2"}
+    assert submitted([first, retried]) == {}
+
+
 @pytest.mark.parametrize("withdraws", [True, False])
 def test_what_was_taken_of_a_sweep_that_is_refused_half_way_is_withdrawn(tmp_path, monkeypatch, withdraws):
     """A site may let a person have so many jobs."""
@@ -136,6 +148,89 @@ def test_what_was_taken_of_a_sweep_that_is_refused_half_way_is_withdrawn(tmp_pat
     with pytest.raises(UserError, match=f"QOSMaxSubmitJobPerUserLimit.*; {told}"):
         slurm.submit(tmp_path, jobs, settings, tmp_path / "logs", "x")
     assert asked.read_text() == "77\n"
+
+
+SBATCH = f"""#!{sys.executable} -S
+import os, signal, sys
+from pathlib import Path
+here = Path(__file__).parent
+with (here / "arrays").open("a") as file:
+    print(next(line for line in open(sys.argv[1]) if "--array" in line).strip(), file=file)
+number = 76 + len((here / "arrays").read_text().splitlines())
+if number == 78:
+    exec((here / "meanwhile").read_text())
+print("Submitted batch job", number)
+"""
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Gives runs to a cluster that takes two in an array; `meanwhile` is executed within its second sbatch.  -> the
+    submissions that are found then, and what scancel was asked."""
+
+    def give(meanwhile="", runs=4, **settings):
+        command(tmp_path, "sbatch", "")
+        (tmp_path / "sbatch").write_text(SBATCH)
+        (tmp_path / "meanwhile").write_text(meanwhile)
+        command(tmp_path, "srun", "exit 0")
+        command(tmp_path, "scancel", f'echo "$@" >> {tmp_path}/asked')
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        monkeypatch.setattr(slurm, "MOST", 2)
+        launcher = {"name": "slurm", "timeout_min": 1, "parallel": 4} | settings
+        plan = plans.Plan(tmp_path, "some", ["seed=0"], tmp_path / "results", launcher, [])
+        jobs = [Job(f"{number}", [f"seed={number}"]) for number in range(runs)]
+        with suppress(KeyboardInterrupt, UserError):
+            launch.submit(plan, jobs)
+        return read_all(plan.folder), (tmp_path / "asked").read_text().split() if (tmp_path / "asked").exists() else []
+
+    return give
+
+
+def test_each_array_is_written_down_before_the_next_is_submitted(given, tmp_path):
+    seen = "(here / 'seen').write_text(next((here / 'results/sweeps/some').glob('*.json')).read_text())"
+    (found,), asked = given(seen)
+    assert (found.arrays, asked) == ({"77": [0, 1], "78": [2, 3]}, [])
+    assert json.loads((tmp_path / "seen").read_text())["arrays"] == {"77": [0, 1]}
+
+
+CTRL_C = "[os.kill(each, signal.SIGINT) for each in (os.getppid(), os.getpid())]"  # as of a terminal, to all
+
+
+def test_ctrl_c_while_arrays_are_submitted_cancels_all_that_were(given, tmp_path, capfd):
+    assert given(CTRL_C) == ([], ["77", "78"])
+    assert "hydra/launcher=slurm: the 4 runs that it had taken were cancelled\n" in capfd.readouterr().err
+    assert not list((tmp_path / "results" / "sweeps" / "some").iterdir())
+
+
+def test_what_cannot_be_cancelled_again_is_left_for_cancel_to_find(given, monkeypatch):
+    def silent(arrays):
+        raise UserError("scancel 77 78: no answer")
+
+    monkeypatch.setattr(slurm, "cancel", silent)
+    (found,), _ = given(CTRL_C)
+    assert [*found.arrays] == ["77", "78"]
+
+
+def test_a_disk_that_is_full_meanwhile_leaves_no_array(given, monkeypatch):
+    def write(submission, folder):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(Submission, "write", write)
+    assert given() == ([], ["77"])
+
+
+@pytest.mark.parametrize(("parallel", "limits"), [(4, "22"), (3, "11"), (1, "11"), (None, "22")])
+def test_a_limit_of_jobs_at_a_time_is_shared_out_over_the_arrays(given, tmp_path, parallel, limits):
+    given(parallel=parallel)
+    lines = (tmp_path / "arrays").read_text().splitlines()
+    assert [line.partition("%")[2] for line in lines] == [*limits]
+
+
+@pytest.mark.parametrize(
+    ("parallel", "parts", "limits"), [(32, [1000, 1000, 1000, 168], [10, 10, 10, 1]), (2, [9, 9, 9], [1, 1, 1])]
+)
+def test_the_shares_of_a_limit(parallel, parts, limits):
+    assert [slurm.share(parallel, part, sum(parts)) for part in parts] == limits
 
 
 def test_a_driver_that_hangs_is_told(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Classes by their names: prompts, halves, classifiers, and what is computed once."""
 
+import math
+
 import pytest
 import tiny
 import torch
@@ -48,6 +50,15 @@ def test_an_ensemble_is_the_mean_of_normalised_embeddings():
 @pytest.mark.parametrize(("count", "base"), [(2, 1), (3, 2), (10, 5), (37, 19), (101, 51)])
 def test_the_base_is_the_first_half(count, base):
     assert base_classes(count) == base
+
+
+def test_of_one_class_nothing_is_left_to_know_and_no_half_is_new():
+    several, one = (ImageClassification(20, classes, ["{}"], tiny.Words()) for classes in (tiny.CLASSES, ["cat"]))
+    assert several.chance_loss == pytest.approx(math.log(3))
+    assert one.chance_loss is None  # a loss of 0 is no failed start
+    assert ImageClassification(20, ["cat", "dog"], ["{}"], tiny.Words(), protocol="base_to_new").chance_loss is None
+    with pytest.raises(UserError, match=r"^task\.protocol=base_to_new: there is one class, and no new half; take few_"):
+        ImageClassification(20, ["cat"], ["{}"], tiny.Words(), protocol="base_to_new")
 
 
 @torch.no_grad()

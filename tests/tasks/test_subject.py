@@ -1,5 +1,7 @@
 """Subject-driven generation: the loss by hand, what is painted, and what is computed once."""
 
+import re
+
 import pytest
 import tiny_diffusion
 import torch
@@ -12,6 +14,7 @@ from vltune.methods.full import Full
 from vltune.methods.lora import LoRA
 from vltune.methods.textual_inversion import TextualInversion
 from vltune.model import Model
+from vltune.tasks.subject import Subject
 
 METHODS = {
     "full": Full,
@@ -195,12 +198,66 @@ def test_a_picture_is_painted_alone_as_in_company():
             {"class_captions": ["a {token} {class}"]},
             "task.class_captions='a {token} {class}': must say {class} and no {token}, the subject's",
         ),
+        (
+            {"caption": "a photo of {token} {noun}"},
+            "task.caption='a photo of {token} {noun}': has a brace that is of neither {token} nor {class}; leave it out",
+        ),
+        (
+            {"class_captions": ["a {class} {x}"]},
+            "task.class_captions='a {class} {x}': has a brace that is of neither {token} nor {class}; leave it out",
+        ),
     ],
 )
 def test_what_a_subject_cannot_be_is_told_in_one_line(more, told):
     with pytest.raises(UserError) as error:
         subject(**more)
     assert str(error.value) == told
+
+
+class Few(Words):
+    def cuts(self, text):
+        return len(text.split()) > 6
+
+    max_length = 8
+
+
+LONG = "a photo of {token} {class} on the beach"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, None),
+        (
+            {"caption": LONG},
+            "task.caption='a photo of sks dog on the beach': is longer than the 8 tokens that are read",
+        ),
+        (
+            {"class_captions": ["a {class} and a cat on a beach"]},
+            "task.class_captions='a dog and a cat on a beach': is lon",
+        ),
+        ({"class_captions": ["a {class} and a cat on a beach"], "prior_weight": 0.0}, None),
+        (
+            {"prompts": ["a {token} {class}", LONG]},
+            "dataset.prompts='a photo of sks dog on the beach': is longer than the 8",
+        ),
+        ({"prompts": [], "caption": LONG}, None),  # as for pictures beside a run
+    ],
+)
+def test_a_text_whose_end_would_not_be_read_is_refused(more, told):
+    given = {
+        "noun": "dog",
+        "prompts": ["a {token} {class}"],
+        "tokenizer": Few(),
+        "class_pictures": 3,
+        "sampler_steps": 3,
+    }
+    task, backbone = Subject(**given | more), stable_diffusion()
+    if told is None:
+        task.begin(backbone)
+    else:
+        with pytest.raises(UserError, match=f"^{re.escape(told)}"):
+            task.begin(backbone)
 
 
 def test_more_steps_of_the_sampler_than_there_are_are_told():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 from vltune.assemble.adopt import adopted
 from vltune.assemble.weights import load
@@ -166,11 +167,49 @@ def test_a_square_of_the_middle_is_taken(copied, tmp_path):
     assert architecture(copied()).pixels == {"mean": [0.5] * 3, "std": [0.2] * 3}
 
 
+OWN = {"image_mean": [0.5] * 3, "image_std": [0.2] * 3, "size": {"shortest_edge": 40}}
+
+
+def test_what_transformers_writes_since_its_version_5_is_read_first(copied, tmp_path):
+    clips.write_json(tmp_path / "preprocessor_config.json", {"image_mean": [0.1] * 3, "image_std": [0.1] * 3})
+    clips.write_json(tmp_path / "processor_config.json", {"processor_class": "CLIPProcessor"})  # of an older version
+    assert architecture(copied()).pixels == {"mean": [0.1] * 3, "std": [0.1] * 3}
+    clips.write_json(tmp_path / "processor_config.json", {"image_processor": OWN})
+    assert architecture(copied()).pixels == {"mean": [0.5] * 3, "std": [0.2] * 3}
+    clips.write_json(tmp_path / "processor_config.json", {"image_processor": OWN | {"do_center_crop": False}})
+    with pytest.raises(
+        UserError, match=r"processor_config\.json: do_center_crop=False: here the shorter side becomes 40"
+    ):
+        architecture(copied())
+
+
+def test_a_processor_that_is_saved_whole_is_what_it_says(copied, tmp_path):
+    from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
+
+    images = CLIPImageProcessor(**OWN, crop_size={"height": 40, "width": 40})
+    (tmp_path / "vocab.json").write_text('{"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    CLIPProcessor(image_processor=images, tokenizer=CLIPTokenizer.from_pretrained(tmp_path)).save_pretrained(tmp_path)
+    assert architecture(copied()).pixels == {"mean": [0.5] * 3, "std": [0.2] * 3}
+
+
 def test_what_a_run_tuned_has_the_activation_of_its_record(state, tmp_path):
     torch.save(state, tmp_path / "full-seed0.pt")
     clips.write_json(tmp_path / "full-seed0.json", {"config": {"backbone": {"activation": "gelu"}}})
     found = architecture(tmp_path / "full-seed0.pt")
     assert (found.activation, found.source) == ("gelu", "full-seed0.json")
+
+
+@pytest.mark.parametrize(("before", "named"), [("", "vltune"), ("backbone.", "what a run of vltune tuned")])
+def test_a_file_of_our_own_is_called_what_it_is(before, named, tmp_path):
+    """And not another program's, or what nobody knows."""
+    made = Clip({"small": clips.SIZES}, "small").state_dict()
+    save_file({f"{before}{name}": tensor.contiguous() for name, tensor in made.items()}, tmp_path / "w.safetensors")
+    told = (
+        rf"w\.safetensors: in the layout of {named}, and its record says its sizes, .*: choose the backbone\.model that"
+    )
+    with pytest.raises(UserError, match=told):
+        architecture(tmp_path / "w.safetensors")
 
 
 def test_an_activation_that_contradicts_the_file_is_refused(folder):
@@ -278,6 +317,45 @@ def test_pixels_otherwise_than_a_named_model_has_them_are_refused(copied, tmp_pa
     with pytest.raises(UserError, match=told):
         loaded(configured(f"weights={file}"), monkeypatch)
     check_pixels(file, {"mean": [0.5004] * 3, "std": [0.4996] * 3}, "backbone.model=b16")
+
+
+CLIPS = {"mean": [0.5] * 3, "std": [0.2] * 3, "size": 40}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"resample": 2}, "preprocessor_config.json: resample=2: here the shorter side becomes 40, bicubic"),
+        ({"do_center_crop": False}, "do_center_crop=False: here"),
+        ({"size": {"height": 40, "width": 40}}, "size={'height': 40, 'width': 40}: here the shorter side becomes 40"),
+        ({"size": 46, "crop_size": 40}, "size=46: here the shorter side becomes 40"),
+    ],
+)
+def test_another_way_to_prepare_images_than_a_named_model_s_is_refused(more, message, copied, tmp_path):
+    clips.write_json(tmp_path / "preprocessor_config.json", OWN | more)
+    with pytest.raises(UserError) as refused:
+        check_pixels(copied(), CLIPS, "backbone.model=b16")
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("side", [40, 56])
+def test_another_resolution_than_a_named_model_s_is_told(side, copied, tmp_path, capsys):
+    ways = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    clips.write_json(tmp_path / "preprocessor_config.json", OWN | ways)
+    file = copied()
+    check_pixels(file, CLIPS, "backbone.model=b16")
+    told = f"{file}: images are of 56 x 56 pixels (preprocessor_config.json), and of 40 x 40 with backbone.model=b16"
+    assert capsys.readouterr().err == (f"{told}: positions are interpolated\n" if side == 56 else "")
+
+
+@pytest.mark.parametrize("what", ["mean", "std"])
+def test_pixels_that_are_typed_stay_with_a_checkpoint_s_own_sizes(what, copied, tmp_path, monkeypatch):
+    file = copied()
+    clips.write_json(tmp_path / "preprocessor_config.json", OWN)
+    typed = f"backbone.transform.{what}=[0.4,0.4,0.4]"
+    config = configured("backbone.model=checkpoint", f"weights={file}", typed)
+    loaded(config, monkeypatch)
+    assert config.backbone["transform"][what] == [0.4] * 3
 
 
 def test_another_vocabulary_is_refused(folder, monkeypatch):

@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import clips
 import numpy as np
@@ -23,6 +24,7 @@ from vltune.assemble.weights import fingerprints_of
 from vltune.cli import app
 from vltune.data.collate import Collate
 from vltune.data.transforms import SquareResize
+from vltune.experiment import classify as classifying
 from vltune.experiment.classify import BACKBONE, tell_oddities
 from vltune.records import record as records
 from vltune.weights.architecture import architecture
@@ -198,16 +200,17 @@ def test_a_bad_image_is_told(content, message, folder, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-def turned(file):
+def turned(file, form="JPEG"):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (8, 4)).save(file, "JPEG", exif=exif)
+    Image.new("RGB", (8, 4)).save(file, form, exif=exif)
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (turned, "its metadata turn it, and it is read as it is stored: turn it itself"),
+        (lambda file: turned(file, "TIFF"), None),  # Pillow turns it
         (lambda file: Image.new("I;16", (8, 4)).save(file, "PNG"), "is of mode I;16, which is cut off at 255: store"),
         (lambda file: Image.new("L", (8, 4)).save(file, "PNG"), None),
     ],
@@ -219,7 +222,7 @@ def test_an_image_that_is_read_otherwise_than_one_sees_it_is_told(make, told, tm
     assert said.startswith(f"{tmp_path / 'image'}: {told}") if told else said == ""
 
 
-def record(folder, method, tmp_path):
+def record(folder, method, tmp_path, *more):
     """Of a finished run of that method, with what it tuned beside it, and the model."""
     overrides = [
         "backbone=clip",
@@ -229,7 +232,7 @@ def record(folder, method, tmp_path):
         "dataset=shapes",
         f"dataset.data_dir={tmp_path / 'nothing'}",
     ]
-    overrides += [f"method={method}", f"backbone.tokenizer.merges={MERGES}", "engine.max_steps=1"]
+    overrides += [f"method={method}", f"backbone.tokenizer.merges={MERGES}", "engine.max_steps=1", *more]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         chosen = OmegaConf.to_container(compose("run", overrides), resolve=True)
     backbone = taken(chosen["backbone"], architecture(find(str(folder))))
@@ -239,7 +242,7 @@ def record(folder, method, tmp_path):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.2 * torch.randn(parameter.shape))
-    prints = {"weights": fingerprints_of({"backbone": find(str(folder))})}
+    prints = {"weights": fingerprints_of({"backbone": find(str(folder))}), "data": "as it was"}
     config = chosen | {"backbone": backbone}
     named = fabricate(config=config, fingerprints=prints, backbone="clip", task="classification", method=method)
     file = records.write(named | {"metrics": {"val": None, "test": {}}, "scores": []}, tmp_path)
@@ -273,6 +276,40 @@ def test_what_a_record_lacks_is_told(folder, pictures, tmp_path):
     file.with_suffix(".safetensors").unlink()
     gone = one_line(classify(*given, "--classes", "cat", "--template", "{}"))
     assert "the tuned parameters of this record are not here" in gone
+
+
+@needs_words
+@pytest.mark.parametrize("classifier", ["linear", "text"])
+@pytest.mark.parametrize("fingerprint", ["as it was", "another"])
+def test_rows_of_a_run_s_own_stand_for_the_classes_of_its_own_data_alone(
+    classifier, fingerprint, folder, pictures, tmp_path, monkeypatch
+):
+    """Where the folder holds other data now, a name would be told for another."""
+    method = {"linear": "linear_probe", "text": "coop"}[classifier]
+    file, _ = record(folder, method, tmp_path, f"task.classifier={classifier}", "task.protocol=full")
+
+    def now(config):
+        facts = {"classes": sorted(CLASSES), "templates": ["a {}."], "tokenizer": tokenizer(config.backbone)}
+        return SimpleNamespace(facts=facts, fingerprint=fingerprint)
+
+    monkeypatch.setattr(classifying, "open_data", now)
+    result = classify("--from", file, "--image", pictures[0])
+    if classifier == "text" or fingerprint == "as it was":
+        assert result.exit_code == 0, result.output
+    else:
+        told = one_line(result)
+        assert f"{file}: the order of its classes stands in the data that it was tuned on, and {tmp_path}/noth" in told
+        assert "now holds another (its fingerprint differs): put back what was there" in told
+
+
+@needs_words
+def test_where_rows_of_a_run_s_own_stand_for_classes_its_data_is_to_be_put_back(folder, pictures, tmp_path):
+    """No --classes are taken in its place."""
+    file, _ = record(folder, "linear_probe", tmp_path, "task.classifier=linear", "task.protocol=full")
+    told = one_line(classify("--from", file, "--image", pictures[0]))
+    assert "its classes and template stand in its data, which cannot be read (" in told
+    assert f"; put that back at {tmp_path / 'nothing'}" in told
+    assert "--classes" not in told
 
 
 def test_a_record_of_another_task_is_told(pictures, tmp_path):

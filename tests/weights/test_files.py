@@ -344,7 +344,7 @@ def test_what_lies_beside_a_models_file_is_asked_for(hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     folder_of(hub, "model.safetensors")
     assert find("someone/vilt") == hub / "model.safetensors"
-    assert {"config.json", "preprocessor_config.json", EXTRA} <= {*asked}
+    assert {"config.json", "preprocessor_config.json", "processor_config.json", EXTRA} <= {*asked}
 
 
 def test_a_hub_name_may_hold_a_dot(hub):

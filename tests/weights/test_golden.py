@@ -53,7 +53,7 @@ class ReleasedLoRA(LoRA):
     """The released LoRA has rank 204 at any width; a user's rank may not exceed the width, so the check is left out."""
 
     def delta(self, site):
-        return LowRank(site.in_width, site.width, self.rank, self.dropout, self.init_std)
+        return LowRank(site.in_width, site.width, self.rank, self.dropout)
 
 
 def deep_prompt(state):

@@ -143,10 +143,17 @@ def resolve(spec: Mapping[str, Any], token_types: int, file: Path) -> dict:
 
 
 def configured(weights: Path) -> dict | None:
-    """The configuration of the backbone that comes with the package and with these weights; None where they are others."""
+    """The configuration of the backbone that comes with the package and with these weights; None where they are others.
+
+    UserError where they come with it and no configurations are here."""
     from vltune.weights.finding import PACKAGE, locate
 
-    for file in sorted(CONF.glob("backbone/*.yaml")):
+    files = sorted(CONF.glob("backbone/*.yaml"))
+    if not files and weights.is_relative_to(locate(f"{PACKAGE}weights")):
+        raise UserError(
+            f"{weights}: what it is stands in conf/backbone, which is not here; type this in run.py's folder"
+        )
+    for file in files:
         spec = group(file)
         named = spec.get("weights") or ""
         if named.startswith(PACKAGE) and locate(named) == weights:

@@ -84,7 +84,7 @@ def tokenizer_files(backbone: BackboneSettings) -> dict[str, Path]:
 
 
 def tokenizer_choices(backbone: BackboneSettings) -> dict[str, str]:
-    """Its settings that are what they say, where that is not what is usual."""
+    """Its settings that are what they say, where that is not what is usual (`usual_padding` of its class)."""
     settings, make = backbone["tokenizer"], find(backbone["tokenizer"]["_target_"])
     chosen = {key: settings[key] for key in NO_FILES & settings.keys()}
     return {key: str(value) for key, value in chosen.items() if value != getattr(make, f"usual_{key}")}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltune.assemble.backbones import advice
+from vltune.assemble.checkpoint import CHECKPOINT
 from vltune.assemble.data import tokenizer, tokenizer_choices, tokenizer_files
 from vltune.errors import UserError
 
@@ -108,7 +109,8 @@ def check_told(file: Path, backbone: BackboneSettings) -> None:
         check_activation(file, backbone["activation"], "backbone.activation")
         chosen = f"backbone.model={backbone['model']}"
         check_heads(file, backbone["models"][backbone["model"]], chosen)
-        check_pixels(file, backbone["transform"], chosen)
+        if backbone["model"] != CHECKPOINT:  # else they are the file's own, or what was typed
+            check_pixels(file, backbone["transform"], chosen)
     if "pipelines" in backbone and file.name == PIPELINE:
         check_pipeline(file, backbone["pipelines"][backbone["model"]], backbone["model"])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,20 @@ class Examples:
         columns = [*self.image_columns, *self.other_columns]
         columns += [self.text_column] if self.text_column else []
         about = manifest.read(folder)
-        files = [file for name in splits for file in manifest.find(folder, about, name).files]
-        self.table = pa.concat_tables([open_table(file, columns) for file in files], promote_options="permissive")
+        found = [manifest.find(folder, about, name) for name in splits]
+        tables = [[open_table(file, columns) for file in split.files] for split in found]
+        self.table = pa.concat_tables(chain.from_iterable(tables), promote_options="permissive")
         texts = np.ones(len(self.table), int)
         if self.text_column:
             texts = pc.fill_null(pc.list_value_length(self.table[self.text_column]), 0).to_numpy()
         self.first = np.cumsum([0, *texts])
+        starts = self.first[np.cumsum([0, *(sum(map(len, of)) for of in tables)])]
+        self.texts = np.concatenate(
+            [  # the places of those that the splits hold, a subset's alone
+                np.arange(start, end) if split.texts is None else start + np.array(split.texts, int)
+                for split, start, end in zip(found, starts, starts[1:], strict=False)
+            ]
+        )
 
     def asked(self, id: int, prediction: str) -> Asked:
         """KeyError where there is no such example.  prediction: any that was made for it."""

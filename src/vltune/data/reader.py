@@ -182,7 +182,7 @@ class Reader(torch.utils.data.Dataset):
         """The token ids of every distinct text, in the order of first occurrence."""
         known = set()
         for text in self._texts if self.text_column else ():
-            if (key := tuple(self.token_ids(text))) not in known:
+            if (key := tuple(self._ids(text))) not in known:
                 known.add(key)
                 yield list(key)
 
@@ -204,11 +204,15 @@ class Reader(torch.utils.data.Dataset):
         """A text: its token ids, and its features where there are some; nothing where rows hold no texts."""
         if not self.text_column:
             return {}
-        ids = self.token_ids(text)
+        ids = self._ids(text)
         features = None if self.features is None else self.features.text(ids)
         return {"text_ids": ids} if features is None else {"text_ids": ids, "text_features": features}
 
-    def token_ids(self, text: int) -> list[int]:
+    def token_ids(self, number: int) -> list[int]:
+        """Of the text that `dataset[number]` is about."""
+        return self._ids(int(self._texts[number]))
+
+    def _ids(self, text: int) -> list[int]:
         start, end = self._tokens["first"][text : text + 2]
         return self._tokens["ids"][start:end].tolist()
 

@@ -46,6 +46,10 @@ class _Subwords:
     def __call__(self, text: str) -> list[int]:
         return self._encoder.encode(text).ids
 
+    def cuts(self, text: str) -> bool:
+        """Whether the ids are of its beginning alone, for it is longer than `max_length`."""
+        return bool(self._encoder.encode(text).overflowing)
+
     def many(self, texts: Sequence[str]) -> list[list[int]]:
         """The same of each text, on all cores."""
         return [encoding.ids for encoding in self._encoder.encode_batch(list(texts))]

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from vltune.assemble.adopt import untold
 from vltune.assemble.backbones import configured
 from vltune.assemble.checkpoint import CHECKPOINT, of_file, stamped, taken
-from vltune.assemble.data import open_data, tokenizer
+from vltune.assemble.data import data_folder, open_data, tokenizer
 from vltune.assemble.factory import build
 from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import check_same_weights, weight_files
 from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.experiment.evaluate import whole
+from vltune.experiment.transfer import check_tuned_on, fingerprint_of_data
 from vltune.settings.config import RunConfig
 from vltune.sharing.adapter import check_parts, check_tuned, record_of
 
@@ -102,6 +103,7 @@ def tell_oddities(file: Path, content: bytes) -> None:
     from vltune.images import is_turned, opened
 
     with opened(content) as image:
+        image.load()  # which turns a TIFF
         if is_turned(image):
             print(f"{file}: its metadata turn it, and it is read as it is stored: turn it itself", file=sys.stderr)
         if image.mode.startswith(("I", "F")):
@@ -149,7 +151,7 @@ def of_record(file: Path, weights: str | None, classes: Sequence[str], template:
         raise UserError(f"{file}: its classifier={task['classifier']} has classes of its own; leave out --classes")
     check_same_weights(record, file, config)
     if not classes or template is None:
-        known = of_data(config, file)
+        known = of_data(config, file, fingerprint_of_data(record))
     given = named(backbone, classes, template) if classes and template else None
     if classes:
         task = task | {"protocol": "full"}  # a name is a base class or a new one in its own data alone
@@ -162,13 +164,21 @@ def of_record(file: Path, weights: str | None, classes: Sequence[str], template:
     return found
 
 
-def of_data(config: dict, file: Path) -> dict:
-    """What a record's task is built from, which its data tells."""
+def of_data(config: dict, file: Path, before: str | None) -> dict:
+    """What a record's task is built from, which its data tells.
+
+    before: the fingerprint that it had; None where that is not known.  UserError where it has another now, and rows of the
+    run's own stand for its classes."""
     try:
-        return open_data(RunConfig.of(whole(config, UNSAID | config, file))).facts
+        data = open_data(tuned := RunConfig.of(whole(config, UNSAID | config, file)))
     except UserError as error:
         told = f"its classes and template stand in its data, which cannot be read ({error})"
+        if config["task"]["classifier"] != "text":  # it has classes of its own, none that could be typed
+            raise UserError(f"{file}: {told}; put that back at {data_folder(config['dataset'])}") from None
         raise UserError(f"{file}: {told}; give --classes and --template") from None
+    for what in find(tuned.task["_target_"]).numbered_by(tuned.task):
+        check_tuned_on(tuned, data, what, file, before)
+    return data.facts
 
 
 def named(backbone: dict, classes: Sequence[str], template: str) -> dict:

@@ -24,22 +24,12 @@ from vltune.settings.check import checked, declared, present
 from vltune.settings.config import RunConfig
 from vltune.settings.engine import Settings
 from vltune.settings.kinds import Spec
-from vltune.settings.run import RunSettings
+from vltune.settings.run import HONOURED, RunSettings
 from vltune.sharing.adapter import check_tuned, record_of
 from vltune.values import shown
 
 if TYPE_CHECKING:
     from vltune.engine.source import Data
-
-# What may be given beside from=RECORD: which splits, where things lie, how it is computed.  All else the record says.
-HONOURED = (
-    *("engine.evaluate", "engine.eval_batch_size", "engine.accelerator", "engine.devices", "engine.nodes"),
-    *("engine.strategy", "engine.workers", "engine.threads", "engine.attention", "engine.portable"),
-    *("engine.cache_features", "engine.features_dir"),
-    *("dataset.data_dir", "dataset.subfolder", "dataset.generate", "dataset.max_bad_examples"),
-    *("dataset.prompts", "dataset.few_shot_list", "task.judges"),
-    *("weights", "backbone.tokenizer", "backbone.tower_weights"),
-)
 
 
 def evaluate(config: RunConfig, overrides: list[str]) -> Path:
@@ -59,7 +49,7 @@ def evaluate(config: RunConfig, overrides: list[str]) -> Path:
         unread: list[str] = []
 
         def score(config: RunConfig, data: Data) -> dict[str, dict[str, float]]:
-            transfer.check_numbering(scored, data, file)
+            transfer.check_numbering(scored, data, file, transfer.fingerprint_of_data(record))
             return figures(config, data, file, unread=unread)
 
         return transfer.scored_on_other_data(other, record, file, score, unread)

@@ -37,6 +37,9 @@ def generate(file: Path, prompts: Sequence[str], seeds: Sequence[int], out: Path
     for prompt in prompts:
         if task.token not in prompt.split():
             print(f"{prompt}: has no {task.token}, the word for the subject: it is not asked for", file=sys.stderr)
+        if task.is_cut(prompt):
+            told = f"is longer than the {task.tokenizer.max_length} tokens that are read of a text: its end is left out"
+            print(f"{prompt}: {told}", file=sys.stderr)
     wanted = [Wanted(0, SUBJECT, prompt, seed) for prompt in prompts for seed in seeds]
     files = {each: folder / f"{slug(each.prompt)}-seed{each.seed}.png" for each in wanted}
     of = {each: f"{whose} {task.sampler_steps} {task.guidance} {each.prompt}" for each in wanted}

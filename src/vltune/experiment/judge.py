@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def judge(file: Path, folders: Mapping[str, str]) -> Record:
     """Judges a record's pictures anew by all judges that are there and writes the figures into the record, and beside it.
 
-    folders: of judges, in the place of those in the record.  UserError where a picture is missing, or no judge is there."""
+    folders: of judges, in the place of those in the record, of which one that is not on this machine judges later.
+    UserError where a picture is missing, or no judge is there."""
     from vltune.engine import artifacts
     from vltune.evaluators.painted import judge as judged
 
@@ -37,6 +38,9 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
             known = ", ".join(other for other, each in given.items() if "folder" in each) or "none"
             raise UserError(f"--folder {name}={folder}: the record asks no such judge; of folders it asks {known}")
         given[name]["folder"] = folder
+    for name in given.keys() - folders.keys():
+        if (folder := given[name].get("folder")) is not None and not is_here(folder):
+            given[name]["folder"] = None
     task = build(spec | {"judges": given}, noun="", prompts=[])  # what was painted stands beside the record
     judges = task.judges_here()
     if not judges:
@@ -57,6 +61,14 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
     return record
 
 
+def is_here(folder: str) -> bool:
+    """Whether a folder that a record names, perhaps another machine's, is on this one."""
+    try:
+        return Path(folder).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # may not be looked at; no path; a ~ of nobody
+        return False
+
+
 def scored(file: Path, record: Record) -> dict[tuple, float | None]:
     """{place of a row: its score} of all that was judged before."""
     beside = file.with_suffix(PREDICTIONS)
@@ -70,7 +82,7 @@ def place(row: Mapping[str, Any]) -> tuple:
 
 
 def wanted(file: Path, record: Record, split: str) -> list[Wanted]:
-    """The pictures that a run painted, in its order.  UserError where one is not there."""
+    """The pictures that a run painted, in its order.  UserError where one is not there, or what it is compared with."""
     from vltune.judges.wanted import Wanted
 
     beside = file.with_suffix(PREDICTIONS)
@@ -80,8 +92,9 @@ def wanted(file: Path, record: Record, split: str) -> list[Wanted]:
     for row in predictions.whole(beside, record).to_pylist():
         if row["split"] == split:
             each = Wanted(row["id"], row["about"], row["prediction"], row["seed"])
-            picture = file.with_suffix("") / row["picture"]
-            if not picture.is_file():
-                raise UserError(f"{picture}: is not there; copy the folder beside the record, or run its command again")
+            for name in filter(None, (row["picture"], row["beside"])):
+                if not (picture := file.with_suffix("") / name).is_file():
+                    fix = "copy the folder beside the record, or run its command again"
+                    raise UserError(f"{picture}: is not there; {fix}")
             found[each] = None
     return list(found)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 from vltune.assemble.adopt import adopted
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 KNOWN = [*declared(RunSettings), *GROUPS, "rates", "hydra"]
+PATIENCE = 0.01, 0.02, 0.05, 0.1, 0.2  # seconds at most between looks at a folder that others make too
 
 
 def ready(composed: DictConfig, overrides: Sequence[str]) -> RunConfig:
@@ -137,12 +141,15 @@ def deciding(config: RunConfig) -> dict[str, tuple[bool, str, str]]:
     engine, task, share = config.engine, config.task, config.dataset.get("train_fraction", 1.0)
     classifier, protocol = task.get("classifier", "cache"), task.get("protocol", OF_FEW[0])
     of_cache = (classifier != "cache", f"task.classifier={classifier}", "cache")
+    of_texts = (classifier == "linear", f"task.classifier={classifier}", "linear_from_text")  # that alone reads none
+    of_names = (task.get("template") == "name", f"task.template={task.get('template')}", "own")
     timed = engine.max_steps == task.get("steps", {}).get(f"of_{task.get('shots')}", 0)  # as a recipe may have it
     of_method = {
         f"method.{name}": (config.method.get(by) != value, f"method.{by}={config.method.get(by)}", value or "null")
         for name, (by, value) in find(config.method["_target_"]).counts_with.items()
     }
     return of_method | {
+        "dataset.template": of_texts if of_texts[0] else of_names,
         "dataset.train_fraction_seed": (share == 1, f"dataset.train_fraction={share:g}", "0.1"),
         "engine.epochs": (engine.max_steps is not None, f"engine.max_steps={engine.max_steps}", "null"),
         "engine.head_lr_multiplier": (engine.head_lr is not None, f"engine.head_lr={engine.head_lr}", "null"),
@@ -150,6 +157,7 @@ def deciding(config: RunConfig) -> dict[str, tuple[bool, str, str]]:
         "task.alpha": of_cache,
         "task.beta": of_cache,
         "task.cache_trained": of_cache,
+        "task.template": of_texts,
         "task.shots": (protocol not in OF_FEW and not timed, f"task.protocol={protocol}", OF_FEW[0]),
     }
 
@@ -168,6 +176,22 @@ def check_added(overrides: Sequence[str]) -> None:
 
 def check_writable(setting: str, folder: Path) -> None:
     """UserError that names the setting, where no file can be made in a folder; it is left as it was."""
+    for pause in (*PATIENCE, None):
+        try:
+            write_in(folder)
+            return
+        except OSError as error:
+            file, is_met = Path(error.filename), isinstance(error, FileExistsError)
+            if is_met and (file.is_file() or (file.is_symlink() and not file.exists())):
+                raise UserError(f"{said(setting, folder)}: {file} is a file; name a folder") from None
+            if pause is None or not (is_met or isinstance(error, FileNotFoundError)):
+                reason = error.strerror or error
+                raise UserError(f"{said(setting, folder)}: cannot be written ({reason}); name another folder") from None
+            time.sleep(pause * Random().random())  # another process made a folder of these meanwhile, or removed it
+
+
+def write_in(folder: Path) -> None:
+    """Makes a file there and removes it, with the folders that it took."""
     made: list[Path] = []
     try:
         for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
@@ -176,13 +200,7 @@ def check_writable(setting: str, folder: Path) -> None:
         probe = folder / f".writable.{os.getpid()}.tmp"
         probe.touch()
         probe.unlink()
-    except FileExistsError as error:
-        if not folder.is_dir():  # else another process made it meanwhile
-            raise UserError(f"{said(setting, folder)}: {error.filename} is a file; name a folder") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{said(setting, folder)}: cannot be written ({reason}); name another folder") from None
     finally:
         for each in reversed(made):
-            if not any(each.iterdir()):
+            with suppress(OSError):  # another process uses it by now
                 each.rmdir()

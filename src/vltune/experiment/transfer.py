@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltune.assemble.data import open_data
+from vltune.assemble.data import data_folder, open_data
 from vltune.configuration import check_constructors, find
 from vltune.errors import UserError
 from vltune.experiment.outcome import is_judged
@@ -19,7 +19,7 @@ from vltune.values import shown
 
 if TYPE_CHECKING:
     from vltune.engine.source import Data
-
+    from vltune.records.record import Record
 
 UNKNOWN = "its answers are not published, or dataset.{} names nothing"
 
@@ -64,18 +64,38 @@ def on_other_data(tuned: RunConfig, composed: dict, file: Path, overrides: Seque
     return RunConfig.of(plain)
 
 
-def check_numbering(tuned: RunConfig, data: Data, file: Path) -> None:
+def check_numbering(tuned: RunConfig, data: Data, file: Path, before: str | None = None) -> None:
     """UserError where a head's rows stand for other answers or classes than this data numbers so, or where what they stand
-    for, the data that it was tuned on, is not here."""
+    for, the data that it was tuned on, is not here.
+
+    before: that data's fingerprint in the record; None where it is not known."""
     for what in find(tuned.task["_target_"]).numbered_by(tuned.task):
         try:
-            own = open_data(tuned).facts[what]
+            own = open_data(tuned)
         except UserError as error:
             raise UserError(
                 f"{file}: the order of its {what} stands in the data that it was tuned on ({error})"
             ) from None
-        if list(own) != list(data.facts[what]):
+        check_tuned_on(tuned, own, what, file, before)
+        if list(own.facts[what]) != list(data.facts[what]):
             raise UserError(f"{file}: its head was tuned for other {what} than are here, or for these in another order")
+
+
+def check_tuned_on(tuned: RunConfig, own: Data, what: str, file: Path, before: str | None) -> None:
+    """UserError where the folder of the data that a head was tuned on holds another now: its rows may stand for others.
+
+    own: what the folder holds.  before: the fingerprint in the record; None where it is not known."""
+    if before is not None and own.fingerprint != before:
+        told = f"the order of its {what} stands in the data that it was tuned on"
+        raise UserError(
+            f"{file}: {told}, and {data_folder(tuned.dataset)} now holds another (its fingerprint differs): "
+            "put back what was there"
+        )
+
+
+def fingerprint_of_data(record: Record) -> str | None:
+    """Of what a run was tuned on; None where its record does not say."""
+    return (record.get("fingerprints") or {}).get("data")
 
 
 def scored_on_other_data(config: RunConfig, record: dict, file: Path, score: Score, unread: Sequence[str] = ()) -> Path:

@@ -12,14 +12,16 @@ from vltune.errors import UserError
 from vltune.values import place
 
 WEIGHTS = "model.safetensors"
-PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 TOKENIZER, VOCABULARY = "tokenizer.json", ("vocab.json", "merges.txt")
 
 
 def check_folder(folder: str, setting: str, reads: bool = False) -> Path:
     """UserError, one line, where a file is missing.  reads: texts, for which it has a tokenizer."""
     path = Path(place(setting, folder, folder=True))
-    needed = ["config.json", WEIGHTS, PREPROCESSOR]
+    needed = ["config.json", WEIGHTS]
+    if not (path / PROCESSOR).is_file():  # as transformers 5 writes it, beside a tokenizer
+        needed.append(PREPROCESSOR)
     if reads and not all((path / name).is_file() for name in VOCABULARY):
         needed.append(TOKENIZER)  # transformers makes an empty one of nothing
     for name in needed:

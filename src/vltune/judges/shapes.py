@@ -38,12 +38,12 @@ _SAID = {
 class QuarterReader(nn.Module):
     """(B, 3, 32, 32) in [-1, 1] -> (B, 4, 96), what each quarter holds; `heads` read its positive part."""
 
-    def __init__(self, width: int = 32, dim: int = 96):
+    def __init__(self):
         super().__init__()
-        layers = [(3, width, 1), (width, width, 2), (width, 2 * width, 1), (2 * width, 2 * width, 2)]
-        self.body = nn.Sequential(*(convolved(*each) for each in [*layers, (2 * width, 2 * width, 1)]))
-        self.feature = nn.Linear(2 * width * 16, dim)
-        self.heads = nn.ModuleDict({name: nn.Linear(dim, values) for name, values in READ.items()})
+        layers = [(3, 32, 1), (32, 32, 2), (32, 64, 1), (64, 64, 2), (64, 64, 1)]
+        self.body = nn.Sequential(*(convolved(*each) for each in layers))
+        self.feature = nn.Linear(64 * 16, 96)
+        self.heads = nn.ModuleDict({name: nn.Linear(96, values) for name, values in READ.items()})
 
     def forward(self, pictures: Tensor) -> Tensor:
         seen = self.body(pictures)  # (B, 64, 8, 8)

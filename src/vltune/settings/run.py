@@ -28,3 +28,15 @@ class RunSettings(TypedDict):
     """With mode=eval: the record whose tuned model is evaluated."""
     mode: Annotated[Literal["train", "pretrain", "eval", "cost"], NotDecisive()]
     """What is done: train and evaluate, pretrain a small backbone, evaluate a record's model, or count the cost alone."""
+
+
+# With mode=eval, what may be given beside from=RECORD: which splits, where things lie, how it is computed.  All else the
+# record says.
+HONOURED = (
+    *("engine.evaluate", "engine.eval_batch_size", "engine.accelerator", "engine.devices", "engine.nodes"),
+    *("engine.strategy", "engine.workers", "engine.threads", "engine.attention", "engine.portable"),
+    *("engine.cache_features", "engine.features_dir"),
+    *("dataset.data_dir", "dataset.subfolder", "dataset.generate", "dataset.max_bad_examples"),
+    *("dataset.prompts", "dataset.few_shot_list", "task.judges"),
+    *("weights", "backbone.tokenizer", "backbone.tower_weights"),
+)

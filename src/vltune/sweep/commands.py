@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vltune.sweep.job import Job
     from vltune.sweep.plan import Plan
     from vltune.sweep.status import Standing
+    from vltune.sweep.submission import Submission
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 LOOK = 2.0  # seconds between two looks of --live
@@ -188,25 +189,28 @@ def retry(
 
 @app.command()
 def cancel(name: _Name, project: _Project = Path(), overrides: _Overrides = None) -> None:
-    """Stop what was submitted: running runs save, and `vltune sweep submit` goes on with them."""
+    """Stop what was submitted: running runs save, and `vltune sweep submit` goes on with them.
+
+    With overrides: each submission that has one of these runs to do, as a whole.  Without: all.
+    """
     from vltune.sweep import launch, slurm
-    from vltune.sweep.queue import scheduled
     from vltune.sweep.submission import read_all, stop
 
     planned = as_submitted(project, name, overrides)
-    if not any(each.state in ("queued", "running") for each in launch.standings(planned)):
+    found = launch.standings(planned)
+    working = {each.run.command for each in found if each.state in ("queued", "running")}
+    submissions = [each for each in read_all(planned.folder) if works_on(each, working if overrides else None)]
+    if not submissions and not working:
         typer.echo(f"{name}: nothing of it is queued or running")
         return
-    submissions = [each for each in read_all(planned.folder) if scheduled([each])]
     arrays = [array for each in submissions for array in each.arrays]
     if arrays:
         slurm.cancel(arrays)
     stopped = sum(stop(each.process, signal.SIGTERM) for each in submissions if each.process)
     asked = [f"SLURM {' '.join(arrays)}"] if arrays else []
     asked += [f"{stopped} launcher{'s' if stopped > 1 else ''} here"] if stopped else []
-    typer.echo(
-        f"asked to stop: {', '.join(asked)}" if asked else f"{name}: runs, but was not submitted from this machine"
-    )
+    elsewhere = f"was not submitted from this machine{', or in other words' if overrides else ''}"
+    typer.echo(f"asked to stop: {', '.join(asked)}" if asked else f"{name}: runs, but {elsewhere}")
 
 
 @app.command()
@@ -247,6 +251,17 @@ def as_submitted(project: Path, name: str, overrides: list[str] | None) -> Plan:
     return plans.plan(project, submitted[-1].arguments) if submitted else planned
 
 
+def works_on(submission: Submission, of: set[str] | None) -> bool:
+    """Whether it has runs to do: of these commands, however their words are ordered, or of any."""
+    from vltune.sweep.queue import scheduled
+    from vltune.sweep.status import WAITING
+
+    left = {command for command, word in scheduled([submission]).items() if word in WAITING}
+    if of is None:
+        return bool(left)
+    return not {frozenset(command.split()) for command in of}.isdisjoint(frozenset(each.split()) for each in left)
+
+
 def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
     from vltune.sweep import launch
     from vltune.sweep.status import counts
@@ -261,8 +276,10 @@ def start(planned: Plan, jobs: list[Job], found: list[Standing]) -> None:
 
 def going_on(each: Standing) -> Job:
     """The run as a retry starts it: not anew, though it was forced, where there is something to go on from."""
+    from vltune.sweep.job import GOING_ON
+
     job, begun = again(each), each.run.force and each.record
-    return replace(job, overrides=[*job.overrides, "force=false"]) if begun else job
+    return replace(job, overrides=[*job.overrides, GOING_ON]) if begun else job
 
 
 def again(each: Standing) -> Job:

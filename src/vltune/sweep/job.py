@@ -10,6 +10,8 @@ from pathlib import Path
 from vltune.command_line import ALONE
 from vltune.sweep.plan import Run
 
+GOING_ON = "force=false"  # the last override of a forced run as a retry starts it
+
 
 @dataclass(frozen=True)
 class Job:

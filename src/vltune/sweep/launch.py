@@ -10,21 +10,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from vltune.errors import UserError
 from vltune.experiment.readiness import check_writable
 from vltune.runs.signals import EX_TEMPFAIL
 from vltune.sweep import local, slurm, status, warm
 from vltune.sweep.job import Job, job
 from vltune.sweep.plan import Plan
-from vltune.sweep.queue import scheduled
+from vltune.sweep.queue import scheduled, submitted
 from vltune.sweep.status import OPEN, Standing
-from vltune.sweep.submission import Submission, new_folder, read_all, this_process
+from vltune.sweep.submission import Submission, new_folder, read_all, stop, this_process
 
 BAD = ("failed", "missing", "stale", "stopped")  # of a sweep that nobody works on any more
 LOOK = 5.0  # seconds between looks at jobs elsewhere
@@ -34,7 +33,7 @@ def standings(plan: Plan) -> list[Standing]:
     """UserError where SLURM has runs of it and does not answer."""
     submissions = read_all(plan.folder)
     slurm.check_answers([array for each in submissions for array in each.arrays])
-    return status.standings(plan, scheduled(submissions))
+    return status.standings(plan, scheduled(submissions), submitted(submissions))
 
 
 def missing(found: Iterable[Standing]) -> dict[str, int]:
@@ -144,22 +143,32 @@ def exit_status(found: Sequence[Standing], failed: Iterable[str] = ()) -> int:
 
 
 def submit(plan: Plan, jobs: Sequence[Job]) -> Submission:
-    """Starts jobs and returns at once; they outlive this process and its terminal."""
+    """Starts jobs and returns at once; they outlive this process and its terminal.
+
+    What a scheduler has is written down as soon as it has it.  Where not all can be started, what was is stopped again."""
     settings, jobs = plan.launcher, with_threads(plan, jobs)
     check_writable("results_dir", plan.root)
     logs, started = new_folder(plan.folder)
-    try:
-        if settings["name"] == "slurm":
-            arrays = slurm.submit(plan.project, jobs, settings, logs, plan.name)
-            submission = Submission("slurm", plan.arguments, jobs, str(logs), started, arrays=arrays)
+    name = "slurm" if settings["name"] == "slurm" else "local"
+    submission = Submission(name, plan.arguments, jobs, str(logs), started)
+
+    def took(arrays: Mapping[str, Sequence[int]]) -> None:
+        if arrays:
+            replace(submission, arrays={**arrays}).write(plan.folder)
         else:
-            process = detached(plan.project, jobs, logs, settings.get("parallel"))
-            submission = Submission("local", plan.arguments, jobs, str(logs), started, process=process)
-    except UserError:
-        shutil.rmtree(logs, ignore_errors=True)
+            submission.file(plan.folder).unlink(missing_ok=True)
+
+    try:
+        if name == "slurm":
+            return replace(submission, arrays=slurm.submit(plan.project, jobs, settings, logs, plan.name, took))
+        submission = replace(submission, process=detached(plan.project, jobs, logs, settings.get("parallel")))
+        submission.write(plan.folder)
+        return submission
+    except BaseException:
+        stop(submission.process, signal.SIGTERM)
+        if not submission.file(plan.folder).exists():
+            shutil.rmtree(logs, ignore_errors=True)
         raise
-    submission.write(plan.folder)
-    return submission
 
 
 def detached(project: Path, jobs: Sequence[Job], logs: Path, parallel: int | None) -> dict:

@@ -114,7 +114,8 @@ def launch(
                     del running[number]
                     free.append(slot)
                     statuses[number] = status
-                    (logs / f"{number}.ended").write_text(f"{status}\n")
+                    with suppress(OSError):  # a full disk, on which the other runs may go on
+                        (logs / f"{number}.ended").write_text(f"{status}\n")
                     ended(number, status)
     return Outcome(statuses, received[0] if received else None)
 

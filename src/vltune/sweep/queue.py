@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vltune.sweep import slurm
+from vltune.sweep.job import GOING_ON
 from vltune.sweep.submission import Submission, is_alive
 
 
@@ -24,3 +25,12 @@ def scheduled(submissions: Iterable[Submission]) -> dict[str, str]:
             for element, number in enumerate(numbers):
                 words[each.jobs[number].of] = by_element.get(f"{array}_{element}")
     return {of: word for of, word in words.items() if word}
+
+
+def submitted(submissions: Iterable[Submission]) -> dict[str, str]:
+    """{command of a planned run: when it was left to SLURM last (UTC)}, but where that was to go on from what there was."""
+    when: dict[str, str | None] = {}
+    for each in submissions:
+        for job in (each.jobs[number] for numbers in each.arrays.values() for number in numbers):
+            when[job.of] = None if job.overrides[-1:] == [GOING_ON] else each.started
+    return {of: time for of, time in when.items() if time}

@@ -12,16 +12,19 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from vltune.errors import UserError
 from vltune.runs.signals import EX_TEMPFAIL
 from vltune.sweep.job import Job, command
 
+Took: TypeAlias = Callable[[Mapping[str, Sequence[int]]], object]
 WARNING = signal.SIGUSR2  # submitit asks SLURM for it
 MOST = 1000  # jobs of an array, as SLURM allows unless configured otherwise
 PATIENCE = 30  # seconds with a command of SLURM's
@@ -63,44 +66,87 @@ class RunJob:
         return DelayedSubmission(self)
 
 
-def submit(project: Path, jobs: Sequence[Job], settings: Mapping, logs: Path, name: str) -> dict[str, list[int]]:
-    """Submits, and returns at once {SLURM's number of an array: numbers of its jobs}.
+def submit(
+    project: Path, jobs: Sequence[Job], settings: Mapping, logs: Path, name: str, took: Took = lambda arrays: None
+) -> dict[str, list[int]]:
+    """Submits, and returns at once {SLURM's number of an array: numbers of its jobs}: all, or none.
 
-    settings: of conf/hydra/launcher/slurm.yaml.  logs: a folder that all nodes see.  UserError that holds sbatch's words
+    settings: of conf/hydra/launcher/slurm.yaml.  logs: a folder that all nodes see.  took: called with what SLURM has after
+    each array, and with nothing once that was cancelled, as the rest did not follow.  UserError that holds sbatch's words
     where SLURM refuses."""
     if not shutil.which("sbatch"):
         raise UserError("hydra/launcher=slurm: no sbatch here; submit from a login node, or use hydra/launcher=local")
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    sizes = defaultdict(list)
-    for number, job in enumerate(jobs):
-        sizes[job.devices, job.nodes].append(number)
-    arrays = {}
-    for (devices, nodes), numbers in sizes.items():
-        executor = SlurmExecutor(logs, max_num_timeout=TIMEOUTS)
-        for part in (numbers[i : i + MOST] for i in range(0, len(numbers), MOST)):
-            try:
-                executor.update_parameters(**parameters(settings, devices, nodes, name))
+    arrays: dict[str, list[int]] = {}
+    try:
+        for (devices, nodes), numbers in parts(jobs):
+            executor = SlurmExecutor(logs, max_num_timeout=TIMEOUTS)
+            at_once = share(settings["parallel"], len(numbers), len(jobs))
+            executor.update_parameters(**parameters({**settings, "parallel": at_once}, devices, nodes, name))
+            with undisturbed():
                 with executor.batch():
                     of = [
                         executor.submit(RunJob(project.resolve(), Path.cwd(), jobs[number].overrides))
-                        for number in part
+                        for number in numbers
                     ]
-            except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, ValueError) as error:
-                raise UserError(f"hydra/launcher=slurm: {refused(error)}{withdrawn(arrays)}") from None
-            arrays[of[0].job_id.partition("_")[0]] = part
+                arrays[of[0].job_id.partition("_")[0]] = numbers
+                took(arrays)
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, ValueError) as error:
+        raise UserError(f"hydra/launcher=slurm: {refused(error)}{withdrawn(arrays, took)}") from None
+    except BaseException:  # a signal, a full disk
+        if said := withdrawn(arrays, took):
+            print(f"hydra/launcher=slurm: {said.removeprefix('; ')}", file=sys.stderr)
+        raise
     return arrays
 
 
-def withdrawn(arrays: Mapping[str, Sequence[int]]) -> str:
-    """Cancels what SLURM took before it refused a part, so that nothing is left of the sweep, and says so."""
+def parts(jobs: Sequence[Job]) -> list[tuple[tuple[int, int], list[int]]]:
+    """Of which each is an array: the devices and nodes of its jobs, and their numbers."""
+    sizes = defaultdict(list)
+    for number, job in enumerate(jobs):
+        sizes[job.devices, job.nodes].append(number)
+    return [(size, of[i : i + MOST]) for size, of in sizes.items() for i in range(0, len(of), MOST)]
+
+
+def share(parallel: int | None, part: int, jobs: int) -> int:
+    """How many jobs of an array of `part` may run at a time, so that of all arrays `parallel` do: SLURM counts each array
+    for itself.  One at least, and all where there is no limit."""
+    return part if parallel is None else max(1, parallel * part // jobs)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within it, signals that end this process wait, and what it starts does not hear them: an array that SLURM takes
+    meanwhile, and whose number nobody reads, could not be told nor cancelled."""
+    came: list[int] = []
+    held = {signum: old for signum in HELD if (old := signal.getsignal(signum)) not in (None, signal.SIG_IGN)}
+    for signum in held:
+        signal.signal(signum, lambda signum, frame: came.append(signum))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for signum, old in held.items():
+            signal.signal(signum, old)
+        if came:
+            signal.raise_signal(came[0])
+
+
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def withdrawn(arrays: Mapping[str, Sequence[int]], took: Took) -> str:
+    """Cancels what SLURM took before the rest failed, so that nothing is left of the sweep, and says so."""
     if not arrays:
         return ""
     try:
         cancel([*arrays])
     except UserError as error:
         return f"; what it had taken waits on: {error}"
+    took({})
     return f"; the {sum(map(len, arrays.values())):,} runs that it had taken were cancelled"
 
 

@@ -51,13 +51,18 @@ class Standing:
     error: str = ""
 
 
-def standings(plan: Plan, scheduled: Mapping[str, str] | None = None) -> list[Standing]:
-    """scheduled: {a run's command: what the scheduler says of it: `queued`, `running`, or how it ended}."""
-    return [standing(plan.root, run, (scheduled or {}).get(run.command)) for run in plan.runs]
+def standings(
+    plan: Plan, scheduled: Mapping[str, str] | None = None, since: Mapping[str, str] | None = None
+) -> list[Standing]:
+    """scheduled: {a run's command: what the scheduler says of it: `queued`, `running`, or how it ended}.  since: {a run's
+    command: when that scheduler was given it (UTC)}."""
+    scheduled, since = scheduled or {}, since or {}
+    return [standing(plan.root, run, scheduled.get(run.command), since.get(run.command)) for run in plan.runs]
 
 
-def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
-    """Of the records in either precision the finished one counts, else the one that was begun last."""
+def standing(root: Path, run: Run, scheduled: str | None = None, since: str | None = None) -> Standing:
+    """Of the records in either precision the finished one counts, else the one that was begun last; of a forced run that
+    ended in the scheduler none counts that was finished before it was given there."""
     found = [(place, peek(root / place)) for place in run.places]
     for place, record in found:
         held = lock.holder(records.run_folder(root, place))
@@ -65,9 +70,15 @@ def standing(root: Path, run: Run, scheduled: str | None = None) -> Standing:
             return Standing(run, "running", record, place, held.content)
     if there := [each for each in found if each[1] and (each[1]["status"] == "finished" or not run.missing)]:
         place, record = max(there, key=lambda each: (each[1]["status"] == "finished", each[1]["provenance"]["started"]))
+        is_earlier = record["status"] == "finished" and record["provenance"]["started"] < (since or "")
+        if run.force and is_earlier and scheduled and scheduled not in WAITING:
+            return unrecorded(run, scheduled)
         return recorded(root, run, record, place, scheduled)
-    if run.missing:
-        return Standing(run, "missing", error=run.missing)
+    return Standing(run, "missing", error=run.missing) if run.missing else unrecorded(run, scheduled)
+
+
+def unrecorded(run: Run, scheduled: str | None) -> Standing:
+    """The state of a run that has no record, or none but the one that it is to replace."""
     waiting, why = scheduled in WAITING, cause(scheduled or "")
     if scheduled and not waiting and why != "cancelled":  # before it could write a record
         return Standing(run, "failed", cause=why or OTHER, error=scheduled)

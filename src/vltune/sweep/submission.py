@@ -29,8 +29,11 @@ class Submission:
     process: dict = field(default_factory=dict)
     arrays: dict[str, list[int]] = field(default_factory=dict)
 
+    def file(self, folder: Path) -> Path:
+        return folder / f"{Path(self.logs).name}.json"
+
     def write(self, folder: Path) -> Path:
-        file = folder / f"{Path(self.logs).name}.json"
+        file = self.file(folder)
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1))
         return file

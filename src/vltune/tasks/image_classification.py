@@ -74,6 +74,8 @@ class ImageClassification(KeptTexts, Task):
         for name, value, known in (("protocol", protocol, PROTOCOLS), ("classifier", classifier, CLASSIFIERS)):
             if value not in known:
                 raise UserError(f"task.{name}={value}: must be one of {', '.join(known)}")
+        if protocol == "base_to_new" and len(classes) == 1:
+            raise UserError("task.protocol=base_to_new: there is one class, and no new half; take few_shot or full")
         self.classes, self.tokenizer, self.classifier = list(classes), tokenizer, classifier
         self.called = apart(self.classes)
         self.templates = len(templates)
@@ -164,8 +166,8 @@ class ImageClassification(KeptTexts, Task):
         return F.cross_entropy(output.float(), batch["label"])
 
     @property
-    def chance_loss(self) -> float:
-        return math.log(self.base)
+    def chance_loss(self) -> float | None:
+        return math.log(self.base) if self.base > 1 else None  # of one class everything is known
 
     def predictions(self, output: Tensor, batch: Batch) -> list[Prediction]:
         label, logits = batch["label"], output.float()

@@ -114,6 +114,7 @@ class Subject(KeptTexts, Task):
         for text in class_captions or ():
             if "{class}" not in text or "{token}" in text:
                 raise UserError(f"task.class_captions={text!r}: must say {{class}} and no {{token}}, the subject's")
+            self.check_braces("task.class_captions", text)
         self.noun, self.prompts, self.tokenizer = noun, list(prompts), tokenizer
         self.token, self.caption = token, caption
         self.class_captions = [self.said(text, "") for text in class_captions or (caption,)]
@@ -139,6 +140,13 @@ class Subject(KeptTexts, Task):
             raise UserError(f"{name}={text!r}: put spaces around {{token}}: judges read the prompt without that word")
         if token in words:
             raise UserError(f"task.token={token}: is a word of {text!r} as well, which judges would read without it")
+        Subject.check_braces(name, text)
+
+    @staticmethod
+    def check_braces(name: str, text: str) -> None:
+        """UserError where something else stands in braces, which would be taken as it is written."""
+        if {*"{}"} & {*text.replace("{token}", "").replace("{class}", "")}:
+            raise UserError(f"{name}={text!r}: has a brace that is of neither {{token}} nor {{class}}; leave it out")
 
     def said(self, text: str, token: str) -> str:
         """A prompt in words; without its token where that is empty."""
@@ -174,6 +182,23 @@ class Subject(KeptTexts, Task):
 
     def begin(self, backbone: Backbone) -> None:
         backbone.check_sampler(self.sampler_steps)
+        if self.prompts:  # else it paints what is asked for beside the run
+            self.check_lengths()
+
+    def check_lengths(self) -> None:
+        """UserError where the text encoder would read the beginning of a text alone."""
+        captions = [("task.caption", self.said(self.caption, self.token))]
+        captions += [("task.class_captions", text) for text in self.class_captions if self.class_pictures]
+        for name, text in [*captions, *(("dataset.prompts", self.said(each, self.token)) for each in self.prompts)]:
+            if self.is_cut(text):
+                length = self.tokenizer.max_length
+                raise UserError(
+                    f"{name}={text!r}: is longer than the {length} tokens that are read of a text; shorten it"
+                )
+
+    def is_cut(self, text: str) -> bool:
+        """Whether it is longer than what the text encoder reads; False where the tokenizer does not say."""
+        return getattr(self.tokenizer, "cuts", lambda text: False)(text)
 
     def declaration(self) -> dict[str, Any]:
         return super().declaration() | {"judges": self.identities}

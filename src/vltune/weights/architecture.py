@@ -1,14 +1,15 @@
 """What a CLIP checkpoint is, in the words of `backbone`: its sizes, and what its tensors cannot tell.
 
 Sizes are those of its tensors.  The number of heads, the activation, the end-of-text token and how images are prepared
-leave no trace in these: a transformers folder says them in `config.json` and `preprocessor_config.json`, open_clip's in
-`open_clip_config.json`.  Of a file alone the heads are 64 wide, as OpenAI's and most of open_clip's; and the activation is
-QuickGELU where it is a TorchScript archive, which OpenAI's are, else not known.
+leave no trace in these: a transformers folder says them in `config.json` and `processor_config.json`, before transformers 5
+`preprocessor_config.json`, open_clip's in `open_clip_config.json`.  Of a file alone the heads are 64 wide, as OpenAI's and
+most of open_clip's; and the activation is QuickGELU where it is a TorchScript archive, which OpenAI's are, else not known.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from torch import Tensor
 from vltune.errors import UserError
 from vltune.streamed import once
 from vltune.weights import foreign, forms
+from vltune.weights.backbones import OUR_TOWERS, OURS, TUNED, TUNED_TOWERS
 from vltune.weights.files import read
-from vltune.weights.finding import CONFIG, OPEN_CLIP_CONFIG, PREPROCESSOR, parts
-from vltune.weights.keys import recognise, translate
+from vltune.weights.finding import CONFIG, OF_IMAGES, OPEN_CLIP_CONFIG, PREPROCESSOR, PROCESSOR, parts
+from vltune.weights.keys import recognise, recognised, translate
 from vltune.weights.maps.clip import FAMILIES
 
 HEAD_WIDTH = 64
@@ -57,6 +59,7 @@ def architecture(path: Path) -> Architecture:
     or asks for what the backbone cannot do, and where the number of its heads is not known."""
     state = {name: tensor.to("meta") for name, tensor in read(path).items()}
     foreign.refuse(state, path)
+    refuse_own(state, path)
     family = recognise(state, FAMILIES, path)
     tensors = {key: tensor for _, key, tensor in translate(family.prepare(state), family, path)}
     sizes, beside = of_tensors(tensors, path), described(path)
@@ -70,6 +73,15 @@ def architecture(path: Path) -> Architecture:
         sizes["text"]["end_of_text"] = beside.towers["text"]["end_of_text"]
     known, source = activation(path)
     return Architecture(sizes, known, source, pixels(path, sizes["image"]["image_size"]))
+
+
+def refuse_own(state: dict[str, Tensor], path: Path) -> None:
+    """UserError where it is vltune's own: its heads, and how its images are prepared, are its configuration's word."""
+    if family := recognised(state, (OURS, TUNED, OUR_TOWERS, TUNED_TOWERS)):
+        told = f"in the layout of {family.name}, and its record says its sizes, not the file"
+        raise UserError(
+            f"{path}: {told}: choose the backbone.model that it is of; checkpoint takes another program's file"
+        )
 
 
 def activation(path: Path) -> tuple[str | None, str]:
@@ -99,14 +111,20 @@ def check_heads(path: Path, sizes: Mapping[str, Any], chosen: str) -> None:
 
 
 def check_pixels(path: Path, transform: Mapping[str, Any], chosen: str) -> None:
-    """UserError where a file beside a checkpoint says that pixels are normalised otherwise than here."""
+    """UserError where a file beside a checkpoint says that images are prepared otherwise than here; of another resolution,
+    which positions are interpolated to, a line on standard error."""
     if (found := normalised(path)) is None:
         return
-    file, _, theirs = found
+    file, content, theirs = found
     for what, values in theirs.items():
         if any(abs(one - other) > 1e-3 for one, other in zip(values, transform[what], strict=True)):
             told = f"pixels have {what} {values} ({file.name}), and {list(transform[what])} with {chosen}"
             raise UserError(f"{path}: {told}; backbone.model=checkpoint takes the file's own")
+    own = resolution(content)
+    check_ways(file, content, own)
+    if own != (here := transform.get("size", own)) and own is not None:
+        told = f"images are of {own} x {own} pixels ({file.name}), and of {here} x {here} with {chosen}"
+        print(f"{path}: {told}: positions are interpolated", file=sys.stderr)
 
 
 def check_activation(path: Path, chosen: str, setting: str) -> None:
@@ -307,30 +325,53 @@ def pixels(path: Path, image_size: int) -> dict[str, list[float]]:
     by the shorter side resized to `image_size`, bicubic, and the middle."""
     if (found := normalised(path)) is not None:
         file, content, values = found
-        ways = {
-            "resample": (3,),
-            "interpolation": ("bicubic",),
-            "resize_mode": ("shortest",),
-            "do_center_crop": (True,),
-            "do_resize": (True,),
-            "do_rescale": (True,),
-            "do_normalize": (True,),
-            "size": (image_size, {"shortest_edge": image_size}),
-            "crop_size": (image_size, {"height": image_size, "width": image_size}),
-        }
-        if other := [key for key, taken in ways.items() if content.get(key) is not None and content[key] not in taken]:
-            here = f"here the shorter side becomes {image_size}, bicubic, and the middle is taken"
-            raise UserError(f"{file}: {other[0]}={content[other[0]]}: {here}; mend the file if it is another model's")
+        check_ways(file, content, image_size)
         return values
     return {}
 
 
+def check_ways(file: Path, content: Mapping[str, Any], image_size: int | None) -> None:
+    """UserError where a file says that images are prepared in another way than by the shorter side resized to
+    `image_size`, bicubic, and the middle.  content: what stands in it of them."""
+    ways = {
+        "resample": (3,),
+        "interpolation": ("bicubic",),
+        "resize_mode": ("shortest",),
+        "do_center_crop": (True,),
+        "do_resize": (True,),
+        "do_rescale": (True,),
+        "do_normalize": (True,),
+        "size": (image_size, {"shortest_edge": image_size}),
+        "crop_size": (image_size, {"height": image_size, "width": image_size}),
+    }
+    if other := [key for key, taken in ways.items() if content.get(key) is not None and content[key] not in taken]:
+        here = f"here the shorter side becomes {image_size}, bicubic, and the middle is taken"
+        raise UserError(f"{file}: {other[0]}={content[other[0]]}: {here}; mend the file if it is another model's")
+
+
+def resolution(content: Mapping[str, Any]) -> int | None:
+    """The side of the square that a file says images are cut to; None where it says none."""
+    sides = content.get("crop_size"), content.get("size")
+    found = [side for each in sides for side in (each.values() if isinstance(each, dict) else (each,))]
+    return next((side for side in found if type(side) is int), None)
+
+
+PREPARED = (
+    (PROCESSOR, OF_IMAGES, ("image_mean", "image_std")),
+    (PREPROCESSOR, None, ("image_mean", "image_std")),
+    (OPEN_CLIP_CONFIG, "preprocess_cfg", ("mean", "std")),
+)
+"""Files that say how images are prepared, in the order in which they are asked; under which key; and `mean` and `std`."""
+
+
 def normalised(path: Path) -> tuple[Path, dict, dict[str, list[float]]] | None:
     """The file beside a checkpoint that says how its images are prepared, what stands in it, and its `mean` and `std`."""
-    for name, keys in ((PREPROCESSOR, ("image_mean", "image_std")), (OPEN_CLIP_CONFIG, ("mean", "std"))):
-        content = content_of(file := path.parent / name)
-        content = (content or {}).get("preprocess_cfg", {}) if name == OPEN_CLIP_CONFIG else content
-        if content and all(isinstance(content.get(key), list) and len(content[key]) == 3 for key in keys):
+    for name, within, keys in PREPARED:
+        content = content_of(file := path.parent / name) or {}
+        content = content if within is None else content.get(within)
+        if isinstance(content, dict) and all(
+            isinstance(content.get(key), list) and len(content[key]) == 3 for key in keys
+        ):
             values = {ours: list(map(float, content[key])) for ours, key in zip(("mean", "std"), keys, strict=True)}
             return file, content, values
     return None

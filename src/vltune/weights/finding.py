@@ -18,6 +18,8 @@ PACKAGE = "pkg://vltune/"
 MODEL_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # What they, and open_clip, put beside it.
 CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
+PROCESSOR, OF_IMAGES = "processor_config.json", "image_processor"
+"""What transformers 5 writes in the place of a preprocessor's file and reads before it, and the key of images in it."""
 INDEX = ".index.json"
 SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")  # of files, which a hub name hardly ends with
 # A text-to-image model in diffusers' layout: the list of its parts, and the folders of those with weights, by our names.
@@ -139,7 +141,7 @@ def from_hub(name: str, setting: str) -> Path:
     try:
         for file in map(Path, MODEL_FILES):
             wanted = [file.name, file.name + INDEX, f"{file.stem}-*-of-*{file.suffix}"]
-            beside = [CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG, EXTRA]
+            beside = [CONFIG, PROCESSOR, PREPROCESSOR, OPEN_CLIP_CONFIG, EXTRA]
             folder = Path(snapshot_download(name, allow_patterns=[*wanted, *beside]))
             if any((folder / name).is_file() for name in wanted):
                 break

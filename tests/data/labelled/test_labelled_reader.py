@@ -138,13 +138,13 @@ def test_a_share_goes_with_few_shots(read):
         read(fraction=0.5, protocol="few_shot", shots=6)
 
 
-def few_shot_file(path, labels=(0, 1, 2), name="train/{label}_{number}.jpg", numbers=(0, 3)):
+def few_shot_file(path, labels=(0, 1, 2), name="train/{label}_{number}.jpg", numbers=(0, 3), val="val/{label}_1.jpg"):
     data = [
         {"impath": f"./data/oxford_pets/images/{name.format(label=label, number=number)}", "label": label}
         for label in labels
         for number in numbers
     ]
-    val = [{"impath": f"images/val/{label}_1.jpg", "label": label} for label in labels]
+    val = [{"impath": f"images/{val.format(label=label)}", "label": label} for label in labels]
     path.write_text(json.dumps({"train": {"data": data, "indices": []}, "val": {"data": val, "indices": []}}))
     return path
 
@@ -174,6 +174,11 @@ def test_a_list_of_cross_modal_adaptation(tmp_path, read):
             {},
             r"0_90\.jpg is no image of dataset\.train",
         ),
+        (
+            lambda path: few_shot_file(path, val="train/{label}_1.jpg"),
+            {"role": "val"},
+            r"is no image of dataset\.val; .* or of another split, which dataset\.val has to name",
+        ),
         (lambda path: few_shot_file(path, numbers=(0,)), {}, r"1 images of label 0 where task\.shots=2"),
         (lambda path: few_shot_file(path, labels=(0, 1)), {}, r"0 images of label 2 where task\.shots=2"),
         (lambda path: few_shot_file(path, name="train/0_{number}.jpg"), {}, "has label 1 there and 0 in the data"),
@@ -202,8 +207,10 @@ def test_templates():
     assert len(templates("imagenet", "ensemble", "a photo of a {}.")) == 80
     assert len(templates("folder", "ensemble", None)) == 7
     assert templates("oxford_pets", "own", "my {}") == templates("folder", "first", "my {}") == ["my {}"]
-    with pytest.raises(UserError, match=r"dataset\.template='my \{\}': task\.template=first is another one"):
-        templates("oxford_pets", "first", "my {}")
+    assert templates("oxford_pets", "name", TEMPLATE) == ["{}."] and templates("shapes", "name", "a {}") == ["{}"]
+    for choice in ("first", "ensemble", "name"):
+        with pytest.raises(UserError, match=rf"dataset\.template='my \{{\}}': task\.template={choice} is another one"):
+            templates("oxford_pets", choice, "my {}")
     with pytest.raises(UserError, match=r"task\.template=ensemble: no list of ucf101"):
         templates("ucf101", "ensemble", None)
 

@@ -89,6 +89,14 @@ def test_every_data_set_has_settings_that_a_run_can_have(name):
     assert known["templates"] == [dataset["template"]]
 
 
+def test_a_recipe_leaves_a_data_sets_own_augmentation():
+    typed = "backbone=clip", "task=classification"
+    assert plain(*typed, "dataset=dtd")["dataset"]["augment"] == "crop_flip"
+    assert (
+        plain(*typed, "dataset=shapes", "task.layout=places")["dataset"]["augment"] is None
+    )  # left would become right
+
+
 def test_there_are_thirteen():
     assert len(SETS) == 13
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from vltune.cli import app
 from vltune.data.dataset import preparations
 from vltune.data.shapes import layouts, vqav2
+from vltune.data.shapes.classes import WORLDS
 from vltune.data.shapes.layouts import LAYOUTS
 
 
@@ -65,6 +66,18 @@ def test_one_image_of_each_split_is_enough(layout, tmp_path):
     _, *command = shlex.split(written.stdout.splitlines()[1].removeprefix("go on with: "))
     prepared = invoke(*command)
     assert prepared.exit_code == 0, prepared.output
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_help_says_how_many_there_are_where_none_are_asked_for(layout):
+    told = " ".join(invoke("shapes", "--help").stdout.split())
+    assert "30 of train, 10 of any other; of image classes 2 and 1 a class; dreambooth: 5 a subject" in told
+    if layout == "dreambooth":
+        assert {*LAYOUTS[layout].few.values()} == {5}
+        return
+    classes = len(WORLDS[layout].pairs("recombined")) if layout in WORLDS else None
+    train, other = (2 * classes, classes) if classes else (30, 10)
+    assert LAYOUTS[layout].few == {split: train if split == "train" else other for split in LAYOUTS[layout].few}
 
 
 def test_numbers_by_split(tmp_path):

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
 from vltune.data.examples import Asked, Examples, Shown
 
 
 class Matches(Examples):
-    """To a caption, by its number, the answer is `image N`; to an image, by its number, `caption N`."""
+    """To a caption, by its number, the answer is `image N`; to an image, by its number, `caption N`: numbers among those
+    that the splits hold."""
 
     text_column = "caption"
 
+    def __init__(self, folder: Path, splits: Sequence[str]):
+        super().__init__(folder, splits)
+        self.rows, self.owner = np.unique(np.searchsorted(self.first, self.texts, "right") - 1, return_inverse=True)
+
     def asked(self, id: int, prediction: str) -> Asked:
-        if prediction.startswith("image "):
-            return Asked(self.said(f"caption {id}"), {f"image {self._of_text(id)[0]}": 1.0})
-        if not 0 <= id < len(self.table):
+        if not 0 <= id < len(self.texts if (of_caption := prediction.startswith("image ")) else self.rows):
             raise KeyError(id)
-        own = range(int(self.first[id]), int(self.first[id + 1]))
-        return Asked(Shown(images=self.images(id)), {f"caption {number}": 1.0 for number in own})
+        if of_caption:
+            return Asked(self.said(f"caption {id}"), {f"image {self.owner[id]}": 1.0})
+        own = np.flatnonzero(self.owner == id)
+        return Asked(Shown(images=self.images(int(self.rows[id]))), {f"caption {number}": 1.0 for number in own})
 
     def said(self, prediction: str) -> Shown:
         what, _, number = prediction.partition(" ")
+        places = self.rows if what == "image" else self.texts
+        if not 0 <= int(number) < len(places):
+            raise KeyError(prediction)
+        place = int(places[int(number)])
         if what == "image":
-            return Shown(prediction, self.images(int(number)))
-        row, item = self._of_text(int(number))
+            return Shown(prediction, self.images(place))
+        row, item = self._of_text(place)
         return Shown(self.text(self.row(row, self.text_column), item))

@@ -11,7 +11,7 @@ _PREPARED = dict.fromkeys((*PUBLISHED, *GENERATED), "prepare.prepare") | {
 DATA_SET = DataSet(
     reader="reader.LabelledImages",
     prepare=_PREPARED | {"emoji_captions": "emoji.prepare_captions"},
-    # Files of captions begin as those of `emoji` do: the first that fits counts.
+    # Files of captions begin as those of `emoji` do: of two that fit the longer counts.
     kinds={"emoji_caption_karpathy": "emoji.CAPTIONS"} | dict.fromkeys(_PREPARED, "rows.KIND"),
     examples="examples.Classes",
 )

@@ -51,7 +51,8 @@ class FewShotList:
             ends = ("/".join(parts[start:]) for start in range(len(parts)))
             place = next((known[end] for end in ends if end in known), None)
             if place is None:
-                raise self._error(f"{path} is no image of dataset.{role}; it is a list of other data")
+                told = f"it is a list of other data, or of another split, which dataset.{role} has to name"
+                raise self._error(f"{path} is no image of dataset.{role}; {told}")
             if labels[place] != label:
                 raise self._error(f"{path} has label {label} there and {labels[place]} in the data; the classes differ")
             if label in wanted:

@@ -32,13 +32,13 @@ def templates(data_set: str | None, choice: Literal["first", "ensemble", "name",
     alone, with the full stop of the usual one; "own".
 
     own: what `dataset.template` says.  UserError where it says something that the choice would leave aside."""
-    if choice == "name":
-        usual = first(data_set) if data_set in _known() else own or first(data_set)
-        return ["{}." if usual.endswith(".") else "{}"]
+    usual = first(data_set) if data_set in _known() else own or first(data_set)
     if choice == "own" or (choice == "first" and data_set not in _known()):
         return [own or first(data_set)]
-    if own not in (None, first(data_set)):
+    if own not in (None, usual if choice == "name" else first(data_set)):
         raise UserError(f"dataset.template={own!r}: task.template={choice} is another one; add task.template=own")
+    if choice == "name":
+        return ["{}." if usual.endswith(".") else "{}"]
     if choice == "first":
         return [first(data_set)]
     if (ensemble := _known().get(data_set, _known()[_ANY])["ensemble"]) is None:

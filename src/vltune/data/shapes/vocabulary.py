@@ -16,10 +16,10 @@ _LATER = ("as", "each", "image", "in", "more", "most", "only", "than")
 VOCABULARY = Path(__file__).parents[2] / "weights" / "shapes_vocab.txt"
 
 
-def corpus(seed: int = 0, count: int = 4000) -> list[str]:
-    """Captions, questions and answers about `count` scenes."""
+def corpus(seed: int = 0) -> list[str]:
+    """Captions, questions and answers about 4,000 scenes."""
     rng = np.random.default_rng(seed)
-    drawn = scenes.draw(rng, count)
+    drawn = scenes.draw(rng, 4000)
     captions = language.to_text(language.to_words(language.draw_captions(rng, drawn, max_words=30)))
     asked = [question.text for asked in questions.ask(rng, drawn, questions.MAX_PER_IMAGE) for question in asked]
     return captions + asked + list(questions.ANSWERS)

@@ -49,10 +49,10 @@ def page(name: str, tables: Sequence[Table], look: Look | None = None) -> bytes:
     compared = disagreement.compare(tables, of_tables, look, pictures)
     data = {
         "tables": [
-            _described(table) | {"curves": curves.of(table, of), "gallery": made, "disagreement": parts}
+            _described(table) | {"curves": curves.of(of), "gallery": made, "disagreement": parts}
             for table, of, made, parts in zip(tables, of_tables, galleries, compared, strict=True)
         ],
-        "runs": runs.described(tables, of_tables),
+        "runs": runs.described(of_tables),
         "pictures": pictures.embedded,
         "pictures_left_out": pictures.left_out,
     }

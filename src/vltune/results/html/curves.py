@@ -11,13 +11,12 @@ from vltune.records import store
 
 if TYPE_CHECKING:
     from vltune.results.html.runs import TableRun
-    from vltune.results.tables.build import Table
 
 POINTS = 250
 """Of a curve, at most: longer ones are thinned to the means of as many stretches."""
 
 
-def of(table: Table, runs: Sequence[TableRun]) -> dict[str, Any]:
+def of(runs: Sequence[TableRun]) -> dict[str, Any]:
     """{experiment: {steps: [steps, ...], metrics: {name: [{row, seed, steps: which, values}]}}}, finished runs alone."""
     experiments: dict[str, dict] = {}
     for run in runs:

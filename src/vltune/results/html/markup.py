@@ -36,7 +36,7 @@ def switch(tables: Sequence[Table]) -> str:
 
 def introduction(table: Table, runs: Sequence[TableRun]) -> str:
     """How many runs of what, what the numbers are, and what is missing or not to be compared."""
-    facts = "".join(f"<div><dt>{text(name)}</dt><dd>{text(number)}</dd></div>" for name, number in _facts(table, runs))
+    facts = "".join(f"<div><dt>{text(name)}</dt><dd>{text(number)}</dd></div>" for name, number in _facts(runs))
     notes = [note for note in table.notes if not note.startswith(CARE)]
     care = [note for note in table.notes if note.startswith(CARE)]
     parts = [
@@ -68,7 +68,7 @@ def _of_table(table: Table, body: str, kind: str) -> str:
     return f'<div class="of-table {kind}" data-table="{text(table.name)}">\n{body}\n</div>'
 
 
-def _facts(table: Table, runs: Sequence[TableRun]) -> Iterator[tuple[str, int]]:
+def _facts(runs: Sequence[TableRun]) -> Iterator[tuple[str, int]]:
     statuses = Counter(run.record["status"] for run in runs if run.trained)
     used = [run for run in runs if run.row is not None and run.trained]
     yield "runs finished", statuses.pop("finished", 0)

@@ -47,7 +47,7 @@ def of(table: Table) -> list[TableRun]:
     return sorted(found, key=lambda run: order.index(store.experiment(run.record)))
 
 
-def described(tables: Sequence[Table], of_tables: Sequence[Sequence[TableRun]]) -> dict[str, Any]:
+def described(of_tables: Sequence[Sequence[TableRun]]) -> dict[str, Any]:
     """`common`: settings that all runs share; `settings`: what else each configuration has; `runs`: of each table.
 
     Settings are {dotted key: JSON}, the seed left out."""
