@@ -92,7 +92,7 @@ def wanted(file: Path, record: Record, split: str) -> list[Wanted]:
     for row in predictions.whole(beside, record).to_pylist():
         if row["split"] == split:
             each = Wanted(row["id"], row["about"], row["prediction"], row["seed"])
-            for name in filter(None, (row["picture"], row["beside"])):
+            for name in filter(None, (row["picture"], row.get("beside"))):
                 if not (picture := file.with_suffix("") / name).is_file():
                     fix = "copy the folder beside the record, or run its command again"
                     raise UserError(f"{picture}: is not there; {fix}")
