@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vltune.backbones.backbone import DENOISING, Backbone
 from vltune.batch import Batch
+from vltune.data.subjects.prompts import has_other_brace
 from vltune.errors import UserError
 from vltune.judges.judge import Judge, check_settings, find, opened
 from vltune.judges.wanted import CLASS, SUBJECT, Wanted
@@ -144,8 +145,8 @@ class Subject(KeptTexts, Task):
 
     @staticmethod
     def check_braces(name: str, text: str) -> None:
-        """UserError where something else stands in braces, which would be taken as it is written."""
-        if {*"{}"} & {*text.replace("{token}", "").replace("{class}", "")}:
+        """UserError where something else stands in braces."""
+        if has_other_brace(text):
             raise UserError(f"{name}={text!r}: has a brace that is of neither {{token}} nor {{class}}; leave it out")
 
     def said(self, text: str, token: str) -> str:

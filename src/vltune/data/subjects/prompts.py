@@ -27,9 +27,14 @@ def prompt(text: str, token: str = TOKEN, noun: str = CLASS) -> str:
     token, or another brace."""
     if token not in text:
         raise ValueError(f"{shown(text)} has no {token}, so that nothing in it says which subject is meant")
-    if {*"{}"} & {*text.replace(token, "").replace(noun, "")}:
+    if has_other_brace(text, token, noun):
         raise ValueError(f"{shown(text)} has a brace that is of neither {token} nor {noun}")
     return text.replace(token, TOKEN).replace(noun, CLASS)
+
+
+def has_other_brace(text: str, token: str = TOKEN, noun: str = CLASS) -> bool:
+    """Whether a brace in it is of neither: it would be taken as it is written."""
+    return bool({*"{}"} & {*text.replace(token, "").replace(noun, "")})
 
 
 def own(file: Path) -> list[str]:
