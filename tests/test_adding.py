@@ -67,6 +67,18 @@ def test_a_backbone_is_loaded_trained_and_counted(tree):
     assert counted["additional_macs"] == pytest.approx(linear + layers * in_sums, rel=0.05)
 
 
+def test_what_a_run_tuned_is_read_again(tree):
+    """Of a backbone whose tensors have names that no other's have, by every command that reads weights."""
+    settings = ["backbone=joint", "task=vqa", "engine.max_steps=2", f"results_dir={tree / 'results'}"]
+    found = run(tree, "run.py", *settings, "method=full").splitlines()[-1].removeprefix("record: ")
+    weights = Path(found).with_suffix(".safetensors")
+    told = run(tree, "-m", "vltune", "weights", str(weights))
+    assert re.search("^layout +what a run of vltune tuned", told, re.MULTILINE)
+    assert "backbone=joint with task=" in told
+    again = record(run(tree, "run.py", *settings, "method=lora", f"weights={weights}"))
+    assert again["status"] == "finished"
+
+
 def test_a_task_is_trained_and_its_scores_are_its_own(tree):
     train, cost = commands("adding-a-task.md")
     found = record(run(tree, *train[1:], f"results_dir={tree / 'results'}"))

@@ -18,7 +18,7 @@ from vltune.catalogue import GROUP, families, methods
 from vltune.errors import BadExampleError, UserError
 from vltune.runs.signals import GRACE, Interrupted, OwnedElsewhere, heard, heed_signals
 from vltune.terminal import open_streams, what_was_lost
-from vltune.values import instead, printable, shown
+from vltune.values import instead, key_of, printable, shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -160,7 +160,7 @@ def check_single(arguments: Sequence[str]) -> None:
     if {ALONE, *QUESTIONS} & {*arguments}:
         return
     for argument in arguments:
-        if (key := argument.lstrip("+~").partition("=")[0]) == LAUNCHER or key.startswith(LAUNCHERS):
+        if (key := key_of(argument)) == LAUNCHER or key.startswith(LAUNCHERS):
             how = "add -m, also for one run, or type vltune sweep submit; else leave it out"
             raise UserError(f"{shown(argument)}: without -m one run starts here, and no launcher; {how}")
 

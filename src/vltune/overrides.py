@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vltune.command_line import one_line, walk
 from vltune.errors import UserError
 from vltune.settings.run import HONOURED
-from vltune.values import instead, shown
+from vltune.values import instead, key_of, shown
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -137,7 +137,7 @@ def several(argument: str) -> str:
 def refused(project: Path, argument: str, before: Sequence[str], error: Exception) -> str:
     """Why an argument does not compose with those before it, which do."""
     said = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
-    key = argument.lstrip("+~").partition("=")[0]
+    key = key_of(argument)
     if said.startswith("Could not append") and "@" not in key:
         said = f"{key} is there already; give it without the +"
     elif said.startswith("Could not override") and (project / "conf" / key).is_dir():
@@ -179,4 +179,4 @@ def leaves(tree: dict, prefix: str = "") -> Iterator[str]:
 
 def group_of(argument: str) -> str:
     """What stands before `=` and before a package, without marks: a group's folder, or a key."""
-    return argument.lstrip("+~").partition("=")[0].partition("@")[0] or "="
+    return key_of(argument).partition("@")[0] or "="

@@ -53,6 +53,11 @@ def finite(name: str, value: float | None) -> None:
         raise UserError(f"{name}={value}: must be a finite number")
 
 
+def key_of(argument: str) -> str:
+    """What an argument of Hydra's sets, adds or leaves out: `method.rank` of `++method.rank=8`."""
+    return argument.lstrip("+~").partition("=")[0]
+
+
 def said(name: str, value: Any) -> str:
     """`name=value` as it is typed."""
     return f"{name}={shown(value)}"

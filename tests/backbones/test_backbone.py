@@ -1,11 +1,16 @@
 """A backbone may lack parts: what needs them is told in one line, and the rest works."""
 
+import ast
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
 from tiny_diffusion import stable_diffusion
 from torch import nn
 
+import vltune
 from vltune.backbones.backbone import DENOISING, JOINT, TWO_TOWERS, Backbone, Features
 from vltune.costs.macs import example, macs
 from vltune.errors import UserError
@@ -15,8 +20,10 @@ from vltune.nn.blocks import PreNormBlock
 from vltune.nn.embeddings import unfold
 from vltune.sites import place
 from vltune.tasks.retrieval import Retrieval
+from vltune.tasks.task import Task
 from vltune.tasks.vqa import VQA
 
+PACKAGE = Path(vltune.__file__).parent
 PARTS = {
     tiny.vilt: {*JOINT, "forward"},
     tiny.meter: {*Backbone.parts} - {*TWO_TOWERS, *DENOISING},
@@ -86,3 +93,30 @@ def test_a_part_that_it_lacks_is_told_in_one_line(call, message):
         call(tiny.batch(tiny.SQUARE))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def asked(tree):
+    """What is read of a `backbone` in a file's code."""
+    reads = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    return {
+        node.attr
+        for node in reads
+        if (isinstance(node.value, ast.Name) and node.value.id == "backbone")
+        or (isinstance(node.value, ast.Attribute) and node.value.attr == "backbone")
+    }
+
+
+def test_nothing_is_asked_of_a_backbone_that_its_contract_does_not_name():
+    declared = {*dir(Backbone), *Backbone.__annotations__, *vars(nn.Module())}
+    rooms = ("costs", "engine", "evaluators", "experiment", "features", "methods", "tasks")
+    files = [file for room in rooms for file in (PACKAGE / room).rglob("*.py")]
+    found = {file: asked(ast.parse(file.read_text())) - declared for file in files}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "tasks").glob("*.py")), ids=lambda file: file.stem)
+def test_a_task_needs_the_parts_that_it_asks_for(file):
+    module = import_module(f"vltune.tasks.{file.stem}")
+    made_here = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Task)]
+    needed = {part for each in made_here for part in each.needs}
+    assert asked(ast.parse(file.read_text())) & {*Backbone.parts} <= needed | {"text_features", "image_features"}

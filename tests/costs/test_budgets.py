@@ -225,6 +225,7 @@ def test_where_a_text_has_no_room_for_so_many_tokens_that_is_told(backbone):
         (["method=classifier_only"], [], "+match=params: classifier_only has no size to choose"),
         (["method=question_only"], [], "+match=params: question_only has no size to choose"),
         (["method=lora"], ["method.rank=3"], "method.rank=3 and +match=params: the budget decides method.rank"),
+        (["method=lora"], ["++method.rank=3"], "++method.rank=3 and +match=params: the budget decides method.rank"),
         (["method=lora", "match.budget=100"], [], "100 is too little: with LoRA's rank = 1 there are 1,024"),
         (["method=lora", "match.budget=1e6"], [], "1,000,000 is too much: method.rank=977: must be a whole number"),
         (["method=lora", "match.budget=much"], [], "match.budget=much: must be a number above 0, or null"),

@@ -5,6 +5,7 @@ from vltune.backbones.backbone import Features
 from vltune.data.shapes.pretraining import PretrainingBatches
 from vltune.data.shapes.vocabulary import VOCABULARY
 from vltune.data.tokenizer import Tokenizer
+from vltune.errors import UserError
 from vltune.tasks.pretraining import Pretraining
 
 
@@ -22,3 +23,13 @@ def test_what_masks_nothing_adds_nothing_to_the_loss(batch_size, mask_rate):
         assert torch.isfinite(task.loss(output, batch))
         masked.append(len(output["word"]))
     assert not all(masked)
+
+
+@pytest.mark.parametrize("lacks", ["text", "image"])
+def test_a_backbone_that_gives_no_tokens_is_told_in_one_line(lacks):
+    tokenizer = Tokenizer(VOCABULARY, 20)
+    stream = PretrainingBatches(seed=0, batch_size=2, tokenizer=tokenizer, max_text_len=20)
+    task = Pretraining(4, 4, tokenizer.size, tokenizer.mask_id, stream.attribute_classes)
+    tokens = {"text": torch.zeros(2, 20, 4), "image": torch.zeros(2, 17, 4)} | {lacks: None}
+    with pytest.raises(UserError, match="gives no features of each word and each patch, which mode=pretrain needs; "):
+        task(lambda _: Features(torch.zeros(2, 4), **tokens), stream.batch(0))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vltune.assemble.checkpoint import CHECKPOINT, is_foreign, of_file, of_folder, stamped, taken
 from vltune.assemble.weights import weight_files
 from vltune.errors import UserError
+from vltune.values import key_of
 
 if TYPE_CHECKING:
     from vltune.settings.config import RunConfig
@@ -56,7 +57,7 @@ def adopted_folder(config: RunConfig, typed: set[str]) -> dict:
 
 
 def typed(overrides: Sequence[str]) -> set[str]:
-    return {each.lstrip("+~").partition("=")[0] for each in overrides}
+    return {key_of(each) for each in overrides}
 
 
 def check_told(config: RunConfig, typed: set[str]) -> None:

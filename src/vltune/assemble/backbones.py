@@ -30,7 +30,9 @@ def advice(weights: Path, backbone: BackboneSettings, task: TaskSettings) -> str
         return "backbone.model=checkpoint takes the file's own sizes"
     named = {file.stem for file, known in tasks(CONF) if known["_target_"] == task["_target_"]}
     suited = [choice for choice in backbones(CONF, weights) if named & {*choice.tasks}]
-    if fits := [choice.overrides for choice, matched in fitting(inspect(weights), suited) if not matched.problems]:
+    if fits := [
+        choice.overrides for choice, matched in fitting(inspect(weights, suited), suited) if not matched.problems
+    ]:
         return f"use {' or '.join(fits)} as it stands"
     return f"`vltune weights {weights}` tells what it is"
 

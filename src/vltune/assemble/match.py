@@ -11,6 +11,7 @@ from vltune.assemble.factory import build_method
 from vltune.assemble.model import build_shapes, protocol
 from vltune.configuration import find
 from vltune.errors import UserError
+from vltune.values import key_of
 
 if TYPE_CHECKING:
     from vltune.settings.config import RunConfig
@@ -28,7 +29,7 @@ def sized(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
     name = find(spec["_target_"]).size
     if name is None:
         raise UserError(f"+match={by}: {spec['name']} has no size to choose; run it without +match")
-    if typed := [override for override in overrides if override.startswith(f"method.{name}=")]:
+    if typed := [override for override in overrides if key_of(override) == f"method.{name}"]:
         raise UserError(f"{typed[0]} and +match={by}: the budget decides method.{name}; leave out one of them")
     size, budget, reached = solved(json.dumps([config.backbone, config.task, config.dataset, spec, match]))
     return config.changed(method=spec | {name: size}, match=match | {"budget": budget, "reached": reached})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,9 +17,9 @@ from vltune.nn.embeddings import where_needed
 LAST_LAYERS = ("class_token", "all")
 JOINT = ("encode_text", "encode_image", "fuse")
 """The parts of a backbone for texts with images, of which `forward` follows."""
-TWO_TOWERS = ("embed_text", "embed_image", "compare")
+TWO_TOWERS = ("embed_text", "embed_image", "compare", "in_room", "text_room", "of_tower")
 """Those of one whose texts and images meet in one space alone."""
-DENOISING = ("embed_prompt", "encode_picture", "denoise", "decode")
+DENOISING = ("embed_prompt", "encode_picture", "denoise", "errors", "noise", "check_sampler", "paint")
 """Those of one that makes images of noise and texts."""
 
 
@@ -63,7 +63,8 @@ class Features:
 class Backbone(nn.Module):
     """A pretrained model of images, texts, or both.
 
-    It must have `width`, of a token, and `pooled_width`, of what a head reads; and sites (`vltune.sites`), which say where
+    It must have `width`, of a token, and `pooled_width`, of what a head reads; `latent_shape`, (C, h, w), where it makes
+    images; and sites (`vltune.sites`), which say where
     they lie: in `fusion`, as a new one says, or in the tower of one modality (`sites.place`).  A part that a backbone lacks
     it leaves out: two towers alone have no `fuse`, an image model has no `encode_text`, and defines `forward` itself.  A
     run whose task `needs` that part is refused in one line before any data is read.
@@ -78,6 +79,7 @@ class Backbone(nn.Module):
 
     width: int
     pooled_width: int
+    latent_shape: tuple[int, int, int]
     last_layer: str = "all"
     parts: ClassVar[tuple[str, ...]] = (*JOINT, "forward", "text_features", "image_features", *TWO_TOWERS, *DENOISING)
 
@@ -176,9 +178,24 @@ class Backbone(nn.Module):
         """(B, C, h, w) What the network predicts of noised latents (B, C, h, w) at steps (B,) with texts (B, T, width)."""
         raise self.lack("denoise")
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, 3, H, W) in [-1, 1]"""
-        raise self.lack("decode")
+    def errors(self, latents: Tensor, text: Tensor) -> Tensor:
+        """(B, C, h, w) and (B, T, width) -> (B,): the weighted squared error of `denoise`, of each latents at a step and
+        with noise drawn at random, meaned over their elements."""
+        raise self.lack("errors")
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """(B, C, h, w) What `paint` begins with: of each seed its own, whatever the others are, the same on all devices."""
+        raise self.lack("noise")
+
+    def check_sampler(self, steps: int) -> None:
+        """UserError where `paint` cannot take so many steps."""
+        raise self.lack("check_sampler")
+
+    def paint(self, text: Tensor, empty: Tensor, noise: Tensor, steps: int = 25, guidance: float = 2.0) -> Tensor:
+        """(B, 3, H, W) in [-1, 1], without chance.
+
+        text: (B, T, width); empty: (1, T, width) of the empty text, from which guidance leads away; noise: (B, C, h, w)."""
+        raise self.lack("paint")
 
     def called_in_parts(self) -> list[nn.Module]:
         """Blocks of which something is computed elsewhere than in their own forward pass."""
@@ -190,7 +207,7 @@ class Backbone(nn.Module):
 
     def of_tower(self) -> dict[str, list[nn.Parameter]]:
         """Of a backbone of two towers, all that `embed_image` follows from, by `image`, and by `text` all the rest."""
-        return {}
+        raise self.lack("of_tower")
 
     def start_class_token(self, cls_id: int) -> None:
         """Once pretrained weights are in: starts what they do not hold.  cls_id: the vocabulary's first token of a text."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.backbones.backbone import Backbone
@@ -142,6 +143,13 @@ class StableDiffusion(Backbone):
             latents = torch.cat([latents, places(latents)], dim=1)
         return self.unet(latents, steps, text).sample
 
+    def errors(self, latents: Tensor, text: Tensor) -> Tensor:
+        steps = torch.randint(self.train_steps, (len(latents),), device=latents.device)
+        noise = torch.randn_like(latents)
+        found = self.denoise(self.noised(latents, noise, steps), steps, text)
+        errors = F.mse_loss(found.float(), self.target(latents, noise, steps).float(), reduction="none")
+        return errors.flatten(1).mean(1) * self.loss_weight(steps)
+
     def noised(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
         """(B, C, h, w), twice, and (B,) int64 -> (B, C, h, w): the first with as much of the second as the steps say."""
         return self.scheduler.add_noise(latents, noise, steps)
@@ -151,12 +159,7 @@ class StableDiffusion(Backbone):
         kind = self.scheduler.config.prediction_type
         if kind == "epsilon":
             return noise
-        return latents if kind == "sample" else self.velocity(latents, noise, steps)
-
-    def velocity(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
-        """sqrt(abar) noise - sqrt(1 - abar) latents (Salimans & Ho 2022, arXiv 2202.00512)"""
-        kept = self.kept(steps).to(latents.dtype)[:, None, None, None]
-        return kept.sqrt() * noise - (1 - kept).sqrt() * latents
+        return latents if kind == "sample" else self.scheduler.get_velocity(latents, noise, steps)
 
     def kept(self, steps: Tensor) -> Tensor:
         """(B,) -> (B,): abar, the share of a picture's variance that a step leaves."""
@@ -169,23 +172,18 @@ class StableDiffusion(Backbone):
         return (1 / (1 - self.kept(steps))).clamp(max=self.weight_bound)
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
-        """(B, C, h, w): of each seed its own, whatever the others are, the same on every device."""
         return torch.stack(
             [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         ).to(self.unet.device)
 
     def check_sampler(self, steps: int) -> None:
-        """UserError where the sampler is to take steps that there are not."""
         if steps > self.train_steps:
             most = f"the backbone was trained on {self.train_steps}; give so many at most"
             raise UserError(f"task.sampler_steps={steps}: {most}")
 
     @torch.no_grad()
     def paint(self, text: Tensor, empty: Tensor, noise: Tensor, steps: int = 25, guidance: float = 2.0) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] by DDIM (Song et al. 2020, arXiv 2010.02502), without chance.
-
-        text: (B, T, width); empty: (1, T, width) of the empty text, from which guidance leads away; noise: (B, C, h, w).
-        guidance: 1 asks the network once a step, for the text alone."""
+        """By DDIM (Song et al. 2020, arXiv 2010.02502).  guidance: 1 asks the network once a step, for the text alone."""
         from diffusers import DDIMScheduler
 
         scheduler = DDIMScheduler.from_config(self.scheduler.config)

@@ -37,6 +37,7 @@ def weights(
     table.add_column(overflow="fold")
     file = file if file.startswith(PACKAGE) else place("FILE", file)
     found = find(file)
-    for line in describe(inspect(found), backbones(conf, found)):
+    choices = backbones(conf, found)
+    for line in describe(inspect(found, choices), choices):
         table.add_row(*line)
     Console(highlight=False, markup=False).print(table)

@@ -26,7 +26,7 @@ from vltune.settings.engine import Settings
 from vltune.settings.kinds import Spec
 from vltune.settings.run import HONOURED, RunSettings
 from vltune.sharing.adapter import check_tuned, record_of
-from vltune.values import shown
+from vltune.values import key_of, shown
 
 if TYPE_CHECKING:
     from vltune.engine.source import Data
@@ -76,7 +76,7 @@ def of_record(record: dict, file: Path, composed: dict, overrides: Sequence[str]
     """The record's configuration, with what was typed beside `from=` of what `composed` holds."""
     scored = whole(record["config"], composed, file)
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
+        key = key_of(override)
         if key in ("mode", "from", "busy", "sweep"):
             continue
         if not any(key == name or key.startswith(f"{name}.") for name in HONOURED):

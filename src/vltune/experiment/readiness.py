@@ -24,7 +24,7 @@ from vltune.settings.check import declared
 from vltune.settings.config import RunConfig
 from vltune.settings.groups import GROUPS
 from vltune.settings.run import RunSettings
-from vltune.values import instead, said, shown
+from vltune.values import instead, key_of, said, shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -119,7 +119,7 @@ def check_pretraining(config: RunConfig, overrides: Sequence[str]) -> None:
 
 def is_of_data(override: str) -> bool:
     """Whether it is a setting of a data set that decides what is read of it."""
-    name = override.lstrip("+~").partition("=")[0]
+    name = key_of(override)
     return name.startswith("dataset.") and name not in ("dataset.data_dir", "dataset.max_bad_examples")
 
 
@@ -127,7 +127,7 @@ def check_read(config: RunConfig, overrides: Sequence[str]) -> None:
     """UserError where a setting is typed in vain, as another decides in its place: it would name another run, the same."""
     decided = deciding(config)
     for override in overrides:
-        is_idle, by, other = decided.get(override.lstrip("+").partition("=")[0], (False, "", ""))
+        is_idle, by, other = decided.get(key_of(override), (False, "", ""))
         if is_idle:
             raise UserError(
                 f"{shown(override)}: {by} decides in its place; add {by.partition('=')[0]}={other}, or leave it out"
@@ -167,7 +167,7 @@ def check_added(overrides: Sequence[str]) -> None:
 
     One that others refer to as `${key}` is a help in typing."""
     for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
+        key = key_of(override)
         name = key.rpartition("@")[2].partition(".")[0]
         known = name in (*KNOWN, "sweep") or any(f"${{{name}" in other for other in overrides)
         if override.startswith("+") and not known:

@@ -15,7 +15,7 @@ from vltune.experiment.outcome import is_judged
 from vltune.experiment.setup import prepare
 from vltune.records.record import read_json, save
 from vltune.settings.config import RunConfig
-from vltune.values import shown
+from vltune.values import key_of, shown
 
 if TYPE_CHECKING:
     from vltune.engine.source import Data
@@ -46,7 +46,7 @@ def on_other_data(tuned: RunConfig, composed: dict, file: Path, overrides: Seque
     `overrides` say which.  UserError where its task cannot read that."""
     dataset, task = composed["dataset"], dict(tuned.plain["task"])
     images = tuned.plain["dataset"].get("images", dataset.get("images"))
-    if "images" in dataset and not any(each.lstrip("+").startswith("dataset.images=") for each in overrides):
+    if "images" in dataset and not any(key_of(each) == "dataset.images" for each in overrides):
         dataset = dataset | {"images": images}
     reader = composed["task"].get("reader") if "reader" not in dataset else dataset["reader"]
     if reader != task.get("reader"):

@@ -1,5 +1,5 @@
 """Attention of this project's blocks, and which kernel computes it: the one place that decides.  That of Swin's tower and
-of Stable Diffusion is their libraries'.
+of Stable Diffusion is their libraries', and a method's own (LST's side network) is torch's.
 
 Fused attention keeps no weights in memory and is the faster one, but for three cases on a CPU. In bfloat16, where a head's
 weights fit a processor's cache, its backward pass takes two to five times as long as plain matrix products do

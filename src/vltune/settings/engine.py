@@ -82,8 +82,8 @@ class Settings:
     threads: Annotated[Threads | None, NotDecisive()] = None
     """Threads of a process, or null for torch's own number."""
     attention: Annotated[Literal["auto", "fused", "plain"], NotDecisive()] = "auto"
-    """What computes attention, but in Swin's tower and Stable Diffusion; auto: what is faster on the device, by a rule of
-    few words (src/vltune/nn/attend.py)."""
+    """What computes attention, but in LST's side network, Swin's tower and Stable Diffusion; auto: what is faster on the
+    device, by a rule of few words (src/vltune/nn/attend.py)."""
     portable: Annotated[bool | Literal["auto", "compatible"], NotDecisive()] = "auto"
     """Whether kernels are those that round alike on all Intel processors with AVX2; auto: where one thread computes on such
     a one.  compatible: those that round alike on other makers' too, and otherwise than these."""

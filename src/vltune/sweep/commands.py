@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vltune.errors import UserError
-from vltune.values import finite
+from vltune.values import finite, key_of
 
 if TYPE_CHECKING:
     from vltune.sweep.job import Job
@@ -183,7 +183,7 @@ def retry(
             known = ", ".join(f"{name} ({count})" for name, count in sorted(causes.items())) or "none failed"
             raise UserError(f"--cause {cause}: no run failed for that; there are: {known}")
         ended = [each for each in ended if each.cause == cause]
-    begin = again if any(each.lstrip("+").startswith("force=") for each in overrides or ()) else going_on
+    begin = again if any(key_of(each) == "force" for each in overrides or ()) else going_on
     start(planned, [begin(each) for each in ended], found)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vltune.batch import Batch
+from vltune.errors import UserError
 from vltune.metrics.metric import Metric, Prediction
 from vltune.nn.heads import bert_init
 from vltune.tasks.task import RowColumn, Task
@@ -63,8 +64,14 @@ class Pretraining(Task):
         self.apply(bert_init)
 
     def forward(self, backbone: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """UserError where the backbone gives no tokens: of the text, and of the image a class token and its patches."""
         ids, masked, chosen = self.mask(batch)
         features = backbone({**batch, "text_ids": ids})
+        if features.text is None or features.image is None:
+            raise UserError(
+                f"{type(backbone).__name__} gives no features of each word and each patch, which mode=pretrain needs; "
+                "give them in its Features, with backbone.last_layer=all where it has that, or choose another backbone"
+            )
         return {
             "word": self.word(features.text[chosen]),
             "word_label": batch["text_ids"][chosen],

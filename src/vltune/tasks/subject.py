@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vltune.backbones.backbone import DENOISING, Backbone
@@ -265,12 +264,7 @@ class Subject(KeptTexts, Task):
             latents = torch.cat([latents, backbone.encode_picture({"image_features": self.class_latents[drawn]})])
             of_class = self.text_states(backbone, self.class_captions)
             texts = torch.cat([texts, of_class[drawn % len(of_class)]])
-        steps = torch.randint(backbone.train_steps, (len(latents),), device=latents.device)
-        noise = torch.randn_like(latents)
-        found = backbone.denoise(backbone.noised(latents, noise, steps), steps, texts)
-        errors = F.mse_loss(found.float(), backbone.target(latents, noise, steps).float(), reduction="none")
-        errors = errors.flatten(1).mean(1) * backbone.loss_weight(steps)
-        return errors.view(-1, count).t()
+        return backbone.errors(latents, texts).view(-1, count).t()
 
     def counted(self, backbone: Backbone, batch: Batch) -> dict[str, Callable[[], Tensor]]:
         """One call of the denoising network, and one prompt."""

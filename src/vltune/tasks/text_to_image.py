@@ -75,11 +75,7 @@ class TextToImage(Task):
         with torch.no_grad():
             texts = backbone.embed_prompt(batch)
             latents = backbone.encode_picture(batch)
-        steps = torch.randint(backbone.train_steps, (len(latents),), device=latents.device)
-        noise = torch.randn_like(latents)
-        found = backbone.denoise(backbone.noised(latents, noise, steps), steps, texts)
-        errors = F.mse_loss(found.float(), backbone.target(latents, noise, steps).float(), reduction="none")
-        return errors.flatten(1).mean(1) * backbone.loss_weight(steps)
+        return backbone.errors(latents, texts)
 
     def read(self, texts: Tensor, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """texts: (B, T, width)"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -36,13 +37,22 @@ def load_backbone(backbone: nn.Module, path: Path, cls_id: int, name: str = "thi
         foreign.refuse(state, path)
     if family is None:
         refuse_tower(state, path)
-        family = recognise(state, FAMILIES, path)
+        family = of_own_names(backbone, state) or recognise(state, FAMILIES, path)
     if "class_token" in load(backbone, state, family, path, MAY_LACK, name):
         if (extra := path.parent / EXTRA).is_file():
             backbone.class_token.data.copy_(read(extra)["class_token"].view_as(backbone.class_token))
         else:
             backbone.start_class_token(cls_id)
     return family.name
+
+
+def of_own_names(backbone: nn.Module, state: Collection[str]) -> Family | None:
+    """Which of our own files it is, of a backbone of any names: all that is no head's has the backbone's."""
+    given, names = [key for key in state if not key.startswith("task.")], backbone.state_dict().keys()
+    for prefix, family in (("", OURS), ("backbone.", TUNED)):
+        if given and all(key.startswith(prefix) and key.removeprefix(prefix) in names for key in given):
+            return family
+    return None
 
 
 def refuse_tower(state: dict[str, Tensor], path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from vltune.errors import UserError
 from vltune.weights import foreign, pipelines
 from vltune.weights.architecture import ACTIVATIONS, architecture
-from vltune.weights.backbones import FAMILIES, MAY_LACK
+from vltune.weights.backbones import FAMILIES, MAY_LACK, of_own_names
 from vltune.weights.files import form, read
 from vltune.weights.finding import EXTRA, PIPELINE, left_aside, parts
 from vltune.weights.heads import HEADS
@@ -53,17 +54,21 @@ class Checkpoint:
     family: Family | None
 
 
-def inspect(path: Path) -> Checkpoint:
+def inspect(path: Path, choices: Sequence[Choice] = ()) -> Checkpoint:
+    """choices: backbones by whose names one of our own files is known that no layout knows."""
     state = {name: tensor.to("meta") for name, tensor in read(path).items()}
     known = ((part, recognised(state, families)) for part, families in LAYOUTS.items())
-    part, family = next(((part, family) for part, family in known if family), (None, None))
+    own = ((None, of_own_names(built(choice), state)) for choice in choices if not foreign.named(state))
+    part, family = next(((part, family) for part, family in chain(known, own) if family), (None, None))
     return Checkpoint(path, state, part, family)
 
 
 def fitting(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[Choice, Match]]:
     """Those choices that the checkpoint fits, of the lowest rank at which it fits any; where there is none, the nearest
-    alone."""
+    alone; none where its layout is not known."""
     tried = []
+    if checkpoint.family is None:
+        return []
     choices = [choice for choice in choices if choice.takes_towers or not checkpoint.part]
     for rank in sorted({choice.rank for choice in choices}):
         tried += [(choice, try_on(checkpoint, choice)) for choice in choices if choice.rank == rank]
@@ -72,9 +77,13 @@ def fitting(checkpoint: Checkpoint, choices: Sequence[Choice]) -> list[tuple[Cho
     return sorted(tried, key=lambda pair: sum(map(len, pair[1].problems.values())))[:1]
 
 
-def try_on(checkpoint: Checkpoint, choice: Choice) -> Match:
+def built(choice: Choice) -> nn.Module:
     with torch.device("meta"):
-        model = choice.build()
+        return choice.build()
+
+
+def try_on(checkpoint: Checkpoint, choice: Choice) -> Match:
+    model = built(choice)
     if checkpoint.part:
         return match(getattr(model, checkpoint.part), checkpoint.state, checkpoint.family, checkpoint.path)
     return match(model, checkpoint.state, checkpoint.family, checkpoint.path, MAY_LACK)
