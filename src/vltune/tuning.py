@@ -6,6 +6,7 @@ A method is light and holds settings alone; what it does at a site, parameters a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -355,6 +356,12 @@ def embedded(model: nn.Module, words: str, most: int) -> Tensor:
 
 def is_texts(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(each, str) for each in value)
+
+
+def started_prompts(prompts: int, width: int, bound: float | None) -> nn.Parameter:
+    """(prompts, width), uniform up to `bound`; None: Xavier-uniform with fan-in = fan-out = width, VPT's at width 768."""
+    bound = math.sqrt(3 / width) if bound is None else bound
+    return nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
 
 
 def check_size(name: str, value: int, most: int | None = None) -> int:

@@ -201,8 +201,8 @@ def shapes(
     layouts.check_images(layout, counts, 0, "--images")
     layouts.check_seed(number, "--seed")
     written = layouts.write(layout, out, counts, number)
-    what = "pairs of images" if layout == "nlvr2" else "images"
-    typer.echo(f"{out}: {layout}, {', '.join(f'{split} {count}' for split, count in written.items())} {what}")
+    counted = ", ".join(f"{split} {count}" for split, count in written.items())
+    typer.echo(f"{out}: {layout}, {counted} {layouts.LAYOUTS[layout].unit}")
     options = {f"--{name.replace('_', '-')}": value for name, value in layouts.LAYOUTS[layout].options.items()}
     arguments = {"--raw": out, "--out": f"{out}-prepared"} | options
     told = [text for option, value in arguments.items() for text in (option, str(value))]

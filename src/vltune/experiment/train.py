@@ -18,7 +18,6 @@ from vltune.atomic import reserve
 from vltune.batch import Batch
 from vltune.command_line import FAILED
 from vltune.engine.session import Session
-from vltune.errors import UserError
 from vltune.experiment.claim import Claim, leave_together
 from vltune.experiment.outcome import missing_scores, scores
 from vltune.experiment.setup import keep_features, make_fabric, new_record, prepare
@@ -193,18 +192,11 @@ def write_beside(mode: str, record: dict, session: Session, predicted: dict[str,
 def inference(model: Model, batch: Batch, batch_size: int, stop: StopRequest) -> dict:
     """Latency of one example in milliseconds, and examples a second in batches.  Interrupted where `stop` is asked for."""
     from vltune.costs import usage
-    from vltune.engine.memory import is_out_of_memory
+    from vltune.engine import memory
 
     stop.check()
-    try:
+    with memory.evaluating("cost of inference", batch_size):
         many = usage.spread(usage.inference(model, usage.repeat(batch, batch_size), repeats=6))
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory with engine.eval_batch_size={batch_size} examples at a time: lower it and give the command "
-            "again; it goes on from what is trained"
-        ) from None
     stop.check()
     one = usage.spread(usage.inference(model, batch))
     stop.check()

@@ -1,1 +1,1 @@
-"""Tuning methods: one file each, which imports nothing of vltune but `sites`."""
+"""Tuning methods: one file each, which imports nothing of vltune but `sites`, `tuning` and `errors`."""

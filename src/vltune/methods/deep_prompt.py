@@ -7,14 +7,12 @@ A prompt's own query would be thrown away before the next layer, so none is comp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vltune.sites import Delta, Site, TokenSite
-from vltune.tuning import Method, check_size
+from vltune.tuning import Method, check_size, started_prompts
 
 
 class DeepPrompt(Method):
@@ -34,10 +32,7 @@ class DeepPrompt(Method):
 class MemoryPrompts(Delta):
     def __init__(self, width: int, prompts: int, init_bound: float | None):
         super().__init__()
-        bound = (
-            math.sqrt(3 / width) if init_bound is None else init_bound
-        )  # Xavier-uniform with fan-in = fan-out = width; VPT's bound at width 768
-        self.prompts = nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
+        self.prompts = started_prompts(prompts, width, init_bound)
 
     def forward(self, prepare: Callable[[Tensor], Tensor] = lambda prompts: prompts) -> Tensor:
         return prepare(self.prompts)

@@ -5,14 +5,12 @@ x_0 = [x; P],  P: (prompts, width); from there on a prompt is a token like any o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vltune.sites import Delta, TokenSite
-from vltune.tuning import Method, check_size
+from vltune.tuning import Method, check_size, started_prompts
 
 
 class ShallowPrompt(Method):
@@ -32,10 +30,7 @@ class ShallowPrompt(Method):
 class InputPrompts(Delta):
     def __init__(self, width: int, prompts: int, init_bound: float | None):
         super().__init__()
-        bound = (
-            math.sqrt(3 / width) if init_bound is None else init_bound
-        )  # Xavier-uniform with fan-in = fan-out = width; VPT's bound at width 768
-        self.prompts = nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
+        self.prompts = started_prompts(prompts, width, init_bound)
 
     def forward(self) -> Tensor:
         return self.prompts

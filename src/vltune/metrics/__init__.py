@@ -1,1 +1,1 @@
-"""Metrics: pure functions of answers and scores, importing nothing of the rest."""
+"""Metrics: pure functions of answers and scores, importing nothing of the rest but `errors`."""

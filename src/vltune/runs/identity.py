@@ -97,9 +97,9 @@ def is_decisive(marked: Marks | None, value: Any) -> bool:
 def _chosen(settings: dict) -> dict:
     """Of several to choose from, `image_towers` by `image_tower`, the chosen one alone."""
     found = dict(settings)
-    for key, options in settings.items():
-        choice = settings.get(PICKS.get(key, key.removesuffix("s")))
-        if key.endswith("s") and isinstance(options, dict) and isinstance(choice, str) and choice in options:
+    for key, pick in PICKS.items():
+        options, choice = settings.get(key), settings.get(pick)
+        if isinstance(options, dict) and isinstance(choice, str) and choice in options:
             found[key] = {choice: options[choice]}
     return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vltune.errors import UserError
-from vltune.weights.architecture import content_of
+from vltune.weights.architecture import WORDS, content_of
 from vltune.weights.finding import CONFIG, left_aside
 
 PARTS = {
@@ -58,7 +58,7 @@ UNSAID: dict[str, Any] = {
 NEEDED = {"vae": ("block_out_channels",), "text": ("vocab_size", "max_position_embeddings")}
 """What a configuration has to say, as sizes of the whole model follow from it."""
 DEFAULTS = {"scheduler": {"prediction_type": "epsilon", "clip_sample": False, "set_alpha_to_one": False}}
-WORDS, HIGHEST = 49408, 2  # of CLIP's vocabulary; the end of a text in early configurations, which means the highest id
+HIGHEST = 2  # the end of a text in early configurations, which means the highest id
 TOKENS = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
 
 

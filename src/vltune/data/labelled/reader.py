@@ -21,7 +21,6 @@ from vltune.data.transforms import Transform
 from vltune.errors import UserError
 from vltune.settings.kinds import Count
 
-_FEW = ("few_shot", "base_to_new")  # protocols
 _MOST_VAL = 4  # images of a class, of a validation split that goes with few shots
 
 
@@ -76,7 +75,7 @@ class LabelledImages(Reader):
         self.few_shot_list = None if few_shot_list is None else FewShotList(Path(few_shot_list))
         if self.few_shot_list and not self.may_be_few:
             named = f"dataset.few_shot_list={few_shot_list}"
-            raise UserError(f"{named}: task.protocol={protocol} reads all images; take {' or '.join(_FEW)}")
+            raise UserError(f"{named}: task.protocol={protocol} reads all images; take {' or '.join(few.OF_FEW)}")
         more = images, seed, image_cache_bytes, fraction, fraction_seed
         super().__init__(data_dir, splits, tokenizer, transform, *more)
 
@@ -109,7 +108,7 @@ class LabelledImages(Reader):
 
     @property
     def may_be_few(self) -> bool:
-        return self.protocol in _FEW
+        return self.protocol in few.OF_FEW
 
     def names(self) -> list[str]:
         """Of all images of the files."""

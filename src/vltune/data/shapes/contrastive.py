@@ -6,18 +6,16 @@ import numpy as np
 import torch
 
 from vltune.data.shapes import language, scenes
-from vltune.data.shapes.language import BARE, COLOUR, KIND, MAX_CLAUSES, NO_CLAUSE, PLACE, PLACED, SHAPE, SIZE
+from vltune.data.shapes.language import BARE, COLOUR, FIELDS, KIND, MAX_CLAUSES, NO_CLAUSE, PLACE, PLACED, SHAPE, SIZE
 from vltune.data.shapes.objects import NEAR, enlarge, lone
 from vltune.data.shapes.render import SIDE, render
 from vltune.data.shapes.scenes import COLOURS, SHAPES, Scenes
-from vltune.data.shapes.tokens import CaptionTokens
+from vltune.data.shapes.tokens import CaptionTokens, check_room
 from vltune.data.tokenizer import Tokenizer
-from vltune.errors import UserError
 
 KINDS = ("enlarged", "in_place", "scene")  # of what is scored: 30 classes of one object, or a batch's own captions
 _ENLARGED, _LONE = 3 / 8, 0.6  # share of a batch's enlarged objects, and of the other pictures with one object
 _SHAPELESS, _PLACELESS = 0.25, 0.4  # share of captions that do not say the shape, or of one object's, the place
-_FIELDS = 8
 
 
 class ContrastiveBatches:
@@ -41,8 +39,7 @@ class ContrastiveBatches:
         alone: float = 0.2,
         widest: int = 64,
     ):
-        if max_text_len < 12:
-            raise UserError(f"max_text_len={max_text_len}: the longest clause of a caption needs 12 tokens")
+        check_room(max_text_len)
         self.seed, self.batch_size, self.max_words = seed, batch_size, max_text_len - 2
         self.steps, self.alone, self.widest = steps, alone, widest
         self._tokens = CaptionTokens(tokenizer)
@@ -85,7 +82,7 @@ class ContrastiveBatches:
     def _enlarged(self, rng: np.random.Generator, count: int, widest: int) -> tuple[Scenes, np.ndarray, np.ndarray]:
         drawn = lone(rng, count)
         side = rng.integers(NEAR[0], widest, count)
-        clauses = np.zeros((count, MAX_CLAUSES, _FIELDS), int)
+        clauses = np.zeros((count, MAX_CLAUSES, FIELDS), int)
         clauses[:, 0, KIND] = BARE
         for field, values in ((SIZE, drawn.size), (COLOUR, drawn.colour), (SHAPE, drawn.shape)):
             clauses[:, 0, field] = values.max(1)
@@ -114,7 +111,7 @@ class ContrastiveBatches:
 
 def nouns() -> np.ndarray:
     """(30, 3, 8) clauses: "a red circle" and every other colour and shape."""
-    clauses = np.zeros((len(SHAPES) * len(COLOURS), MAX_CLAUSES, _FIELDS), int)
+    clauses = np.zeros((len(SHAPES) * len(COLOURS), MAX_CLAUSES, FIELDS), int)
     clauses[:, 0, KIND] = BARE
     clauses[:, 0, SHAPE], clauses[:, 0, COLOUR] = 1 + np.array([*np.ndindex(len(SHAPES), len(COLOURS))]).T
     return clauses

@@ -13,8 +13,8 @@ NO_CLAUSE, BARE, PLACED, RELATING = range(4)
 # A clause is 8 integers: its kind; size, colour and shape of what it is about (0: unsaid, of the shape "object"); a
 # position or a relation; and size, colour and shape of what the relation is to.
 KIND, SIZE, COLOUR, SHAPE, PLACE, OTHER_SIZE, OTHER_COLOUR, OTHER_SHAPE = range(8)
-_FIELDS = 8
-_PLACES = 11  # for words, of a clause
+FIELDS = 8
+PLACES = 11  # for words, of a clause
 _CHOICES = np.array([0, len(SIZES), len(COLOURS), len(SHAPES), CELLS, len(SIZES), len(COLOURS), len(SHAPES)])
 
 # Index 0 stands for "no word".
@@ -48,7 +48,7 @@ def draw_captions(rng: np.random.Generator, scenes: Scenes, max_words: int) -> n
     kind = np.where((kind == RELATING) & ~partners.any(2), PLACED, kind)
     said = rng.random((2, count, MAX_CLAUSES)) < 0.5
 
-    clauses = np.zeros((count, MAX_CLAUSES, _FIELDS), int)
+    clauses = np.zeros((count, MAX_CLAUSES, FIELDS), int)
     rows = np.arange(count)[:, None]
     clauses[..., KIND] = kind
     clauses[..., SIZE : SHAPE + 1] = np.stack(
@@ -60,7 +60,7 @@ def draw_captions(rng: np.random.Generator, scenes: Scenes, max_words: int) -> n
     )
     clauses[..., OTHER_SIZE:] = other * (kind == RELATING)[..., None]
 
-    length = (to_words(clauses).reshape(count, MAX_CLAUSES, _PLACES) > 0).sum(2)
+    length = (to_words(clauses).reshape(count, MAX_CLAUSES, PLACES) > 0).sum(2)
     kept = (np.arange(MAX_CLAUSES) < wanted[:, None]) & (length.cumsum(1) <= max_words)
     return clauses * kept[..., None]
 
@@ -78,7 +78,7 @@ def hold(scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
 
 def truth(scenes: Scenes, clauses: np.ndarray) -> np.ndarray:
     """(B, C) bool: which of B scenes each of C captions holds of."""
-    flat = clauses.reshape(-1, _FIELDS)
+    flat = clauses.reshape(-1, FIELDS)
     subject, place = matches(scenes, flat[:, SIZE:PLACE]), flat[:, PLACE]
     bare, placed, relating = (np.flatnonzero(flat[:, KIND] == kind) for kind in (BARE, PLACED, RELATING))
     found = np.ones(subject.shape[:2], bool)
@@ -109,7 +109,7 @@ def falsify(rng: np.random.Generator, scenes: Scenes, clauses: np.ndarray) -> np
     while len(todo):
         rows = todo.repeat(tries)
         clause = rng.integers(0, (clauses[rows, :, KIND] != NO_CLAUSE).sum(1))
-        field = rng.integers(SIZE, _FIELDS, len(rows))
+        field = rng.integers(SIZE, FIELDS, len(rows))
         proposed = clauses[rows]
         first = (field != PLACE).astype(int)
         proposed[np.arange(len(rows)), clause, field] = first + rng.integers(0, _CHOICES[field])
@@ -144,7 +144,7 @@ def to_words(clauses: np.ndarray) -> np.ndarray:
         _COLOUR_WORDS[clauses[..., OTHER_COLOUR]],
         np.where(relating & (clauses[..., OTHER_SHAPE] == 0), unnamed, _SHAPE_WORDS[clauses[..., OTHER_SHAPE]]),
     ]
-    return np.stack(words, -1).reshape(len(clauses), MAX_CLAUSES * _PLACES)
+    return np.stack(words, -1).reshape(len(clauses), MAX_CLAUSES * PLACES)
 
 
 def noun(size: int, colour: int, shape: int, plural: bool = False) -> str:

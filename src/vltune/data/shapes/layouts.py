@@ -26,7 +26,8 @@ class Layout:
 
     options: what else its preparation takes for so small a world.  few: images enough to try it.  ranked: the splits whose
     captions tell all their images apart.  settings: what else `write` takes, whole numbers from the least to the most, or
-    one of some words.  untold: of all settings those that no raw file but the pictures tells, as most worlds have them."""
+    one of some words.  untold: of all settings those that no raw file but the pictures tells, as most worlds have them.
+    unit: what is counted."""
 
     module: str
     writer: str = "write_raw"
@@ -35,6 +36,7 @@ class Layout:
     ranked: tuple[str, ...] = ()
     settings: Mapping[str, tuple[int, int] | tuple[str, ...]] = field(default_factory=dict)
     untold: Mapping[str, int] = field(default_factory=dict)
+    unit: str = "images"
 
     @property
     def write(self) -> Callable[..., None]:
@@ -69,7 +71,7 @@ def classes(world: str, few: int) -> Layout:
 
 LAYOUTS = {
     "vqav2": Layout("vqav2", options={"min_answer_count": 1}, settings={"questions_per_image": (1, 4)}),
-    "nlvr2": Layout("nlvr2"),
+    "nlvr2": Layout("nlvr2", unit="pairs of images"),
     "f30k": Layout("karpathy", ranked=("val", "test")),
     "coco": Layout(
         "karpathy",

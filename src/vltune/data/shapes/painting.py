@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vltune.data.shapes import language, quarters
-from vltune.data.shapes.language import COLOUR, KIND, NO_CLAUSE, PLACE, PLACED, SHAPE, SIZE
+from vltune.data.shapes.language import COLOUR, KIND, NO_CLAUSE, PLACE, PLACED, PLACES, SHAPE, SIZE
 from vltune.data.shapes.quarters import CORNERS, QUARTERS, WORDS, Quarters
 from vltune.data.shapes.scenes import COLOURS, SHAPES, SIZES
 from vltune.data.shapes.tokens import CaptionTokens
@@ -15,7 +15,6 @@ from vltune.data.tokenizer import Tokenizer
 from vltune.errors import UserError
 
 _WORDLESS = 0.1  # share of pictures with an empty caption, which guidance leads away from
-_PLACES = 11  # for words, of a clause
 _SCORED = 8  # pictures of a batch to score, each of which has to be painted
 _QUARTER = np.zeros(CORNERS.max() + 1, int)
 _QUARTER[CORNERS] = 1 + np.arange(QUARTERS)
@@ -78,7 +77,7 @@ class PaintingBatches:
 
     @staticmethod
     def _said(clauses: np.ndarray) -> dict[str, Tensor]:
-        lengths = (language.to_words(clauses).reshape(*clauses.shape[:2], _PLACES) > 0).sum(2).cumsum(1)
+        lengths = (language.to_words(clauses).reshape(*clauses.shape[:2], PLACES) > 0).sum(2).cumsum(1)
         rows, which = np.nonzero(clauses[..., KIND] != NO_CLAUSE)
         said = clauses[rows, which]
         quarter = _QUARTER[said[:, PLACE]] * (said[:, KIND] == PLACED)

@@ -7,7 +7,7 @@ import torch
 
 from vltune.data.shapes import language, scenes
 from vltune.data.shapes.render import SIDE, coverage, render, sprite_index
-from vltune.data.shapes.tokens import CaptionTokens
+from vltune.data.shapes.tokens import CaptionTokens, check_room
 from vltune.data.tokenizer import Tokenizer
 from vltune.errors import UserError
 
@@ -31,8 +31,7 @@ class PretrainingBatches:
     def __init__(self, seed: int, batch_size: int, tokenizer: Tokenizer, max_text_len: int, patch_size: int = 16):
         if SIDE % patch_size:
             raise UserError(f"patch_size={patch_size}: does not divide the {SIDE} pixels of a shapes image")
-        if max_text_len < 12:
-            raise UserError(f"max_text_len={max_text_len}: the longest clause of a caption needs 12 tokens")
+        check_room(max_text_len)
         self.seed, self.batch_size, self.max_text_len, self.patch_size = seed, batch_size, max_text_len, patch_size
         self._tokens = CaptionTokens(tokenizer)
 

@@ -13,7 +13,7 @@ import numpy as np
 from vltune.data.shapes import language
 from vltune.data.shapes.language import BARE, COLOUR, KIND, MAX_CLAUSES, PLACE, PLACED, SHAPE, SIZE
 from vltune.data.shapes.render import RGB, covered
-from vltune.data.shapes.scenes import CELLS, COLOURS, SHADES, SHAPES, SIZES, Scenes
+from vltune.data.shapes.scenes import CELLS, COLOURS, SHADES, SHAPES, SIZES, Scenes, share_of
 
 SIDE, QUARTERS = 32, 4
 CORNERS = np.array([0, 2, 6, 8])  # which of POSITIONS the quarters are
@@ -72,8 +72,7 @@ def draw(
     while (missing := count - sum(map(len, parts))) > 0 or not parts:
         found = _draw(rng, 16 + missing * (10 // len(_SHARES[split]) + 1 if split else 1), textured, paints)
         if split:
-            share = (found.scenes.layout * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(10)
-            found = found[np.flatnonzero(np.isin(share, [*_SHARES[split]]))]
+            found = found[np.flatnonzero(np.isin(share_of(found.scenes.layout), [*_SHARES[split]]))]
         parts.append(found[: max(0, missing)])
     return Quarters.concatenate(parts)
 

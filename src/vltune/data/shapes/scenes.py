@@ -81,9 +81,13 @@ def draw(rng: np.random.Generator, count: int, split: str = "train") -> Scenes:
         scenes = _draw(rng, 16 + missing * 12 // len(shares))
         objects = np.sort(scenes.objects, axis=1)
         repeats = ((objects[:, 1:] == objects[:, :-1]) & (objects[:, 1:] > 0)).any(1)
-        share = (scenes.layout * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(10)
-        parts.append(scenes[np.flatnonzero(np.isin(share, shares) & ~repeats)[:missing]])
+        parts.append(scenes[np.flatnonzero(np.isin(share_of(scenes.layout), shares) & ~repeats)[:missing]])
     return Scenes.concatenate(parts)
+
+
+def share_of(layout: np.ndarray) -> np.ndarray:
+    """(B,) uint64 -> (B,): into which of ten shares each layout falls."""
+    return (layout * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(10)
 
 
 def _draw(rng: np.random.Generator, count: int) -> Scenes:

@@ -6,6 +6,14 @@ from vltune.data.shapes import language
 from vltune.data.tokenizer import Tokenizer
 from vltune.errors import UserError
 
+_LONGEST = 12  # tokens of a clause, [CLS] and [SEP] among them
+
+
+def check_room(max_text_len: int) -> None:
+    """UserError where a caption of one clause may have more tokens."""
+    if max_text_len < _LONGEST:
+        raise UserError(f"max_text_len={max_text_len}: the longest clause of a caption needs {_LONGEST} tokens")
+
 
 class CaptionTokens:
     """tokenizer: must hold every caption word as one token (the committed vocabulary does; UserError otherwise)."""

@@ -20,7 +20,7 @@ RULES = [
 ]
 
 MARKS = ("embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight")
-# Text towers, projections and pooling heads beside the tower are not its own, nor is the last block that it leaves out.
+# The pooler and the head of masked words are not the tower's own.
 TRANSFORMERS = Family(
     name="transformers' RoBERTa",
     marks=MARKS,
