@@ -9,6 +9,8 @@ A split is scored by `evaluate.predictions`, which says what is out of memory an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import chain, zip_longest
 from pathlib import Path
 from uuid import uuid4
@@ -16,10 +18,12 @@ from uuid import uuid4
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vltune.batch import Batch
 from vltune.engine import checkpoint
 from vltune.engine.session import Session
 from vltune.engine.source import loader
 from vltune.errors import UserError
+from vltune.runs.progress import Progress
 from vltune.runs.together import told
 
 
@@ -60,6 +64,27 @@ class Evaluator(ABC):
         rank, world = session.fabric.global_rank, session.fabric.world_size
         own, most = every[rank::world], len(every[::world])
         return loader(dataset, session.data.collate, session.settings.workers, size, batch_sampler=own), most
+
+    @contextmanager
+    def batches(self, split: str, dataset: Dataset) -> Iterator[Iterator[Batch]]:
+        """This process's batches of a split, with the model in inference; each counts as done once the next is asked for.
+        One whose examples could none be read has no `ids`."""
+        session, fabric = self.session, self.session.fabric
+        share, most = self.share(dataset)
+
+        def one_by_one() -> Iterator[Batch]:
+            for batch in share:
+                session.bad.note(batch)
+                yield batch
+                progress.step()
+                session.stop.check(fabric)
+            for _ in range(most - len(share)):  # a process with a batch fewer is asked as often
+                session.stop.check(fabric)
+
+        session.model.eval()
+        shown = Progress(self.label(split), len(share), unit="batch", show=fabric.is_global_zero)
+        with closing(shown) as progress, session.model.settled():
+            yield one_by_one()
 
     def together(self, split: str, found: list[list]) -> list:
         """In the first process, what all found of each of their batches, in the order of the split; in the others nothing.

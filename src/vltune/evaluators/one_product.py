@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import torch
 
 from vltune.data.collate import pad_tokens
 from vltune.evaluators.all_pairs import Pairs, check_folds
 from vltune.evaluators.evaluator import Evaluator
-from vltune.runs.progress import Progress
 
 
 class OneProduct(Evaluator):
@@ -37,12 +34,8 @@ class OneProduct(Evaluator):
         session, found, embedded = self.session, [], None
         fabric, model = session.fabric, session.model
         ids = fabric.to_device(pad_tokens(texts, session.data.collate.pad_id)[0])
-        batches, most = self.share(dataset.images)
-        progress = Progress(self.label(split), len(batches), unit="batch", show=fabric.is_global_zero)
-        model.eval()
-        with closing(progress), model.settled():
+        with self.batches(split, dataset.images) as batches:
             for batch in batches:
-                session.bad.note(batch)
                 found.append([])
                 if batch["ids"]:
                     with fabric.autocast():
@@ -53,8 +46,4 @@ class OneProduct(Evaluator):
                         scores = model.backbone.compare(image, of_all)
                     self.check_numbers(split, scores)
                     found[-1] = [*zip(batch["ids"], scores.float().cpu(), strict=True)]
-                progress.step()
-                session.stop.check(fabric)
-            for _ in range(most - len(batches)):  # a process with a batch fewer is asked as often
-                session.stop.check(fabric)
         return found
