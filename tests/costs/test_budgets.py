@@ -20,6 +20,8 @@ from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.classifier_only import ClassifierOnly
+from vltune.methods.cocoop import CoCoOp
+from vltune.methods.coop import CoOp
 from vltune.methods.deep_prompt import DeepPrompt
 from vltune.methods.dora import DoRA
 from vltune.methods.fact import FacT
@@ -31,8 +33,9 @@ from vltune.methods.vera import VeRA
 from vltune.model import Model
 from vltune.runs.identity import identity
 from vltune.settings.config import RunConfig
+from vltune.tasks.matching import Matching
 from vltune.tasks.vqa import VQA
-from vltune.tuning import Method
+from vltune.tuning import Method, Stack
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -204,6 +207,35 @@ def test_other_image_towers_and_resolutions_are_counted_as_they_are(chosen, toke
     assert config.match["budget"] == tokens * 2 * 200 * 768
     norm = 5 * 768
     assert config.match["reached"] == tokens * (2 * 768 * config.method["bottleneck"] + norm)
+
+
+@pytest.mark.parametrize("task", [tiny.classification, Matching], ids=["classification", "matching"])
+@pytest.mark.parametrize(
+    "methods",
+    [
+        (lambda: CoCoOp(2),),
+        (lambda: CoOp(2), lambda: CoCoOp(3)),
+        (lambda: CoCoOp(3), lambda: ShallowPrompt(2)),
+        (lambda: CoCoOp(2), lambda: CoCoOp(1)),
+        (lambda: CoOp(2), lambda: ShallowPrompt(1)),
+    ],
+)
+def test_what_texts_are_given_is_matched_as_it_is_counted(methods, task):
+    """Also where it follows from the image, alone and beside others at the same sequence."""
+
+    def made():
+        every = [method() for method in methods]
+        for each in every:
+            each.sites_in = "text"
+        return Stack(every)
+
+    def model(method):
+        return Model(tiny.clip(), task(20), method)
+
+    shown = example(5, (64, 64), tiny.VOCABULARY)
+    with torch.device("meta"):
+        untuned = model(ClassifierOnly())
+    assert COUNTERS["macs"](untuned, on_meta(shown))(made()) == macs(model(made()), shown)["additional_macs"] > 0
 
 
 def test_what_follows_the_image_is_matched_where_images_are_compared_with_texts():

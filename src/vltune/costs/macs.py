@@ -24,10 +24,10 @@ from vltune.sites import Site
 
 # Elementwise work, comparisons and bookkeeping: a few operations an element where a linear layer takes `width`.
 CHEAP_NAMES = """
-abs add add_ addcmul all amax any arange argmax argsort bitwise_not clamp clamp_min cos cumsum div embedding eq exp
-expand_as fill_ floor_divide ge gelu gt le linalg_vector_norm linspace lt max maximum mean min minimum mul mul_ ne neg
-nonzero one_hot new_ones ones ones_like pad pow prod reciprocal relu relu_ repeat rsub scatter sigmoid silu sin softmax sort
-sub sum tanh tile tril unflatten unique_dim view_as where zeros zeros_like _unique2
+abs add add_ addcmul all amax any arange argmax argsort bitwise_not broadcast_tensors clamp clamp_min cos cumsum div
+embedding eq exp expand_as fill_ floor_divide ge gelu gt le linalg_vector_norm linspace lt max maximum mean min minimum mul
+mul_ ne neg nonzero one_hot new_ones ones ones_like pad pow prod reciprocal relu relu_ repeat rsub scatter sigmoid silu sin
+softmax sort sub sum tanh tile tril unflatten unique_dim view_as where zeros zeros_like _unique2
 """
 CHEAP = {f"aten::{name}" for name in CHEAP_NAMES.split()}
 
