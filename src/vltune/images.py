@@ -51,6 +51,11 @@ def is_turned(image: Image.Image) -> bool:
         return False
 
 
+def is_seen_through(image: Image.Image) -> bool:
+    """Whether some of it is transparent.  image: loaded."""
+    return image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+
+
 def _reason(content: bytes | pa.Buffer, error: Exception) -> str:
     name = identify(memoryview(content)[:HEAD].tobytes()).name
     if not name.endswith("image"):

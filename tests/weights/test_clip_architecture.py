@@ -326,6 +326,8 @@ CLIPS = {"mean": [0.5] * 3, "std": [0.2] * 3, "size": 40}
     ("more", "message"),
     [
         ({"resample": 2}, "preprocessor_config.json: resample=2: here the shorter side becomes 40, bicubic"),
+        ({"rescale_factor": 1 / 127.5}, "preprocessor_config.json: rescale_factor=0.00784"),
+        ({"rescale_offset": True}, "preprocessor_config.json: rescale_offset=True"),
         ({"do_center_crop": False}, "do_center_crop=False: here"),
         ({"size": {"height": 40, "width": 40}}, "size={'height': 40, 'width': 40}: here the shorter side becomes 40"),
         ({"size": 46, "crop_size": 40}, "size=46: here the shorter side becomes 40"),

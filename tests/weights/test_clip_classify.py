@@ -213,6 +213,12 @@ def turned(file, form="JPEG"):
         (lambda file: turned(file, "TIFF"), None),  # Pillow turns it
         (lambda file: Image.new("I;16", (8, 4)).save(file, "PNG"), "is of mode I;16, which is cut off at 255: store"),
         (lambda file: Image.new("L", (8, 4)).save(file, "PNG"), None),
+        (
+            lambda file: Image.new("RGBA", (8, 4), (0, 0, 0, 254)).save(file, "PNG"),
+            "is partly transparent, and the colours underneath are read: fill it yourself",
+        ),
+        (lambda file: Image.new("RGBA", (8, 4), (0, 0, 0, 255)).save(file, "PNG"), None),
+        (lambda file: Image.new("P", (8, 4)).save(file, "PNG", transparency=0), "is partly transparent"),
     ],
 )
 def test_an_image_that_is_read_otherwise_than_one_sees_it_is_told(make, told, tmp_path, capsys):

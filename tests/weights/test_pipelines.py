@@ -8,6 +8,8 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
@@ -210,6 +212,9 @@ def test_another_schedule_or_number_of_heads_is_told(folder):
         ("unet", {"norm_eps": 1e-6}, 1e-5),
         ("unet", {"flip_sin_to_cos": False}, True),
         ("unet", {"center_input_sample": True}, False),
+        ("unet", {"time_embedding_act_fn": "silu"}, "none"),
+        ("unet", {"timestep_post_act": "silu"}, "none"),
+        ("unet", {"only_cross_attention": True}, False),
         ("text_encoder", {"layer_norm_eps": 1e-6}, 1e-5),
         ("vae", {"act_fn": "relu"}, "silu"),
         ("vae", {"norm_num_groups": 2}, 4),
@@ -233,6 +238,69 @@ def test_another_sampler_of_the_same_noise_is_let_pass(sampler, folder):
     sampler.from_config(json.loads(file.read_text())).save_pretrained(folder / "scheduler")
     own = {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}
     check_pipeline(folder / PIPELINE, own, "tiny")
+
+
+def test_another_token_that_fills_a_text_is_told(folder, capsys):
+    own = {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}
+    check_pipeline(folder / PIPELINE, own | {"padding": "<|endoftext|>"}, "tiny")
+    told = (
+        "fills texts with !, and backbone.model=tiny with <|endoftext|>, which the UNet sees; backbone.model=checkpoint"
+    )
+    assert f"{folder / 'tokenizer' / 'tokenizer_config.json'}: {told} takes the folder's own" in capsys.readouterr().err
+    check_pipeline(folder / PIPELINE, own | {"padding": "!"}, "tiny")
+    (folder / "tokenizer" / "tokenizer_config.json").unlink()
+    check_pipeline(folder / PIPELINE, own | {"padding": "!"}, "tiny")
+    assert "fills texts" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", [[False, False], [False]])
+def test_what_is_said_of_every_block_is_one_for_all(said, folder):
+    change(folder / "unet" / "config.json", only_cross_attention=said)
+    check_pipeline(folder / PIPELINE, {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}, "tiny")
+
+
+SAMPLERS = {
+    "PNDM": PNDMScheduler,
+    "DDIM": DDIMScheduler,
+    "DDPM": DDPMScheduler,
+    "by their own defaults": lambda **noise: DDIMScheduler(**{name: noise[name] for name in NOISE}),
+    "of other steps": lambda **noise: DDIMScheduler(**noise | {"clip_sample": True, "set_alpha_to_one": True}),
+    "linspace": lambda **noise: DPMSolverMultistepScheduler(**{name: noise[name] for name in NOISE}),
+}
+NOISE = ("beta_schedule", "beta_start", "beta_end", "prediction_type", "num_train_timesteps")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_how_a_sampler_steps_does_not_follow_from_the_one_that_the_folder_was_saved_with(sampler, folder):
+    """It is what diffusers makes of the published folders."""
+    published = settings(folder / PIPELINE)["scheduler"]
+    theirs = DDIMScheduler.from_config(
+        PNDMScheduler(**{n: SCHEDULER[n] for n in SCHEDULER if n != "clip_sample"}).config
+    )
+    noise = {name: theirs.config[name] for name in NOISE}
+    SAMPLERS[sampler](**noise).save_pretrained(folder / "scheduler")
+    found = settings(folder / PIPELINE)["scheduler"]
+    assert found == published
+    for name in ("steps_offset", "set_alpha_to_one", "timestep_spacing"):
+        assert DDIMScheduler(**found).config[name] == theirs.config[name]
+    assert not found["clip_sample"]
+
+
+def test_a_sampler_of_noise_that_ends_at_nothing_begins_with_it(folder):
+    change(folder / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    assert settings(folder / PIPELINE)["scheduler"]["timestep_spacing"] == "trailing"
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_folder_in_several_files_loads(variant, safe, whole, tmp_path):
+    """As diffusers writes it, and transformers its part."""
+    pipeline, text = whole[0], tmp_path / "text_encoder"
+    pipeline.save_pretrained(tmp_path, max_shard_size="20KB", variant=variant, safe_serialization=safe)
+    assert len([*text.glob("*-of-*")]) > 1 and len([*(tmp_path / "unet").glob("*-of-*")]) > 1
+    backbone = stable_diffusion()
+    assert load_backbone(backbone, find(str(tmp_path)), 1) == "diffusers' Stable Diffusion"
+    check_same(backbone, pipeline)
 
 
 def test_the_published_configurations_are_those_of_the_model(folder):

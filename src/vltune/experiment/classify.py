@@ -100,12 +100,16 @@ class Classifier:
 
 def tell_oddities(file: Path, content: bytes) -> None:
     """What `vltune check` says of such an image in a data set."""
-    from vltune.images import is_turned, opened
+    from vltune.images import is_seen_through, is_turned, opened
 
     with opened(content) as image:
         image.load()  # which turns a TIFF
         if is_turned(image):
             print(f"{file}: its metadata turn it, and it is read as it is stored: turn it itself", file=sys.stderr)
+        if is_seen_through(image):
+            print(
+                f"{file}: is partly transparent, and the colours underneath are read: fill it yourself", file=sys.stderr
+            )
         if image.mode.startswith(("I", "F")):
             print(f"{file}: is of mode {image.mode}, which is cut off at 255: store it with 8 bits", file=sys.stderr)
 

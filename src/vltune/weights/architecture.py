@@ -340,6 +340,8 @@ def check_ways(file: Path, content: Mapping[str, Any], image_size: int | None) -
         "do_center_crop": (True,),
         "do_resize": (True,),
         "do_rescale": (True,),
+        "rescale_factor": (1 / 255, 0.003921568859368563),  # and its nearest in float32
+        "rescale_offset": (False,),
         "do_normalize": (True,),
         "size": (image_size, {"shortest_edge": image_size}),
         "crop_size": (image_size, {"height": image_size, "width": image_size}),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path, PureWindowsPath
 
@@ -20,7 +21,7 @@ MODEL_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safete
 CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
 PROCESSOR, OF_IMAGES = "processor_config.json", "image_processor"
 """What transformers 5 writes in the place of a preprocessor's file and reads before it, and the key of images in it."""
-INDEX = ".index.json"
+INDEX, IS_INDEX = ".index.json", re.compile(r"\.index(\.\w+)?\.json$")
 SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")  # of files, which a hub name hardly ends with
 # A text-to-image model in diffusers' layout: the list of its parts, and the folders of those with weights, by our names.
 PIPELINE, WEIGHED = "model_index.json", {"unet": "unet", "text": "text_encoder", "vae": "vae"}
@@ -100,13 +101,21 @@ def in_folder(folder: Path, setting: str) -> Path:
 
 def named_in(folder: Path, names: Sequence[str]) -> Path | None:
     """The first file of these names, or of a list of several such files."""
-    for name in (f"{name}{ending}" for name in names for ending in ("", INDEX)):
-        file = folder / name
+    for file in (folder / each for name in names for each in in_one_or_several(name)):
         if file.is_file():
             return file
         if file.is_symlink():
             raise UserError(f"{file}: {absent(file)}; copy or download it")
     return None
+
+
+def in_one_or_several(name: str) -> Iterator[str]:
+    """A file's name, and those of a list of several in its place: of `model.fp16.safetensors`, a variant,
+    `model.safetensors.index.fp16.json`."""
+    yield from (name, name + INDEX)
+    stem, *variant, suffix = name.split(".")
+    if variant:
+        yield f"{stem}.{suffix}.index.{variant[0]}.json"
 
 
 def pipeline(path: Path) -> dict[str, Path]:
@@ -160,12 +169,12 @@ def index(path: Path) -> dict[str, str] | None:
         return None
     try:
         content = json.loads(path.read_bytes().removeprefix(BOM).decode(), object_pairs_hook=once)
-        if "weight_map" not in content and not path.name.endswith(INDEX):
+        if "weight_map" not in content and not IS_INDEX.search(path.name):
             return None
         listed = content["weight_map"]
         odd = sorted(name for name in {*listed.values()} if not is_beside(name, path))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        if not path.name.endswith(INDEX):
+        if not IS_INDEX.search(path.name):
             return None
         raise UserError(f"{path}: no index of a model's files (weight_map); copy or download it again") from None
     if odd or not listed:

@@ -30,6 +30,7 @@ UNTOLD = {
     "unet": (
         *("attention_head_dim", "num_attention_heads", "act_fn", "norm_num_groups", "norm_eps", "freq_shift"),
         *("flip_sin_to_cos", "center_input_sample", "downsample_padding", "mid_block_scale_factor"),
+        *("time_embedding_act_fn", "timestep_post_act", "only_cross_attention"),
     ),
     "text": ("hidden_act", "num_attention_heads", "layer_norm_eps"),
     "vae": ("scaling_factor", "shift_factor", "act_fn", "norm_num_groups"),
@@ -48,6 +49,9 @@ UNSAID: dict[str, Any] = {
     "center_input_sample": False,
     "downsample_padding": 1,
     "mid_block_scale_factor": 1,
+    "time_embedding_act_fn": "none",
+    "timestep_post_act": "none",
+    "only_cross_attention": False,
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
     "shift_factor": 0,
@@ -57,7 +61,9 @@ UNSAID: dict[str, Any] = {
 """What is meant where one of these is not there, in diffusers and transformers."""
 NEEDED = {"vae": ("block_out_channels",), "text": ("vocab_size", "max_position_embeddings")}
 """What a configuration has to say, as sizes of the whole model follow from it."""
-DEFAULTS = {"scheduler": {"prediction_type": "epsilon", "clip_sample": False, "set_alpha_to_one": False}}
+EPSILON = {"prediction_type": "epsilon"}
+STEPS = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+"""How a sampler takes its steps, whichever the folder was saved with: as the published models were."""
 HIGHEST = 2  # the end of a text in early configurations, which means the highest id
 TOKENS = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
 
@@ -89,7 +95,13 @@ def of_part(part: str, file: Path) -> dict[str, Any]:
         if content.get(name) is None:
             raise UserError(f"{file}: says no {name}; copy or download the whole configuration")
     known = arguments(part)
-    return DEFAULTS.get(part, {}) | {name: value for name, value in content.items() if name in known}
+    found = {name: value for name, value in content.items() if name in known}
+    if part != "scheduler":
+        return found
+    spacing = "timestep_spacing"  # without signal in the last step, a sampler has to begin with it
+    kept = (*UNTOLD[part], spacing) if found.get("rescale_betas_zero_snr") else UNTOLD[part]
+    said = {name: value for name, value in found.items() if name in kept and value not in (None, UNSAID.get(name))}
+    return EPSILON | said | STEPS
 
 
 def arguments(part: str) -> tuple[str, ...]:
@@ -114,19 +126,30 @@ def padding(folder: Path) -> str:
 
 def check_pipeline(path: Path, own: Mapping[str, Mapping[str, Any]], model: str) -> None:
     """UserError where a folder was trained in another way than the model that it is read for is built; tells on standard
-    error what of it is left aside, such as a safety checker.
+    error what of it is left aside, such as a safety checker, and where texts were filled with another token.
 
-    own: of each part, what it is built from."""
+    own: of each part, what it is built from, and `padding`."""
     if aside := left_aside(path):
         print(f"{path.parent}: {', '.join(aside)} is left aside, no run uses it", file=sys.stderr)
-    theirs = settings(path)
-    for part, names in UNTOLD.items():
-        for name in names:
-            told, ours = (
-                UNSAID.get(name) if each.get(name) is None else each[name] for each in (theirs[part], own[part])
+    theirs, folder = settings(path), path.parent
+    said = [
+        (folder / PARTS[part], name, *(of_model(each[part], name) for each in (theirs, own)))
+        for part, names in UNTOLD.items()
+        for name in names
+    ]
+    for file, name, told, ours in said:
+        if None not in (told, ours) and told != ours:
+            raise UserError(
+                f"{file}: says {name}={told}, and backbone.model={model} has {ours}; "
+                "backbone.model=checkpoint takes the folder's own"
             )
-            if None not in (told, ours) and told != ours:
-                raise UserError(
-                    f"{path.parent / PARTS[part]}: says {name}={told}, and backbone.model={model} has {ours}; "
-                    "backbone.model=checkpoint takes the folder's own"
-                )
+    fills, ours = theirs["padding"], own.get("padding", theirs["padding"])
+    if fills != ours and any((folder / name).is_file() for name in TOKENS):
+        told = f"fills texts with {fills}, and backbone.model={model} with {ours}, which the UNet sees"
+        print(f"{folder / TOKENS[0]}: {told}; backbone.model=checkpoint takes the folder's own", file=sys.stderr)
+
+
+def of_model(part: Mapping[str, Any], name: str) -> Any:
+    """A setting, or what is meant without it; the same of every block is said once."""
+    value = UNSAID.get(name) if part.get(name) is None else part[name]
+    return value[0] if isinstance(value, list) and value and value.count(value[0]) == len(value) else value

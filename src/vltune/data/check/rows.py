@@ -12,7 +12,7 @@ import pyarrow as pa
 from vltune.data.arrow import open_mapped
 from vltune.data.check.kind import Kind
 from vltune.data.dataset import kinds
-from vltune.images import UnreadableImageError, is_turned, opened
+from vltune.images import UnreadableImageError, is_seen_through, is_turned, opened
 
 NAMED = 5  # problems that are told of each file; the others are counted
 DIGEST = 16  # bytes that stand for an image
@@ -102,7 +102,7 @@ def _look_at(content: pa.Buffer | bytes, notes: Counter[str]) -> Iterator[str]:
         with opened(content) as image:
             image.load()
             notes[TURNED] += is_turned(image)
-            notes[SEEN_THROUGH] += image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+            notes[SEEN_THROUGH] += is_seen_through(image)
             mode = image.mode
     except UnreadableImageError as error:
         yield f"cannot be decoded: {error}"
