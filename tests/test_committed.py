@@ -103,7 +103,7 @@ def test_every_run_of_the_other_sweeps_has_one_too(sweep, folder, runs, world):
     [
         *("vilt_mini", "meter_mini", "vilt", "meter", "ablation_apt_vilt_mini", "low_data_vilt_mini"),
         *("clip_mini_few_shot", "clip_mini_base_to_new", "clip_few_shot", "clip_base_to_new", "clip_retrieval"),
-        *("stable_diffusion", "subject_mini"),
+        *("stable_diffusion", "subject_mini", "learnable_vilt_mini", "learnable_meter_mini"),
         *("matched_params_vilt_mini", "matched_params_meter_mini", "matched_macs_vilt_mini", "matched_macs_meter_mini"),
     ],
 )

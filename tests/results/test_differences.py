@@ -1,6 +1,8 @@
 """Whether two folders' scores differ by more than chance."""
 
 import math
+import re
+from itertools import product
 
 import pytest
 from fabricated import Root
@@ -46,6 +48,36 @@ def test_one_seed_is_mcnemar(roots):
     right(roots[1], [1] * 15 + [0] * 5)
     right(roots[0], [0] * 20)
     assert "| <0.001 | — |" in shown(roots)
+
+
+def test_an_accuracy_of_parts_of_examples_is_tested_by_the_bootstrap(roots):
+    right(roots[0], [0.0] * 20)
+    right(roots[1], [0.4] * 20)
+    (chance,) = chances(roots)
+    assert chance.examples == pytest.approx(1 / 10_001)
+
+
+@pytest.mark.parametrize(("units", "p"), [(9, None), (10, pytest.approx(1 / 10_001))])
+def test_few_units_are_not_tested_but_by_an_exact_test(roots, units, p):
+    right(roots[0], [0.0] * units)
+    right(roots[1], [0.4] * units)
+    assert chances(roots)[0].examples == p
+    right(roots[1], [1.0] * units)
+    assert chances(roots)[0].examples == pytest.approx(2 * 0.5**units)
+
+
+def test_examples_of_other_splits_are_not_compared(roots):
+    """As in a table: they are told apart by their place in all splits that were read, one after the other."""
+    read = {"lora": [["one", "two"]] * 2, "apt": [["one", "two"], ["two", "one"]], "adapter": [["one"], ["two"]]}
+    for (side, root), (method, splits) in product(enumerate(roots), read.items()):
+        for seed in range(2):
+            config = {"dataset": {"test": splits[side]}}
+            right(root, [side * (id > seed) for id in range(30)], method=method, seed=seed, config=config)
+    found = {row.method: row for row in compare(*(root.folder for root in roots)).rows}
+    assert (found["lora"].chance.examples, found["lora"].predictions.common) == (pytest.approx(4 * 0.5**30), 60)
+    for method in ("apt", "adapter"):
+        assert (found[method].chance, found[method].predictions) == (None, None)
+        assert re.search(rf"\| {method} \| accuracy \|.*\| 2 \| — \| — \| — \|", shown(roots))
 
 
 def test_it_is_corrected_for_the_rows_that_differ(roots):

@@ -306,6 +306,23 @@ def test_questions_count_as_right_from_half_a_score(root):
     assert found["examples"][0]["given"] == [[0, 0.6], [0, 0.3]]
 
 
+def test_answers_to_other_splits_are_not_counted_against_each_other(root):
+    """They are told apart by their place in a split."""
+    for method, split, score in (
+        ("full", "one", 1.0),
+        ("lora", "one", 0.0),
+        ("apt", "two", 0.0),
+        ("adapter", "two", 1.0),
+    ):
+        file = root.add(100 * score, method=method, config={"dataset": {"test": [split]}})
+        predict(file, file.read_text(), [(1, split, score)])
+    [table] = Parsed(build(root, look=None)).data["tables"]
+    found = {part["title"]: part for part in table["disagreement"]}
+    assert found.keys() == {"vqa-shapes (one)", "vqa-shapes (two)"}
+    assert [len(part["pairs"]) for part in found.values()] == [1, 1]
+    assert found["vqa-shapes (one)"]["said"] == [{"text": "one"}]
+
+
 def test_retrieval_has_two_parts_and_folds_are_not_counted_twice(root):
     for method, places in (("full", (1, 2)), ("lora", (2, 1))):
         file = root.add(method=method, task="retrieval", metrics={"val": None, "test": {"ir_r1": 50.0, "tr_r1": 100.0}})

@@ -139,6 +139,19 @@ def test_two_folders_are_compared_in_its_unit(tmp_path):
     assert "scores apart: up to 2.00 px\n" in brief(comparison)
 
 
+@pytest.mark.parametrize("name", ["likeness", "balance"])
+def test_two_folders_are_compared_with_as_many_decimals_as_tables_show(tmp_path, name):
+    """Those of the metric's own column, or of what stands beside it."""
+    roots = Root(tmp_path / "a"), Root(tmp_path / "b")
+    declaration = [Metric(name, unit="cosine", primary=True).declaration()]
+    for root, score in zip(roots, (0.8813, 0.8857), strict=True):
+        metrics = {"val": None, "test": {name: score}}
+        root.add(task="subject", dataset="shapes_banded_cross", metrics=metrics, scores=declaration)
+    comparison = compare(*(root.folder for root in roots))
+    assert f"| {name} (cosine) | 0.881 | 0.886 | +0.004 |" in markdown(comparison)
+    assert "scores apart: up to 0.004 cosine\n" in brief(comparison)
+
+
 def test_the_rate_with_the_lowest_is_chosen(root, tmp_path):
     for digest, rate, distance in (("0a1b2c3d", 1e-3, 140.0), ("1a1b2c3d", 1e-4, 130.0)):
         add(root, "lora", [distance, distance], "val", hash=digest, config={"engine": {"lr": rate}})

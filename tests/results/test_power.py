@@ -128,6 +128,22 @@ def test_of_rows_with_more_and_fewer_seeds_it_is_planned_with_the_fewest(tmp_pat
     assert (vqa.noise.seeds, vqa.noise.among.freedom) == (3, (3 - 1) * (3 - 1))
 
 
+def test_rows_of_fewer_units_change_nothing(tmp_path):
+    """They were scored on the first examples of a split: what they say of noise is of these."""
+    fill(root := Root(tmp_path))
+    [[alone, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
+    for method in ("adapter", "lst"):
+        for seed in range(3):
+            right = np.random.default_rng(seed).permutation(40) < 20 + 3 * seed
+            file = root.add(
+                100 * float(right.mean()), method=method, seed=seed, config={"engine": {"eval_examples": 40}}
+            )
+            rows = [row_of("test", id * 1000, "no", float(each)) for id, each in enumerate(right)]
+            write_predictions(file.with_suffix(".parquet"), {"test": rows}, records.read(file), VQA.columns)
+    [[vqa, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
+    assert vqa.noise == alone.noise
+
+
 @pytest.mark.parametrize(("seed", "with_predictions"), [(7, True), (0, False)])
 def test_a_row_that_cannot_be_paired_hides_no_other(tmp_path, seed, with_predictions):
     fill(root := Root(tmp_path), apt=0)

@@ -652,6 +652,64 @@ def test_a_row_that_draws_nothing_says_nothing_of_the_spread_over_seeds(root, mo
     assert set(given) == {2}
 
 
+@pytest.mark.parametrize("still", [1, 2, 4])
+def test_rows_that_draw_nothing_lend_one_that_moves_alone_nothing(root, still):
+    """It is a paired t test of three seeds beside each, however many there are; of each other they differ by examples."""
+    base = answers(0.6, 4000)
+    gained = (30, 150, 90)
+    for seed, more in enumerate(gained):
+        right = base.copy()
+        right[np.flatnonzero(base == 0)[:more]] = 1
+        answer(root, "lora", right, seed)
+        for method in ("apt", "adapter", "bitfit", "full")[:still]:
+            answer(root, method, base, seed)
+    table = build.build("vilt_mini", root.folder)
+    paired = significance.t_chance(np.mean(gained) / np.std(gained, ddof=1) * 3**0.5, 2)
+    for row in table.rows:
+        if row.method != "lora" and (cell := row.cells["nlvr2"]).mean is not None:
+            assert cell.p_seeds == pytest.approx(still * paired, rel=0.2), "but for what the examples add"
+            assert cell.mark == ALIKE
+    for seed in range(3):
+        answer(root, "convpass", answers(0.9, 4000, seed=1), seed)
+    assert marks(build.build("vilt_mini", root.folder))["apt"] == "", "nothing but examples can turn it round"
+
+
+def test_an_accuracy_of_parts_of_examples_is_tested_by_the_bootstrap(root):
+    """McNemar's test would round them: here every difference to 0."""
+    for seed in range(2):
+        answer(root, "full", answers(0.7), seed)
+        answer(root, "lora", np.round(answers(0.7) * 0.6, 6), seed)
+    table = build.build("vilt_mini", root.folder)
+    cell = rows(table, "lora")[0].cells["nlvr2"]
+    assert (cell.mark, cell.p_examples) == ("", pytest.approx(1 / 10_001))
+    assert "NLVR2, %: examples of lora are not all right or wrong; the bootstrap takes McNemar's place." in table.notes
+
+
+@pytest.mark.parametrize(("units", "tested"), [(9, False), (10, True)])
+def test_few_images_test_nothing(root, units, tested):
+    for method, share in (("full", 1.0), ("lora", 0.0)):
+        for seed in range(2):
+            file = root.add(100 * share, method=method, seed=seed)
+            found = [("test", 1000 * image + question, "x", share) for image in range(units) for question in range(4)]
+            predicted(file.with_suffix(".parquet"), found)
+    table = build.build("vilt_mini", root.folder)
+    cells = [row.cells["vqa"] for row in rows(table, "lora")]
+    assert [(cell.p_examples is None, cell.p_seeds is None) for cell in cells] == [(not tested, not tested)]
+    told = "VQA, % 1 of 1 (lora: few units (9), of which the bootstrap needs 10)"
+    assert any(told in note for note in table.notes) is not tested
+
+
+def test_a_harmonic_mean_is_of_the_seeds_that_have_both(root):
+    folder = Root(root.folder / "clip_mini")
+    where = {"backbone": "clip_mini", "task": "base_to_new_16", "dataset": "shapes_objects"}
+    for seed, found in enumerate(({"base": 80.0, "new": 60.0}, {"base": 82.0, "new": 62.0}, {"base": 20.0})):
+        folder.add(method="lora", seed=seed, metrics=scored(**found), **where)
+    (row,) = rows(build.build("clip_mini_base_to_new", root.folder), "lora")
+    cell = row.cells["known_h"]
+    assert (cell.mean, cell.n) == (pytest.approx(2 / (1 / 81 + 1 / 61)), 2)
+    assert sum(cell.interval) / 2 == pytest.approx(cell.mean)
+
+
 def test_the_harmonic_mean_is_that_of_the_means(root):
     """As papers print it: the mean of the seeds' own is less."""
     folder = Root(root.folder / "clip_mini")
@@ -1077,6 +1135,33 @@ def test_ppt_of_a_row(root):
     assert (cell.n, cell.mark, cell.best) == (2, "", False)
     root.add(60.0, method="apt", method_params=None)
     assert rows(build.build("vilt_mini", root.folder), "apt")[0].cells["ppt"].mean is None
+
+
+def test_no_ppt_of_parameters_that_differ(root):
+    for seed, parameters in enumerate((5_000_000, 100_000_000)):
+        root.add(60.0, seed=seed, method_params=parameters)
+    table = build.build("vilt_mini", root.folder)
+    cell = rows(table, "lora")[0].cells["ppt"]
+    assert (cell.mean, cell.reason, render.ours(table.column("ppt"), cell)) == (None, "differs", "differs")
+
+
+@pytest.mark.parametrize("order", [("lora", "apt"), ("apt", "lora")])
+def test_a_score_that_does_not_say_its_unit_stands_beside_none_in_another(root, order):
+    """Whichever is read first; nor does one of its row come back where a row's runs are looked for again."""
+    folder = Root(root.folder / "subject_mini")
+    cosine = [{"name": "likeness", "unit": "cosine"}]
+    of = {"backbone": "sd_mini", "task": "subject", "dataset": "shapes_banded_square"}
+    folder.add(metrics=scored(likeness=0.61), scores=cosine, method=order[0], **of)
+    for seed, scores in enumerate(([], cosine)):
+        likeness = scored(likeness=0.71 if scores else 61.0)
+        folder.add(metrics=likeness, scores=scores, method=order[1], seed=seed, **of)
+    table = build.build("subject_mini", root.folder)
+    found = {row.label: row.cells["banded_square_likeness"] for row in table.rows}
+    assert {name: (found[name].mean, found[name].n) for name in order} == {order[0]: (0.61, 1), order[1]: (0.71, 1)}
+    (line,) = table.broken
+    assert f"{order[1]}-0a1b2c3d-seed0.json: field 'scores' does not say what 'metrics.test.likeness' is" in line
+    assert "in cosine: declare it, or run it again" in line
+    assert len(table.records) == 2
 
 
 def test_shares_of_the_data_are_columns_of_one_row(root):

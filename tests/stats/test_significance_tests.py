@@ -1,3 +1,4 @@
+import csv
 import math
 from itertools import product
 from pathlib import Path
@@ -8,6 +9,7 @@ from fabricated import fabricate
 from predicted import predicted
 
 from vltune.errors import UserError
+from vltune.records import record as records
 from vltune.records import store
 from vltune.records.verified import outcomes
 from vltune.stats import paired, significance
@@ -237,6 +239,47 @@ def test_the_least_p_of_a_bootstrap_passes_however_many_are_compared(comparisons
     draws = significance.resamples(comparisons)
     assert significance.holm([1 / (draws + 1)] * comparisons)[0] < significance.LEVEL
     assert draws >= significance.RESAMPLES
+
+
+def told_by_bootstrap(units, draws=400):
+    """How often it tells two equal methods of three seeds apart."""
+    draw, told = np.random.default_rng(0), 0
+    for _ in range(draws):
+        shared = 0.5 + draw.normal(0, 0.3, units)
+        scores = np.clip(shared + draw.normal(0, 0.3, (2, 1, units)) + draw.normal(0, 0.1, (2, 3, units)), 0, 1)
+        told += significance.bootstrap([(scores[0] - scores[1]).mean(0)[None]], 1000)[0] < significance.LEVEL
+    return told / draws
+
+
+def test_of_few_units_a_bootstrap_is_too_easy():
+    """docs/statistics.md: from 45 % with 2 units to 6 % with 20."""
+    assert told_by_bootstrap(3) > 0.2
+    assert told_by_bootstrap(paired.FEWEST) < 0.15
+    assert told_by_bootstrap(50) < 0.08
+
+
+def test_what_the_documents_say_of_the_committed_records():
+    """Deviations between seeds, and how much a unit's examples agree."""
+    text = " ".join((RESULTS.parent / "docs" / "statistics.md").read_text().split())
+    with (RESULTS / "tables" / "meter_mini.csv").open() as file:
+        deviations = [float(row["tr_r1_std"]) for row in csv.DictReader(file) if row["tr_r1_std"]]
+    assert f"TR R@1 has deviations from {min(deviations):.2f} to {max(deviations):.2f}" in text
+    folder = {"vqa": (1000, "vqa_score"), "snli_ve": (12, "accuracy"), "nlvr2": (8, "accuracy")}
+    vqa, snli_ve, nlvr2 = (f"{agreement(task, *of):.2f}" for task, of in folder.items())
+    assert f"LoRA is {vqa} (VQA), {snli_ve} (SNLI-VE) and {nlvr2} (NLVR2" in text
+
+
+def agreement(task, unit, metric):
+    """The variance of the difference between full tuning and LoRA on the small ViLT over that of independent examples."""
+    found = {"full": {}, "lora": {}}
+    for method, of in found.items():
+        for file in (RESULTS / "records" / "vilt_mini" / f"{task}-shapes").glob(f"{method}-*.json"):
+            record = records.read(file)
+            of[record["identity"]["seed"]] = outcomes(file.with_suffix(".parquet"), f"test.{metric}", record)
+    full, lora = found.values()
+    differences = np.mean([full[seed].scores - lora[seed].scores for seed in full.keys() & lora.keys()], axis=0)
+    sums = np.bincount(np.unique(full[0].ids // unit, return_inverse=True)[1], differences)
+    return sums.var(ddof=1) * len(sums) / (differences.var(ddof=1) * len(differences))
 
 
 def test_by_examples_draws_so_many():

@@ -28,6 +28,11 @@ class Outcomes:
     def figure(self) -> float:
         return self.metric.factor * float(self.scores.mean())
 
+    @property
+    def signs(self) -> bool:
+        """Whether each is right or wrong, as the metric says and as they are: McNemar's test is of such."""
+        return self.metric.signs and bool(((self.scores == 0) | (self.scores == 1)).all())
+
 
 class Scored:
     """One split of predictions as `predictions.read` gives them.  metrics: those that the record declares, by name."""

@@ -15,6 +15,9 @@ from vltune.errors import UserError
 from vltune.stats import significance
 from vltune.stats.outcomes import Outcomes
 
+FEWEST = 10
+"""Units that a bootstrap is made of, at least: of fewer it is too easy (docs/statistics.md)."""
+
 Name = TypeVar("Name")
 """Of a comparison among several."""
 
@@ -31,6 +34,8 @@ class Paired:
     """(units,) how many examples each has"""
     differences: np.ndarray
     """(seeds, units) float64, summed over a unit's examples"""
+    signs: bool = False
+    """Whether every example is right or wrong."""
 
     @property
     def units(self) -> tuple[str, bytes]:
@@ -51,7 +56,16 @@ def pair(
     if len(labels) < 2:
         raise UserError("all examples share one image or text, so that there is nothing to test by")
     differences = [np.bincount(units, more[seed].scores - less[seed].scores) for seed in seeds]
-    return Paired(source, labels, np.bincount(units).astype(np.float64), np.stack(differences))
+    signs = all(of[seed].signs for of in (more, less) for seed in seeds)
+    return Paired(source, labels, np.bincount(units).astype(np.float64), np.stack(differences), signs)
+
+
+def check_units(parts: Sequence[Paired], label: str) -> None:
+    """Raises UserError, which begins with `label`, where the test of these parts' mean is no exact one and a part has fewer
+    than `FEWEST` units."""
+    fewest = min(len(part.labels) for part in parts)
+    if fewest < FEWEST and not _is_exact(parts):
+        raise UserError(f"{label}: few units ({fewest}), of which the bootstrap needs {FEWEST}")
 
 
 def strata(parts: Sequence[Paired]) -> list[np.ndarray]:
@@ -63,17 +77,18 @@ def strata(parts: Sequence[Paired]) -> list[np.ndarray]:
     return list(found.values())
 
 
-def by_examples(comparisons: Mapping[Name, Sequence[Paired]], signs: bool) -> dict[Name, float]:
+def by_examples(comparisons: Mapping[Name, Sequence[Paired]], signs: bool = True) -> dict[Name, float]:
     """{comparison: two-sided p that the same models score the same on other examples}, each of the mean of its parts.
 
-    signs: whether scores are 0 or 1, and McNemar's test is made; else the paired bootstrap, whose resamples comparisons of
-    the same units share."""
-    if signs:
-        return {place: _signs(only) for place, (only,) in comparisons.items()}
+    signs: whether McNemar's test is made where all that is compared is right or wrong; else the paired bootstrap, whose
+    resamples comparisons of the same units share."""
     alike: dict[tuple, list[Name]] = {}
-    for place, parts in comparisons.items():
-        alike.setdefault(tuple(part.units for part in parts), []).append(place)
     found, resamples = {}, significance.resamples(len(comparisons))
+    for place, parts in comparisons.items():
+        if signs and _is_exact(parts):
+            found[place] = significance.mcnemar(parts[0].differences.sum(0).astype(np.int64))
+        else:
+            alike.setdefault(tuple(part.units for part in parts), []).append(place)
     for places in alike.values():
         averaged = [[stratum.mean(0) for stratum in strata(comparisons[place])] for place in places]
         chances = significance.bootstrap([np.stack(stratum) for stratum in zip(*averaged, strict=True)], resamples)
@@ -86,5 +101,6 @@ def corrected(chances: Mapping[Name, float]) -> dict[Name, float]:
     return dict(zip(chances, significance.holm(list(chances.values())), strict=True))
 
 
-def _signs(part: Paired) -> float:
-    return significance.mcnemar(np.rint(part.differences.sum(0)).astype(np.int64))
+def _is_exact(parts: Sequence[Paired]) -> bool:
+    """Whether McNemar's test can be made of them, which is exact with any number of units."""
+    return len(parts) == 1 and parts[0].signs

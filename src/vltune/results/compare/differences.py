@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vltune.errors import UserError
 from vltune.records.predictions import PREDICTIONS
@@ -10,16 +10,18 @@ from vltune.records.verified import outcomes
 from vltune.results.compare.model import Chance, Pair, Row, alike
 from vltune.results.tables import build
 from vltune.stats import significance
-from vltune.stats.paired import Paired, by_examples, corrected, pair, strata
+from vltune.stats.paired import Paired, by_examples, check_units, corrected, pair, strata
 
 
 def chances(rows: Sequence[Row]) -> dict[int, Chance]:
-    """{place of a row: its test}, of the rows with a seed whose shown score differs."""
+    """{place of a row: its test}, of the rows with a seed whose shown score differs, and is of the same splits in both."""
     differing = [
-        place for place, row in enumerate(rows) if not all(alike(*each.scores[row.shown]) for each in _pairs(row))
+        place
+        for place, row in enumerate(rows)
+        if not all(alike(*each.scores[row.shown]) for each in _pairs(row)) and _same_splits(row)
     ]
     paired = {place: found for place in differing if (found := _paired(rows[place]))}
-    of_examples = corrected(_by_examples(rows, paired))
+    of_examples = corrected(by_examples(paired))
     of_seeds = corrected(
         {place: p for place in differing if (p := _by_seeds(rows[place], paired.get(place))) is not None}
     )
@@ -30,6 +32,10 @@ def _pairs(row: Row) -> list[Pair]:
     return [pair for pair in row.finished if row.shown in pair.scores]
 
 
+def _same_splits(row: Row) -> bool:
+    return all(pair.same_splits(row.shown.partition(".")[0]) for pair in _pairs(row))
+
+
 def _shown(row: Row) -> dict[int, tuple[float, ...]]:
     """{seed: the shown score in A and in B, as the mean of the scores of predictions}"""
     factor = row.measured.factor if row.measured else 1.0
@@ -37,11 +43,14 @@ def _shown(row: Row) -> dict[int, tuple[float, ...]]:
 
 
 def _paired(row: Row) -> list[Paired]:
-    """B against A, of the shown metric, or of those that it is the mean of; empty where examples cannot be compared."""
+    """B against A, of the shown metric, or of those that it is the mean of; empty where examples cannot be compared, and
+    where they are too few."""
     split, _, name = row.shown.partition(".")
     parts = (row.measured and row.measured.mean_of) or (name,)
     try:
-        return [_of_metric(row, f"{split}.{part}") for part in parts]
+        found = [_of_metric(row, f"{split}.{part}") for part in parts]
+        check_units(found, row.name)
+        return found
     except UserError:
         return []
 
@@ -62,17 +71,7 @@ def _cluster(row: Row, metric: str) -> int:
     """Examples whose id // cluster is equal share an image or a text: as the metric says, or a table's column, which knows
     the data set, in whichever split."""
     name = metric.rpartition(".")[2]
-    columns = [column for column in build.columns() if column.experiment == row.experiment]
-    of_columns = (column.unit for column in columns if column.value.rpartition(".")[2] == name)
-    return max((row.metrics[name].cluster, *of_columns))
-
-
-def _by_examples(rows: Sequence[Row], paired: Mapping[int, list[Paired]]) -> dict[int, float]:
-    """In the order of rows."""
-    signs = {place for place in paired if rows[place].measured.signs}
-    found = by_examples({place: paired[place] for place in signs}, signs=True)
-    found |= by_examples({place: paired[place] for place in paired.keys() - signs}, signs=False)
-    return {place: found[place] for place in paired}
+    return max((row.metrics[name].cluster, *(column.unit for column in build.showing(row.experiment, name))))
 
 
 def _by_seeds(row: Row, paired: list[Paired] | None) -> float | None:

@@ -18,7 +18,18 @@ from vltune.records.folders import RecordFile
 from vltune.records.predictions import PREDICTIONS, Agreement
 from vltune.records.record import Kind, flatten, is_counted, started
 from vltune.results.compare.differences import chances
-from vltune.results.compare.model import MEASURED, SLACK, Change, Comparison, Pair, Row, Score, same_machine, scores_of
+from vltune.results.compare.model import (
+    MEASURED,
+    SLACK,
+    SPLITS,
+    Change,
+    Comparison,
+    Pair,
+    Row,
+    Score,
+    same_machine,
+    scores_of,
+)
 from vltune.results.tables.cautions import MEASURING
 from vltune.results.tables.presentations import NONE, Methods
 
@@ -202,9 +213,11 @@ def _shown(scores: dict[str, Score], metrics: Mapping[str, Metric]) -> str | Non
 
 
 def _agreement(pair: Pair) -> Agreement | None:
-    """None where one of the runs has no predictions to read, and where these are pictures, which lie elsewhere; those that
-    are broken are told by `_load`."""
+    """None where one of the runs has no predictions to read, where both read other splits, and where predictions are
+    pictures, which lie elsewhere; those that are broken are told by `_load`."""
     runs = pair.a, pair.b
+    if not all(map(pair.same_splits, SPLITS)):
+        return None
     if not all(predictions.are_there(run.beside(PREDICTIONS), run.record) for run in runs):
         return None
     try:

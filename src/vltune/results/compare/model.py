@@ -10,9 +10,12 @@ from vltune.metrics.metric import Metric
 from vltune.records.folders import RecordFile
 from vltune.records.predictions import Agreement
 from vltune.records.record import Kind
+from vltune.results.tables.cells import splits
 
 MEASURED = ("train_step_ms.median", "latency_ms.median", "throughput_per_s", "peak_memory_bytes")
 """Costs that the machine decides too."""
+
+SPLITS = ("test", "val")
 
 _MACHINE = ("cpu", "cores", "gpus")
 """What decides whether times may be compared; the kernel's name and a few bytes of memory do not."""
@@ -45,6 +48,10 @@ class Pair:
         scores_b = scores_of(self.b)
         return {name: (value, scores_b[name]) for name, value in scores_of(self.a).items() if name in scores_b}
 
+    def same_splits(self, split: str) -> bool:
+        """Whether both read the same as their `val` or `test`; else nothing tells which of their examples are the same."""
+        return splits(self.a.record, split) == splits(self.b.record, split)
+
     @property
     def equal(self) -> bool:
         """Whether both have the same scores, but for the last digits of a sum."""
@@ -69,7 +76,8 @@ class Score:
 class Chance:
     """Two-sided p of one row's difference, corrected for the number of rows that differ (Holm).
 
-    None: not made, for want of scored predictions of the same examples, or of a second seed."""
+    None: not made, for want of scored predictions of the same examples, or of a second seed; both where other splits were
+    scored."""
 
     examples: float | None
     """That these very runs would score the same on other examples."""
@@ -96,7 +104,7 @@ class Row:
     metrics: dict[str, Metric]
     """What B's records say of them, by name."""
     predictions: Agreement | None
-    """Of all pairs that have predictions in both."""
+    """Of all pairs that have predictions of the same splits in both."""
     costs: dict[str, tuple[int, int]]
     """Those that a configuration decides and that differ."""
     ratios: dict[str, float]
@@ -151,7 +159,7 @@ class Comparison:
 
 def scores_of(run: RecordFile) -> dict[str, float]:
     metrics = run.record["metrics"]
-    return {f"{split}.{name}": value for split in ("test", "val") for name, value in (metrics[split] or {}).items()}
+    return {f"{split}.{name}": value for split in SPLITS for name, value in (metrics[split] or {}).items()}
 
 
 def same_machine(pair: Pair) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from vltune.metrics.metric import PERCENT, declared
 from vltune.results.compare.model import MEASURED, Comparison, Row, same_machine
-from vltune.results.render.text import NOTHING, short
+from vltune.results.render.text import NOTHING, rounded, short
+from vltune.results.tables import build
 from vltune.results.tables.machines import PORTABLE, arithmetic
 
 if TYPE_CHECKING:
@@ -60,18 +61,23 @@ def brief(comparison: Comparison) -> str:
         told.append(f"predictions the same: {min(shares):.1f} to {max(shares):.1f} % of a row's")
     if all(pair.equal for pair in pairs):
         return "; ".join(told)
-    apart: dict[str, float] = {}  # by units
-    for pair in pairs:
-        metrics = declared(pair.a.record)
-        for name, (one, other) in pair.scores.items():
-            metric = metrics.get(name.partition(".")[2])  # none of a record from before metrics were declared
-            unit = metric.unit if metric else PERCENT
-            apart[unit] = max(abs(one - other), apart.get(unit, 0.0))
-    sizes = (f"{size:.2f} {'points' if unit == PERCENT else unit}" for unit, size in apart.items())
+    sizes = (f"{size} {'points' if unit == PERCENT else unit}" for unit, size in _apart(rows).items())
     told.append(f"scores apart: up to {', '.join(sizes)}")
     ours, theirs = map(_processors, zip(*((pair.a, pair.b) for pair in pairs), strict=True))
     alike = all(pair.a.record["identity"]["hash"] == pair.b.record["identity"]["hash"] for pair in pairs)
     return f"{'; '.join(told)}\n{_expected(ours, theirs, alike)}"
+
+
+def _apart(rows: list[Row]) -> dict[str, str]:
+    """{unit: by how much scores of it are apart at most}"""
+    most: dict[str, tuple[float, str, str]] = {}
+    for experiment, pair in ((row.experiment, pair) for row in rows for pair in row.finished):
+        metrics = declared(pair.a.record)
+        for score, (one, other) in pair.scores.items():
+            name = score.partition(".")[2]
+            unit = metrics[name].unit if name in metrics else PERCENT  # of a record from before metrics were declared
+            most[unit] = max(most.get(unit, (-1.0, "", "")), (abs(one - other), experiment, name))
+    return {unit: rounded(size, build.digits(*where)) for unit, (size, *where) in most.items()}
 
 
 def _expected(ours: str, theirs: str, alike: bool) -> str:
@@ -194,14 +200,24 @@ def _body(rows: list[Row]) -> list[list[str]]:
     """The texts of each row: hashes stand where a method has several configurations, or another one in B."""
     configurations = Counter((row.experiment, row.method) for row in rows)
     several = [configurations[row.experiment, row.method] > 1 or len(set(row.hashes)) > 1 for row in rows]
-    return [_cells(*pair) for pair in zip(rows, several, strict=True)]
+    shown = {(row.experiment, _name(row)) for row in rows if row.shown}
+    digits = {which: build.digits(*which) for which in shown}
+    return [
+        _cells(row, with_hashes, digits.get((row.experiment, _name(row)), 0))
+        for row, with_hashes in zip(rows, several, strict=True)
+    ]
 
 
-def _cells(row: Row, with_hashes: bool) -> list[str]:
+def _name(row: Row) -> str:
+    """Of the metric that is shown."""
+    return (row.shown or "").partition(".")[2]
+
+
+def _cells(row: Row, with_hashes: bool, digits: int) -> list[str]:
     score = row.scores.get(row.shown)
     numbers = [NOTHING] * 3
     if score:
-        numbers = [f"{score.a:.2f}", f"{score.b:.2f}", f"{round(score.difference, 2) + 0.0:+.2f}"]
+        numbers = [rounded(score.a, digits), rounded(score.b, digits), rounded(score.difference, digits, "+")]
     ratios = [f"{_TIMES}{row.ratios[name]:.2f}" if name in row.ratios else NOTHING for name in MEASURED[:2]]
     return [
         row.experiment,

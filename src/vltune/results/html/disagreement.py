@@ -14,6 +14,7 @@ from vltune.errors import UserError
 from vltune.metrics.metric import PERCENT, Metric, declared, primary
 from vltune.records import predictions, store
 from vltune.records.predictions import PREDICTIONS
+from vltune.results.tables.cells import splits
 from vltune.stats.outcomes import Scored
 
 if TYPE_CHECKING:
@@ -109,27 +110,34 @@ def _parts(runs: Sequence[TableRun], root: Path) -> Iterator[Panel]:
         if run.row is not None and (table := _read(run.record, root)) is not None:
             by_experiment.setdefault(store.experiment(run.record), []).append((run, table))
     for experiment, read in by_experiment.items():
-        first = next((run.record for run, _ in read if declared(run.record)), read[0][0].record)
-        asked = _asked(first)
+        asked = _asked(next((run.record for run, _ in read if declared(run.record)), read[0][0].record))
         for metric in asked:
+            title = f"{experiment}: {metric.title or metric.name}" if metric.title or asked[1:] else experiment
             for split in ("test", "val"):  # the official test of VQA has no scores
-                found = {(run.row, run.seed): _answers(table, split, metric) for run, table in read}
-                if found := {
-                    key: answers for key, answers in found.items() if answers and len(answers.ids) and answers.once
-                }:
-                    yield Panel(
-                        experiment=experiment,
-                        title=f"{experiment}: {metric.title or metric.name}"
-                        if metric.title or asked[1:]
-                        else experiment,
-                        split=split,
-                        threshold=metric.right,
-                        places=metric.within is not None,
-                        config=first["config"],
-                        runs=found,
-                        shuffled={(run.row, run.seed) for run, _ in read if _saw(run) == "shuffled"},
-                    )
+                if panels := list(_panels(read, metric, split, title)):
+                    yield from panels
                     break
+
+
+def _panels(read: Sequence[tuple[TableRun, pa.Table]], metric: Metric, split: str, title: str) -> Iterator[Panel]:
+    """One of the runs of an experiment that were scored on the same; several are told apart by their splits."""
+    found: dict[tuple[str, ...], list[tuple[TableRun, Answers]]] = {}
+    for run, table in read:
+        answers = _answers(table, split, metric)
+        if answers and len(answers.ids) and answers.once:
+            found.setdefault(splits(run.record, split), []).append((run, answers))
+    for of, runs in found.items():
+        first = runs[0][0].record
+        yield Panel(
+            experiment=store.experiment(first),
+            title=f"{title} ({', '.join(of) or 'unknown splits'})" if len(found) > 1 else title,
+            split=split,
+            threshold=metric.right,
+            places=metric.within is not None,
+            config=first["config"],
+            runs={(run.row, run.seed): answers for run, answers in runs},
+            shuffled={(run.row, run.seed) for run, _ in runs if _saw(run) == "shuffled"},
+        )
 
 
 def _read(record: dict, root: Path) -> pa.Table | None:

@@ -222,7 +222,7 @@ def difference(column: Column, cell: Cell) -> str:
     """In the column's unit, or in percent of the published number where the column says so and that is not zero."""
     if cell.difference is None or not (column.relative and cell.published):
         return number(column, cell.difference, "+")
-    return f"{_rounded(100 * cell.difference / cell.published, 1, '+')} %"
+    return f"{rounded(100 * cell.difference / cell.published, 1, '+')} %"
 
 
 def verdict(cell: Cell) -> str:
@@ -260,8 +260,8 @@ def short(value: Any) -> Any:
 def number(column: Column, value: float | None, sign: str = "") -> str:
     if value is None:
         return NOTHING
-    return _rounded(value, column.digits, sign)
+    return rounded(value, column.digits, sign)
 
 
-def _rounded(value: float, digits: int, sign: str = "") -> str:
+def rounded(value: float, digits: int, sign: str = "") -> str:
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no "-0.00"

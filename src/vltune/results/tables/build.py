@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from textwrap import shorten
 
 from vltune.catalogue import families
 from vltune.errors import UserError
-from vltune.metrics.metric import Metric, declared
+from vltune.metrics.metric import PERCENT, Metric, declared
 from vltune.records import external, store
 from vltune.records.files import is_folder, is_there
 from vltune.records.folders import Verified
@@ -103,8 +104,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name, methods)
     within = Path(root) / group.get("folder", "")
     told = _Told(within)
-    loaded, records = _records(backbone, columns, at_least, Path(root), told)
-    columns = declared_in(columns, records)
+    columns, loaded, records = _declaring(columns, *_records(backbone, columns, at_least, Path(root), told), told)
     numbers, source = published.of(name, columns, root)
     finished, not_finished = _apart(records, lambda record: record["status"] == "finished")
     aside = {
@@ -186,6 +186,30 @@ def declared_in(columns: tuple[Column, ...], records: list[dict]) -> tuple[Colum
     return tuple(found.values())
 
 
+def _declaring(
+    columns: tuple[Column, ...], loaded: list[dict], records: list[dict], told: _Told
+) -> tuple[tuple[Column, ...], list[dict], list[dict]]:
+    """Columns as records declare them; and records without those whose scores count as percent, as they do not say what
+    they are, beside others in another unit."""
+    columns = declared_in(columns, records)
+    left = {record["path"]: column for record, column in product(records, columns) if _is_undeclared(column, record)}
+    for path, column in left.items():
+        told(
+            UserError(
+                f"{path}: field 'scores' does not say what '{column.value}' is, so that it counts as percent, and others "
+                f"are in {column.metric.unit}: declare it, or run it again"
+            )
+        )
+    return columns, *([record for record in found if record["path"] not in left] for found in (loaded, records))
+
+
+def _is_undeclared(column: Column, record: dict) -> bool:
+    if not column.is_measured or not column.metric or column.metric.unit == PERCENT:
+        return False
+    is_there = store.experiment(record) == column.experiment and cells.value(record, column.value) is not None
+    return is_there and column.metric.name not in declared(record)
+
+
 def _metrics(column: Column, records: list[dict]) -> list[Metric]:
     name = column.value.rpartition(".")[2]
     own = [record for record in records if column.is_measured and store.experiment(record) == column.experiment]
@@ -261,6 +285,21 @@ def _of_each(column: dict, cases: Mapping[str, str]) -> list[dict]:
 def columns() -> list[Column]:
     """Of all tables."""
     return [column for group in groups().values() if "tables" in group for column in _columns(group)]
+
+
+def showing(experiment: str, metric: str) -> list[Column]:
+    """The columns of all tables that show this metric of the experiment, in whichever split."""
+    return [column for column in _scores_of(experiment) if column.value.rpartition(".")[2] == metric]
+
+
+def digits(experiment: str, metric: str) -> int:
+    """With how many decimals a metric is shown: as its own columns show it, or else the other scores of its experiment."""
+    shown = showing(experiment, metric) or _scores_of(experiment)
+    return max((column.digits for column in shown), default=Column.digits)
+
+
+def _scores_of(experiment: str) -> list[Column]:
+    return [column for column in columns() if column.is_measured and column.experiment == experiment]
 
 
 def _external() -> dict[str, external.Typable]:

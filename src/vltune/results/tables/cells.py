@@ -34,8 +34,8 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
             made_on[key] = set.union(*(made_on[part] for part in column.made_of))
         elif column.ppt:
             parameters = _parameters(column, records)
-            rated = numbers[column.ppt] if parameters is not None else {}
-            numbers[key] = {seed: ppt(score / column.factor, parameters) for seed, score in rated.items()}
+            rated = numbers[column.ppt] if len(parameters) == 1 else {}
+            numbers[key] = {seed: ppt(score / column.factor, *parameters) for seed, score in rated.items()}
             typed[key] = typed[column.ppt] & numbers[key].keys()
             made_on[key] = made_on[column.ppt]
         else:
@@ -44,7 +44,9 @@ def of(columns: tuple[Column, ...], method: str, records: list[dict], published:
             made_on[key] = _machines(column, method, records)
         cell = _cell(column, list(numbers[key].values()), published.get(column.published), len(typed[key]))
         if column.harmonic_of and cell.mean is not None:
-            cell = _of_means(cell, [found[part].mean for part in column.harmonic_of])
+            cell = _of_means(cell, [mean(part[seed] for seed in seeds) for part in parts])
+        if column.ppt and numbers[column.ppt] and len(parameters) > 1:
+            cell = replace(cell, reason=DIFFERENT)
         found[key] = cell if cell.mean is None else replace(cell, machines=max(1, len(made_on[key])))
     return found
 
@@ -71,6 +73,12 @@ def value(record: dict, field: str) -> Any:
     return found
 
 
+def splits(record: dict, split: str) -> tuple[str, ...]:
+    """Those of the data that a run read as its `val` or `test`; none of a record that does not say it.  Examples are told
+    apart by their place in all of them, so that only runs that read the same in the same order can be paired."""
+    return tuple(value(record, f"config.dataset.{split}") or ())
+
+
 def ppt(score: float, parameters: float) -> float:
     """V-PETL Bench's performance-parameter trade-off (Xin et al. 2024) of a score from 0 to 1."""
     return score * math.exp(-math.log10(parameters / PPT_CONSTANT + 1))
@@ -87,15 +95,15 @@ def _cell(column: Column, values: list[float], published: float | None, typed: i
 
 
 def _of_means(cell: Cell, means: list[float]) -> Cell:
-    """The harmonic mean of the parts' means, as papers print it; how far it varies, by those of the seeds."""
+    """The harmonic mean of the parts' means over common seeds, as papers print it; how far it varies, by the seeds' own."""
     moved = (own := harmonic_mean(means)) - cell.mean
     interval = None if cell.interval is None else tuple(end + moved for end in cell.interval)
     return replace(cell, mean=own, interval=interval)
 
 
-def _parameters(column: Column, records: list[dict]) -> float | None:
-    """Parameters that the method adds or tunes, those of the task left out: the same for every seed."""
-    return next(iter(_by_seed(column.experiment, "cost.method_params", 1.0, records).values()), None)
+def _parameters(column: Column, records: list[dict]) -> set[float]:
+    """Parameters that the method adds or tunes, those of the task left out: one number, unless records disagree."""
+    return set(_by_seed(column.experiment, "cost.method_params", 1.0, records).values())
 
 
 def _typed(column: Column, records: list[dict]) -> dict[int, float]:

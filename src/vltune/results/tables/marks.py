@@ -61,7 +61,18 @@ def marked(
             for place, cell in _judged(column, rows, best, others, tests):
                 found[place][column.key] = cell
     notes = [f"Rows not tested against their column's best: {'; '.join(untested)}."] if untested else []
+    notes += _graded(columns, rows, loaded)
     return [replace(row, cells=own) for row, own in zip(rows, found, strict=True)], notes
+
+
+def _graded(columns: Sequence[Column], rows: Sequence[TableRow], loaded: Loaded) -> Iterator[str]:
+    """Columns of right and wrong answers with rows of which McNemar's test cannot be made."""
+    for column in columns:
+        of = {place: found for (key, place), found in loaded.items() if key == column.key and isinstance(found, dict)}
+        graded = [place for place, found in of.items() if not all(each.signs for each in found.values())]
+        if column.metric and column.metric.signs and graded:
+            labels = ", ".join(rows[place].label for place in sorted(graded))
+            yield f"{column.name}: examples of {labels} are not all right or wrong; the bootstrap takes McNemar's place."
 
 
 def _entered(column: Column, rows: Sequence[TableRow]) -> list[int]:
@@ -97,7 +108,7 @@ def noise(
     column: Column, columns: Sequence[Column], variants: list[MethodVariant], rows: Sequence[TableRow], root: Path
 ) -> Noise:
     """What moves the difference of two rows in this column; of its examples, the middle one of all pairs of rows that have
-    several seeds.  Rows that cannot be paired with any are left out.
+    several seeds and the most units.  Rows that cannot be paired with any so are left out.
 
     Raises UserError where so many rows, seeds or predictions are lacking that no pair is left."""
     entered = _entered(column, rows)
@@ -106,20 +117,29 @@ def noise(
     for part in parts:
         _load(loaded, part, variants, entered, root)
     found, reasons = _pairs(parts, variants, loaded, list(combinations(entered, 2)))
-    pairs = [strata for strata in map(paired.strata, found.values()) if len(strata[0]) > 1]
-    among = _spread(parts, variants, entered)
-    if not pairs or among is None:
+    strata = {pair: paired.strata(of) for pair, of in found.items()}
+    most = max((_units(of) for of in strata.values() if len(of[0]) > 1), default=0)
+    strata = {pair: of for pair, of in strata.items() if _units(of) == most}
+    pairs = [of for of in strata.values() if len(of[0]) > 1]
+    places = sorted({place for pair in strata for place in pair})
+    own = (_own_spread(parts, variants, pair) for pair in strata)
+    among = _spread(parts, variants, places) or max(filter(None, own), key=lambda found: found.variance, default=None)
+    if among is None:
         raise UserError(next(iter(reasons.values()), "needs two methods with two seeds each"))
-    methods = len({place for pair in found for place in pair})
+    methods = len(places)
     fewest = min(len(strata[0]) for strata in pairs)  # what is planned with is that all rows have so many
     return Noise(
         between_units=_middle(pairs, significance.between_units),
-        units=sum(stratum.shape[1] for stratum in pairs[0]),
+        units=most,
         among=replace(among, freedom=min(among.freedom, (methods - 1) * (fewest - 1))),
         by_single_units=_middle(pairs, significance.by_single_units) / 2,  # of one method: a difference has two
         seeds=fewest,
         methods=methods,
     )
+
+
+def _units(strata: Sequence[np.ndarray]) -> int:
+    return sum(stratum.shape[1] for stratum in strata)
 
 
 def _middle(pairs: Sequence[Sequence[np.ndarray]], of: Callable[[np.ndarray], float]) -> float:
@@ -160,13 +180,21 @@ def _tests(
 ) -> tuple[dict[Pair, Test], dict[Pair, str]]:
     """{pair: its test} and {pair: why there is none}, of the mean of these columns, or of the one."""
     found, reasons = _pairs(parts, variants, loaded, pairs)
+    for pair, own in [*found.items()]:
+        try:
+            paired.check_units(own, variants[pair[1]].label)
+        except UserError as error:
+            reasons[pair] = str(error)
+            del found[pair]
     if not found:
         return {}, reasons
-    signs = len(parts) == 1 and bool(parts[0].metric and parts[0].metric.signs)
-    by_examples = paired.by_examples(found, signs)
+    by_examples = paired.by_examples(found)
     places = dict.fromkeys(place for pair in pairs for place in pair)
     among = _spread(parts, variants, places)
-    tests = {pair: _test(paired.strata(found[pair]), p, among) for pair, p in by_examples.items()}
+    tests = {
+        pair: _test(paired.strata(found[pair]), p, among or _own_spread(parts, variants, pair))
+        for pair, p in by_examples.items()
+    }
     return tests, reasons
 
 
@@ -187,11 +215,11 @@ def _pairs(
     return found, reasons
 
 
-def _read(column: Column, variant: MethodVariant) -> set[str]:
-    """The splits that its scores are of; examples are told apart by their place in one."""
-    key = f"config.dataset.{column.value.split('.')[1]}"
+def _read(column: Column, variant: MethodVariant) -> set[tuple[str, ...]]:
+    """The splits that its scores are of."""
+    split = column.value.split(".")[1]
     runs = (run for run in variant.runs if store.experiment(run) == column.experiment)
-    return {str(sorted(found)) for run in runs if (found := cells.value(run, key))}
+    return {found for run in runs if (found := cells.splits(run, split))}
 
 
 def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None) -> Test:
@@ -201,10 +229,15 @@ def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None)
 
 
 def _spread(parts: list[Column], variants: list[MethodVariant], places: Iterable[int]) -> Spread | None:
-    """Of rows that seeds move: one with the same score at each, as what draws nothing has, tells nothing of others."""
+    """Of all rows that seeds move: one with the same score at each, as what draws nothing has, tells nothing of others,
+    unless they move none.  None where those are too few; then a pair of rows has but its own."""
     scores = [_means(parts, variants[place]) for place in places]
-    moved = [found for found in scores if len(found) < 2 or len(set(found.values())) > 1]
-    return significance.spread(moved) or significance.spread(scores)
+    return significance.spread([found for found in scores if len(found) < 2 or len(set(found.values())) > 1] or scores)
+
+
+def _own_spread(parts: list[Column], variants: list[MethodVariant], pair: Pair) -> Spread | None:
+    """Of two rows alone: with it the test over seeds is a paired t test, and of two that no seed moves one of examples."""
+    return significance.spread([_means(parts, variants[place]) for place in pair])
 
 
 def _means(parts: list[Column], variant: MethodVariant) -> dict[int, float]:
