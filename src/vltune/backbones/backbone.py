@@ -64,10 +64,10 @@ class Backbone(nn.Module):
     """A pretrained model of images, texts, or both.
 
     It must have `width`, of a token, and `pooled_width`, of what a head reads; `latent_shape`, (C, h, w), where it makes
-    images; and sites (`vltune.sites`), which say where
-    they lie: in `fusion`, as a new one says, or in the tower of one modality (`sites.place`).  A part that a backbone lacks
-    it leaves out: two towers alone have no `fuse`, an image model has no `encode_text`, and defines `forward` itself.  A
-    run whose task `needs` that part is refused in one line before any data is read.
+    images; and sites (`vltune.sites`), which say where they lie: in `fusion`, as a new one says, or in the tower of one
+    modality (`sites.place`).  A part that a backbone lacks it leaves out: two towers alone have no `fuse`, an image model
+    has no `encode_text`, and defines `forward` itself.  A run whose task `needs` that part is refused in one line before
+    any data is read.
 
     The rest is no code.  Its configuration says `transform`, `tokenizer` and `weights`, `protocol` (the sizes of the
     example that costs are counted on), `place` (where a method acts unless `method.sites_in` says another place) and

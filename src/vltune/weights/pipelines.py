@@ -94,21 +94,26 @@ def of_part(part: str, file: Path) -> dict[str, Any]:
     for name in NEEDED.get(part, ()):
         if content.get(name) is None:
             raise UserError(f"{file}: says no {name}; copy or download the whole configuration")
+    if part == "scheduler":
+        return of_scheduler(content)
     known = arguments(part)
-    found = {name: value for name, value in content.items() if name in known}
-    if part != "scheduler":
-        return found
-    spacing = "timestep_spacing"  # without signal in the last step, a sampler has to begin with it
-    kept = (*UNTOLD[part], spacing) if found.get("rescale_betas_zero_snr") else UNTOLD[part]
-    said = {name: value for name, value in found.items() if name in kept and value not in (None, UNSAID.get(name))}
+    return {name: value for name, value in content.items() if name in known}
+
+
+def of_scheduler(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The noise, as the file says it, and how a sampler steps, as `STEPS` says."""
+    kept = UNTOLD["scheduler"]
+    if content.get("rescale_betas_zero_snr"):
+        kept += ("timestep_spacing",)  # without signal in the last step, a sampler has to begin with it
+    said = {name: content[name] for name in kept if content.get(name) not in (None, UNSAID.get(name))}
     return EPSILON | said | STEPS
 
 
 def arguments(part: str) -> tuple[str, ...]:
-    """What a part of the model can be built from."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    """What a part of the model with weights can be built from."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "scheduler": DDIMScheduler}
+    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
     return TEXT if part == "text" else (*inspect.signature(kinds[part].__init__).parameters,)
 
 

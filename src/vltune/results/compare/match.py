@@ -208,7 +208,7 @@ def _means(pairs: list[Pair]) -> dict[str, Score]:
 def _shown(scores: dict[str, Score], metrics: Mapping[str, Metric]) -> str | None:
     """What a table shows of a task: its primary metric, of test where that is there, else the first score."""
     first = primary(metrics.values())
-    wanted = [f"{split}.{first.name}" for split in ("test", "val")] if first else []
+    wanted = [f"{split}.{first.name}" for split in SPLITS] if first else []
     return next((name for name in wanted if name in scores), next(iter(scores), None))
 
 
