@@ -26,7 +26,7 @@ class Spread:
 
     variance: float
     """Of one method's score at one seed; scores from 0 to 1."""
-    freedom: int
+    freedom: float
 
 
 def mcnemar(differences: np.ndarray) -> float:
@@ -86,6 +86,25 @@ def spread(scores: Sequence[Mapping[int, float]]) -> Spread | None:
     fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
     freedom = len(cells) - int(rank)
     return Spread(float(((values - design @ fitted) ** 2).sum()) / freedom, freedom) if freedom else None
+
+
+def spread_beside_still(scores: Sequence[Mapping[int, float]]) -> Spread | None:
+    """Of {seed: score} of several methods: half of what such a score moves by from seed to seed, what a seed does to all of
+    them left in, which is how a difference moves from a method that no seed moves.  None where fewer than two seeds are
+    all methods'.
+
+    The mean of the methods' own variances; as a sum of two mean squares, of seeds and of what is left, it has degrees of
+    freedom by Satterthwaite."""
+    seeds = sorted(set.intersection(*map(set, scores))) if scores else []
+    if len(seeds) < 2:
+        return None
+    own = np.array([[found[seed] for seed in seeds] for found in scores])
+    own -= own.mean(1, keepdims=True)
+    together = own.mean(0)
+    of_seeds, rest = float((together**2).sum()), float(((own - together) ** 2).sum()) / len(own)
+    squares = of_seeds**2 + rest**2 / max(1, len(own) - 1)
+    freedom = (len(seeds) - 1) * ((of_seeds + rest) ** 2 / squares if squares else 1.0)
+    return Spread((of_seeds + rest) / (len(seeds) - 1) / 2, freedom)
 
 
 def over_seeds(strata: Sequence[np.ndarray], among: Spread) -> float:

@@ -189,13 +189,8 @@ def _tests(
     if not found:
         return {}, reasons
     by_examples = paired.by_examples(found)
-    places = dict.fromkeys(place for pair in pairs for place in pair)
-    among = _spread(parts, variants, places)
-    tests = {
-        pair: _test(paired.strata(found[pair]), p, among or _own_spread(parts, variants, pair))
-        for pair, p in by_examples.items()
-    }
-    return tests, reasons
+    between = _between(parts, variants, dict.fromkeys(place for pair in pairs for place in pair))
+    return {pair: _test(paired.strata(found[pair]), p, between(pair)) for pair, p in by_examples.items()}, reasons
 
 
 def _pairs(
@@ -228,11 +223,31 @@ def _test(strata: Sequence[np.ndarray], p_examples: float, among: Spread | None)
     return Test(p_examples, significance.over_seeds(strata, among) if among else None)
 
 
+def _between(
+    parts: list[Column], variants: list[MethodVariant], places: Iterable[int]
+) -> Callable[[Pair], Spread | None]:
+    """How the difference of two of these rows moves from seed to seed: what a seed does to all rows alike is a part of it
+    where one of the two is still."""
+    places = [*places]
+    scores = {place: _means(parts, variants[place]) for place in places}
+    still = {place for place, found in scores.items() if _is_still(found)}
+    beside_still = significance.spread_beside_still(
+        [found for place, found in scores.items() if place not in still and len(found) > 1]
+    )
+    of_all = {0: _spread(parts, variants, places), 1: beside_still}
+    return lambda pair: of_all.get(len(still & {*pair})) or _own_spread(parts, variants, pair)
+
+
 def _spread(parts: list[Column], variants: list[MethodVariant], places: Iterable[int]) -> Spread | None:
-    """Of all rows that seeds move: one with the same score at each, as what draws nothing has, tells nothing of others,
-    unless they move none.  None where those are too few; then a pair of rows has but its own."""
+    """Of all rows that seeds move: a still one tells nothing of others, unless they move none.  None where those are too
+    few; then a pair of rows has but its own."""
     scores = [_means(parts, variants[place]) for place in places]
-    return significance.spread([found for found in scores if len(found) < 2 or len(set(found.values())) > 1] or scores)
+    return significance.spread([found for found in scores if not _is_still(found)] or scores)
+
+
+def _is_still(scores: Mapping[int, float]) -> bool:
+    """Whether a row has the same score at each of several seeds, as what draws nothing has."""
+    return len(scores) > 1 and len(set(scores.values())) == 1
 
 
 def _own_spread(parts: list[Column], variants: list[MethodVariant], pair: Pair) -> Spread | None:
