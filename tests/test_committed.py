@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import each_settled, settled
 from presented import ALL, CONTROLS, METHODS, PAPER, report
 
 from vltune.assemble.data import make_data, open_data
 from vltune.assemble.weights import fingerprints
-from vltune.engine.precision import settle
 from vltune.records import packed
 from vltune.records import record as records
 from vltune.results import findings
@@ -40,15 +38,9 @@ def world(tmp_path_factory):
     return tmp_path_factory.mktemp("world") / "shapes"
 
 
-def composed(world, *chosen):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("run", [*chosen, f"dataset.data_dir={world}"])
-    return settle(OmegaConf.to_container(config, resolve=True))
-
-
 @cache
 def made_fingerprints(world, backbone, task):
-    config = composed(world, f"backbone={backbone}", f"task={task}")
+    config = settled(f"backbone={backbone}", f"task={task}", f"dataset.data_dir={world}")
     make_data(config["dataset"], config["task"])
     return fingerprints(config["weights"], config["backbone"], open_data(RunConfig.of(config)).fingerprint)
 
@@ -57,8 +49,8 @@ def made_fingerprints(world, backbone, task):
 def test_every_run_of_the_sweep_has_a_record_of_this_very_configuration(backbone, task, method, world):
     """The hash holds the decisive configuration, the weights and the data: whoever changes one must run the sweep again."""
     of = made_fingerprints(world, backbone, task)
-    for seed in map(int, str(SWEEP["seed"]).split(",")):
-        config = composed(world, f"backbone={backbone}", f"task={task}", f"method={method}", f"seed={seed}")
+    chosen = [f"backbone={backbone}", f"task={task}", f"method={method}", f"dataset.data_dir={world}"]
+    for config in each_settled([*chosen, f"seed={seed}"] for seed in str(SWEEP["seed"]).split(",")):
         record = records.read(records.path(RESULTS, identity(config, of)))
         assert record["status"] == "finished"
         assert record["metrics"]["test"][FIGURES[task]] > 0

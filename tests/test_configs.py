@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import each_settled, settled
 from round_trip import check_round_trip
 
 from vltune.assemble.data import tokenizer_choices
 from vltune.assemble.factory import build, build_method, check_values
 from vltune.assemble.model import build_model
 from vltune.configuration import check_constructors, find
-from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.methods.classifier_only import ClassifierOnly
 from vltune.runs.identity import GROUPS, identity, of_cost
@@ -36,11 +34,6 @@ FINGERPRINTS = {"weights": {"backbone": "w"}, "tokenizer": {"vocabulary": "v"}, 
 
 def choices(group):
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-
-
-def composed(*overrides, conf=CONF):
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
 
 
 TASKS = [name for name in choices("task") if name != "pretraining"]
@@ -81,7 +74,7 @@ def refused(config, message):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_on_every_backbone(backbone, task):
     """One of two towers alone, or one that paints, lacks what most tasks need, and has what some need."""
-    config = composed(f"backbone={backbone}", f"task={task}")
+    config = settled(f"backbone={backbone}", f"task={task}")
     assert [config[group]["name"] for group in ("method", "backbone", "task")] == ["apt", named(backbone), named(task)]
     assert isinstance(Settings.of(config["engine"]).lr, float)
     check_round_trip(config)
@@ -105,7 +98,7 @@ USUAL = {"towers": "classification", "joint": "vqa", "painting": "subject"}
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_method_on_every_backbone(method, backbone):
     task, lacks = USUAL[kind(backbone)], LACKS[kind(backbone)]
-    config = composed(f"method={method}", f"backbone={backbone}", f"task={task}")
+    config = settled(f"method={method}", f"backbone={backbone}", f"task={task}")
     assert [config[group]["name"] for group in ("method", "backbone", "task")] == [method, named(backbone), named(task)]
     assert build_method(config["method"])
     check_round_trip(config)
@@ -122,26 +115,26 @@ def test_every_method_on_every_backbone(method, backbone):
 @pytest.mark.parametrize("group", ["task", "dataset", "engine", "logger", "mode"])
 def test_every_other_choice(group):
     for choice in choices(group):
-        assert composed(f"{group}={choice}")
+        assert settled(f"{group}={choice}")
 
 
 @pytest.mark.parametrize("name", choices("sweep"))
 def test_every_sweep(name):
-    assert composed(f"+sweep={name}")["sweep"] == name
+    assert settled(f"+sweep={name}")["sweep"] == name
 
 
 def test_the_data_set_follows_from_backbone_and_task():
-    assert composed()["dataset"]["name"] == "shapes"
-    assert composed("backbone=vilt", "task=vqa")["dataset"]["name"] == "vqav2"
-    assert composed("backbone=meter", "task=retrieval")["dataset"]["name"] == "f30k"
-    assert composed("backbone=meter", "task=retrieval", "dataset=coco")["dataset"]["name"] == "coco"
-    assert composed("backbone=vilt", "dataset=shapes")["dataset"]["name"] == "shapes"
-    assert composed("mode=pretrain")["task"]["name"] == "pretraining"
-    assert composed("mode=pretrain", "backbone=clip_mini")["task"]["name"] == "contrastive"
+    assert settled()["dataset"]["name"] == "shapes"
+    assert settled("backbone=vilt", "task=vqa")["dataset"]["name"] == "vqav2"
+    assert settled("backbone=meter", "task=retrieval")["dataset"]["name"] == "f30k"
+    assert settled("backbone=meter", "task=retrieval", "dataset=coco")["dataset"]["name"] == "coco"
+    assert settled("backbone=vilt", "dataset=shapes")["dataset"]["name"] == "shapes"
+    assert settled("mode=pretrain")["task"]["name"] == "pretraining"
+    assert settled("mode=pretrain", "backbone=clip_mini")["task"]["name"] == "contrastive"
 
 
 def of(*overrides, **files):
-    return identity(composed(*overrides), FINGERPRINTS | files)["hash"]
+    return identity(settled(*overrides), FINGERPRINTS | files)["hash"]
 
 
 @pytest.mark.parametrize(
@@ -229,9 +222,8 @@ def test_of_several_models_the_chosen_one_alone_is_in_the_hash(backbone, several
 
 @pytest.mark.parametrize("name", ["clip", "stable_diffusion"])
 def test_each_size_names_weights_of_its_own(name):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        sizes = compose("run", [f"backbone={name}"])["backbone"]["published"]
-    files = {model: composed(f"backbone={name}", f"backbone.model={model}")["weights"] for model in sizes}
+    sizes = settled(f"backbone={name}")["backbone"]["published"]
+    files = {model: settled(f"backbone={name}", f"backbone.model={model}")["weights"] for model in sizes}
     assert {"checkpoint"} < files.keys()
     assert len({*files.values()}) == len(files)
 
@@ -248,15 +240,15 @@ def test_where_code_lies_is_not_in_the_hash():
             return f"vltune.moved.{value.rpartition('.')[2]}"
         return value
 
-    for backbone, task, method in itertools.product(choices("backbone"), TASKS, ("apt", "question_only")):
-        config = composed(f"backbone={backbone}", f"task={task}", f"method={method}")
+    chosen = itertools.product(choices("backbone"), TASKS, ("apt", "question_only"))
+    for config in each_settled([f"backbone={b}", f"task={t}", f"method={m}"] for b, t, m in chosen):
         assert moved(config) != config
         assert identity(moved(config), FINGERPRINTS) == identity(config, FINGERPRINTS)
     assert of("method._target_=vltune.methods.lora.LoRA") != of()
 
 
 def of_costs(*overrides):
-    return of_cost(composed("mode=cost", *overrides))["hash"]
+    return of_cost(settled("mode=cost", *overrides))["hash"]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +281,7 @@ def test_what_is_counted_is_in_the_hash_of_costs(other):
     ],
 )
 def test_what_fills_texts_is_in_the_fingerprint_where_it_is_not_the_usual(overrides, chosen):
-    assert tokenizer_choices(composed(*overrides)["backbone"]) == chosen
+    assert tokenizer_choices(settled(*overrides)["backbone"]) == chosen
 
 
 def test_costs_of_another_number_of_classes_are_others():
@@ -327,7 +319,7 @@ def test_a_changed_default_changes_the_hash(tmp_path, file, default, other):
     text = changed.read_text()
     assert text.count(default) == 1
     changed.write_text(text.replace(default, other))
-    assert identity(composed(conf=tmp_path / "conf"), FINGERPRINTS)["hash"] != of()
+    assert identity(settled(project=tmp_path), FINGERPRINTS)["hash"] != of()
 
 
 def defaults_in_code(spec):
@@ -345,14 +337,14 @@ def defaults_in_code(spec):
 def test_no_default_that_decides_a_result_stands_in_the_code_alone():
     """It could change, and the hash would not.  `crop` may never: records hold no word of it."""
     found = {}
-    for backbone in choices("backbone"):
-        for task in TASKS:
-            found |= defaults_in_code(composed(f"backbone={backbone}", f"task={task}"))
-    for method in choices("method"):
-        found |= defaults_in_code(composed(f"method={method}")["method"])
+    chosen = itertools.product(choices("backbone"), TASKS)
+    for config in each_settled([f"backbone={backbone}", f"task={task}"] for backbone, task in chosen):
+        found |= defaults_in_code(config)
+    for config in each_settled([f"method={method}"] for method in choices("method")):
+        found |= defaults_in_code(config["method"])
     # All but the first are what the run gives: a tokenizer, and the data set's.
     assert found == {"crop": True, "tokenizer": None, "randaugment": None, "decode": "exact", "augment": None}
-    assert {field.name for field in dataclasses.fields(Settings)} <= composed()["engine"].keys()
+    assert {field.name for field in dataclasses.fields(Settings)} <= settled()["engine"].keys()
 
 
 LATER = {
@@ -369,7 +361,7 @@ def test_what_came_after_the_first_records_is_known():
 
 @pytest.mark.parametrize(("group", "key"), LATER)
 def test_a_setting_that_came_later_leaves_the_hash_of_earlier_records(group, key):
-    config = composed()
+    config = settled()
     settings = config[group] | {key: LATER[group, key]}
     earlier = {name: value for name, value in settings.items() if name != key}
     assert identity(config | {group: settings}, FINGERPRINTS)["hash"] == of()
@@ -379,7 +371,7 @@ def test_a_setting_that_came_later_leaves_the_hash_of_earlier_records(group, key
 
 def test_a_module_may_be_moved_and_no_hash_changes(monkeypatch):
     """The modules of a method, a transform and of the identity itself, under other names and without their old ones."""
-    config = composed("method=lora", "backbone=vilt")
+    config = settled("method=lora", "backbone=vilt")
     before = identity(config, FINGERPRINTS)["hash"]
     for old, new in (
         ("vltune.methods.lora", "vltune.methods.low_rank"),
@@ -397,9 +389,9 @@ def test_a_module_may_be_moved_and_no_hash_changes(monkeypatch):
 
 
 def test_the_precision_is_settled_before_the_hash():
-    assert composed("engine.accelerator=cpu")["engine"]["precision"] == "32-true"
-    assert composed("mode=cost")["engine"]["precision"] == "32-true"
-    assert composed("engine.precision=bf16-mixed")["engine"]["precision"] == "bf16-mixed"
+    assert settled("engine.accelerator=cpu")["engine"]["precision"] == "32-true"
+    assert settled("mode=cost")["engine"]["precision"] == "32-true"
+    assert settled("engine.precision=bf16-mixed")["engine"]["precision"] == "bf16-mixed"
 
 
 def test_what_files_hold_is_in_the_hash():
@@ -415,4 +407,4 @@ def test_a_misspelt_setting_of_a_method_is_told():
     with pytest.raises(
         UserError, match=r"method\.rnak: lora has no such setting; it has rank, dropout, init_std, roles"
     ):
-        build_method(composed("method=lora", "+method.rnak=3")["method"])
+        build_method(settled("method=lora", "+method.rnak=3")["method"])

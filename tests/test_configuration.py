@@ -7,10 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composed import composed
 
 from vltune.assemble.factory import build_method, check_values
-from vltune.command_line import resolve
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment import readiness, rehearsal
@@ -41,11 +40,6 @@ TOLD_AS = {
     "match.budget": "+match=params",
     "dataset": "dataset.",
 }
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return resolve(compose("run", list(overrides)))
 
 
 def paths(tree, above=()):

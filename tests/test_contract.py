@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from composed import composed
 from engine.test_training import run
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from test_combinations import BACKBONES, OnEveryBackbone, disturb, on
 from torch import nn
 from torch.nn.functional import conv2d
@@ -482,8 +481,7 @@ def test_a_stack_of_configured_methods_is_a_file_of_its_own(tmp_path):
     (shown,) = re.findall(r"```text\n(.*?)```", document.read_text(), flags=re.DOTALL)
     (conf / "method" / "mam.yaml").write_text(shown)
     overrides = ["method=mam", "engine.lr=1e-3", "method.methods.deep_prompt.prompts=7"]
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        config = OmegaConf.to_container(compose("run", overrides), resolve=True)
+    config = composed(*overrides, project=tmp_path)
     check_values(config)
     check_constructors(config)
     deep_prompt, scaled_pa = build_method(config["method"]).methods

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
+from composed import composed
 from typer.testing import CliRunner
 
 from vltune.cli import app
-from vltune.command_line import resolve
 from vltune.errors import UserError
 from vltune.explain import documented, explanation, settings
 from vltune.settings.check import marks
@@ -17,11 +16,6 @@ from vltune.settings.groups import declarations
 from vltune.settings.kinds import NotDecisive
 
 ROOT = Path(__file__).parents[1]
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return resolve(compose("run", list(overrides)))
 
 
 def choices(group):

@@ -4,13 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import each_settled, settled
 from presented import METHODS
 
 from vltune.assemble.factory import build_method
 from vltune.assemble.model import build_shapes
-from vltune.engine.precision import settle
 from vltune.runs.identity import identity, settings
 from vltune.settings.engine import Settings
 from vltune.sweep.grid import expand
@@ -18,11 +16,6 @@ from vltune.sweep.grid import expand
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 SWEEP_OF_RATES = ROOT / "sweeps" / "learning_rates.yaml"
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
 
 
 def shapes(config):
@@ -48,8 +41,7 @@ def test_the_header_says_command_and_runs_and_the_ends_of_the_grid_build(file):
     count, of_each = re.search(r"([\d,]+) runs( a method)?", header).groups()
     methods = {override for run in runs for override in run if override.startswith("method=")}
     assert int(count.replace(",", "")) * (len(methods) if of_each else 1) == len(runs)
-    for run in (runs[0], runs[-1]):
-        config = composed(*run)
+    for config in each_settled([runs[0], runs[-1]]):
         assert config["sweep"] == file.stem
         assert Settings.of(config["engine"])
         assert build_method(config["method"]).attach(shapes(config).backbone) is not None
@@ -57,12 +49,12 @@ def test_the_header_says_command_and_runs_and_the_ends_of_the_grid_build(file):
 
 @pytest.mark.parametrize("name", ["learning_rates", "ablation_apt"])
 def test_what_chooses_does_not_read_the_test_split(name):
-    assert composed(f"+sweep={name}")["engine"]["evaluate"] == ["val"]
+    assert settled(f"+sweep={name}")["engine"]["evaluate"] == ["val"]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_as_many_rates(method):
-    runs = [composed(*run) for run in grid(SWEEP_OF_RATES, f"method={method}", "backbone=vilt_mini")]
+    runs = each_settled(grid(SWEEP_OF_RATES, f"method={method}", "backbone=vilt_mini"))
     rates = runs[0]["method"]["rates"]
     assert [run["engine"]["lr"] for run in runs] == [rates[trial] for trial in ("low", "middle", "high")]
     assert rates["low"] < rates["middle"] < rates["high"]
@@ -70,9 +62,9 @@ def test_every_method_has_as_many_rates(method):
 
 @pytest.mark.parametrize("backbone", ["vilt_mini", "meter_mini"])
 def test_a_method_that_no_sweep_chose_a_rate_for_has_its_usual_one(backbone):
-    chosen = composed(f"backbone={backbone}", "method=apt")
+    chosen = settled(f"backbone={backbone}", "method=apt")
     assert chosen["engine"]["lr"] == chosen["rates"]["apt"]
-    other = composed(f"backbone={backbone}", "method=apt", "~rates.apt", "method.rates.middle=0.007")
+    other = settled(f"backbone={backbone}", "method=apt", "~rates.apt", "method.rates.middle=0.007")
     assert other["engine"]["lr"] == 0.007
 
 
@@ -81,8 +73,8 @@ def test_a_method_that_no_sweep_chose_a_rate_for_has_its_usual_one(backbone):
     [(["backbone=meter_mini"], {4, 8, 12, 16}), (["backbone=vilt", "task=vqa"], {50, 100, 150, 200})],
 )
 def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
-    published, *variants = (composed(*run, *backbone) for run in grid(ROOT / "sweeps" / "ablation_apt.yaml"))
-    assert settings(published) == settings(composed(*backbone, "engine.evaluate=[val]"))
+    published, *variants = each_settled([*run, *backbone] for run in grid(ROOT / "sweeps" / "ablation_apt.yaml"))
+    assert settings(published) == settings(settled(*backbone, "engine.evaluate=[val]"))
     changed = [differing(published, variant) for variant in variants]
     assert all(len(keys) == 1 for keys in changed)
     assert set().union(*changed) == {
@@ -96,11 +88,11 @@ def test_the_ablation_changes_one_setting_at_a_time(backbone, prompts):
     ("variant", "places"), [("in_towers", {"text", "image"}), ("everywhere", {"fusion", "text", "image"})]
 )
 def test_the_ablation_reaches_the_towers_of_a_backbone_that_has_some(variant, places):
-    config = composed("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
+    config = settled("+sweep=ablation_apt", "backbone=meter_mini", f"variant={variant}")
     backbone = shapes(config).backbone
     tuning = build_method(config["method"]).attach(backbone)
     assert {site.place for site in tuning.sites} == places
-    assert differing(composed("+sweep=ablation_apt", "backbone=meter_mini"), config) == {"method.sites_in"}
+    assert differing(settled("+sweep=ablation_apt", "backbone=meter_mini"), config) == {"method.sites_in"}
 
 
 SHARES = {"one_percent": 0.01, "five_percent": 0.05, "ten_percent": 0.1, "all": 1.0}
@@ -108,10 +100,10 @@ SHARES = {"one_percent": 0.01, "five_percent": 0.05, "ten_percent": 0.1, "all": 
 
 @pytest.mark.parametrize("share", SHARES)
 def test_low_data_compares_shares_at_the_same_number_of_steps(share):
-    mini = composed("+sweep=low_data", f"share={share}")
+    mini = settled("+sweep=low_data", f"share={share}")
     assert mini["dataset"]["train_fraction"] == SHARES[share]
     assert mini["engine"]["max_steps"] == 1000
-    real = composed("+sweep=low_data", f"share={share}", "backbone=vilt", "task=vqa")
+    real = settled("+sweep=low_data", f"share={share}", "backbone=vilt", "task=vqa")
     assert real["engine"]["epochs"] * real["dataset"]["train_fraction"] == pytest.approx(10)
     assert real["engine"]["max_steps"] is None
 
@@ -119,7 +111,7 @@ def test_low_data_compares_shares_at_the_same_number_of_steps(share):
 @pytest.mark.parametrize("method", ["full", "apt"])
 def test_the_runs_of_low_data_on_all_images_are_those_of_mini_vqa(method):
     of_all, of_table = (
-        identity(composed(f"+sweep={sweep}", f"method={method}", *more), {})
+        identity(settled(f"+sweep={sweep}", f"method={method}", *more), {})
         for sweep, more in (("low_data", ["share=all"]), ("mini_vqa", []))
     )
     assert of_all == of_table
@@ -127,4 +119,4 @@ def test_the_runs_of_low_data_on_all_images_are_those_of_mini_vqa(method):
 
 @pytest.mark.parametrize("other", ["dataset.train_fraction=0.5", "dataset.train_fraction_seed=1"])
 def test_which_images_are_trained_on_is_in_the_hash(other):
-    assert identity(composed(other), {}) != identity(composed(), {})
+    assert identity(settled(other), {}) != identity(settled(), {})

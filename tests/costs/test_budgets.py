@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from hydra import compose, initialize_config_dir
+from composed import composed
 from omegaconf import OmegaConf
 from presented import ALL
 from presented import METHODS as METHODS_OF
@@ -128,11 +128,6 @@ def test_a_form_is_the_polynomial_and_the_nearest_of_all_sizes():
 def test_a_cost_that_is_no_polynomial_of_degree_two_is_a_bug_that_is_told():
     with pytest.raises(RuntimeError, match="by a polynomial of degree two"):
         solve("params", lambda method: 2**method.rank, lambda size: LoRA(rank=size), 10**6)
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("run", list(overrides)), resolve=True)
 
 
 def resolved(*overrides):

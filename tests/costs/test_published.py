@@ -6,8 +6,7 @@ from pathlib import Path
 import forked
 import pytest
 import tiny
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import composed
 
 from vltune.assemble.factory import build, build_method
 from vltune.assemble.model import build_shapes
@@ -38,11 +37,6 @@ PAPER = {
 # METER's deep prompt: 13.05G follows from nothing found, ours is 10.77G as the paper counts elsewhere.  Its scaled parallel
 # adapter: 1.12G is that of bottleneck 96, 3.82M parameters that of 102.
 INCONSISTENT = {("meter", "deep_prompt"): 10.77, ("meter", "scaled_pa"): 1.19}
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_container(compose("run", list(overrides)), resolve=True)
 
 
 @pytest.fixture(scope="module", params=PAPER)

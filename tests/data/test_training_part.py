@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import composed
 
 from vltune.assemble.data import open_data
 from vltune.assemble.factory import check_values
@@ -153,9 +152,7 @@ def test_an_epoch_is_the_part_once(read):
 
 
 def opened(world, *overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("run", [f"dataset.data_dir={world}", *overrides])
-    config = OmegaConf.to_container(composed, resolve=True)
+    config = composed(f"dataset.data_dir={world}", *overrides)
     check_values(config)
     return open_data(RunConfig.of(config))
 

@@ -4,11 +4,9 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composed import composed
 from round_trip import check_round_trip
 
-from vltune.assemble.factory import check_values
-from vltune.command_line import resolve
 from vltune.experiment.evaluate import whole
 from vltune.records import record as records
 from vltune.runs.identity import identity
@@ -18,13 +16,6 @@ from vltune.settings.groups import GROUPS
 from vltune.settings.run import RunSettings
 
 ROOT = Path(__file__).parents[2]
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = resolve(compose("run", list(overrides)))
-    check_values(config)
-    return config
 
 
 @pytest.mark.parametrize(

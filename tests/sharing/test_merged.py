@@ -1,14 +1,12 @@
 """A run's whole model in plain transformers: the same outputs."""
 
 import json
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from composed import composed
 from fabricated import fabricate
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from sharing.test_peft_folder import CLASSES, LINEARS, LORA, PEFT, base, lines, oracle, outputs, true, types  # noqa: F401
 from test_combinations import disturb
@@ -184,8 +182,7 @@ def test_other_weights_are_refused(base, tmp_path):  # noqa: F811
 @pytest.mark.parametrize("always", ["paper", "head_only"])
 def test_pretrained_weights_give_the_same_outputs_but_for_the_norms_epsilon(always, tmp_path, monkeypatch):
     chosen = ["method=lora", "backbone=vilt_mini", f"method.always_trained={always}"]
-    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("run", chosen), resolve=True)
+    config = composed(*chosen)
     ours = built(config)
     disturb(ours)
     prints = {"weights": fingerprints_of(weight_files(config["weights"], config["backbone"]))}

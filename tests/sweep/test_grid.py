@@ -60,6 +60,12 @@ def test_configurations_are_those_that_hydra_composes(arguments):
             assert config == OmegaConf.to_container(compose("run", job), resolve=True)
 
 
+@pytest.mark.parametrize("set_before", ["++seed=4", "weights=${backbone.name}", "++engine.lr=3"])
+def test_what_one_run_sets_is_not_in_the_next(set_before):
+    later = [["engine.lr=3"], ["backbone=meter_mini"]]
+    assert configurations(ROOT, [[set_before], *later])[1:] == configurations(ROOT, later)
+
+
 def compositions(monkeypatch, arguments, project=ROOT):
     """How many of the configurations Hydra composes, and what is found."""
     jobs, composed, seen = grid.expand(project, arguments).jobs, compose_module.composed, []

@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from hydra import compose, initialize_config_dir
+from composed import settled
 from lightning_fabric import Fabric
 
 from vltune.assemble.data import numbered, tokenizer
 from vltune.assemble.model import build_model
-from vltune.command_line import resolve
 from vltune.data.shapes import quarters
 from vltune.data.shapes.painting import PaintingBatches
-from vltune.engine.precision import settle
 from vltune.engine.source import GeneratedData
 from vltune.engine.train import train
 from vltune.metrics.metric import figures
@@ -28,8 +26,7 @@ CONF = Path(__file__).parents[2] / "conf"
 @pytest.fixture(scope="module")
 def made():
     """Makes a model and the batches that it learns from."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = settle(resolve(compose("run", ["mode=pretrain", "backbone=sd_mini"])))
+    config = settled("mode=pretrain", "backbone=sd_mini")
 
     def make():
         torch.manual_seed(0)

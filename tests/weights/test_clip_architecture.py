@@ -6,8 +6,7 @@ from pathlib import Path
 import clips
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import composed
 from safetensors.torch import save_file
 
 from vltune.assemble.adopt import adopted
@@ -223,9 +222,7 @@ def test_an_activation_that_contradicts_the_file_is_refused(folder):
 
 
 def configured(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = compose("run", ["backbone=clip", "task=vqa", *overrides])
-    return adopted(RunConfig.of(OmegaConf.to_container(chosen, resolve=True)), overrides)
+    return adopted(RunConfig.of(composed("backbone=clip", "task=vqa", *overrides)), overrides)
 
 
 def test_a_run_takes_sizes_and_pixels_of_its_checkpoint(tmp_path):

@@ -9,9 +9,8 @@ import clips
 import numpy as np
 import pytest
 import torch
+from composed import composed
 from fabricated import fabricate
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -239,8 +238,7 @@ def record(folder, method, tmp_path, *more):
         f"dataset.data_dir={tmp_path / 'nothing'}",
     ]
     overrides += [f"method={method}", f"backbone.tokenizer.merges={MERGES}", "engine.max_steps=1", *more]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = OmegaConf.to_container(compose("run", overrides), resolve=True)
+    chosen = composed(*overrides)
     backbone = taken(chosen["backbone"], architecture(find(str(folder))))
     facts = {"classes": CLASSES, "templates": ["a {}."], "tokenizer": tokenizer(backbone)}
     model = build_pretrained(str(folder), backbone, chosen["task"], chosen["method"], facts)

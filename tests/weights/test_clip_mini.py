@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composed import settled
 from safetensors.torch import load_file
 
 from vltune.assemble.data import open_generated
-from vltune.assemble.factory import build, check_values
-from vltune.command_line import resolve
-from vltune.engine.precision import settle
+from vltune.assemble.factory import build
 from vltune.metrics.metric import figures
 from vltune.records import record as records
 from vltune.runs.identity import identity
@@ -22,21 +20,14 @@ ROOT = Path(__file__).parents[2]
 [RECORD] = (ROOT / "results" / "records" / "clip_mini" / "contrastive-shapes").glob("full-*-seed0.json")
 
 
-def composed(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = settle(resolve(compose("run", list(overrides))))
-    check_values(config)
-    return config
-
-
 @pytest.fixture(scope="module")
 def config():
-    return composed("mode=pretrain", "backbone=clip_mini")
+    return settled("mode=pretrain", "backbone=clip_mini")
 
 
 @pytest.fixture(scope="module")
 def file():
-    return locate(composed("backbone=clip_mini", "mode=cost", "task=vqa")["weights"])
+    return locate(settled("backbone=clip_mini", "mode=cost", "task=vqa")["weights"])
 
 
 def test_the_record_is_of_this_very_configuration(config):
@@ -47,7 +38,7 @@ def test_the_record_is_of_this_very_configuration(config):
 
 @pytest.mark.parametrize("backbone", ["vilt_mini", "meter_mini"])
 def test_other_backbones_are_pretrained_on_pairs(backbone):
-    config = composed("mode=pretrain", f"backbone={backbone}")
+    config = settled("mode=pretrain", f"backbone={backbone}")
     assert (config["task"]["name"], config["engine"]["schedule"], config["engine"]["max_steps"]) == (
         "pretraining",
         "linear",

@@ -8,6 +8,7 @@ from shutil import copy
 import pytest
 import tiny
 import torch
+from composed import composed
 from layouts import written
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -270,12 +271,8 @@ def test_a_tower_is_no_backbone(tmp_path):
     ],
 )
 def test_a_run_with_another_backbones_checkpoint_is_told_which_fits(overrides, told, monkeypatch):
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
     monkeypatch.chdir(ROOT)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = RunConfig.of(OmegaConf.to_container(compose("run", overrides), resolve=True))
+    config = RunConfig.of(composed(*overrides))
     with pytest.raises(UserError, match=told):
         build_pretrained(config.weights, config.backbone, config.task, config.method, {"answers": ["yes", "no"]})
     monkeypatch.chdir(Path(__file__).parent)

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composed import settled
 from safetensors.torch import load_file
 
 from vltune.assemble.data import open_generated
-from vltune.assemble.factory import build, check_values
-from vltune.command_line import resolve
-from vltune.engine.precision import settle
+from vltune.assemble.factory import build
 from vltune.metrics.metric import figures
 from vltune.settings.config import RunConfig
 from vltune.weights.backbones import load_backbone
@@ -19,21 +17,14 @@ from vltune.weights.finding import locate
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = settle(resolve(compose("run", list(overrides))))
-    check_values(config)
-    return config
-
-
 @pytest.fixture(scope="module")
 def config():
-    return composed("mode=pretrain", "backbone=sd_mini")
+    return settled("mode=pretrain", "backbone=sd_mini")
 
 
 @pytest.fixture(scope="module")
 def file():
-    return locate(composed("backbone=sd_mini", "mode=cost", "task=subject", "method=lora")["weights"])
+    return locate(settled("backbone=sd_mini", "mode=cost", "task=subject", "method=lora")["weights"])
 
 
 def test_it_is_pretrained_by_a_task_of_its_own(config):

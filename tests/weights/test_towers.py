@@ -5,8 +5,7 @@ from pathlib import Path
 import clips
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import composed
 
 from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import setting_of_tower, weight_files
@@ -146,9 +145,7 @@ def test_a_tower_of_another_size_is_told(clip):
 
 
 def meter_mini(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = compose("run", ["backbone=meter_mini", "weights=null", *overrides])
-    return RunConfig.of(OmegaConf.to_container(chosen, resolve=True))
+    return RunConfig.of(composed("backbone=meter_mini", "weights=null", *overrides))
 
 
 def test_a_configuration_names_the_weights_of_single_towers(clip):

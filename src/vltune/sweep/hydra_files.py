@@ -69,8 +69,8 @@ class ReadFiles:
     def load_config(self, config_path: str) -> ConfigResult | None:
         self.used.add(config_path)
         found = self.content(config_path)
-        if found is not None and _package(config_path, found).startswith(GLOBAL):
-            # What others set beneath it, Hydra writes into its own nodes.
+        if found is not None and _package(config_path, found).partition(".")[0] in ("", GLOBAL):
+            # What is set at or beneath it, Hydra writes into its own nodes.
             return replace(found, config=deepcopy(found.config))
         return found
 

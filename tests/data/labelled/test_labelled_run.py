@@ -3,16 +3,14 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composed import settled
 from labelled_layouts import official
-from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from vltune.assemble.data import facts, open_data
 from vltune.cli import app
 from vltune.configuration import check as check_config
 from vltune.data.dataset import preparation
-from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.settings.config import RunConfig
 
@@ -27,14 +25,9 @@ def pets(tmp_path_factory):
     return out
 
 
-def plain(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return settle(OmegaConf.to_container(compose("run", list(overrides)), resolve=True))
-
-
 def opened(folder, *overrides, **task):
     """The data of a run whose task takes labelled images."""
-    found = plain("dataset=oxford_pets", f"dataset.data_dir={folder}", "engine.workers=0", *overrides)
+    found = settled("dataset=oxford_pets", f"dataset.data_dir={folder}", "engine.workers=0", *overrides)
     found["task"] |= {"reader": "labelled", **task}
     return open_data(RunConfig.of(found))
 
@@ -72,7 +65,7 @@ def test_another_template_is_chosen_by_the_task(pets):
 
 @pytest.mark.parametrize("template", ["a photo", "{} and {}", "{0}", "{} {x}"])
 def test_a_template_without_a_place_for_the_name_is_refused(template):
-    found = plain("dataset=dtd")
+    found = settled("dataset=dtd")
     found["dataset"]["template"] = template
     with pytest.raises(UserError, match=r"dataset\.template=.* must be a text that holds \{\} once"):
         check_config(found)
@@ -80,7 +73,7 @@ def test_a_template_without_a_place_for_the_name_is_refused(template):
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_data_set_has_settings_that_a_run_can_have(name):
-    found = plain(f"dataset={name}")
+    found = settled(f"dataset={name}")
     check_config(found)
     dataset = found["dataset"]
     assert (dataset["name"], dataset["data_dir"], dataset["augment"]) == (name, f"data/{name}", "crop_flip")
@@ -91,9 +84,9 @@ def test_every_data_set_has_settings_that_a_run_can_have(name):
 
 def test_a_recipe_leaves_a_data_sets_own_augmentation():
     typed = "backbone=clip", "task=classification"
-    assert plain(*typed, "dataset=dtd")["dataset"]["augment"] == "crop_flip"
+    assert settled(*typed, "dataset=dtd")["dataset"]["augment"] == "crop_flip"
     assert (
-        plain(*typed, "dataset=shapes", "task.layout=places")["dataset"]["augment"] is None
+        settled(*typed, "dataset=shapes", "task.layout=places")["dataset"]["augment"] is None
     )  # left would become right
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed import composed
 from subject_trees import CLASSES, COUNTS, paint, tree
 from typer.testing import CliRunner
 
@@ -156,8 +155,6 @@ def test_the_commands(tmp_path):
 
 
 def test_the_configuration_names_a_subjects_split():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        found = compose("run", ["dataset=dreambooth", "dataset.subject=vase", "dataset.data_dir=somewhere"])
-    dataset = OmegaConf.to_container(found.dataset, resolve=True)
+    dataset = composed("dataset=dreambooth", "dataset.subject=vase", "dataset.data_dir=somewhere")["dataset"]
     assert (dataset["train"], dataset["val"], dataset["test"]) == (["dreambooth_vase"], [], ["dreambooth_vase"])
     assert data_folder(dataset) == Path("somewhere")
