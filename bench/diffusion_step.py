@@ -13,22 +13,21 @@ from pathlib import Path
 
 METHODS = ("lora", "apt", "adapter", "scaled_pa", "deep_prompt", "custom_diffusion")
 STEPS = 2
-CONF = Path(__file__).resolve().parents[1] / "conf"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def measure(method: str, checkpointing: bool) -> None:
     import torch
-    from hydra import compose, initialize_config_dir
 
     from vltune.assemble.factory import build, build_method
-    from vltune.command_line import resolve
     from vltune.costs.usage import peak_memory_bytes, reset_peak_memory
     from vltune.engine.precision import settle
     from vltune.nn.dropout import quicken
+    from vltune.sweep.compose import configurations
 
     chosen = ["backbone=stable_diffusion", "task=subject", f"method={method}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = settle(resolve(compose("run", [*chosen, f"backbone.gradient_checkpointing={checkpointing}"])))
+    chosen = [*chosen, f"backbone.gradient_checkpointing={checkpointing}"]
+    config = settle(configurations(ROOT, [chosen])[0])
     backbone = build(config["backbone"])
     tuned = build_method(config["method"]).attach(backbone).trained
     backbone.train().requires_grad_(False)

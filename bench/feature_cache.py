@@ -18,26 +18,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from lightning_fabric import Fabric
-from omegaconf import OmegaConf
 
 from vltune.assemble.factory import build, build_method
 from vltune.features.store import Store
 from vltune.model import Model
+from vltune.sweep.compose import configurations
 from vltune.tasks.vqa import VQA
 
+ROOT = Path(__file__).parents[1]
 ANSWERS, TOKENS = 3129, 40
 
 
 def make(method: str) -> Model:
-    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        config = compose("run", ["backbone=meter", "task=vqa", f"method={method}"])
-    spec, tuning = (OmegaConf.to_container(config[group], resolve=True) for group in ("backbone", "method"))
+    [config] = configurations(ROOT, [["backbone=meter", "task=vqa", f"method={method}"]])
     torch.manual_seed(0)
-    backbone = build(spec)
+    backbone = build(config["backbone"])
     task = VQA(backbone.pooled_width, backbone.width, [str(i) for i in range(ANSWERS)])
-    return Model(backbone, task, build_method(tuning))
+    return Model(backbone, task, build_method(config["method"]))
 
 
 def example(size: int) -> dict:

@@ -20,12 +20,11 @@ import time
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from prepare import WORDS, write_raw
 from tokenizers.implementations import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
 from vltune.assemble.factory import build
+from vltune.sweep.compose import configurations
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "weights"))
@@ -37,8 +36,7 @@ PYTHON, VLTUNE = sys.executable, str(Path(sys.executable).parent / "vltune")
 def write_checkpoint(file: Path, backbone: str) -> None:
     from vltune.weights.maps import meter, vilt
 
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("run", [f"backbone={backbone}", "task=vqa"]), resolve=True)
+    [config] = configurations(ROOT, [[f"backbone={backbone}", "task=vqa"]])
     torch.manual_seed(0)
     layout = {"vilt": vilt.AUTHORS, "meter": meter.AUTHORS}[backbone]
     torch.save({"state_dict": written(build(config["backbone"]), layout)}, file)

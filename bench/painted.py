@@ -16,11 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
 from vltune.assemble.data import tokenizer
 from vltune.assemble.factory import build
-from vltune.command_line import resolve
 from vltune.data.shapes import quarters
 from vltune.data.shapes.looks import SUBJECTS
 from vltune.data.shapes.quarters import PAINTS, TEXTURES, Quarters
@@ -29,10 +27,11 @@ from vltune.engine.precision import settle
 from vltune.judges.shapes import ShapesJudge
 from vltune.judges.wanted import CLASS, SUBJECT
 from vltune.pictures import as_bytes, read_pictures
+from vltune.sweep.compose import configurations
 from vltune.weights.backbones import load_backbone
 from vltune.weights.finding import locate
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+ROOT = Path(__file__).resolve().parents[1]
 PROMPTS, AT_A_TIME, STEPS = 192, 32, 25
 
 
@@ -46,8 +45,7 @@ def main(*folders: str) -> None:
 
 
 def untuned(judge: ShapesJudge) -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = settle(resolve(compose("run", ["mode=pretrain", "backbone=sd_mini"])))
+    config = settle(configurations(ROOT, [["mode=pretrain", "backbone=sd_mini"]])[0])
     backbone = build(config["backbone"])
     load_backbone(backbone, locate("pkg://vltune/weights/sd_mini.safetensors"), cls_id=2)
     drawn = quarters.draw(np.random.default_rng(77), PROMPTS, "test")

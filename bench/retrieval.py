@@ -18,9 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from lightning_fabric import Fabric
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from vltune.assemble.model import build_model
@@ -33,6 +31,7 @@ from vltune.evaluators.all_pairs import AllPairs
 from vltune.model import Model
 from vltune.runs.signals import StopRequest
 from vltune.settings.engine import Settings
+from vltune.sweep.compose import configurations
 
 IMAGES, CAPTIONS, LENGTH = 1000, 5000, 12  # of Flickr30K's test; tokens a caption whose MACs are counted
 LENGTHS = (9, 12, 15)
@@ -178,9 +177,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="pairs a batch")
     parser.add_argument("overrides", nargs="*", help="of conf/run.yaml")
     options = parser.parse_args()
-    with initialize_config_dir(str(Path(__file__).parents[1].resolve() / "conf"), version_base="1.3"):
-        chosen = ["backbone=meter", "task=retrieval", "method=classifier_only", *options.overrides]
-        config = settle(OmegaConf.to_container(compose("run", chosen), resolve=True))
+    chosen = ["backbone=meter", "task=retrieval", "method=classifier_only", *options.overrides]
+    config = settle(configurations(Path(__file__).parents[1], [chosen])[0])
     torch.manual_seed(0)
     model = build_model(config["backbone"], config["task"], config["method"], {}).eval()
     report_macs(model, config)

@@ -31,8 +31,6 @@ from pathlib import Path
 
 import meter_peer
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import nn
 
 from vltune.assemble.factory import build, build_method
@@ -41,6 +39,7 @@ from vltune.engine import processor
 from vltune.engine.precision import cpu_has_bfloat16, hold
 from vltune.model import Model
 from vltune.nn import attend
+from vltune.sweep.compose import configurations
 from vltune.tasks.image_classification import ImageClassification
 from vltune.tasks.vqa import VQA
 
@@ -65,10 +64,7 @@ def inputs(size: int, device: str, backbone: str = "vilt") -> dict:
 def make(backbone: str, method: str) -> Model:
     """Our model with random weights and no dropout in the backbone."""
     chosen = ["task=classification"] if backbone == "clip" else ["task=vqa", "backbone.dropout=0"]
-    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(
-            compose("run", [f"backbone={backbone}", f"method={method}", *chosen]), resolve=True
-        )
+    [config] = configurations(Path(__file__).parents[1], [[f"backbone={backbone}", f"method={method}", *chosen]])
     torch.manual_seed(0)
     built, made = build(config["backbone"]), build_method(config["method"])
     if backbone == "clip":

@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composed import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vltune.assemble.factory import check_values
-from vltune.command_line import check_choices, check_single, of_sweep, one_line, resolve
+from vltune.command_line import check_choices, check_single, of_sweep, one_line
 from vltune.engine.precision import settle
 from vltune.errors import UserError
 from vltune.experiment import readiness
@@ -29,9 +29,7 @@ def configuration(*arguments):
     """What `python run.py` makes of them before any data is opened, as it does."""
     with explained(ROOT, arguments):
         check_choices(CONF, arguments)
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose("run", list(arguments))
-    config = resolve(composed)
+        config = composed(*arguments)
     check_values(config)
     return readiness.built(settle(config), arguments).plain
 
