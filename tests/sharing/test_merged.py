@@ -162,6 +162,20 @@ def test_a_backbone_reads_the_folder_with_its_class_token(base, tmp_path):  # no
         torch.testing.assert_close(fresh(batch).pooled, ours.backbone(batch).pooled, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [
+        ({"class_token": torch.ones(1, 1, 16)}, r"class token of \(1, 1, 32\), and this holds one of \(1, 1, 16\)"),
+        ({"other": torch.ones(1)}, r"class token of \(1, 1, 32\), and this holds none"),
+        ({"class_token": torch.full((1, 1, 32), torch.nan)}, "32 of 32 values of class_token are NaN or infinite"),
+    ],
+)
+def test_another_class_token_beside_it_is_told(held, told, base, tmp_path):  # noqa: F811
+    save_file(held, tmp_path / "base" / EXTRA)
+    with pytest.raises(UserError, match=rf"^\S+/{EXTRA}: .*{told}"):
+        load_backbone(tiny.vilt(token_types=2), tmp_path / "base" / "model.safetensors", 2)
+
+
 def test_what_does_not_fold_is_refused(base, tmp_path):  # noqa: F811
     tuned({"name": "apt", "_target_": "vltune.methods.apt.APT", "prompts": 3, "rank": 2}, tmp_path)
     with pytest.raises(UserError, match="what this method does at attention_output does not fold into a weight"):

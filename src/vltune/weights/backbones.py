@@ -11,7 +11,7 @@ from vltune.errors import UserError
 from vltune.weights import foreign, maps
 from vltune.weights.files import read
 from vltune.weights.finding import EXTRA
-from vltune.weights.keys import Family, load, recognise, recognised, within
+from vltune.weights.keys import Family, check_values, load, recognise, recognised, within
 from vltune.weights.maps import clip
 
 # Our own files use the model's own names; what stands under `task.` are pretraining's heads.
@@ -40,10 +40,22 @@ def load_backbone(backbone: nn.Module, path: Path, cls_id: int, name: str = "thi
         family = of_own_names(backbone, state) or recognise(state, FAMILIES, path)
     if "class_token" in load(backbone, state, family, path, MAY_LACK, name):
         if (extra := path.parent / EXTRA).is_file():
-            backbone.class_token.data.copy_(read(extra)["class_token"].view_as(backbone.class_token))
+            backbone.class_token.data.copy_(token_beside(extra, backbone.class_token, name))
         else:
             backbone.start_class_token(cls_id)
     return family.name
+
+
+def token_beside(file: Path, own: Tensor, name: str) -> Tensor:
+    """The class token that an export wrote beside a model.  UserError where the file has none like `own`."""
+    token = read(file).get("class_token")
+    if token is None or token.shape != own.shape:
+        found = "none" if token is None else f"one of {tuple(token.shape)}"
+        raise UserError(
+            f"{file}: {name} has a class token of {tuple(own.shape)}, and this holds {found}; export it again"
+        )
+    check_values(file, "class_token", token, own.dtype)
+    return token
 
 
 def of_own_names(backbone: nn.Module, state: Collection[str]) -> Family | None:
