@@ -90,6 +90,34 @@ def test_a_file_alone_of_another_width_of_heads_is_refused(tmp_path):
         architecture(tmp_path / "w.pt")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("token_embedding.weight", (99,)),
+        ("token_embedding.weight", (1, 99, 64)),
+        ("positional_embedding", ()),
+        ("text_projection", ()),
+        ("transformer.resblocks.0.mlp.c_fc.weight", ()),
+    ],
+)
+def test_a_tensor_of_other_dimensions_is_told(name, shape, state, tmp_path):
+    torch.save(state | {name: torch.zeros(shape)}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"w\.pt: is no CLIP, its embeddings, projections or layers have shapes"):
+        architecture(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("head_width", 0), ("width", 1e400), ("mlp_ratio", 1e400), ("image_size", [])]
+)
+def test_open_clips_configuration_without_sizes_is_told(name, value, state, tmp_path):
+    torch.save(state, tmp_path / "open_clip_pytorch_model.bin")
+    config = clips.open_clip_config(WIDE)
+    config["model_cfg"]["vision_cfg"][name] = value
+    clips.write_json(tmp_path / "open_clip_config.json", config)
+    with pytest.raises(UserError, match=r"open_clip_config\.json: no configuration of a CLIP"):
+        architecture(tmp_path / "open_clip_pytorch_model.bin")
+
+
 @pytest.mark.parametrize("width", [1280, 1408, 1664])
 def test_images_of_a_width_that_open_clip_has_other_heads_for_need_a_configuration(width):
     told = (

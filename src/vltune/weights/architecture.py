@@ -159,6 +159,9 @@ def of_tensors(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
         }
     except KeyError as error:
         raise UserError(f"{path}: is no whole CLIP, it lacks what is {error.args[0]} here; use another file") from None
+    except (IndexError, ValueError):
+        told = "its embeddings, projections or layers have shapes that no CLIP's have"
+        raise UserError(f"{path}: is no CLIP, {told}; use another file") from None
 
 
 def layers(tensors: Mapping[str, Tensor], part: str) -> dict[str, int]:
@@ -214,7 +217,7 @@ def content_of(file: Path) -> dict | None:
 def checked(reader: Callable[[dict, Path], Described], content: dict, file: Path) -> Described:
     try:
         found = reader(content, file)
-    except (TypeError, AttributeError, ValueError, KeyError):
+    except (TypeError, AttributeError, ValueError, LookupError, ArithmeticError):
         raise UserError(f"{file}: no configuration of a CLIP; copy or download it again") from None
     every = {f"{part}.{name}": size for part, tower in found.towers.items() for name, size in tower.items()}
     for name, size in (every | {"dim": found.dim}).items():
