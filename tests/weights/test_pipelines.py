@@ -12,6 +12,7 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -238,6 +239,26 @@ def test_another_sampler_of_the_same_noise_is_let_pass(sampler, folder):
     sampler.from_config(json.loads(file.read_text())).save_pretrained(folder / "scheduler")
     own = {"unet": UNET, "text": ENCODER, "vae": VAE, "scheduler": SCHEDULER}
     check_pipeline(folder / PIPELINE, own, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "told"),
+    [
+        (FlowMatchEulerDiscreteScheduler(), "beta_schedule=None"),
+        (DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True), "flow_prediction"),
+        (DDPMScheduler(beta_schedule="sigmoid"), "beta_schedule=sigmoid"),
+    ],
+)
+def test_another_kind_of_noise_is_told(scheduler, told, folder):
+    scheduler.save_pretrained(folder / "scheduler")
+    with pytest.raises(UserError, match=rf"scheduler_config\.json: .*{told}: noise that the backbone has not"):
+        settings(folder / PIPELINE)
+
+
+def test_betas_may_be_listed(folder):
+    DDIMScheduler(trained_betas=[0.1, 0.2], num_train_timesteps=2).save_pretrained(folder / "scheduler")
+    change(folder / "scheduler" / "scheduler_config.json", beta_schedule=None)
+    assert settings(folder / PIPELINE)["scheduler"]["trained_betas"] == [0.1, 0.2]
 
 
 def test_another_token_that_fills_a_text_is_told(folder, capsys):

@@ -62,6 +62,11 @@ UNSAID: dict[str, Any] = {
 NEEDED = {"vae": ("block_out_channels",), "text": ("vocab_size", "max_position_embeddings")}
 """What a configuration has to say, as sizes of the whole model follow from it."""
 EPSILON = {"prediction_type": "epsilon"}
+KNOWN = {
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
+    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
+}
+"""What the backbone's noise can be; where betas are listed, no schedule gives them."""
 STEPS = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
 """How a sampler takes its steps, whichever the folder was saved with: as the published models were."""
 HIGHEST = 2  # the end of a text in early configurations, which means the highest id
@@ -95,13 +100,18 @@ def of_part(part: str, file: Path) -> dict[str, Any]:
         if content.get(name) is None:
             raise UserError(f"{file}: says no {name}; copy or download the whole configuration")
     if part == "scheduler":
-        return of_scheduler(content)
+        return of_scheduler(content, file)
     known = arguments(part)
     return {name: value for name, value in content.items() if name in known}
 
 
-def of_scheduler(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The noise, as the file says it, and how a sampler steps, as `STEPS` says."""
+def of_scheduler(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The noise, as the file says it, and how a sampler steps, as `STEPS` says.  UserError where it is another kind of
+    noise, flow matching say."""
+    for name, known in KNOWN.items():
+        value = content.get(name) or EPSILON.get(name)
+        if value not in known and not (name == "beta_schedule" and content.get("trained_betas")):
+            raise UserError(f"{file}: {name}={value}: noise that the backbone has not, which is of {', '.join(known)}")
     kept = UNTOLD["scheduler"]
     if content.get("rescale_betas_zero_snr"):
         kept += ("timestep_spacing",)  # without signal in the last step, a sampler has to begin with it
