@@ -290,6 +290,20 @@ def test_a_picture_alone_is_the_same_as_in_a_batch(make, guidance):
     assert torch.allclose(together[1:2], alone, atol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_a_sampler_that_begins_without_signal_paints_or_is_refused(kind, spacing):
+    noise = {"rescale_betas_zero_snr": True, "prediction_type": kind, "timestep_spacing": spacing}
+    backbone, text = stable_diffusion(scheduler=noise), torch.randn(1, 10, 24)
+    if kind == "epsilon" and spacing != "leading":
+        with pytest.raises(UserError, match="where no signal is left, and epsilon tells nothing of the picture there"):
+            backbone.check_sampler(5)
+        return
+    backbone.check_sampler(5)
+    assert backbone.paint(text, text, backbone.noise([1]), 5).isfinite().all()
+
+
 def test_parts_that_do_not_fit_are_told():
     with pytest.raises(UserError, match="reads texts of width 16, and the text encoder gives 24"):
         stable_diffusion(unet={"cross_attention_dim": 16})

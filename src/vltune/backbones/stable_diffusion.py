@@ -180,19 +180,26 @@ class StableDiffusion(Backbone):
         if steps > self.train_steps:
             most = f"the backbone was trained on {self.train_steps}; give so many at most"
             raise UserError(f"task.sampler_steps={steps}: {most}")
+        if self.scheduler.config.prediction_type == "epsilon" and not self.kept(self.sampler(steps)[1][0]) > 0:
+            told = "a sampler would begin where no signal is left, and epsilon tells nothing of the picture there"
+            raise UserError(f"{told}: the scheduler's rescale_betas_zero_snr needs v_prediction or sample")
+
+    def sampler(self, steps: int, device: torch.device | None = None) -> tuple[Any, Tensor]:
+        """diffusers' DDIM, and the steps that it takes; where it takes all, an offset would pass the last."""
+        from diffusers import DDIMScheduler
+
+        scheduler = DDIMScheduler.from_config(self.scheduler.config)
+        scheduler.set_timesteps(steps, device=device)
+        return scheduler, scheduler.timesteps.clamp(max=self.train_steps - 1)
 
     @torch.no_grad()
     def paint(self, text: Tensor, empty: Tensor, noise: Tensor, steps: int = 25, guidance: float = 2.0) -> Tensor:
         """By DDIM (Song et al. 2020, arXiv 2010.02502).  guidance: 1 asks the network once a step, for the text alone."""
-        from diffusers import DDIMScheduler
-
-        scheduler = DDIMScheduler.from_config(self.scheduler.config)
-        scheduler.set_timesteps(steps, device=noise.device)
+        scheduler, taken = self.sampler(steps, noise.device)
         guided = guidance != 1
         texts = torch.cat([text, empty.expand(len(text), -1, -1)]) if guided else text
         latents = noise * scheduler.init_noise_sigma
-        last = self.train_steps - 1  # which an offset passes where all steps are taken
-        for step in scheduler.timesteps.clamp(max=last):
+        for step in taken:
             both = latents.repeat(2, 1, 1, 1) if guided else latents
             predicted = self.denoise(both, step.expand(len(both)), texts)
             if guided:
