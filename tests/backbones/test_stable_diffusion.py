@@ -307,6 +307,10 @@ def test_a_sampler_that_begins_without_signal_paints_or_is_refused(kind, spacing
 def test_parts_that_do_not_fit_are_told():
     with pytest.raises(UserError, match="reads texts of width 16, and the text encoder gives 24"):
         stable_diffusion(unet={"cross_attention_dim": 16})
+    with pytest.raises(
+        UserError, match="prediction_type=flow_prediction: must be one of epsilon, v_prediction, sample"
+    ):
+        stable_diffusion(scheduler={"prediction_type": "flow_prediction"})
     with pytest.raises(UserError, match="takes 9 channels, and latents have 4"):
         stable_diffusion(unet={"in_channels": 9})
     with pytest.raises(UserError, match=r"backbone\.image_size=18: must be a multiple of 4 pixels"):

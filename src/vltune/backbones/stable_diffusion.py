@@ -20,6 +20,8 @@ from vltune.layout import Summary
 from vltune.nn.fold import Fold
 from vltune.sites import place, sites
 
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
 
 class StableDiffusion(Backbone):
     """pipelines: to choose from by `model`, each with the configurations of its `unet` (a UNet2DConditionModel's), `text`
@@ -66,7 +68,9 @@ class StableDiffusion(Backbone):
             self.unet.enable_gradient_checkpointing()
 
     def check(self) -> None:
-        """UserError where the parts do not fit each other."""
+        """UserError where the parts do not fit each other, or the UNet predicts what no picture is painted of here."""
+        if (kind := self.scheduler.config.prediction_type) not in PREDICTIONS:
+            raise UserError(f"the scheduler says prediction_type={kind}: must be one of {', '.join(PREDICTIONS)}")
         width, taken = self.text.config.hidden_size, self.unet.config.in_channels
         if width != self.width:
             raise UserError(f"the UNet reads texts of width {self.width}, and the text encoder gives {width}")
