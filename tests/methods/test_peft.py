@@ -16,6 +16,7 @@ from torch import nn
 from vltune.assemble.factory import build_method
 from vltune.configuration import check_spec
 from vltune.costs.macs import example, macs
+from vltune.engine.precision import hold
 from vltune.errors import UserError
 from vltune.methods.bitfit import BitFit
 from vltune.methods.lora import LoRA
@@ -190,6 +191,21 @@ def test_in_a_stack_it_is_the_first_at_a_site():
         model(Stack([LoRA(rank=2), Peft("dora", {"r": 2})]))
     with pytest.raises(UserError, match=r"Peft cannot act at norm, which is no linear layer of its own"):
         model(Peft(roles=["norm"]))
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "frod", "oft", "ia3", "pissa"])
+@pytest.mark.parametrize("more", [[], [LoRA(rank=2)]])
+def test_weights_that_are_held_lower_are_rounded_once(kind, more):
+    ours = model(Stack([Peft(kind, OPTIONS.get(kind)), *more]))
+    disturb(ours)
+    hold(ours, "bf16-mixed")
+    folded = []
+    for dtype in (torch.bfloat16, torch.float32):
+        with ours.tuning.folded():
+            folded.append([site._folded[0].weight for site in ours.tuning.sites])
+        assert {weight.dtype for weight in folded[-1]} == {dtype}
+        ours.float()
+    assert all(torch.equal(low, exact.bfloat16()) for low, exact in zip(*folded, strict=True))
 
 
 @pytest.mark.parametrize("more", [[], [LoRA(rank=2)]])

@@ -208,6 +208,7 @@ class Tuner(Delta):
 
     def fold(self, part: nn.Linear) -> Linear | None:
         merged = copy.deepcopy(self.tuner)
+        merged.get_base_layer().float()  # the site rounds, once
         try:
             merged.merge()
         except (NotImplementedError, ValueError, RuntimeError):  # a bias, on a layer that has none
