@@ -144,6 +144,22 @@ def test_patches_that_transformers_would_draw_at_random_are_refused(export, base
     assert not (tmp_path / "out").exists()
 
 
+def test_interpolated_positions_are_in_a_whole_model_and_in_no_adapter(base, tmp_path, monkeypatch):  # noqa: F811
+    with torch.no_grad():
+        base.vilt.embeddings.position_embeddings.normal_(std=0.5)
+    base.save_pretrained(tmp_path / "base")
+    ours, batch = tuned(LORA, tmp_path, image_size=96), true()
+    export_merged(tmp_path / "a.safetensors", tmp_path / "whole")
+    monkeypatch.chdir(tmp_path / "whole")
+    names = {"FOLDER": tmp_path / "whole", "BASE": tmp_path / "base"}
+    exec(lines(tmp_path / "whole", 2) + lines(tmp_path / "whole", 1), names)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=1e-5, rtol=0)
+    export_peft(tmp_path / "a.safetensors", tmp_path / "adapter")
+    with pytest.raises(AssertionError, match="the run had positions of 96 pixels, which --format merged holds"):
+        exec(lines(tmp_path / "adapter", 2), names)
+
+
 def test_attention_drops_nothing_in_a_training_that_goes_on_either(base, tmp_path):  # noqa: F811
     tuned(LORA, tmp_path, dropout=0.1, max_image_len=0)
     export_merged(tmp_path / "a.safetensors", tmp_path / "out")

@@ -44,13 +44,21 @@ def export_peft(source: Path, out: Path) -> None:
     load = f"""import peft, safetensors.torch, torch, transformers
 
 # BASE: the weights below
-base = transformers.{there.name}.from_pretrained({given})
+base = transformers.{there.name}.from_pretrained({given}){same_positions(record)}
 model = peft.PeftModel.from_pretrained(base, FOLDER).eval()"""
     token = state[CLASS_TOKEN] if CLASS_TOKEN in state else token_beneath(record, state, source)
     with writing(out) as folder:
         write_json(folder / peft_types.CONFIG, config)
         write_tensors(folder / peft_types.TENSORS, tensors, {"format": "pt"})
         finish(folder, record, token, (f"An adapter of PEFT's for transformers' {there.name}", load, "peft"))
+
+
+def same_positions(record: Record) -> str:
+    """A line that refuses a base with positions of another resolution, which the run's were interpolated from."""
+    if (side := record["config"]["backbone"].get("image_size")) is None:
+        return ""
+    told = f"the run had positions of {side} pixels, which --format merged holds"
+    return f'\nassert base.config.image_size == {side}, "{told}"'
 
 
 def export_merged(source: Path, out: Path) -> None:
