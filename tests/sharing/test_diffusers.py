@@ -203,6 +203,26 @@ def test_files_of_something_else_are_told(tmp_path, tensors, told):
         diffusers.read(tmp_path / "a.safetensors", stable_diffusion())
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"alpha": torch.ones(2)}, "alpha has 2 values, and a layer has one alpha"),
+        (
+            {"lora_up.weight": torch.ones(32, 2, dtype=torch.int8)},
+            "lora_up.weight holds int8: save the adapter in float",
+        ),
+    ],
+)
+def test_a_file_of_kohyas_with_other_numbers_is_told(more, told, tmp_path):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    halves = {"lora_down.weight": torch.ones(2, 32), "lora_up.weight": torch.ones(32, 2), "alpha": torch.tensor(2)}
+    save_file({f"{name}.{key}": tensor for key, tensor in halves.items()}, tmp_path / "a.safetensors")
+    assert diffusers.read(tmp_path / "a.safetensors", stable_diffusion())
+    save_file({f"{name}.{key}": tensor for key, tensor in (halves | more).items()}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=told):
+        diffusers.read(tmp_path / "a.safetensors", stable_diffusion())
+
+
 def test_a_lora_of_another_base_is_told(tmp_path):
     backbone = stable_diffusion()
     name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"

@@ -127,6 +127,11 @@ def test_what_does_not_fit_the_backbone_changes_nothing(base, tmp_path):
         (lambda t: {k: v for k, v in t.items() if "lora_A" in k}, "has no lora_B of its rank, 2"),
         (lambda t: {k: v for k, v in t.items() if "lora_B" in k}, "is no part of a LoRA or a DoRA"),
         (lambda t: {k: v * float("nan") for k, v in t.items()}, "has values that are NaN or infinite"),
+        (lambda t: {k: v.to(torch.int8) for k, v in t.items()}, "holds int8: save the adapter in float32"),
+        (
+            lambda t: {k: v.sum() if "lora_A" in k else v for k, v in t.items()},
+            "lora_A.weight has no lora_B of its rank",
+        ),
         (lambda t: {}, "holds no LORA"),
     ],
 )
@@ -135,6 +140,15 @@ def test_a_file_that_is_not_whole_is_told(change, told, base, tmp_path):
     file = tmp_path / "lora" / "adapter_model.safetensors"
     save_file(change(load_file(file)), file)
     with pytest.raises(UserError, match=told):
+        read(tmp_path / "lora")
+
+
+@pytest.mark.parametrize("patterns", ["query", [1], 1.5])
+def test_patterns_that_are_none_are_told(patterns, base, tmp_path):
+    trained(base, tmp_path / "lora", r=2)
+    file = tmp_path / "lora" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"alpha_pattern": patterns}))
+    with pytest.raises(UserError, match=r"alpha_pattern=.* is no mapping from layers to numbers"):
         read(tmp_path / "lora")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vltune.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,6 +17,15 @@ CHANGED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 def changes_weights(start: Any) -> bool:
     """Whether a LoRA's `init_lora_weights` does.  PEFT takes some of them in capitals too."""
     return isinstance(start, str) and start.lower().startswith(CHANGED)
+
+
+def check_values(file: object, key: str, tensor: Tensor) -> None:
+    """UserError where a tensor of an adapter's holds no fractions, as of a quantised one, or no numbers."""
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(f"{file}: {key} holds {kind}: save the adapter in float32, float16 or bfloat16")
+    if not tensor.isfinite().all():
+        raise UserError(f"{file}: {key} has values that are NaN or infinite")
 
 
 class TunedLayer(Protocol):

@@ -16,7 +16,7 @@ from vltune.configuration import find
 from vltune.errors import UserError
 from vltune.methods.lora import ClipLoRA, LoRA
 from vltune.sharing.adapter import check_parts
-from vltune.sharing.changes import LowRankProduct, changes_weights
+from vltune.sharing.changes import LowRankProduct, changes_weights, check_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,8 +95,7 @@ def read(path: Path, backbone: Backbone) -> dict[str, LowRankProduct]:
     for key, tensor in tensors.items():
         if "magnitude" in key or "dora_scale" in key:
             raise UserError(f"{file}: {key} is a DoRA's; only a LoRA is read")
-        if not tensor.isfinite().all():
-            raise UserError(f"{file}: {key} has values that are NaN or infinite")
+        check_values(file, key, tensor.float() if key.endswith(".alpha") else tensor)
     if any(key.startswith("lora_te2_") for key in tensors):
         raise UserError(f"{file}: a LoRA of SDXL, which has a second text encoder; give one of the same base")
     kohya = any(key.startswith("lora_") for key in tensors)
@@ -131,7 +130,7 @@ def theirs(tensors: Mapping[str, Tensor], header: Mapping[str, str], file: Path)
                 f"{file}: init_lora_weights={start} changed the weights beneath; convert it with PEFT first"
             )
         return halves, {module: alpha for module in halves if (alpha := alpha_of(module, settings)) is not None}
-    except (ValueError, TypeError, AttributeError, re.error):
+    except (ValueError, TypeError, AttributeError, OverflowError, re.error):
         raise UserError(f"{file}: its header's {HEADER} cannot be read; save the LoRA again") from None
 
 
@@ -174,6 +173,8 @@ def kohyas(tensors: Mapping[str, Tensor], backbone: Backbone, file: Path) -> tup
         if module not in known:
             raise UserError(f"{file}: tunes {plain_name(key)}, which the backbone has not: of another base")
         if found["side"] == "alpha":
+            if tensor.numel() != 1:
+                raise UserError(f"{file}: {key} has {tensor.numel()} values, and a layer has one alpha")
             alphas[known[module]] = float(tensor)
         else:
             side = found["side"].removeprefix("lora_").removesuffix(".weight")

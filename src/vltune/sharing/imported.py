@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vltune.errors import UserError
 from vltune.records.record import read_json
 from vltune.sharing import diffusers
-from vltune.sharing.changes import LowRankProduct, Rescaled, changes_weights
+from vltune.sharing.changes import LowRankProduct, Rescaled, changes_weights, check_values
 from vltune.sharing.layout import BACKBONES, INSIDE, their_name
 from vltune.sharing.peft_types import CONFIG, START, TENSORS
 
@@ -73,8 +73,7 @@ def read(folder: Path) -> dict[str, TunedLayer]:
         raise UserError(f"{file}: no such file; only safetensors are read, save the adapter as such")
     tensors = {key.removeprefix(START): tensor for key, tensor in read_safetensors(file).items()}
     for key, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise UserError(f"{file}: {key} has values that are NaN or infinite")
+        check_values(file, key, tensor)
     found = (low_ranks if config["peft_type"] == "LORA" else scales)(config, tensors, file)
     if not found:
         raise UserError(f"{file}: holds no {config['peft_type']}")
@@ -107,7 +106,7 @@ def low_ranks(config: Mapping[str, Any], tensors: Mapping[str, Tensor], source: 
         del rest[key]
         up = rest.pop(f"{module}.lora_B.weight", None)
         if up is None or down.dim() != 2 or up.dim() != 2 or up.shape[1] != len(down):
-            raise UserError(f"{source}: {key} has no lora_B of its rank, {len(down)}")
+            raise UserError(f"{source}: {key} has no lora_B of its rank, {', '.join(map(str, down.shape[:1]))}")
         magnitude = None
         if config.get("use_dora"):
             magnitude = rest.pop(f"{module}.lora_magnitude_vector", up[:0]).float()
@@ -135,7 +134,8 @@ def scales(config: Mapping[str, Any], tensors: Mapping[str, Tensor], source: Pat
 
 def scale(config: Mapping[str, Any], module: str, rank: int, source: Path) -> float:
     """s of a module.  A pattern's key is a regular expression of the end of its name, the first that matches counts."""
-    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns := config.get("alpha_pattern") or {}, dict):
+        raise UserError(f"{source}: alpha_pattern={json.dumps(patterns)} is no mapping from layers to numbers")
     alpha = config.get("lora_alpha", 8)
     for pattern, value in patterns.items():
         try:
