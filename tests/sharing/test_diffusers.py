@@ -36,10 +36,10 @@ def base(whole):  # noqa: F811
     return pipeline, backbone
 
 
-def tuned(backbone, kind, tmp_path, where="fusion"):
+def tuned(backbone, kind, tmp_path, where="fusion", roles=OUT):
     """A method on a backbone, off its start, and an adapter file of it."""
     make, settings = SETTINGS[kind]
-    method = make(3, 0.0, roles=OUT)
+    method = make(3, 0.0, roles=roles)
     method.sites_in = where
     tuning = method.attach(backbone)
     backbone.eval()
@@ -101,6 +101,25 @@ def test_an_exported_lora_gives_the_same_picture_in_a_pipeline(base, tmp_path, k
     assert "load_lora_weights(FOLDER)" in (tmp_path / "out" / "README.md").read_text()
     pipeline.fuse_lora()
     assert torch.allclose(picture(pipeline), wanted, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("roles", [["feed_forward_up"], ["query", "feed_forward_up", "feed_forward_down"]])
+@pytest.mark.parametrize("where", ["fusion", "text", "all"])
+def test_a_lora_of_other_layers_is_loaded_by_a_pipeline_or_refused(base, tmp_path, roles, where):
+    pipeline, backbone = base
+    source = tuned(backbone, "lora", tmp_path, where, roles)
+    if "query" not in roles and where != "fusion":
+        with pytest.raises(UserError, match="diffusers loads none of a text encoder's LoRA without a layer of its att"):
+            export_diffusers(source, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return
+    export_diffusers(source, tmp_path / "out")
+    pipeline.load_lora_weights(tmp_path / "out")
+    latents = inputs(backbone)
+    assert torch.equal(pipeline.unet(*latents).sample, backbone.denoise(*latents))
+    wanted = backbone.embed_prompt({"text_ids": ids()})
+    assert torch.equal(pipeline.text_encoder(ids()).last_hidden_state, wanted)
 
 
 def kohyas(tensors, alpha):

@@ -28,6 +28,8 @@ TENSORS, HEADER = "pytorch_lora_weights.safetensors", "lora_adapter_metadata"
 PARTS = {"unet": "unet", "text": "text_encoder"}
 """Parts of a backbone, as diffusers calls them."""
 OF_DELTA = {"down.weight": "lora_A.weight", "up.weight": "lora_B.weight"}
+BY_NAME = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""Layers of a text encoder by which diffusers knows whose names a file has."""
 OLD = "text_model."  # before all names of a text encoder, in transformers before 5
 FORM = re.compile(
     r"(?P<module>.+?)(?:\.processor)?[._]"
@@ -57,6 +59,9 @@ def exported(record: Record, state: Mapping[str, Tensor], source: object) -> tup
         full = f"{theirs}.{OLD if part == 'text' else ''}{module}.{OF_DELTA[name]}"
         tensors[full] = (tensor * scale if name == "up.weight" else tensor).contiguous()
         targets[theirs][module] = tensor.shape[1 if name == "up.weight" else 0]
+    if (text := targets[PARTS["text"]]) and not any(module.endswith(BY_NAME) for module in text):
+        told = "diffusers loads none of a text encoder's LoRA without a layer of its attention"
+        raise UserError(f"{source}: {told}; --format vltune takes any")
     settings = {
         f"{part}.{name}": value for part, ranks in targets.items() if ranks for name, value in adapter(ranks).items()
     }
