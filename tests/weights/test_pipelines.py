@@ -388,6 +388,12 @@ def test_a_folder_is_described(whole):
     assert told["fits"].startswith("backbone=stable_diffusion backbone.model=checkpoint")
 
 
+def test_a_folder_that_leaves_its_activation_out_is_described(folder):
+    file = folder / "text_encoder" / "config.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "hidden_act"}))
+    assert dict(describe(inspect(find(str(folder))), backbones(CONF)))["activation"] == "quick_gelu"
+
+
 def test_what_a_run_does_not_use_is_told(whole, capsys):
     file = whole[1] / PIPELINE
     check_pipeline(file, settings(file), "checkpoint")

@@ -133,9 +133,8 @@ def of_pipeline(path: Path) -> list[tuple[str, str]]:
     if path.name != PIPELINE:
         return []
     found = pipelines.settings(path)
-    told = {**found["scheduler"], **found["text"]}
-    lines = [("predicts", told["prediction_type"]), ("pixels", str(found["image_size"]))]
-    lines += [("activation", told["hidden_act"]), ("padding", found["padding"])]
+    lines = [("predicts", found["scheduler"]["prediction_type"]), ("pixels", str(found["image_size"]))]
+    lines += [("activation", pipelines.of_model(found["text"], "hidden_act")), ("padding", found["padding"])]
     ignored = ", ".join(left_aside(path))
     return [*lines, ("ignored", f"{ignored}: no run uses it")] if ignored else lines
 
