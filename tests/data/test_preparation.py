@@ -16,7 +16,7 @@ from vltune.atomic import replacing
 from vltune.data import pool
 from vltune.data.karpathy.prepare import prepare_coco, prepare_f30k
 from vltune.data.manifest import MANIFEST
-from vltune.data.preparation import shards
+from vltune.data.preparation import pipeline, shards
 from vltune.data.preparation.entries import Entries
 from vltune.data.preparation.pipeline import STAGING
 from vltune.errors import BadExampleError, UserError
@@ -292,6 +292,60 @@ def test_another_raw_folder_is_another_preparation_however_old_it_is(write_raw, 
     assert contents(out) == contents(tmp_path / "undisturbed")
     prepare_f30k(other, out)
     assert "prepared before" in capsys.readouterr().err
+
+
+def of_as_many_bytes(raw, tmp_path):
+    """A folder like `raw`, made before anything is prepared, of which one image has other content of the same size."""
+    other = shutil.copytree(raw, tmp_path / "other")
+    time.sleep(0.05)  # the clock of a file system may tick a few milliseconds apart
+    content = bytearray(image(raw, 1).read_bytes())
+    content[-10] ^= 1
+    spoil(other, 1, bytes(content))
+    return other
+
+
+def test_another_raw_folder_of_the_same_names_and_sizes_is_another_preparation(write_raw, tmp_path, capsys):
+    raw, out = write_raw(2), tmp_path / "out"
+    other = of_as_many_bytes(raw, tmp_path)
+    for each in (raw, other, raw):
+        prepare_f30k(each, out)
+        assert "prepared before" not in capsys.readouterr().err
+        prepare_f30k(each, tmp_path / each.name / "prepared", progress=False)
+        assert contents(out) == contents(tmp_path / each.name / "prepared")
+    raw.rename(tmp_path / "first")
+    other.rename(raw)
+    prepare_f30k(raw, out)
+    assert "prepared before" not in capsys.readouterr().err
+    prepare_f30k(raw, out)
+    assert "prepared before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("digit", [100, 10**6, 10**9])
+def test_a_file_system_that_keeps_no_nanoseconds_knows_what_is_there_already(write_raw, tmp_path, capsys, digit):
+    raw, out = write_raw(2), tmp_path / "out"
+    prepare_f30k(raw, out, progress=False)
+    kept = (out / MANIFEST).stat().st_mtime_ns // digit * digit
+    os.utime(out / MANIFEST, ns=(kept, kept))
+    prepare_f30k(raw, out)
+    assert "prepared before" in capsys.readouterr().err
+
+
+def test_a_stopped_run_is_not_resumed_on_another_folder_that_was_put_in_the_place_of_the_first(write_raw, tmp_path):
+    raw, out = write_raw(1001), tmp_path / "out"
+    other = of_as_many_bytes(raw, tmp_path)
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "_counts", interrupted)
+        prepare_f30k(raw, out, progress=False)
+    assert (out / STAGING).exists()
+    raw.rename(tmp_path / "first")
+    other.rename(raw)
+    prepare_f30k(raw, out, progress=False)
+    prepare_f30k(raw, tmp_path / "undisturbed", progress=False)
+    assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+def interrupted(*args):
+    raise KeyboardInterrupt
 
 
 def test_what_was_bad_is_tried_again(write_raw, tmp_path):

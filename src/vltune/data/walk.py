@@ -25,19 +25,28 @@ def folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(top), names
 
 
-def last_change(folder: Path, but: Path) -> int:
-    """The last time of change below a folder, in nanoseconds, links followed; unpacking does not set this back.
+def last_change(folders: Iterable[Path], but: Path) -> int:
+    """The last time of change below folders, in nanoseconds, links followed; unpacking does not set this back, and a copy
+    has one of its own.
 
     but: what lies in there does not count, unless the folder does itself."""
     latest, but = 0, but.resolve()
-    counts = folder.resolve().is_relative_to(but)
-    for top, names in folders_below(folder):
-        if counts or not top.resolve().is_relative_to(but):
-            for path in (top, *(top / name for name in names)):
-                latest = max(latest, os.lstat(path).st_ctime_ns)
-                with suppress(OSError):  # a link to nothing
-                    latest = max(latest, path.stat().st_ctime_ns)
+    for folder in folders:
+        counts = folder.resolve().is_relative_to(but)
+        for top, names in folders_below(folder):
+            if counts or not top.resolve().is_relative_to(but):
+                for path in (top, *(top / name for name in names)):
+                    with suppress(OSError):  # gone meanwhile, or a link to nothing
+                        latest = max(latest, os.lstat(path).st_ctime_ns)
+                        latest = max(latest, path.stat().st_ctime_ns)
     return latest
+
+
+def is_time_of(file: Path, time: int) -> bool:
+    """Whether a file was given this time, in nanoseconds, to the last digit that its file system keeps."""
+    kept = file.stat().st_mtime_ns
+    digit = max(10**zeros for zeros in range(10) if kept % 10**zeros == 0)
+    return time // digit == kept // digit
 
 
 def sizes_below(folder: Path) -> Iterator[int]:

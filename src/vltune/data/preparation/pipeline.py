@@ -29,7 +29,7 @@ from vltune.data.preparation import shards
 from vltune.data.preparation.entries import Entries, RowDatabase
 from vltune.data.preparation.raw import Bad, Official, Sources, called, require
 from vltune.data.preparation.shards import Shard, Written, binary_sizes
-from vltune.data.walk import last_change, sizes_below
+from vltune.data.walk import is_time_of, last_change, sizes_below
 from vltune.errors import BadExampleError, UserError
 from vltune.signatures import kind_of_place
 from vltune.values import printable
@@ -59,7 +59,7 @@ def prepare(
     if (earlier := _earlier(official, out, files, progress)) is not None:
         return earlier
     with _staging(out) as folder:
-        _begin(folder, official, files)
+        changed = _begin(folder, official, files)
         bad = Bad(official.raw, official.kind, max_bad)
         facts = _gather(folder, official, files, bad, progress)
         splits = shards.plan(official.stem, official.parts(facts["rows"]))
@@ -83,8 +83,7 @@ def prepare(
             "source_bytes": facts["sizes"],
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        begun = (folder / _PLAN).stat().st_mtime_ns
-        os.utime(folder / MANIFEST, ns=(begun, begun))  # so that what changes meanwhile is seen the next time
+        os.utime(folder / MANIFEST, ns=(changed, changed))
         _publish(folder, out, official.stem)
     return _named(counts, bad)
 
@@ -110,7 +109,7 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
         return None
     if any(what not in found for what in official.names) or unusable(out, found):
         return None
-    if _changed_since(official, out / MANIFEST, out) or not _may_be_of(official, out, found):
+    if not is_time_of(out / MANIFEST, last_change(official.folders(), out)) or not _may_be_of(official, out, found):
         return None
     nothing_bad = Bad(official.raw, official.kind, 0)
     if Sources(nothing_bad, files, progress).hashed() != found.get("sources"):
@@ -126,11 +125,6 @@ def _earlier(official: Official, out: Path, files: list[Path], progress: bool) -
         tqdm.write(f"{out}: prepared before, and no raw file changed since; {anew}", sys.stderr)
     dropped = [what for what in found if what.startswith("dropped_")]
     return _named({what: found[what] for what in (*official.names, *dropped)}, nothing_bad)
-
-
-def _changed_since(official: Official, file: Path, out: Path) -> bool:
-    """Whether anything in the folders of images, but in `out`, was written, replaced or removed later than a file."""
-    return any(last_change(folder, out) > file.stat().st_mtime_ns for folder in official.folders())
 
 
 def _may_be_of(official: Official, out: Path, manifest: Mapping[str, Any]) -> bool:
@@ -190,25 +184,29 @@ def _staging(out: Path) -> Iterator[Path]:
         lock.release()
 
 
-def _begin(folder: Path, official: Official, files: list[Path]) -> None:
-    """Clears the folder of what another plan left there, or this one with other images, and of what was half-written."""
+def _begin(folder: Path, official: Official, files: list[Path]) -> int:
+    """Clears the folder of what another plan left there, or this one with other images, and of what was half-written.
+
+    Returns when the images were last changed, before any is read, so that what changes meanwhile is seen the next time."""
+    changed = last_change(official.folders(), folder.parent)
     plan = {
         "version": __version__,
         "data": official.stem,
         "arguments": official.arguments(),
         "raw": str(official.raw.resolve()),
         "sources": {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files},
+        "images": changed,
     }
     with suppress(OSError, ValueError):
-        same = json.loads((folder / _PLAN).read_text(encoding="utf-8")) == plan
-        if same and not _changed_since(official, folder / _PLAN, folder.parent):
+        if json.loads((folder / _PLAN).read_text(encoding="utf-8")) == plan:
             _clear_half_written(folder)
-            return
+            return changed
     for path in folder.iterdir():
         if path.name != _LOCK:
             path.unlink()
     with replacing(folder / _PLAN) as file:
         file.write_text(json.dumps(plan), encoding="utf-8")
+    return changed
 
 
 def _clear_half_written(folder: Path) -> None:
