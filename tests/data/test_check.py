@@ -22,6 +22,7 @@ from vltune.data.shapes import karpathy as shapes_karpathy
 from vltune.data.shapes import nlvr2 as shapes_nlvr2
 from vltune.data.shapes import snli_ve as shapes_snli_ve
 from vltune.data.snli_ve import prepare as snli_ve
+from vltune.data.vqav2.reader import VQAv2
 from vltune.errors import UserError
 
 ONE = "-00000-of-00001.arrow"
@@ -241,6 +242,19 @@ def test_counts_of_the_manifest(copy):
     manifest["questions"]["val"] = 7
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert looked_at(copy).problems == ["vqav2_val: 80 questions, manifest.json says 7"]
+
+
+def test_a_file_that_was_damaged_within_is_told_and_not_read_on(copy, tokenizer, transform):
+    """As by a disk: of the same size, with its beginning and end."""
+    val = copy / f"vqav2_val{ONE}"
+    content = val.read_bytes()
+    assert b"what " in content
+    val.write_bytes(content.replace(b"what ", b"wha\xff ", 1))
+    [damaged, *lost] = looked_at(copy).problems
+    assert re.fullmatch(rf"{val}: a damaged Arrow file \(.*UTF8.*\); copy it again, or make it with .*", damaged)
+    assert lost[0] == f"vqav2_val{ONE}: 0 rows, manifest.json says 20"
+    with pytest.raises(UserError, match=rf"{val}: a damaged Arrow file .*UTF8.*; copy it again"):
+        VQAv2(copy, ["vqav2_val"], tokenizer, transform)
 
 
 def test_files_that_are_lost_spoilt_or_left_over(copy):

@@ -97,15 +97,29 @@ def _opened(
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: a damaged Arrow file ({reason}); {expected}; copy it again, or {_FIX}") from None
-    if absent := [column for column in columns if column not in table.column_names]:
-        raise UserError(f"{path}: lacks the column {', '.join(absent)}; it has {', '.join(table.column_names)}; {_FIX}")
+        names = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, error, f"; {expected}") from None
+    if absent := [column for column in columns if column not in names]:
+        raise UserError(f"{path}: lacks the column {', '.join(absent)}; it has {', '.join(names)}; {_FIX}")
     for column, wanted in (expected_types or {}).items():
         if not _alike(found := table.schema.field(column).type, wanted):
             raise UserError(f"{path}: its column {column} holds {found}, expected {wanted}; {_FIX}")
     return table.select(list(columns)), mapped
+
+
+def check_whole(path: Path, table: pa.Table) -> None:
+    """UserError where an opened file contradicts itself, so that reading on would end anyhow: texts that are not UTF-8,
+    lists and bytes that lie outside of it.  Of images no byte is read."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception, expected: str = "") -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"{path}: a damaged Arrow file ({reason}){expected}; copy it again, or {_FIX}")
 
 
 def _any_of(*kinds: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:

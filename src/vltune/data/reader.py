@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from vltune.data import manifest
-from vltune.data.arrow import is_list, open_mapped
+from vltune.data.arrow import check_whole, is_list, open_mapped
 from vltune.data.index import code_of, open_index
 from vltune.data.manifest import MANIFEST
 from vltune.data.tokenizer import BytePairTokenizer, Tokenizer
@@ -239,6 +239,7 @@ class Reader(torch.utils.data.Dataset):
     def _indexed(self) -> dict[str, np.ndarray]:
         tables = self._tables()
         for path, table in zip(self._paths, tables, strict=True):
+            check_whole(path, table)
             self._refuse_nulls(path, table)
         per_row = np.concatenate([self._texts_of(table) for table in tables])
         row = np.repeat(np.arange(len(per_row), dtype=np.int32), per_row)

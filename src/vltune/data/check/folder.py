@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vltune.data import pool
+from vltune.data.arrow import check_whole
 from vltune.data.check.classes import ClassSummary, summaries
 from vltune.data.check.classes import notes as class_notes
 from vltune.data.check.rows import DIGEST, Found, Problems, Span, look, open_rows
@@ -47,7 +48,8 @@ class File:
     def jobs(self, answers: Sequence[str | None]) -> list[Span]:
         """Opens the file."""
         try:
-            self.rows = open_rows(self.path, kinds()[self.kind]).num_rows
+            check_whole(self.path, rows := open_rows(self.path, kinds()[self.kind]))
+            self.rows = rows.num_rows
         except UserError as error:
             self.problems.add(str(error))
         starts = range(0, self.rows, _ROWS)
