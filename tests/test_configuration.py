@@ -174,6 +174,7 @@ WRONG = [
         "method.init_std=1: method.words=a decides in its place; add method.wor",
     ),
     ("engine.eps=0", "engine.eps=0: must be a number above 0"),
+    ("method=das method.search_lr=-1", "method.search_lr=-1: must be a number above 0"),
     ("engine.epochs=3", "engine.epochs=3: engine.max_steps=1000 decides in its place; add engine.max_steps=null, or"),
     ("engine.head_lr_multiplier=3", "engine.head_lr_multiplier=3: engine.head_lr=0.003 decides in its place; add"),
     (

@@ -127,6 +127,13 @@ def test_of_few_blocks_every_selection_is_compared_once():
     assert len(losses) == 3
 
 
+def test_a_search_that_diverges_is_told_and_chooses_nothing():
+    search = bandit(1, of=3, samples=2)
+    with pytest.raises(UserError, match=r"not a number in DAS's search: lower method\.search_lr"):
+        search.look(lambda: torch.tensor(torch.nan))
+    assert search.scores.isfinite().all()
+
+
 def test_a_search_decides_the_blocks_and_nothing_else(tmp_path):
     """All that is trained starts the run as without a search, bit for bit."""
     settings = {"search_steps": 12, "search_lr": 1e-2, "turn": 3, "samples": 4}

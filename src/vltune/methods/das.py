@@ -180,6 +180,8 @@ class Bandit:
             leave_out(self.blocks, selection)
             values.append(math.exp(-loss().item()))
         share, mean = self.scores.sigmoid(), sum(values) / len(values)
+        if not math.isfinite(mean):
+            raise UserError("the loss is not a number in DAS's search: lower method.search_lr")
         for selection, value in zip(selections, values, strict=True):
             for i in selection:
                 self.scores[i] += (value - mean) * share[i] * (1 - share[i])

@@ -50,6 +50,8 @@ class MethodArguments(TypedDict, total=False):
     """What the inner one of its two vectors starts at."""
     map_std: Nonnegative
     """Standard deviation of the first half of the prompts' map at the start; the second half starts at 0."""
+    search_lr: Positive
+    """The learning rate of the search that comes before training."""
 
 
 class BackboneArguments(TypedDict, total=False):
