@@ -118,6 +118,14 @@ def test_what_is_copied_is_imported_once_and_each_run_has_its_own(copied):
     assert [each[3:] for each in found] == [[True, name, str(copied / "run.py"), "__main__"] for name in "abc"]
 
 
+def test_what_libraries_warn_of_while_they_are_imported_is_not_for_the_terminal(copied, capfd):
+    (copied / "first.py").write_text("import warnings\nwarnings.warn('x', FutureWarning)\n")
+    (copied / "run.py").write_text("import warnings\nimport first\nwarnings.warn('a run has its own', FutureWarning)\n")
+    assert launch(copied, ["a"], modules=("first",)).statuses == [0]
+    assert capfd.readouterr().err == ""
+    assert "a run has its own" in (copied / "0.log").read_text()
+
+
 def test_a_signal_while_modules_are_imported_reaches_the_run_that_waits_for_them(copied):
     (copied / "first.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(1)\n")
     (copied / "run.py").write_text("import time\ntime.sleep(30)\n")

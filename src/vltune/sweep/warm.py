@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -144,8 +145,10 @@ def opened(log: Path) -> BinaryIO:
 
 def main(handle: int, modules: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the launcher decides
-    for module in modules:
-        import_module(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of what a library does while it is imported
+        for module in modules:
+            import_module(module)
     if (command := serve(Connection(handle))) is not None:
         script, *arguments = command
         sys.argv, sys.path[0] = [script, *arguments], str(Path(script).parent)
