@@ -13,6 +13,7 @@ from vltune.errors import UserError
 
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 COMPILERS = ("g++", "clang++")
+GRAPHS = 64  # of one model: a batch may pad texts, images, both or none, and torch compiles anew for some of its sizes
 
 
 def compiled(model: nn.Module, folder: Path | str) -> nn.Module:
@@ -23,12 +24,14 @@ def compiled(model: nn.Module, folder: Path | str) -> nn.Module:
             f"engine.compile=true: needs a C++ compiler, such as {COMPILERS[0]}; install one or leave it out"
         )
     os.environ.setdefault(FOLDER, str(Path(folder, "compiled").resolve()))
+    torch._dynamo.config.recompile_limit = GRAPHS
     return torch.compile(model, fullgraph=True)
 
 
-def untraced(error: RuntimeError) -> UserError | None:
+def untraced(error: Exception) -> UserError | None:
     """What a person is told where that cannot be compiled; None of another error."""
     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return None
+    error = getattr(error, "inner_exception", error)  # of what makes code of its graphs
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return UserError(f"engine.compile=true: the model cannot be compiled whole ({first}); leave it out")

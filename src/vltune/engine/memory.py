@@ -10,7 +10,7 @@ import torch
 from vltune.errors import UserError
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """A GPU's allocator has an error of its own; the CPU's raises a RuntimeError that names it."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 

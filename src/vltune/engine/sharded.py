@@ -97,7 +97,7 @@ def shard(model: Model, mesh: DeviceMesh) -> Model:
     return model
 
 
-def mixed(error: RuntimeError) -> UserError | None:
+def mixed(error: Exception) -> UserError | None:
     """What a person is told where weights are read while they are not gathered; None of another error."""
     if "mixed torch.Tensor and DTensor" not in str(error):
         return None

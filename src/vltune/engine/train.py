@@ -219,7 +219,7 @@ class Training:
         """None where memory has run out."""
         try:
             return self.forward_and_backward()
-        except RuntimeError as error:
+        except Exception as error:
             if memory.is_out_of_memory(error):
                 return None
             if (told := untraced(error) or sharded.mixed(error)) is not None:

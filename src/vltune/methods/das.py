@@ -55,6 +55,11 @@ class DAS(Method):
             return "where another method acts, which a block that is left out would never call: put das before it"
         return None
 
+    def at(self, deltas: Sequence[Delta], step: int, total: int) -> None:
+        for delta in deltas:
+            if isinstance(delta, InsteadOfBlock):
+                delta.settle()
+
     def attach(self, backbone: nn.Module) -> Tuning:
         """Each place is searched by itself, after the one before."""
         found: dict[str, list[Site]] = {}
@@ -205,6 +210,7 @@ def leave_out(blocks: Sequence[InsteadOfBlock], chosen: set[int]) -> None:
         else:
             kept += 1
             block.slot.fill_(-kept)
+        block.settle()
 
 
 class InsteadOfBlock(Delta):
@@ -216,9 +222,17 @@ class InsteadOfBlock(Delta):
         super().__init__()
         self.adapters = adapters
         self.register_buffer("slot", torch.zeros((), dtype=torch.int64, device="cpu"))  # also where shapes alone count
+        self.settle()
+
+    def settle(self) -> None:
+        """Has compiled code, which can branch by no tensor, take the slot as it is now."""
+        self.settled = int(self.slot)
+
+    def place(self) -> int:
+        return self.settled if torch.compiler.is_compiling() else int(self.slot)
 
     def around(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        slot = int(self.slot)
+        slot = self.place()
         return part(x) if slot < 0 else x + self.adapters[slot](x)
 
 
@@ -232,7 +246,7 @@ class BesideSublayer(Delta):
         self.adapters, self.number, self._block = adapters, number, (block,)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        slot = int(self._block[0].slot)
+        slot = self._block[0].place()
         return y if slot >= 0 else y + self.adapters[-1 - slot][self.number](x)
 
 
