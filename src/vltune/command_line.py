@@ -175,7 +175,7 @@ def check_choices(conf: Path, arguments: Sequence[str], many: bool = False) -> N
         if not equals or not name or not folder.is_dir() or "(" in choices:  # choice(...): parsed elsewhere
             continue
         known = sorted(file.stem for file in folder.glob("*.yaml"))
-        for choice in (each.strip(" \"'") for each in choices.split(",") if each):
+        for choice in (each.strip(" \"'") for each in choices.split(",")):
             if choice in known:
                 continue
             of = families(methods(conf)) if name == GROUP else {}

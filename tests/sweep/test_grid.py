@@ -171,6 +171,7 @@ def test_the_launcher_is_chosen_and_set():
     [
         (["+sweep=none_such"], r"sweep=none_such: no such sweep; there are"),
         (["method=lore,apt"], r"method=lore,apt: no such method; did you mean lora"),
+        (["method="], r"method=: no such method; there are adapter, "),
         (["metod=lora"], r"metod=lora: the configuration has no metod; did you mean method\?"),
         (["metod=lora,apt"], r"metod=lora: the configuration has no metod; did you mean method"),
         (["method.rnk=3,4"], r"method\.rnk=3: method has no rnk; did you mean rank"),
