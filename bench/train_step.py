@@ -9,8 +9,8 @@ every token.  No padding, no dropout but LoRA's; random weights; float32, and bf
 in it, ours with frozen weights held so, as a run holds them.  Both sides run in this process on the same inputs, in turn;
 medians of the rounds, and the median of the ratios round by round.  `--compile`: beside these our own training step
 compiled, as by `engine.compile=true`.  `of ceiling` is our share of what matrix products of 4096 x 768 x 3072 alone reach
-in this process: MACs of the model x 2 x passes / time / that, passes being 1 in inference and for a head alone, 3 in full
-tuning (forward, and backward to inputs and to weights), else 2.
+in the same rounds: MACs of the model x passes / time / that, passes being 1 in inference, 3 in full tuning (forward, and
+backward to inputs and to weights), else 2 (the class token is trained always).  `GFLOP/s`: of the products while training.
 
 `--memory` tells instead, each method in a process of its own, what the first step takes on top of the model: activations,
 gradients and the optimiser's state.
@@ -122,10 +122,9 @@ def precisions(device: str) -> dict[str, torch.dtype]:
 
 @torch.no_grad()
 def ceiling(dtype: torch.dtype, device: str) -> float:
-    """Multiply-accumulates a second of matrix products."""
+    """Multiply-accumulates a millisecond of matrix products, now."""
     left, right = (torch.randn(shape, dtype=dtype, device=device) for shape in ((4096, 768), (768, 3072)))
-    best = min(timed(lambda: left @ right, device) for _ in range(20))
-    return 4096 * 768 * 3072 / best * 1000
+    return 4096 * 768 * 3072 / min(timed(lambda: left @ right, device) for _ in range(5))
 
 
 def work(model: Model, backbone: str, name: str, size: int) -> tuple[int, int]:
@@ -133,7 +132,7 @@ def work(model: Model, backbone: str, name: str, size: int) -> tuple[int, int]:
     one = {key: value for key, value in inputs(1, "cpu", backbone).items() if isinstance(value, torch.Tensor)}
     of_each = macs.count(model, one | ({"text_ids": one["text_ids"][:, :12]} if backbone == "clip" else {}))
     total = sum(each * (CLASSES if part == "class" else size) for part, each in of_each.items())
-    return total * {"full": 3, "classifier_only": 1}.get(name, 2), total
+    return total * (3 if name == "full" else 2), total
 
 
 def trainer(model: nn.Module, forward: Callable, task: VQA, batch: dict, autocast: Callable) -> Callable[[], None]:
@@ -170,11 +169,11 @@ def timed(step: Callable[[], None], device: str) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def in_turn(ours: Callable, peer: Callable, rounds: int, device: str) -> tuple[float, float, float]:
-    """Median milliseconds of both, and the median ratio; one round of each is warm-up."""
-    pairs = [(timed(ours, device), timed(peer, device)) for _ in range(rounds + 1)][1:]
-    mine, theirs = zip(*pairs, strict=True)
-    return statistics.median(mine), statistics.median(theirs), statistics.median(a / b for a, b in pairs)
+def in_turn(ours: Callable, peer: Callable, rounds: int, device: str, dtype: torch.dtype) -> list[float]:
+    """Medians: milliseconds of both and their ratio, ours times the ceiling, and the ceiling.  A round is warm-up."""
+    taken = [(timed(ours, device), timed(peer, device), ceiling(dtype, device)) for _ in range(rounds + 1)][1:]
+    figures = [(mine, theirs, mine / theirs, mine * most, most) for mine, theirs, most in taken]
+    return [statistics.median(each) for each in zip(*figures, strict=True)]
 
 
 def first_step_mb(backbone: str, method: str, size: int) -> float:
@@ -228,11 +227,9 @@ def main() -> None:
     if options.backbone == "meter":
         one = {key: value for key, value in inputs(1, "cpu", "meter").items() if isinstance(value, torch.Tensor)}
         print(meter_peer.likeness(make("meter", "lora"), one))
-    columns = ("train ms", "peer", "ratio", "of ceiling", "infer ms", "peer", "ratio", "of ceiling")
+    columns = ("train ms", "peer", "ratio", "of ceiling", "infer ms", "peer", "ratio", "of ceiling", "GFLOP/s")
     print(f"{'precision':10}{'method':17}" + "".join(f"{column:>11}" for column in columns))
     for precision, dtype in precisions(device).items():
-        most = ceiling(dtype, device)
-        print(f"{precision:10}{'products alone':17}{2 * most / 1e9:11.0f} GFLOP/s")
 
         def autocast(dtype: torch.dtype = dtype) -> torch.autocast:
             return torch.autocast(device, dtype, enabled=dtype != torch.float32)
@@ -249,21 +246,22 @@ def main() -> None:
             train = trainer(model, model, model.task, ready, autocast)
             peer, merge, unmerge = make_peer(options.backbone, name, device)
             forward = partial(peer_forward, options.backbone, peer)
-            trained = in_turn(train, trainer(peer, forward, model.task, batch, autocast), options.rounds, device)
+            theirs = trainer(peer, forward, model.task, batch, autocast)
+            trained = in_turn(train, theirs, options.rounds, device, dtype)
             merge()
             with model.tuning.folded():
                 ours, theirs = (infer(*each, autocast) for each in ((model, model, ready), (peer, forward, batch)))
-                inferred = in_turn(ours, theirs, options.rounds, device)
+                inferred = in_turn(ours, theirs, options.rounds, device, dtype)
             unmerge()
             figures = "".join(
-                f"{a:11.0f}{b:11.0f}{r:11.2f}{of / most / a * 1000:11.0%}"
-                for (a, b, r), of in zip((trained, inferred), macs_of, strict=True)
+                f"{a:11.0f}{b:11.0f}{ratio:11.2f}{of / possible:11.0%}"
+                for (a, b, ratio, possible, _), of in zip((trained, inferred), macs_of, strict=True)
             )
-            print(f"{precision:10}{name:17}{figures}", flush=True)
+            print(f"{precision:10}{name:17}{figures}{2 * trained[-1] / 1e6:11.0f}", flush=True)
             if options.compile:
                 fast = trainer(model, torch.compile(model, fullgraph=True), model.task, ready, autocast)
                 first = timed(fast, device)
-                a, b, ratio = in_turn(fast, train, options.rounds, device)
+                a, b, ratio, *_ = in_turn(fast, train, options.rounds, device, dtype)
                 print(
                     f"{precision:10}{'  compiled':17}{a:11.0f}{b:11.0f}{ratio:11.2f}   first {first / 1000:.0f} s",
                     flush=True,
