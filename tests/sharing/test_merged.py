@@ -223,3 +223,15 @@ def test_pretrained_weights_give_the_same_outputs_but_for_the_norms_epsilon(alwa
     exec(lines(tmp_path / "out", 2) + lines(tmp_path / "out", 1), names)
     with torch.no_grad():
         torch.testing.assert_close(outputs(names["model"], batch), ours(batch), atol=5e-5, rtol=0)
+
+
+def test_tensors_of_another_model_are_told(base, tmp_path):  # noqa: F811
+    tuned(LORA, tmp_path)
+    record, state = adapter.tuned(tmp_path / "a.safetensors")
+    for change in ({"backbone.class_token": torch.ones(1, 1, 16)}, {"backbone.other": torch.ones(1)}):
+        adapter.write(record, state | change, tmp_path / "b.safetensors")
+        with pytest.raises(
+            UserError, match=r"b.safetensors: does not fit the model of its record: .*(class_token|other)"
+        ):
+            export_merged(tmp_path / "b.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -27,10 +27,15 @@ def read_tuned(path: Path, model: Model) -> None:
 
     if not path.is_file():
         raise UserError(f"{path}: the tuned parameters of this record are not here; run its command again to make them")
+    take(model, read_safetensors(path), path)
+
+
+def take(model: Model, state: dict[str, Tensor], source: Path) -> None:
+    """Gives a model what a run tuned.  source: named in the UserError where that is of another model."""
     try:
-        model.load_tuned(read_safetensors(path))
+        model.load_tuned(state)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: does not fit the model of its record: {error}") from None
+        raise UserError(f"{source}: does not fit the model of its record: {error}") from None
 
 
 def write_backbone(path: Path, model: Model) -> int:

@@ -13,6 +13,7 @@ import torch
 from vltune.assemble.data import tokenizer
 from vltune.assemble.model import build_pretrained
 from vltune.assemble.weights import fingerprints_of, weight_files
+from vltune.engine.artifacts import take
 from vltune.errors import UserError
 from vltune.model import Model
 from vltune.records.record import Record
@@ -53,7 +54,7 @@ def rebuilt(record: Record, state: Mapping[str, Tensor], source: Path) -> Model:
     groups = (config[group] for group in ("weights", "backbone", "task", "method"))
     torch.manual_seed(record["identity"]["seed"])  # what starts at random where there are no weights
     model = build_pretrained(*groups, {"answers": labels(state)}).eval()
-    model.load_tuned(dict(state))
+    take(model, dict(state), source)
     return model
 
 
