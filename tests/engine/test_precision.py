@@ -3,8 +3,8 @@
 import pytest
 import tiny
 import torch
+from composed import composed, settled
 from test_combinations import BACKBONES, METHODS, TASKS, disturb
-from test_configs import composed
 from test_run import QUICK, WORLD, run
 
 from vltune.assemble.data import open_data
@@ -99,7 +99,7 @@ def test_scores_agree(backbone, tmp_path):
     config = records.read(file)["config"] | {"from": None, "results_dir": str(tmp_path)}
     found = []
     for name in ("32-true", "bf16-mixed"):
-        lower = RunConfig.of(composed() | config | {"engine": config["engine"] | {"precision": name}})
+        lower = RunConfig.of(settled() | config | {"engine": config["engine"] | {"precision": name}})
         found.append(figures(lower, open_data(lower), file)["test"]["vqa_score"])
     assert found[0] > 0
     assert abs(found[0] - found[1]) <= 1.0

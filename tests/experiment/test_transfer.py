@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from test_configs import composed
+from composed import settled
 
 from vltune.errors import UserError
 from vltune.experiment import transfer
@@ -45,8 +45,8 @@ def test_other_data_of_a_name_gets_a_file_of_its_own_and_another_split_of_the_sa
 @pytest.mark.parametrize(("own", "other", "folds"), [("coco", "f30k", 1), ("f30k", "coco", 5)])
 def test_folds_are_those_of_the_other_data_and_all_of_its_examples_are_scored(own, other, folds):
     retrieval = ["backbone=vilt_mini", "task=retrieval", "method=lora"]
-    tuned = RunConfig.of(composed(*retrieval, f"dataset={own}", "engine.eval_examples=100"))
-    found = transfer.on_other_data(tuned, composed(*retrieval, f"dataset={other}"), "lora-0.json")
+    tuned = RunConfig.of(settled(*retrieval, f"dataset={own}", "engine.eval_examples=100"))
+    found = transfer.on_other_data(tuned, settled(*retrieval, f"dataset={other}"), "lora-0.json")
     assert (found.task["folds"], found.engine.eval_examples) == (folds, None)
 
 
@@ -55,18 +55,18 @@ def test_folds_are_those_of_the_other_data_and_all_of_its_examples_are_scored(ow
     [([], "shuffled"), (["dataset.images=shuffled"], "shuffled"), (["dataset.images='true'"], "true")],
 )
 def test_a_control_of_shuffled_images_stays_one(typed, images):
-    tuned = RunConfig.of(composed("task=vqa", "dataset.images=shuffled"))
-    found = transfer.on_other_data(tuned, composed("task=vqa", "dataset=vqav2", *typed), "lora-0.json", typed)
+    tuned = RunConfig.of(settled("task=vqa", "dataset.images=shuffled"))
+    found = transfer.on_other_data(tuned, settled("task=vqa", "dataset=vqav2", *typed), "lora-0.json", typed)
     assert found.dataset["images"] == images
 
 
 @pytest.mark.parametrize("dataset", ["coco", "f30k"])
 def test_a_data_set_that_its_task_reads_is_refused_with_the_task_that_is_to_be_typed(dataset):
-    tuned = RunConfig.of(composed("task=retrieval", "dataset=coco"))
+    tuned = RunConfig.of(settled("task=retrieval", "dataset=coco"))
     with pytest.raises(
         UserError, match=rf"dataset={dataset}: is not read by karpathy, .*; add task=retrieval, or name"
     ):
-        transfer.on_other_data(tuned, composed(f"dataset={dataset}"), "lora-0.json")
+        transfer.on_other_data(tuned, settled(f"dataset={dataset}"), "lora-0.json")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_data_set_that_its_task_reads_is_refused_with_the_task_that_is_to_be_t
 def test_classes_by_text_are_scored_whole_and_a_head_as_it_was_made(classifier, protocol, kept):
     job = ["backbone=clip_mini", "task=classification"]
     task = [f"task.classifier={classifier}", f"task.protocol={protocol}"]
-    found = transfer.on_other_data(RunConfig.of(composed(*job, *task)), composed(*job), "lora-0.json")
+    found = transfer.on_other_data(RunConfig.of(settled(*job, *task)), settled(*job), "lora-0.json")
     assert found.task["protocol"] == kept
 
 

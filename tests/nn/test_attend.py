@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from test_configs import composed
+from composed import settled
 
 from vltune.engine import processor
 from vltune.experiment.setup import make_fabric
@@ -102,7 +102,7 @@ def test_auto_is_fused_where_weights_would_fill_the_memory():
 def test_inference_in_bfloat16_follows_the_processor(tiles, chosen, monkeypatch, tmp_path):
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     processor.CPUINFO.write_text(f"flags : fpu avx512_bf16 {'amx_bf16' if tiles else ''}\n")
-    make_fabric(RunConfig.of(composed("engine.accelerator=cpu")).engine)
+    make_fabric(RunConfig.of(settled("engine.accelerator=cpu")).engine)
     with torch.no_grad():
         attend(*inputs(torch.bfloat16))
     assert used() == {"inference": [chosen]}
@@ -117,7 +117,7 @@ def test_nothing_to_go_back_through_is_inference():
 
 @pytest.mark.parametrize("chosen", ["fused", "plain"])
 def test_a_setting_forces_it(chosen):
-    make_fabric(RunConfig.of(composed(f"engine.attention={chosen}", "engine.accelerator=cpu")).engine)
+    make_fabric(RunConfig.of(settled(f"engine.attention={chosen}", "engine.accelerator=cpu")).engine)
     attend(*inputs())
     assert used() == {"training": [chosen]}
 

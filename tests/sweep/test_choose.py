@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from composed import settled
 from fabricated import Root
 from predicted import predicted
-from test_configs import composed
 
 from vltune.catalogue import methods
 from vltune.errors import UserError
@@ -83,8 +83,8 @@ def test_every_recipe_reads_what_was_chosen(backbone, task):
     chosen = [f"backbone={backbone}", f"task={task}", "method=lora"]
     if task == "classification":
         chosen.append("dataset=dtd")
-    assert composed(*chosen, "+rates.lora=0.125")["engine"]["lr"] == 0.125
-    assert composed(*chosen)["engine"]["lr"] < 0.01
+    assert settled(*chosen, "+rates.lora=0.125")["engine"]["lr"] == 0.125
+    assert settled(*chosen)["engine"]["lr"] < 0.01
 
 
 def test_each_backbone_has_a_file_by_its_task_s_own_score(root, tmp_path):
