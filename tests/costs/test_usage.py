@@ -24,3 +24,9 @@ def test_a_device_that_computes_by_itself_is_waited_for(device, waited, monkeypa
         pass
     assert len(calls) == waited
     assert laps.milliseconds() >= 0
+
+
+def test_the_first_tenth_of_times_is_left_out_and_the_95th_percentile_is_a_measured_one():
+    assert usage.spread([1000.0, 1000.0, *map(float, reversed(range(18)))]) == {"median": 8.5, "p95": 17.0}
+    assert usage.spread([3.0]) == {"median": 3.0, "p95": 3.0}
+    assert usage.spread([]) is None

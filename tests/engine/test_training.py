@@ -112,6 +112,12 @@ def test_norms_of_groups_do_not_decay_either():
     assert [group["weight_decay"] for group in found] == [0.0]
 
 
+def test_of_two_rates_for_a_parameter_the_first_counts():
+    model = nn.Linear(2, 3, bias=False)
+    found = parameter_groups(model, [(0.5, [model.weight]), (2.0, [model.weight]), (1.0, ())], 0.0)
+    assert [group["lr"] for group in found] == [0.5]
+
+
 @pytest.mark.parametrize("micro_batch_size", [8, 4, 2])
 def test_accumulation_changes_neither_the_schedule_nor_the_gradient(tmp_path, micro_batch_size):
     """ViLT issue 19: a schedule counted in micro-batches ends too early."""

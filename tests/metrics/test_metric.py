@@ -1,8 +1,9 @@
 """What a metric makes of rows."""
 
+import numpy as np
 import pytest
 
-from vltune.metrics.metric import Metric, declared, figures, of_examples, primary
+from vltune.metrics.metric import Metric, calibration_error, declared, figures, of_examples, primary
 
 ROWS = [
     {"id": 0, "prediction": "a", "score": 1.0, "kind": "x", "fold": None},
@@ -51,3 +52,16 @@ def test_a_declaration_holds_what_is_not_the_default():
     assert found == {"m": metric, "x": Metric("x")}
     assert primary(found.values()) == metric
     assert declared({}) == {}
+
+
+def test_a_group_counts_where_every_one_of_it_is_right():
+    rows = [
+        {"id": i, "score": score, "kind": kind} for i, (kind, score) in enumerate([("x", 1.0), ("x", 0.0), ("y", 1.0)])
+    ]
+    assert figures([Metric("m", every="kind")], rows)["m"] == 50.0
+
+
+def test_a_bin_of_confidences_holds_its_upper_end():
+    """As Guo et al.'s program has it: 0.2 is the end of the third of fifteen."""
+    assert calibration_error([0.2, 0.15], np.array([1.0, 0.0])) == pytest.approx((0.8 - 0.15) / 2)
+    assert calibration_error([0.0, 1.0], np.array([0.0, 1.0])) == 0.0

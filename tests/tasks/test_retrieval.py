@@ -94,6 +94,12 @@ def test_folds_are_consecutive_images_with_their_captions():
     assert len(figures) == 14
 
 
+def test_images_that_folds_do_not_divide_are_in_one_of_them_each():
+    rows = Retrieval(4, folds=4).rows(scores(), OWNER, IMAGES, CAPTIONS)
+    of_images = [(row["fold"], row["id"]) for row in rows if row["fold"] and row["target"] == "caption"]
+    assert of_images == list(zip([1, 1, 2, 2, 3, 4], IMAGES, strict=True))
+
+
 def test_wrong_settings_are_told_in_one_line():
     with pytest.raises(UserError, match=r"task\.start=zero: must be matching or random"):
         Retrieval(4, start="zero")
