@@ -1,6 +1,7 @@
 """A backbone may lack parts: what needs them is told in one line, and the rest works."""
 
 import ast
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -120,3 +121,14 @@ def test_a_task_needs_the_parts_that_it_asks_for(file):
     made_here = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Task)]
     needed = {part for each in made_here for part in each.needs}
     assert asked(ast.parse(file.read_text())) & {*Backbone.parts} <= needed | {"text_features", "image_features"}
+
+
+@pytest.mark.parametrize("make", [partial(tiny.vilt, dropout=0.5), partial(tiny.meter, text_dropout=0.5)])
+def test_a_class_token_starts_as_in_inference_whatever_the_mode(make):
+    backbone = make()
+    backbone.start_class_token(2)
+    start = backbone.class_token.detach().clone()
+    backbone.train()
+    backbone.start_class_token(2)
+    assert torch.equal(backbone.class_token, start)
+    assert backbone.text.training

@@ -72,3 +72,10 @@ def test_a_librarys_dropout_becomes_one():
     quicken(module)
     assert isinstance(module.dropout1, Dropout)
     assert list(module.state_dict()) == names
+
+
+def test_another_share_is_drawn_for_itself():
+    x = torch.ones(200, 200)
+    half, tenth = Dropout(0.5)(x), Dropout(0.1)(x)
+    assert half.ne(0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert tenth.ne(0).float().mean().item() == pytest.approx(0.9, abs=0.02)
