@@ -132,3 +132,17 @@ def test_a_class_token_starts_as_in_inference_whatever_the_mode(make):
     backbone.start_class_token(2)
     assert torch.equal(backbone.class_token, start)
     assert backbone.text.training
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (tiny.vilt, {("text", 1e-12), ("blocks", 1e-6), ("norm", 1e-6)}),
+        (tiny.meter, {("text", 1e-5), ("image", 1e-5), ("text_layers", 1e-12), ("image_layers", 1e-12)}),
+        (tiny.clip, {("text", 1e-5), ("image", 1e-5)}),
+    ],
+)
+def test_norms_have_the_epsilons_of_the_released_models(make, expected):
+    """Too small to be seen in outputs of order 1."""
+    norms = ((name, part.eps) for name, part in make().named_modules() if isinstance(part, nn.LayerNorm))
+    assert {(name.partition(".")[0], eps) for name, eps in norms} == expected

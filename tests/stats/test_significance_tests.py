@@ -314,3 +314,11 @@ def test_by_examples_draws_so_many():
     apart = paired.Paired("test", np.arange(50), np.ones(50), draw.normal(1.0, 0.1, (1, 50)))
     found = paired.by_examples({number: [apart] for number in range(600)}, signs=False)
     assert set(found.values()) == {1 / 12_001}
+
+
+def test_what_turns_from_seed_to_seed_is_no_part_of_what_other_examples_would_change():
+    """Effects of units with a variance of 1, and beside them of 9 that each seed draws anew."""
+    draw, seeds, units = np.random.default_rng(0), 4, 20_000
+    found = draw.normal(size=units) + 3 * draw.normal(size=(seeds, units))
+    assert units * significance.between_units(found) == pytest.approx(1, abs=0.15)
+    assert units * significance.by_single_units(found) == pytest.approx(9, abs=0.3)
