@@ -73,3 +73,8 @@ def test_its_frozen_maps_stay_one_when_a_model_is_copied_or_cast():
 def test_a_wrong_rank_is_told_in_one_line():
     with pytest.raises(UserError, match=r"method\.rank=0: must be a whole number at least 1"):
         VeRA(rank=0).attach(tiny.vilt())
+
+
+def test_the_vector_starts_where_it_is_told():
+    (delta,) = VeRA(rank=4, d_init=0.3).deltas([PartSite("query", nn.Linear(6, 6))])
+    assert delta.d.tolist() == pytest.approx([0.3] * 4)

@@ -322,3 +322,12 @@ def test_what_turns_from_seed_to_seed_is_no_part_of_what_other_examples_would_ch
     found = draw.normal(size=units) + 3 * draw.normal(size=(seeds, units))
     assert units * significance.between_units(found) == pytest.approx(1, abs=0.15)
     assert units * significance.by_single_units(found) == pytest.approx(9, abs=0.3)
+
+
+def test_degrees_of_freedom_grow_with_the_share_of_the_examples():
+    """Hillis (2007): those of the seeds, times the square of the whole variance over the seeds' part."""
+    effects = np.tile(np.random.default_rng(3).normal(0.1, 1, 400), (3, 1))
+    of_units, of_seeds = effects[0].var(ddof=1) / 400, 2 * 0.001 / 3
+    t = effects.mean() / math.sqrt(of_units + of_seeds)
+    expected = significance.t_chance(t, 2 * ((of_units + of_seeds) / of_seeds) ** 2)
+    assert significance.over_seeds([effects], Spread(0.001, 2)) == pytest.approx(expected, rel=1e-9)

@@ -297,3 +297,16 @@ def test_costs_are_those_of_one_call_and_one_prompt():
     parts = made.task.counted(made.backbone, {"text_ids": tiny_diffusion.ids(1)})
     assert parts["call"]().shape == (1, *made.backbone.latent_shape)
     assert parts["prompt"]().shape == (1, tiny_diffusion.TEXT, tiny_diffusion.WIDTH)
+
+
+def test_each_picture_of_the_class_is_read_with_its_own_caption(monkeypatch):
+    made = model(prior_weight=1.0, class_captions=["a {class}", "a wet {class} in snow"]).train()
+    read, drawn = [], torch.tensor([0, 1, 2, 1])
+    monkeypatch.setattr(torch, "randint", lambda *size: drawn)
+    monkeypatch.setattr(made.backbone, "errors", lambda latents, texts: read.append(texts) or latents[:, 0, 0, 0])
+    made(batch())
+    captions = ["a dog", "a wet dog in snow", "a dog", "a wet dog in snow"]
+    assert [made.task.class_caption(number) for number in drawn.tolist()] == captions
+    expected = torch.cat([made.task.text_state(made.backbone, text) for text in captions])
+    assert torch.equal(read[0][4:], expected)
+    assert not torch.equal(expected[0], expected[1])

@@ -126,3 +126,39 @@ def test_it_stops_and_resumes_bit_for_bit_on_either_side_of_the_change(made, tmp
     assert trained(resumed, stream, tmp_path / "stopped").history == expected.history
     for (name, a), b in zip(resumed.state_dict().items(), straight.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_picture_is_whole_where_shape_and_colour_of_every_quarter_are_right(model, monkeypatch):
+    """Of two pictures the first has an object of another colour; sizes do not count."""
+    wanted = torch.tensor([[[1, 2, 1], [0, 0, 0]], [[3, 1, 1], [0, 0, 0]]])
+    seen = {"shape": [[1, 0], [3, 0]], "colour": [[1, 0], [1, 0]], "size": [[1, 0], [2, 0]]}
+
+    class Judge:
+        def to(self, device):
+            return self
+
+        def read(self, pictures):
+            return {name: torch.tensor(values) for name, values in seen.items()}
+
+    monkeypatch.setattr(type(model.task), "judge", [Judge()])
+    rows = model.task.predictions(torch.zeros(2, 3, 32, 32), {"wanted": wanted, "ids": [0, 1]})
+    assert figures(model.task.metrics, rows) == {
+        "shape_right": 100.0,
+        "colour_right": 50.0,
+        "size_right": 50.0,
+        "placed_right": 50.0,
+        "empty_right": 100.0,
+        "whole_right": 50.0,
+    }
+
+
+def test_quarters_are_read_from_where_the_text_ends(model, stream):
+    """One place after the last clause's word; clauses from their own words."""
+    batch = numbered(stream.batch, 0)
+    texts = model.backbone.embed_prompt(batch).detach().requires_grad_()
+    found = model.task.read(texts, batch)
+    rows, columns = batch["ends"].unbind(1)
+    last = [int(columns[rows == row].max()) + 1 for row in range(len(texts))]
+    for logits, places in ((found[-1][0], enumerate(last)), (found[0][0], map(tuple, batch["ends"].tolist()))):
+        (gradient,) = torch.autograd.grad(logits.sum(), texts, retain_graph=True)
+        assert {tuple(place) for place in gradient.abs().sum(-1).nonzero().tolist()} == {*places}
