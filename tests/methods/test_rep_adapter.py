@@ -5,9 +5,10 @@ import tiny
 import torch
 import torch.nn.functional as F
 from methods.oracles import WIDTH, additional_macs, assert_agree, off_its_start, states, tuned
+from torch import nn
 
 from vltune.errors import UserError
-from vltune.methods.rep_adapter import RepAdapter
+from vltune.methods.rep_adapter import LinearBottleneck, RepAdapter
 from vltune.sites import sites
 
 
@@ -83,3 +84,16 @@ def test_wrong_settings_are_told_in_one_line(settings, message):
         RepAdapter(**settings).attach(tiny.vilt())
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_dropout_is_of_the_units():
+    """Of a single one, which every output reads: all are dropped together or none."""
+    torch.manual_seed(0)
+    adapter = LinearBottleneck(6, units=1, groups=1, scale=1.0, dropout=0.5).train()
+    nn.init.ones_(adapter.up)
+    x = torch.randn(1, 50, 6)
+    unit = adapter.down(x)
+    added = adapter(x) - x
+    dropped = added.abs().amax(-1, keepdim=True) < 1e-6
+    assert 10 < dropped.sum() < 40
+    torch.testing.assert_close(added, torch.where(dropped, 0.0, 2 * unit).expand_as(added), atol=1e-5, rtol=1e-5)

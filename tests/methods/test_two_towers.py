@@ -14,6 +14,7 @@ from vltune.methods.maple import MaPLe
 from vltune.methods.shallow_prompt import ShallowPrompt
 from vltune.model import Model
 from vltune.nn.embeddings import unfold
+from vltune.sites import sites
 from vltune.tuning import Stack
 
 END = tiny.END_OF_TEXT
@@ -173,3 +174,14 @@ def test_fewer_words_than_prompts_are_told():
 
 def test_all_are_in_the_table_of_the_generic_tests():
     assert {CoOp, CoCoOp, MaPLe, ClipAdapter} <= {type(make()) for make, *_ in OF_TOWERS.values()}
+
+
+@pytest.mark.parametrize("method", [CoOp(prompts=200, init_std=0.3), CoCoOp(prompts=200, reduction=4, init_std=0.3)])
+def test_words_start_as_spread_as_told_and_the_image_is_read_by_its_share(method):
+    torch.manual_seed(0)
+    site = next(each for each in sites(tiny.clip().text) if each.role == "sequence")
+    delta = method.delta(site)
+    assert delta.prompts.std().item() == pytest.approx(0.3, rel=0.1)
+    if isinstance(method, CoCoOp):
+        assert site.image_width != site.width
+        assert delta.down.weight.shape == (site.image_width // 4, site.image_width)
