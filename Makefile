@@ -27,7 +27,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 help:
 	@echo "make demo    train eight tuning methods on the toy world and print the table (3 minutes on two cores)"
 	@echo "make emoji   fetch drawings of two vendors with npm, train on one's, test on the other's (10 minutes on two cores)"
-	@echo "make test    all tests (20 minutes on two cores, longer where SLURM is installed; WORKERS=8 on eight)"
+	@echo "make test    all tests (half an hour on two cores, longer where SLURM is installed; WORKERS=8 on eight)"
 	@echo "make test-kernels   the tests of numbers under other kernels than those of make test"
 	@echo "make lint    ruff: lint and format;  make format mends what it can"
 	@echo "make bench   timings beside transformers with PEFT"

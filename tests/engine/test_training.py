@@ -296,6 +296,13 @@ def test_best_keeps_the_best_on_validation(tmp_path):
         assert torch.equal(tensor, states[0][name]), name
 
 
+@pytest.mark.parametrize(("every", "at"), [(1, [6, 12, 18]), (2, [12, 18]), (5, [18])])
+def test_it_is_scored_each_so_many_epochs_and_at_the_end_and_of_equals_the_first_is_kept(every, at, tmp_path):
+    _, trained = run(tmp_path, validate=lambda: 3.0, select="best", val_every=every, max_steps=18)
+    assert [point["step"] for point in trained.history if "val/vqa_score" in point] == at
+    assert trained.best["step"] == at[0]
+
+
 def test_a_run_stopped_while_it_validates_validates_again(tmp_path):
     def scores(*values):
         values = iter(values)
