@@ -118,6 +118,16 @@ def test_of_two_rates_for_a_parameter_the_first_counts():
     assert [group["lr"] for group in found] == [0.5]
 
 
+def test_each_step_is_told_to_the_method_and_logged_with_the_rate_that_it_took(tmp_path, monkeypatch):
+    told, model = [], make_model()
+    monkeypatch.setattr(model.tuning, "at", lambda step, total: told.append((step, total)))
+    _, trained = run(tmp_path, model=model, warmup=0.5, schedule="linear")
+    assert told == [(step, 12) for step in range(12)]
+    factors = [step / 6 if step < 6 else (12 - step) / 6 for step in range(12)]
+    assert [point["train/lr"] for point in trained.history] == pytest.approx([1e-2 * factor for factor in factors])
+    assert [point["step"] for point in trained.history] == [*range(1, 13)]
+
+
 @pytest.mark.parametrize("micro_batch_size", [8, 4, 2])
 def test_accumulation_changes_neither_the_schedule_nor_the_gradient(tmp_path, micro_batch_size):
     """ViLT issue 19: a schedule counted in micro-batches ends too early."""
