@@ -146,3 +146,17 @@ def test_norms_have_the_epsilons_of_the_released_models(make, expected):
     """Too small to be seen in outputs of order 1."""
     norms = ((name, part.eps) for name, part in make().named_modules() if isinstance(part, nn.LayerNorm))
     assert {(name.partition(".")[0], eps) for name, eps in norms} == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "calls"), [(partial(tiny.vilt, dropout=0.1), 8), (partial(tiny.meter, text_dropout=0.1, dropout=0.1), 29)]
+)
+def test_every_dropout_of_a_backbone_acts_in_training(make, calls):
+    """ViLT's at both embeddings and three times a block: in the feed-forward, and behind it and attention."""
+    backbone, called = make().train(), []
+    there = {name for name, part in backbone.named_modules() if isinstance(part, nn.Dropout)}
+    for name in there:
+        backbone.get_submodule(name).register_forward_hook(lambda *call, name=name: called.append(name))
+    backbone(tiny.batch(tiny.SQUARE))
+    assert {*called} == there
+    assert len(called) == calls
