@@ -65,3 +65,9 @@ def test_a_bin_of_confidences_holds_its_upper_end():
     """As Guo et al.'s program has it: 0.2 is the end of the third of fifteen."""
     assert calibration_error([0.2, 0.15], np.array([1.0, 0.0])) == pytest.approx((0.8 - 0.15) / 2)
     assert calibration_error([0.0, 1.0], np.array([0.0, 1.0])) == 0.0
+
+
+def test_a_harmonic_mean_with_nothing_right_is_nothing():
+    metric = Metric("h", harmonic_of=("x", "y"))
+    assert metric.of_others({"x": 0.0, "y": 50.0}) == metric.of_others({"x": 50.0, "y": 0.0}) == 0.0
+    assert metric.of_others({"x": 50.0, "y": 100.0}) == pytest.approx(200 / 3)

@@ -209,3 +209,14 @@ def test_a_cache_with_another_number_of_images_is_told():
     found = model(classifier="cache", shots=2)
     with pytest.raises(UserError, match="3 training images can be read"):
         found.task.look(found.backbone, [BATCH])
+
+
+def test_chance_is_among_the_classes_that_are_trained():
+    assert tiny.classification(protocol="base_to_new").chance_loss == pytest.approx(math.log(2))
+
+
+@torch.no_grad()
+def test_an_image_is_of_its_own_half_whatever_it_is_taken_for():
+    found = model(classifier="linear_from_text", protocol="base_to_new")
+    rows = found.task.predictions(torch.zeros(3, 2), {"ids": [7, 8, 9], "label": torch.tensor([0, 1, 2])})
+    assert [row["half"] for row in rows] == ["base", "base", "new"]

@@ -162,3 +162,17 @@ def test_quarters_are_read_from_where_the_text_ends(model, stream):
     for logits, places in ((found[-1][0], enumerate(last)), (found[0][0], map(tuple, batch["ends"].tolist()))):
         (gradient,) = torch.autograd.grad(logits.sum(), texts, retain_graph=True)
         assert {tuple(place) for place in gradient.abs().sum(-1).nonzero().tolist()} == {*places}
+
+
+def test_what_is_painted_where_nothing_is_wanted_is_wrong(model, monkeypatch):
+    """Of two pictures the first has an object too many."""
+    wanted = torch.tensor([[[1, 2, 1], [0, 0, 0]], [[3, 1, 1], [0, 0, 0]]])
+    seen = {"shape": [[1, 4], [3, 0]], "colour": [[2, 1], [1, 0]], "size": [[1, 1], [1, 0]]}
+    judge = type(
+        "Judge", (), {"to": lambda self, _: self, "read": lambda self, _: {k: torch.tensor(v) for k, v in seen.items()}}
+    )
+    monkeypatch.setattr(type(model.task), "judge", [judge()])
+    rows = model.task.predictions(torch.zeros(2, 3, 32, 32), {"wanted": wanted, "ids": [0, 1]})
+    found = figures(model.task.metrics, rows)
+    assert found.pop("empty_right") == found.pop("whole_right") == 50.0
+    assert found == dict.fromkeys(found, 100.0) and len(found) == 4
