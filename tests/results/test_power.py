@@ -168,3 +168,7 @@ def test_the_command_prints_it_and_refuses_what_it_does_not_know(tmp_path):
     refused = CliRunner().invoke(app, ["power", "maxi", "--results-dir", str(tmp_path)])
     assert refused.exit_code == 2
     assert "table 'maxi' is not known" in refused.output
+
+
+def test_degrees_of_freedom_are_those_of_as_many_methods_with_other_numbers_of_seeds():
+    assert [noise(seeds=3, methods=8).freedom(seeds) for seeds in (2, 3, 5)] == [7, 14, 28]

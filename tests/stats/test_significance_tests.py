@@ -9,10 +9,12 @@ from fabricated import fabricate
 from predicted import predicted
 
 from vltune.errors import UserError
+from vltune.metrics.metric import Metric
 from vltune.records import record as records
 from vltune.records import store
 from vltune.records.verified import outcomes
 from vltune.stats import paired, significance
+from vltune.stats.outcomes import Outcomes
 from vltune.stats.significance import Spread
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -331,3 +333,27 @@ def test_degrees_of_freedom_grow_with_the_share_of_the_examples():
     t = effects.mean() / math.sqrt(of_units + of_seeds)
     expected = significance.t_chance(t, 2 * ((of_units + of_seeds) / of_seeds) ** 2)
     assert significance.over_seeds([effects], Spread(0.001, 2)) == pytest.approx(expected, rel=1e-9)
+
+
+def of(ids, scores):
+    return {0: Outcomes(Metric("m"), np.array(ids), np.array(scores))}
+
+
+def test_examples_of_one_image_are_one_unit_of_the_first_less_the_second():
+    ids = [1000, 1001, 2000, 3999]
+    found = paired.pair("vqa", 1000, of(ids, [1.0, 1.0, 0.0, 0.5]), of(ids, [0.0, 0.5, 1.0, 0.5]), [0], "a row")
+    assert found.labels.tolist() == [1, 2, 3]
+    assert found.sizes.tolist() == [2, 1, 1]
+    assert found.differences.tolist() == [[1.5, -1.0, 0.0]]
+
+
+@pytest.mark.parametrize(("ids", "count"), [([0, 1, 2], 1), ([3, 4, 5], 2)])
+def test_what_is_tested_of_several_parts_is_their_mean(ids, count):
+    """Whether they are of the same examples, or of others."""
+    parts = [
+        paired.pair("retrieval", 1, of(own, scores), of(own, [0.0, 0.0, 0.0]), [0], "a row")
+        for own, scores in (([0, 1, 2], [1.0, 1.0, 0.0]), (ids, [0.0, 1.0, 0.0]))
+    ]
+    strata = paired.strata(parts)
+    assert len(strata) == count
+    assert sum(stratum.mean() for stratum in strata) == pytest.approx((2 / 3 + 1 / 3) / 2)
