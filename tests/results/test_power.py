@@ -1,6 +1,7 @@
 """What a comparison can tell: planned as its own test finds it."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import presented
@@ -172,3 +173,30 @@ def test_the_command_prints_it_and_refuses_what_it_does_not_know(tmp_path):
 
 def test_degrees_of_freedom_are_those_of_as_many_methods_with_other_numbers_of_seeds():
     assert [noise(seeds=3, methods=8).freedom(seeds) for seeds in (2, 3, 5)] == [7, 14, 28]
+
+
+def test_the_marks_of_a_table_are_corrected_for_its_other_rows_and_whole_units_tell_them(tmp_path):
+    fill(Root(tmp_path))
+    [[vqa, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
+    found, others = vqa.noise, 3 - 1
+    assert vqa.table == pytest.approx(100 * detectable(found, 3, comparisons=others))
+    told = [(seeds, units) for seeds, units in zip(of_tables.SEEDS, vqa.units, strict=True) if units is not None]
+    assert told
+    for seeds, units in told:
+        assert (
+            detectable(found, seeds, units / 400, others) <= 0.01 < detectable(found, seeds, (units - 1) / 400, others)
+        )
+
+
+def test_noise_is_that_of_the_middle_pair_and_what_single_units_move_is_of_one_method(tmp_path):
+    root, draw, right = Root(tmp_path), np.random.default_rng(0), {}
+    for method, share in (("full", 0.9), ("lora", 0.8), ("apt", 0.3)):
+        right[method] = (draw.random((3, 100)) < share).astype(float)
+        for seed, scores in enumerate(right[method]):
+            file = root.add(100 * float(scores.mean()), method=method, seed=seed)
+            rows = [row_of("test", id * 1000, "no", float(score)) for id, score in enumerate(scores)]
+            write_predictions(file.with_suffix(".parquet"), {"test": rows}, records.read(file), VQA.columns)
+    [[vqa, *_]] = of_tables.told("vilt_mini", 1.0, tmp_path, presented.METHODS).values()
+    pairs = [right[one] - right[other] for one, other in combinations(right, 2)]
+    assert vqa.noise.between_units == pytest.approx(np.median([*map(significance.between_units, pairs)]))
+    assert vqa.noise.by_single_units == pytest.approx(np.median([*map(significance.by_single_units, pairs)]) / 2)
