@@ -3,6 +3,7 @@
 import itertools
 import math
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from vltune.engine import memory, seen
 from vltune.engine.optimiser import parameter_groups, schedule
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
 from vltune.engine.source import BadExamples, TrainingData
-from vltune.engine.train import Training, train
+from vltune.engine.train import Training, TrainingState, failure, train
 from vltune.errors import BadExampleError, UserError
 from vltune.methods.lora import LoRA
 from vltune.model import Model
@@ -648,3 +649,19 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     other = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), LoRA(rank=3))
     with pytest.raises(UserError, match="is of another run"):
         run(tmp_path, model=other)
+
+
+@pytest.mark.parametrize(
+    ("losses", "chance", "ended"),
+    [
+        ([5.0] * 18 + [0.5, 0.9], 1.0, None),  # of twenty the last two count
+        ([0.1] * 18 + [1.0, 1.2], 1.0, "1.10"),
+        ([0.1, None, 1.0], 1.0, "1.00"),
+        ([0.1] * 18 + [1.0, 1.2], None, None),
+        ([None], 1.0, None),
+    ],
+)
+def test_a_start_failed_where_the_last_tenth_of_the_losses_is_no_less_than_chance(losses, chance, ended):
+    state = TrainingState(history=[{"step": 0, "val/accuracy": 9.0}, *({"train/loss": loss} for loss in losses)])
+    told = failure(SimpleNamespace(model=SimpleNamespace(task=SimpleNamespace(chance_loss=chance))), state)
+    assert told is None if ended is None else told.startswith(f"failed start: the loss ended at {ended}, and is 1.00 ")

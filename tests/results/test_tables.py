@@ -19,7 +19,7 @@ from vltune.errors import UserError
 from vltune.records import record as records
 from vltune.results import FORMATS
 from vltune.results.render import text as render
-from vltune.results.tables import cells
+from vltune.results.tables import cautions, cells
 from vltune.results.tables.build import ALIKE, MIXED, SAME, UNTESTED, columns
 from vltune.stats import significance
 
@@ -1254,3 +1254,9 @@ def test_records_from_before_a_setting_stand_in_one_row_with_those_that_hold_wha
     one, other = rows(table, "lora")
     assert [one.cells[key].mean for key in ("vqa", "nlvr2")] == [50.0, 62.0]
     assert other.cells["nlvr2"].mean == 63.0 and "always_trained=head_only" in other.label
+
+
+def test_a_configuration_that_was_tried_with_several_seeds_is_one_trial():
+    tried = [{"identity": {"hash": digits, "seed": seed}} for digits, seed in (("a", 0), ("a", 1), ("b", 0))]
+    assert cautions.trials(tried) == 2
+    assert cautions.trials([]) is None
