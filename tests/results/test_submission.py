@@ -360,5 +360,10 @@ def test_a_run_says_which_split_has_no_published_answers(tmp_path):
     assert missing_scores(record | {"submission": "numbered_answers"}, file) == (
         "\ntest has no score: its answers are not published; the data knows answers by number alone, which no server scores"
     )
+    of_no_server = record | {"scores": [{"name": "absolute_error", "unit": "points"}]}
+    assert missing_scores(of_no_server, file) == (
+        f"\ntest has no score: its answers are not published; its predictions lie beside {file}, in no form of a server's"
+    )
+    assert missing_scores(of_no_server | {"submission": "answers"}, file) == missing_scores(record, file)
     config["dataset"]["test"] = []
     assert missing_scores(record, file) == ""

@@ -47,6 +47,8 @@ def unpublished(record: dict, file: Path) -> dict[str, str]:
     then = f"vltune submission {file} writes what the server scores"
     if record.get("submission") == NUMBERED:
         then = "the data knows answers by number alone, which no server scores"
+    elif record.get("scores") and not record.get("submission"):
+        then = f"its predictions lie beside {file}, in no form of a server's"
     return {
         split: f"{split} has no score: its answers are not published; {then}"
         for split in config["engine"]["evaluate"]
