@@ -175,3 +175,18 @@ def test_a_declaration_that_does_not_hold_is_refused(root, scores, told):
     with pytest.raises(UserError, match=r"scores|metrics") as error:
         root.add(metrics={"val": None, "test": {"distance": 140.0}}, scores=scores)
     assert told in str(error.value)
+
+
+def test_a_figure_along_columns_is_in_their_unit_with_better_up(root, monkeypatch):
+    from matplotlib.figure import Figure
+
+    fill(root)
+    monkeypatch.setitem(GROUP, "figure", {"score": ["distance"], "along": ["distance"]})
+    drawn, keep = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *given, **more: (drawn.append(self), keep(self, *given, **more))
+    )
+    draw(build.build("made_up", root.folder), "png")
+    (axes,) = drawn[0].axes
+    assert axes.get_ylabel() == "score, px"
+    assert axes.yaxis_inverted()

@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from vltune.catalogue import PAPER
+from vltune.metrics.metric import PERCENT
 from vltune.results.tables.build import TYPED, Column, Table, TableRow
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ def draw(table: Table, format: str) -> bytes:
 def _lines(axes: Axes, table: Table, keys: list[str]) -> None:
     """A line for each row, beside each other so that error bars stay apart."""
     axes.set_xticks(range(len(keys)), [table.column(key).title for key in keys])
-    axes.set_ylabel("score, %")
+    units = dict.fromkeys(column.metric.unit if column.metric else PERCENT for column in map(table.column, keys))
+    axes.set_ylabel(f"score, {' or '.join(units)}")
+    if all(table.column(key).less for key in keys):  # better is up
+        axes.invert_yaxis()
     for number, row in enumerate(table.rows):
         cells = [(place, row.cells[key]) for place, key in enumerate(keys) if row.cells[key].mean is not None]
         if cells:
