@@ -129,6 +129,16 @@ def test_a_head_that_starts_from_the_classes_predicts_as_they_do():
 
 
 @torch.no_grad()
+def test_a_head_starts_from_the_classes_whatever_is_added_to_all_logits(monkeypatch):
+    """SigLIP's compare has a bias beside its scale, which tells no class from another."""
+    before = model(classifier="linear_from_text")
+    of_clip = type(before.backbone).compare
+    monkeypatch.setattr(type(before.backbone), "compare", lambda *given: of_clip(*given) - 10)
+    started = model(classifier="linear_from_text")
+    torch.testing.assert_close(started.task.head.weight, before.task.head.weight, atol=0, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_a_linear_layer_of_base_classes_scores_no_new_one():
     found = model(classifier="linear_from_text", protocol="base_to_new")
     rows = found.task.predictions(found(BATCH), {"ids": [7, 8, 9], "label": torch.tensor([0, 1, 2])})

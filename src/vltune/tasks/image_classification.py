@@ -115,7 +115,8 @@ class ImageClassification(KeptTexts, Task):
         if self.classifier == "linear_from_text":
             with torch.no_grad():
                 rows = self.class_features(backbone, None, self.base)
-                scale = backbone.compare(rows[:1], rows[:1])  # of a vector with itself: the scale alone
+                # Of a vector with itself and with its opposite: the scale alone, without what is added to all logits.
+                scale = (backbone.compare(rows[:1], rows[:1]) - backbone.compare(rows[:1], -rows[:1])) / 2
                 self.head.weight.copy_(scale * rows / rows.shape[1] ** 0.5)
                 self.head.bias.zero_()
 
