@@ -18,10 +18,10 @@ if kernels.is_intel_with_avx2() and kernels.VARIABLES.keys().isdisjoint(os.envir
 
 
 # The longest first: of several workers none is left with one of these when the others have nothing to do any more.
-LONG = ["slurm", "test_run.py", "test_compile.py", "test_budgets.py", "test_places.py", "test_combinations.py"]
-LONG += ["test_committed.py", "test_published.py", "test_run_subject.py", "test_commands.py", "sweep"]
-LONG += ["test_signals.py", "test_terminal.py", "test_contract.py", "test_adding.py", "test_adding_data.py"]
-LONG += ["test_a_new_method.py"]
+LONG = ["slurm", "test_committed.py", "test_compile.py", "test_roles.py", "test_run.py", "test_configs.py"]
+LONG += ["test_grid.py", "test_budgets.py", "test_places.py", "test_combinations.py", "test_published.py"]
+LONG += ["test_run_subject.py", "test_commands.py", "sweep", "test_signals.py", "test_terminal.py", "test_contract.py"]
+LONG += ["test_adding.py", "test_adding_data.py", "test_a_new_method.py"]
 
 
 def pytest_collection_modifyitems(items):
