@@ -665,3 +665,7 @@ def test_a_start_failed_where_the_last_tenth_of_the_losses_is_no_less_than_chanc
     state = TrainingState(history=[{"step": 0, "val/accuracy": 9.0}, *({"train/loss": loss} for loss in losses)])
     told = failure(SimpleNamespace(model=SimpleNamespace(task=SimpleNamespace(chance_loss=chance))), state)
     assert told is None if ended is None else told.startswith(f"failed start: the loss ended at {ended}, and is 1.00 ")
+
+
+def test_no_epoch_of_a_seed_has_the_order_of_another_seeds():
+    assert len({tuple(Order(20, 4, seed).epoch(number).tolist()) for seed in range(4) for number in range(4)}) == 16
