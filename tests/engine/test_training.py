@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from vltune.engine import memory, seen
-from vltune.engine.optimiser import parameter_groups, schedule
+from vltune.engine.optimiser import adamw, parameter_groups, schedule
 from vltune.engine.order import MicroBatches, Order, accumulation_steps
 from vltune.engine.source import BadExamples, TrainingData
 from vltune.engine.train import Training, TrainingState, failure, train
@@ -669,3 +669,9 @@ def test_a_start_failed_where_the_last_tenth_of_the_losses_is_no_less_than_chanc
 
 def test_no_epoch_of_a_seed_has_the_order_of_another_seeds():
     assert len({tuple(Order(20, 4, seed).epoch(number).tolist()) for seed in range(4) for number in range(4)}) == 16
+
+
+def test_what_is_set_of_adamw_is_what_it_takes():
+    optimiser = adamw([{"params": [nn.Parameter(torch.zeros(1))], "lr": 0.1, "weight_decay": 0.0}], [0.7, 0.8], 1e-3)
+    (group,) = optimiser.param_groups
+    assert (group["betas"], group["eps"], group["lr"], group["weight_decay"]) == ((0.7, 0.8), 1e-3, 0.1, 0.0)
