@@ -310,6 +310,15 @@ class TestReading:
             ]
         )
 
+    def test_a_sentence_of_another_split_is_another(self, prepared, tokenizer, transform, tmp_path):
+        [file] = prepared.glob("nlvr2_train-*.arrow")
+        for split in ("nlvr2_a", "nlvr2_b"):
+            shutil.copy(file, tmp_path / f"{split}.arrow")
+        dataset = NLVR2Reader(tmp_path, ["nlvr2_a", "nlvr2_b"], tokenizer, transform)
+        sentences = [dataset[i]["sentence"] for i in range(10)]
+        assert {*sentences[:5]}.isdisjoint(sentences[5:])
+        assert len({*sentences}) == 6
+
     def test_shuffled_images_are_another_pair_s(self, prepared, tokenizer, transform):
         true = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform)
         shuffled = NLVR2Reader(prepared, ["nlvr2_train"], tokenizer, transform, images="shuffled")

@@ -223,3 +223,16 @@ def test_examples_show_an_image_and_its_class(pets):
     assert examples.said("red fox") == Shown("red fox")
     with pytest.raises(KeyError):
         examples.asked(9, "red fox")
+
+
+def test_validation_reads_four_of_six(pets, tokenizer, transform):
+    more = {"role": "val", "protocol": "few_shot", "shots": 16}
+    reader = LabelledImages(pets, ["oxford_pets_train"], tokenizer, transform, **more)
+    assert [reader[i]["label"] for i in range(len(reader))] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_few_shots_of_a_share_are_images_of_it(read):
+    share = {"fraction": 0.7, "fraction_seed": 1}
+    some, few = read(**share), read(protocol="few_shot", shots=2, **share)
+    assert {few[i]["id"] for i in range(len(few))} < {some[i]["id"] for i in range(len(some))}
+    assert [few[i]["label"] for i in range(len(few))] == [0, 0, 1, 1, 2, 2]
