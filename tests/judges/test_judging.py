@@ -247,3 +247,29 @@ def test_figures_of_what_is_less_are_declared_so():
     assert [name for name, metric in of.items() if metric.primary] == ["balance"]
     assert [metric.name for metric in measures([Later], seeds=1) if metric.primary] == ["later"]
     assert of["named"].unit == "share" and of["hue"].unit == "cosine" and of["hue"].cluster == 4
+
+
+PICTURES = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_dino_is_the_class_token_of_length_one(tmp_path):
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    ViTModel(ViTConfig(**sizes, image_size=8, patch_size=4), add_pooling_layer=False).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(tmp_path)
+    judge = Dino(str(tmp_path)).eval()
+    tokens = judge.model(PICTURES / 127.5 - 1).last_hidden_state
+    torch.testing.assert_close(judge.embed(PICTURES), F.normalize(tokens[:, :1], dim=-1), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_clips_figures_are_cosines_of_what_the_whole_model_gives(clip_folder):
+    judge, texts = ClipJudge(str(with_words(clip_folder))).eval(), ["a", "b", "a b"]
+    pixels = judge.processor(images=list(PICTURES), return_tensors="pt").pixel_values
+    whole = judge.model(pixel_values=pixels, **judge.tokenizer(texts, padding=True, return_tensors="pt"))
+    torch.testing.assert_close(judge.embed(PICTURES)[:, 0], whole.image_embeds, atol=1e-5, rtol=0)
+    expected = (whole.image_embeds * whole.text_embeds).sum(1)
+    torch.testing.assert_close(judge.agreement(PICTURES, texts), expected, atol=1e-5, rtol=0)
