@@ -183,3 +183,20 @@ def test_additional_macs_are_told_apart(where, image, text):
     # Two blocks; 2 N P w a site, and P w once where its keys are folded already.
     assert parts["image"]["additional_macs"] == image * 2 * 2 * 17 * 5 * 40
     assert parts["class"]["additional_macs"] == text * 2 * 2 * tiny.TEXT * 5 * 24
+
+
+def test_what_is_not_pretrained_starts_as_openais():
+    torch.manual_seed(0)
+    backbone = tiny.clip()
+    text, image = backbone.text, backbone.image
+    started = {
+        text.word.weight: 0.02,
+        text.position: 0.01,
+        image.position: image.width**-0.5,
+        image.class_token: image.width**-0.5,
+        backbone.text_projection.weight: text.width**-0.5,
+        backbone.image_projection.weight: image.width**-0.5,
+    }
+    for parameter, std in started.items():
+        assert parameter.std().item() == pytest.approx(std, rel=0.4 if parameter.dim() == 1 else 0.1)
+    assert backbone.logit_scale.exp().item() == pytest.approx(1 / 0.07)
