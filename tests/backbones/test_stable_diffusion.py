@@ -12,6 +12,7 @@ from peft import LoraConfig
 from tiny_diffusion import ENCODER, TEXT, UNET, VAE, folded, ids, inputs, stable_diffusion
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from vltune.backbones.stable_diffusion import places
 from vltune.errors import UserError
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
@@ -357,3 +358,35 @@ def test_a_ladder_of_several_blocks_is_not_computed_again_from_its_end():
     with pytest.raises(UserError, match=r"set engine\.gradient_checkpointing=true instead$"):
         LST(head_width=4, side_heads=2).attach(backbone)
     LST(head_width=4, side_heads=2).attach(stable_diffusion(gradient_checkpointing=True))
+
+
+@torch.no_grad()
+def test_latents_are_drawn_as_far_apart_as_the_autoencoder_says_and_lie_about_its_shift():
+    backbone = stable_diffusion(vae=VAE | {"shift_factor": 0.5})
+    kept = {"image_features": torch.cat([torch.full((1, 64, 4), 2.0), torch.full((1, 64, 4), 0.01).log()], dim=2)}
+    assert torch.allclose(backbone.encode_picture(kept), torch.full((1, 4, 8, 8), 1.5 * 0.18215))
+    backbone.train()
+    torch.manual_seed(3)
+    found = backbone.encode_picture(kept) / 0.18215
+    assert found.mean().item() == pytest.approx(1.5, abs=0.03)
+    assert found.std().item() == pytest.approx(0.1, rel=0.2)
+
+
+def test_coordinates_are_how_far_right_and_how_far_down():
+    right, down = places(torch.zeros(1, 4, 2, 3))[0].tolist()
+    assert right == [[-1, 0, 1]] * 2
+    assert down == [[-1] * 3, [1] * 3]
+
+
+@torch.no_grad()
+def test_guidance_leads_away_from_the_empty_text(monkeypatch):
+    """What the network predicts is here a text's first number."""
+    backbone = stable_diffusion()
+    monkeypatch.setattr(
+        backbone, "denoise", lambda latents, steps, texts: torch.ones_like(latents) * texts[:, 0, 0].view(-1, 1, 1, 1)
+    )
+    told, untold, beyond = (torch.full((1, TEXT, 24), value) for value in (0.2, 0.1, 0.1 + 3 * (0.2 - 0.1)))
+    noise = backbone.noise([5])
+    led, alone = (backbone.paint(text, untold, noise, 3, by) for text, by in ((told, 3.0), (beyond, 1.0)))
+    assert torch.allclose(led, alone, atol=1e-5)
+    assert not torch.allclose(led, backbone.paint(told, untold, noise, 3, 1.0), atol=1e-5)
