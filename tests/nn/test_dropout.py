@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from vltune.nn.attention import Attention
+from vltune.nn.blocks import FusionBlock, PostNormBlock, PreNormBlock
 from vltune.nn.dropout import Dropout, dropout, quicken
 
 
@@ -79,3 +81,39 @@ def test_another_share_is_drawn_for_itself():
     half, tenth = Dropout(0.5)(x), Dropout(0.1)(x)
     assert half.ne(0).float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert tenth.ne(0).float().mean().item() == pytest.approx(0.9, abs=0.02)
+
+
+def blocks():
+    """{kind: a block that drops out all that it may, but for attention's weights, and the norms behind its sublayers}"""
+    torch.manual_seed(0)
+    pre, post, fusion = (
+        kind(8, 2, 16, nn.GELU(), dropout=1.0, eps=1e-5) for kind in (PreNormBlock, PostNormBlock, FusionBlock)
+    )
+    for block in (pre, post, fusion):
+        for module in block.modules():
+            if isinstance(module, Attention):
+                module.dropout = 0.0
+    parts = {"post": [post.self_attention, post.feed_forward]}
+    parts["fusion"] = [fusion.self_attention, fusion.cross_attention, fusion.feed_forward]
+    norms = {"pre": []} | {kind: [part.norm for part in of] for kind, of in parts.items()}
+    return {kind: (block, norms[kind]) for kind, block in (("pre", pre), ("post", post), ("fusion", fusion))}
+
+
+@pytest.mark.parametrize("kind", ["pre", "post", "fusion"])
+def test_every_sublayers_output_is_dropped_out_before_it_is_added(kind):
+    block, norms = blocks()[kind]
+    x, other = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
+    given = (x, None, other, None) if kind == "fusion" else (x, None)
+    expected = x
+    for norm in norms:
+        expected = norm(expected)
+    torch.testing.assert_close(block.train()(*given), expected)
+    assert not torch.allclose(block.eval()(*given), expected, atol=1e-3)
+
+
+def test_hidden_units_are_dropped_out_in_pre_norm_blocks_alone():
+    found = {kind: block.feed_forward for kind, (block, _) in blocks().items()}
+    assert found["pre"].dropout.p == 1.0
+    assert found["post"].feed_forward.dropout.p == found["fusion"].feed_forward.dropout.p == 0.0
+    layer, x = found["pre"].train(), torch.randn(2, 3, 8)
+    torch.testing.assert_close(layer(x), layer.down.bias.expand(2, 3, 8))
