@@ -117,3 +117,18 @@ def test_they_cost_each_query_a_score_and_a_sum(make, roles, expected):
     backbone = make()
     model = Model(backbone, VQA(backbone.pooled_width, W, tiny.ANSWERS), AtKeys(*roles))
     assert macs(model, example(TEXT, (64, 64), tiny.VOCABULARY))["additional_macs"] == expected
+
+
+@torch.no_grad()
+def test_weights_are_dropped_out_in_training_alone():
+    """Of one token each weight is 1, and here a head gives the weight that it has for it."""
+    layer = Attention(4, 2, dropout=0.5)
+    nn.init.zeros_(layer.value.weight)
+    nn.init.ones_(layer.value.bias)
+    nn.init.eye_(layer.out.weight)
+    nn.init.zeros_(layer.out.bias)
+    x, memory = torch.randn(1, 400, 4), torch.randn(1, 1, 4)
+    torch.testing.assert_close(layer.eval()(x, memory, None), torch.ones(1, 400, 4))
+    found = layer.train()(x, memory, None)
+    assert found.unique().tolist() == pytest.approx([0.0, 2.0])
+    assert found.mean().item() == pytest.approx(1.0, abs=0.2)

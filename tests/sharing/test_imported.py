@@ -1,6 +1,7 @@
 """An adapter that was trained with PEFT on transformers' ViLT, in our backbone."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tiny
@@ -12,7 +13,7 @@ from weights.test_transformers import oracle  # noqa: F401
 
 from vltune.cli import app
 from vltune.errors import UserError
-from vltune.sharing.imported import add, check, read
+from vltune.sharing.imported import add, check, read, scale
 from vltune.tasks.retrieval import Retrieval
 from vltune.weights.backbones import load_backbone
 from vltune.weights.finding import find
@@ -241,3 +242,16 @@ def tiny_mini(name):
     from vltune.weights.finding import find
 
     return read_weights(find(name))
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({}, 8 / 4),  # PEFT's own
+        ({"lora_alpha": 6}, 6 / 4),
+        ({"lora_alpha": 6, "use_rslora": True}, 6 / 2),
+        ({"lora_alpha": 6, "alpha_pattern": {"key": 1, "query": 2, r".*\.query": 3}}, 2 / 4),  # the first that matches
+    ],
+)
+def test_the_scale_is_pefts(config, wanted):
+    assert scale(config, "encoder.layer.0.query", 4, Path("adapter_config.json")) == wanted
