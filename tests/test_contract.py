@@ -27,7 +27,7 @@ from vltune.methods.lora import LoRA
 from vltune.model import Model
 from vltune.runs.identity import decisive
 from vltune.runs.signals import Interrupted
-from vltune.sites import BlockSite, Delta, KeyValueSite, Linear, PartSite
+from vltune.sites import BlockSite, Delta, KeyValueSite, Linear, PartSite, TokenSite
 from vltune.tasks.vqa import VQA
 from vltune.tuning import Method, Stack
 
@@ -239,6 +239,28 @@ class KeysAndValues(Delta):
         return lambda: (keys, values)
 
 
+class OfInput(Method):
+    """Prompts that a small network makes of what they join, each example's own; padding says nothing."""
+
+    kinds, roles = (TokenSite,), ("sequence",)
+
+    def delta(self, site):
+        return Made(site)
+
+
+class Made(Delta):
+    def __init__(self, site):
+        super().__init__()
+        self._site = (site,)
+        self.down, self.up = nn.Linear(site.width, 4), nn.Linear(4, 3 * site.width)
+
+    def forward(self):
+        tokens, mask = self._site[0].reads
+        mask = tokens.new_ones(tokens.shape[:2]) if mask is None else mask.to(tokens.dtype)
+        mean = (mask[..., None] * tokens).sum(1) / mask.sum(1, keepdim=True)
+        return self.up(self.down(mean).relu()).unflatten(-1, (3, -1))
+
+
 class Convolved(Delta):
     """Convpass's shape: a convolution over the patches of what a sublayer reads; any other token is an image of one."""
 
@@ -284,6 +306,7 @@ METHODS = {
         True,
     ),
     "keys and values": (Prefix, lambda site: 3 * 4 + 5 * 2 * W, False),
+    "prompts of the input": (OfInput, lambda site: 4 * (W + 1) + 3 * W * 5, False),
     "two, apart": (
         lambda: Stack([LoRA(rank=2), DeepPrompt(prompts=3)]),
         lambda site: 2 * 2 * W if site.role in ("query", "value") else 3 * W,
@@ -300,6 +323,11 @@ METHODS = {
         True,
     ),
     "two of keys and values": (lambda: Stack([Prefix(), Prefix()]), lambda site: 2 * (3 * 4 + 5 * 2 * W), False),
+    "two of prompts, one of the input": (
+        lambda: Stack([OfInput(), DeepPrompt(2, roles=["memory"]), AtRoles(["sequence"], Made, (TokenSite,))]),
+        lambda site: 2 * W if site.role == "memory" else 2 * (4 * (W + 1) + 3 * W * 5),
+        False,
+    ),
     "two of prompts": (lambda: Stack([DeepPrompt(3), DeepPrompt(2)]), lambda site: 5 * W, False),
     "one, and own biases": (
         lambda: Stack([LoRA(rank=2), AtRoles(["query", "value"], lambda site: OwnBias())]),
@@ -337,6 +365,20 @@ def test_what_is_saved_is_once_in_the_file_and_read_back_whatever_the_seed(metho
     batch = tiny.batch(tiny.SQUARE)
     with torch.no_grad():
         assert torch.equal(other.eval()(batch), ours.eval()(batch))
+
+
+@torch.no_grad()
+def test_prompts_of_a_text_of_clip_s_are_made_of_what_it_says_alone():
+    """Whatever stands behind its end, and however far."""
+    torch.manual_seed(0)
+    backbone, method = tiny.clip(), OfInput()
+    method.sites_in = "text"
+    method.attach(backbone)
+    alone = torch.tensor([[1, 5, 7, tiny.END_OF_TEXT]])
+    among = torch.tensor([[1, 5, 7, tiny.END_OF_TEXT, 0, 0], [1, 5, 7, tiny.END_OF_TEXT, 9, tiny.END_OF_TEXT]])
+    found = backbone.embed_text(among)
+    torch.testing.assert_close(found, backbone.embed_text(alone).expand(2, -1), atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(found[:1], backbone.embed_text(torch.tensor([[1, 6, 7, tiny.END_OF_TEXT]])), atol=1e-6)
 
 
 FOLD = {"shared state", "own biases", "changed input", "replaced linear", "two at one layer", "one, and own biases"}

@@ -208,10 +208,7 @@ class JoinedPairs(Chain):
 
     def folded(self) -> Callable[[], tuple[Tensor, Tensor]] | None:
         acts = [delta.folded() for delta in self.deltas]
-        return None if None in acts else partial(self.join, acts)
-
-    def join(self, acts: Iterable[Callable[[], tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
-        return tuple(map(torch.cat, zip(*(act() for act in acts), strict=True)))
+        return None if None in acts else lambda: tuple(map(torch.cat, zip(*(act() for act in acts), strict=True)))
 
 
 class Site(nn.Module):
@@ -329,7 +326,7 @@ class TokenSite(Site):
     at: the place of the first of them; None: after all others.  image_width: where the sequence is a text's that images are
     compared with, the width of `image`, (1 or B, image_width): the embedding that each text's own tokens follow from.
     behind: the norm that the sequence comes from.  `prepare`: what the block does before it reads keys and values of it.
-    """
+    reads: while a delta makes its tokens, the sequence and its mask, from which they may follow; else None."""
 
     what = "a sequence that tokens join"
     together = Joined
@@ -338,6 +335,7 @@ class TokenSite(Site):
         super().__init__(role, width)
         self.at, self.image_width = at, image_width
         self.image: Tensor | None = None
+        self.reads: tuple[Tensor, Tensor | None] | None = None
         self.behind: Callable[[Tensor], Tensor] | None = None
 
     @property
@@ -351,8 +349,9 @@ class TokenSite(Site):
         """tokens: (B, N, width); mask: (B, N) or (B, N, N) bool, True = token, or None where nothing is masked."""
         if self.delta is None:
             return tokens, mask
-        extra = self.acts(prepare) if prepare else self.acts()
-        tokens = append(tokens, extra, self.at)
+        self.reads = tokens, mask
+        tokens = append(tokens, self.acts(prepare) if prepare else self.acts(), self.at)
+        self.reads = None
         return tokens, extend(mask, tokens.shape[1])
 
 

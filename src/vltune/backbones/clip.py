@@ -111,7 +111,7 @@ class ClipTextTower(nn.Module):
             site.summary = self.summary
 
     def forward(self, ids: Tensor, last_layer: str = "class_token") -> Tensor:
-        x, _ = self.at_sequence(self.word(ids), None)
+        x, _ = self.at_sequence(self.word(ids), None if self.at_sequence.delta is None else self.said(ids))
         extra, length = x.shape[1] - ids.shape[1], x.shape[1]
         if length > len(self.position):
             prompts = f", {extra} of them prompts," if extra else ""
@@ -126,6 +126,11 @@ class ClipTextTower(nn.Module):
             x = block(x, mask)
         x = self.blocks[-1](x, mask, only=end if last_layer == "class_token" else None)
         return self.norm(x if x.shape[1] == 1 else one(x, end))
+
+    def said(self, ids: Tensor) -> Tensor:
+        """(C, T) bool: the tokens up to each text's first end, behind which anything may stand."""
+        ends = (ids == self.end_of_text).int()
+        return ends.cumsum(1) == ends
 
 
 class Clip(Backbone):
