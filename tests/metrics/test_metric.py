@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vltune.metrics.metric import Metric, calibration_error, declared, figures, of_examples, primary
+from vltune.metrics.metric import Metric, calibration_error, declared, figures, of_examples, primary, rank_correlation
+from vltune.records import record as records
 
 ROWS = [
     {"id": 0, "prediction": "a", "score": 1.0, "kind": "x", "fold": None},
@@ -32,6 +33,37 @@ WHOLE = {"fold": None}
 )
 def test_a_figure_follows_from_its_rows(metric, figure):
     assert figures([metric], ROWS).get("m") == (None if figure is None else pytest.approx(figure))
+
+
+RATED = [
+    {"id": i, "prediction": f"{said}", "score": said, "truth": truth}
+    for i, (said, truth) in enumerate([(1.0, 2.5), (2.0, 3.0), (2.0, 3.0), (7.0, 9.5), (0.5, None), (None, 1.0)])
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "truth", "figure"),
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 400], 1.0),
+        ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
+        ([1, 2, 2, 3], [1, 3, 2, 4], 9 / 90**0.5),
+        ([5, 5, 5], [1, 2, 3], 0.0),
+        ([5], [1], 0.0),
+    ],
+)
+def test_a_rank_correlation_by_hand(said, truth, figure):
+    """Of ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: 4.5 / sqrt(4.5 x 5)."""
+    assert rank_correlation(said, truth) == pytest.approx(figure)
+    assert rank_correlation(truth, said) == pytest.approx(figure)
+
+
+def test_a_correlation_is_of_rows_with_both_numbers_and_no_mean_of_examples():
+    metric = Metric("spearman", unit="rho", primary=True, correlation="truth")
+    assert figures([metric], RATED) == {"spearman": pytest.approx(1.0)}
+    assert figures([metric], RATED[4:]) == {}
+    assert not metric.by_example
+    assert declared({"scores": [metric.declaration()]}) == {"spearman": metric}
+    assert metric.declaration().keys() <= records.SCHEMA["$defs"]["score"]["properties"].keys()
 
 
 def test_a_mean_stands_where_all_its_parts_do():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vltune.metrics.metric import PERCENT
 from vltune.records import record as records
 from vltune.tasks.task import Task
 
@@ -26,4 +27,5 @@ def test_one_metric_is_primary_and_each_reads_declared_columns(task):
     for place, metric in enumerate(task.metrics):
         assert {*metric.columns} <= columns, metric
         assert {*metric.mean_of} <= {*names[:place]}, "a mean stands after its parts"
+        assert not (metric.correlation and metric.unit == PERCENT), "which is never below 0"
         assert metric.declaration().keys() <= records.SCHEMA["$defs"]["score"]["properties"].keys()

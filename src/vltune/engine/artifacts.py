@@ -65,7 +65,7 @@ def write_predictions(
     import pyarrow as pa
 
     own = {"text": pa.dictionary(pa.int32(), pa.string()), "number": pa.int32(), "share": pa.float32()}
-    own["image"] = pa.string()
+    own |= {"real": pa.float32(), "image": pa.string()}
     schema = pa.schema(
         {
             "split": pa.dictionary(pa.int8(), pa.string()),

@@ -53,6 +53,9 @@ class Metric:
     calibration: str | None = None
     """The expected calibration error (`calibration_error`): how far shares of right rows lie from the confidences, from 0
     to 1, in this column."""
+    correlation: str | None = None
+    """Spearman's rank correlation, -1 to 1, of the scores with the numbers in this column; of rows that have one.  Not in
+    percent, which is never below 0."""
     mean_of: tuple[str, ...] = ()
     """No rows: the mean of these metrics."""
     harmonic_of: tuple[str, ...] = ()
@@ -84,7 +87,12 @@ class Metric:
     @property
     def grouped(self) -> str | None:
         """The column whose values its figure is made of beside the scores."""
-        return self.every or self.parts or self.calibration
+        return self.every or self.parts or self.calibration or self.correlation
+
+    @property
+    def of_those_with(self) -> str | None:
+        """The column in which all of its rows have a value."""
+        return self.parts or self.correlation
 
     @property
     def columns(self) -> list[str]:
@@ -96,7 +104,7 @@ class Metric:
 
     def takes(self, row: Mapping[str, Any]) -> bool:
         """Whether a row is one of its rows, with a score or without."""
-        if self.parts and row.get(self.parts) is None:
+        if self.of_those_with and row.get(self.of_those_with) is None:
             return False
         return not self.made_of and all(row.get(column) == value for column, value in self.rows.items())
 
@@ -113,6 +121,8 @@ class Metric:
         """scores: (rows,) of its rows, at least one.  groups: of each row, the value in `grouped`."""
         if self.calibration:
             return self.factor * calibration_error(groups, self.outcomes(scores))
+        if self.correlation:
+            return self.factor * rank_correlation(scores, groups)
         outcomes = self.outcomes(scores).tolist()
         if self.every or self.parts:
             found: dict[Any, list[float]] = {}
@@ -151,6 +161,19 @@ def calibration_error(confidences: Sequence[float], right: np.ndarray) -> float:
     confidences = np.asarray(confidences, np.float64)
     bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
     return float(np.abs(np.bincount(bins, right - confidences, minlength=BINS)).sum() / len(right))
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Spearman's, equal numbers sharing the mean of their ranks; 0 where one of both is the same throughout."""
+    import numpy as np
+
+    ranked = []
+    for numbers in (one, other):
+        _, places, counts = np.unique(np.asarray(numbers, np.float64), return_inverse=True, return_counts=True)
+        ranks = (counts.cumsum() - (counts - 1) / 2)[places]
+        ranked.append(ranks - ranks.mean())
+    size = float(np.prod([np.linalg.norm(ranks) for ranks in ranked]))
+    return float(np.clip(ranked[0] @ ranked[1] / size, -1, 1)) if size else 0.0
 
 
 def declared(record: Mapping[str, Any]) -> dict[str, Metric]:

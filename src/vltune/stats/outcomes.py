@@ -81,7 +81,7 @@ class Scored:
         """The rows that a metric is made of, with a score or without; None where a column is lacking that tells them."""
         if not set(metric.columns) <= set(self.table.column_names):
             return None
-        key = tuple(sorted(metric.rows.items())), metric.parts
+        key = tuple(sorted(metric.rows.items())), metric.of_those_with
         if key not in self._rows:
             self._rows[key] = self._filtered(metric)
         return self._rows[key]
@@ -92,7 +92,7 @@ class Scored:
         rows = self.table
         for column, value in metric.rows.items():
             rows = rows.filter(_equal(rows[column], value))
-        return rows.filter(compute.is_valid(rows[metric.parts])) if metric.parts else rows
+        return rows.filter(compute.is_valid(rows[name])) if (name := metric.of_those_with) else rows
 
 
 def _equal(column: ChunkedArray, value: Any) -> ChunkedArray:

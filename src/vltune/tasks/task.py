@@ -26,9 +26,9 @@ class RowColumn:
     """A column of prediction rows, beside `id`, `prediction` and `score`.  A row that lacks it has none there."""
 
     name: str
-    kind: Literal["text", "number", "share", "image"]
-    """number: a whole one.  share: from 0 to 1.  image: a file in the folder beside the record (`Evaluator.beside`), by its
-    path from there, such as `test/7.png`."""
+    kind: Literal["text", "number", "share", "real", "image"]
+    """number: a whole one.  share: from 0 to 1.  real: any other.  image: a file in the folder beside the record
+    (`Evaluator.beside`), by its path from there, such as `test/7.png`."""
 
 
 class Task(nn.Module):
