@@ -17,6 +17,7 @@ from vltune.experiment.evaluate import copy_setting, of_record, whole
 from vltune.experiment.rehearsal import rehearse
 from vltune.settings.config import RunConfig
 from vltune.settings.engine import Settings
+from vltune.tasks.vqa import VQA
 from vltune.values import said
 
 ROOT = Path(__file__).parents[1]
@@ -320,6 +321,14 @@ def test_what_fits_is_let_pass(backbone, task):
 def test_real_backbones_and_pretraining_are_rehearsed_too():
     ready("backbone=vilt", "task=vqa", "method.prompts=10")
     ready("mode=pretrain", "backbone.layers=2")
+
+
+def test_a_task_that_reads_more_than_a_rehearsal_shows_is_told_what_it_asks_for(monkeypatch):
+    monkeypatch.setattr(VQA, "forward", lambda self, backbone, batch: batch["labelled"])
+    with pytest.raises(
+        UserError, match=r"the forward pass asks for 'labelled', of a batch of text_ids, text_mask, image"
+    ):
+        rehearse(RunConfig.of(composed()), ["task.start_bias=0"])
 
 
 def test_a_mistake_of_the_code_is_not_blamed_on_who_typed_nothing(monkeypatch):

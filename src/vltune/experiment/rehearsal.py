@@ -60,6 +60,8 @@ def rehearse(config: RunConfig, overrides: Sequence[str]) -> None:
                 return  # torch computes that with numbers alone, such as sparse tensors: nothing can be told here
             except UserError as error:
                 raise UserError(f"{name}: {error}") from None
+            except KeyError as error:
+                raise ValueError(f"the forward pass asks for {error}, of a batch of {', '.join(example)}") from error
 
 
 def sizes(spec: BackboneSettings, mode: str) -> dict[tuple[int, tuple[int, int]], str]:
