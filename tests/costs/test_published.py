@@ -7,6 +7,7 @@ import forked
 import pytest
 import tiny
 from composed import composed
+from torch.nn.functional import logsigmoid
 
 from vltune.assemble.factory import build, build_method
 from vltune.assemble.model import build_shapes
@@ -179,6 +180,16 @@ def test_an_operator_that_nobody_counts_is_an_error():
     model.task.head[2].forward = lambda x: x.cosh()
     with pytest.raises(RuntimeError, match="neither counted nor known to be cheap: aten::cosh"):
         count(model, example(12, (64, 80), tiny.VOCABULARY))
+
+
+def test_what_a_new_head_does_to_each_number_costs_nothing_and_is_no_error():
+    """As attention pooling with a mask, or a sigmoid loss's logits, has it."""
+    model = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), ClassifierOnly())
+    shown = example(12, (64, 80), tiny.VOCABULARY)
+    model.task.head[2].forward = lambda x: x
+    before = count(model, shown)
+    model.task.head[2].forward = lambda x: logsigmoid(x.masked_fill((x > 9).logical_not(), 0).log_softmax(-1))
+    assert count(model, shown) == before
 
 
 def test_fused_attention_is_counted():

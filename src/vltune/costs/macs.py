@@ -25,9 +25,11 @@ from vltune.sites import Site
 # Elementwise work, comparisons and bookkeeping: a few operations an element where a linear layer takes `width`.
 CHEAP_NAMES = """
 abs add add_ addcmul all amax any arange argmax argsort bitwise_not broadcast_tensors clamp clamp_min cos cumsum div
-embedding eq exp expand_as fill_ floor_divide ge gelu gt le linalg_vector_norm linspace lt max maximum mean min minimum mul
-mul_ ne neg nonzero one_hot new_ones ones ones_like pad pow prod reciprocal relu relu_ repeat rsub scatter sigmoid silu sin
-softmax sort sub sum tanh tile tril unflatten unique_dim view_as where zeros zeros_like _unique2
+embedding eq exp expand_as fill_ floor_divide full_like ge gelu gt le linalg_vector_norm linspace log log_sigmoid
+log_softmax logical_and logical_not logical_or lt masked_fill masked_fill_ max maximum mean min minimum mul mul_ ne neg
+nonzero one_hot new_ones new_zeros ones ones_like pad pow prod reciprocal relu relu_ repeat rsqrt rsub scatter sigmoid
+silu sin softmax softplus sort sqrt std sub sum tanh tile tril unflatten unique_dim var view_as where zeros zeros_like
+_unique2
 """
 CHEAP = {f"aten::{name}" for name in CHEAP_NAMES.split()}
 
@@ -87,7 +89,8 @@ def traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     total = analysis.total()
     unknown = set(analysis.unsupported_ops()) - CHEAP
     if unknown:
-        raise RuntimeError(f"operators that are neither counted nor known to be cheap: {', '.join(sorted(unknown))}")
+        found = f"operators that are neither counted nor known to be cheap: {', '.join(sorted(unknown))}"
+        raise RuntimeError(f"{found} (CHEAP_NAMES of vltune.costs.macs lists those of a few operations an element)")
     return int(total)
 
 
