@@ -675,3 +675,9 @@ def test_what_is_set_of_adamw_is_what_it_takes():
     optimiser = adamw([{"params": [nn.Parameter(torch.zeros(1))], "lr": 0.1, "weight_decay": 0.0}], [0.7, 0.8], 1e-3)
     (group,) = optimiser.param_groups
     assert (group["betas"], group["eps"], group["lr"], group["weight_decay"]) == ((0.7, 0.8), 1e-3, 0.1, 0.0)
+
+
+def test_the_heads_rate_is_its_own_or_so_many_times_the_others():
+    assert Settings(lr=1e-2, head_lr_multiplier=5.0).rate_of_head == pytest.approx(5e-2)
+    assert Settings(lr=1e-2, head_lr_multiplier=5.0, head_lr=3e-3).rate_of_head == 3e-3
+    assert Settings(lr=1e-2, head_lr=0.0).rate_of_head == 0.0

@@ -4,6 +4,7 @@ import math
 import re
 from itertools import product
 
+import numpy as np
 import pytest
 from fabricated import Root
 from predicted import predicted
@@ -12,6 +13,7 @@ from vltune.engine.artifacts import write_predictions
 from vltune.records import record as records
 from vltune.results.compare.match import compare
 from vltune.results.compare.text import markdown
+from vltune.stats import significance
 from vltune.tasks.retrieval import Retrieval
 
 
@@ -176,3 +178,15 @@ def test_no_test_by_predictions_that_do_not_belong_together(roots, spoilt):
         scores = [1.0] * 9 + ([math.nan] if spoilt == "a score that is no number" else [1.0])
         predicted(file, [("test", min(id, 8), "x", score) for id, score in enumerate(scores)])
     assert (chances(roots)[0].examples, chances(roots)[0].seeds) == (None, None)
+
+
+def test_seeds_and_examples_are_tested_in_one_unit(roots):
+    """Both from 0 to 1, by what the seeds of the row say alone."""
+    draw = np.random.default_rng(0)
+    marks = [(draw.random((3, 40)) < share).astype(float) for share in (0.5, 0.7)]
+    for root, of_seeds in zip(roots, marks, strict=True):
+        for seed, own in enumerate(of_seeds):
+            right(root, own.tolist(), seed=seed)
+    among = significance.spread([dict(enumerate(own.mean(1).tolist())) for own in marks])
+    (chance,) = chances(roots)
+    assert chance.seeds == pytest.approx(significance.over_seeds([marks[1] - marks[0]], among))
