@@ -195,6 +195,12 @@ def test_no_class_has_the_name_of_another():
     assert not [name for name, count in counts.items() if count > 1]
 
 
+def test_no_test_file_has_the_name_of_another():
+    """pytest imports each by its bare name: of two of one name it collects only the first."""
+    counts = Counter(file.name for file in Path(__file__).parent.rglob("*.py") if file.name != "conftest.py")
+    assert not [name for name, count in counts.items() if count > 1]
+
+
 def test_no_module_is_long():
     assert not [file for file in SOURCE.rglob("*.py") if len(file.read_text().splitlines()) > 400]
 
