@@ -80,6 +80,18 @@ def test_rows_name_pictures_that_lie_beside_the_record(tmp_path):
     assert all(0 <= row["score"] <= 1 for row in rows)
 
 
+def test_a_row_of_the_sheet_is_a_prompt_with_the_token_and_then_without(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr("vltune.evaluators.painted.sheet", lambda file, rows: shown.update(rows))
+    predictions(session(tmp_path), "test")
+    own, snow, beside = shown.values()  # two seeds of each prompt
+    read = {name: read_pictures([file])[0] for name, file in files(tmp_path / "record" / "test").items()}
+    assert torch.equal(torch.stack(own), as_bytes(pictures(5, seed=9)))
+    for row, ids in (snow, (0, 1)), (beside, (2, 3)):
+        names = [f"{about}-{id:04}.png" for about in ("subject", "class") for id in ids]
+        assert torch.equal(torch.stack(row), torch.stack([read[name] for name in names]))
+
+
 def test_a_stopped_evaluation_goes_on_and_gives_what_it_would_have_given(tmp_path):
     whole = predictions(session(tmp_path / "whole"), "test")
     with pytest.raises(Interrupted):

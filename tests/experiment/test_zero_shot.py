@@ -123,3 +123,13 @@ def test_a_class_is_taken_for_what_most_of_its_images_are():
     rows = [{"class": "cat", "prediction": said} for said in ("dog", "cat", "fox", "fox")]
     [found] = of_classes([*rows, {"class": "dog", "prediction": "dog"}])
     assert (found.name, found.right, found.images, found.taken_for, found.times) == ("cat", 1, 4, "fox", 2)
+
+
+def test_the_worst_classes_are_first_and_of_equally_bad_ones_the_largest():
+    right = {"cat": (3, 4), "dog": (1, 2), "fox": (2, 4), "hen": (0, 1), "owl": (5, 5)}
+    rows = [
+        {"class": name, "prediction": name if number < good else "ant"}
+        for name, (good, images) in right.items()
+        for number in range(images)
+    ]
+    assert [each.name for each in of_classes(rows)] == ["hen", "fox", "dog", "cat"]

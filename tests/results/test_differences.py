@@ -147,11 +147,12 @@ def found(root, images, captions, seed=0):
     write_predictions(file.with_suffix(".parquet"), {"test": rows}, records.read(file), Retrieval.columns)
 
 
-def test_the_mean_of_both_ways_by_its_seeds(roots):
+@pytest.mark.parametrize(("images", "captions"), [(4, 4), (10, 10), (10, 12)], ids=["few", "one set", "two sets"])
+def test_the_mean_of_both_ways_by_its_seeds(roots, images, captions):
     # All examples of a seed agree, so the seeds alone decide: differences of 0.5 and 1, t = 3 with one degree of freedom.
     for seed in (0, 1):
-        found(roots[0], [0] * 4, [0] * 4, seed)
-        found(roots[1], [1] * 4, [seed] * 4, seed)
+        found(roots[0], [0] * images, [0] * captions, seed)
+        found(roots[1], [1] * images, [seed] * captions, seed)
     assert chances(roots)[0].seeds == pytest.approx(1 - 2 / math.pi * math.atan(3))
 
 

@@ -4,7 +4,7 @@ or in another order than the labels, gives no more than chance."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,15 +83,16 @@ class ZeroShotCheck:
         if not rows:
             raise UserError(f"{self.data}: none of {len(chosen)} images can be read; run `vltune prepare` again")
         accuracy = 100 * sum(row["score"] for row in rows) / len(rows)
-        worst = sorted(of_classes(rows), key=lambda each: (each.right / each.images, -each.images))
-        return ZeroShot(self.splits, len(rows), accuracy, 100 / len(reader.classes), worst[:WORST])
+        return ZeroShot(self.splits, len(rows), accuracy, 100 / len(reader.classes), of_classes(rows)[:WORST])
 
 
-def of_classes(rows: Sequence[dict]) -> Iterator[ClassScore]:
-    """Of prediction rows: each class some of which are mistaken."""
+def of_classes(rows: Sequence[dict]) -> list[ClassScore]:
+    """Of prediction rows: each class some of which are mistaken, first those with the largest share of them."""
     said = defaultdict(Counter)
     for row in rows:
         said[row["class"]][row["prediction"]] += 1
+    found = []
     for name, counts in said.items():
         if wrong := Counter({other: count for other, count in counts.items() if other != name}):
-            yield ClassScore(name, counts[name], counts.total(), *wrong.most_common(1)[0])
+            found.append(ClassScore(name, counts[name], counts.total(), *wrong.most_common(1)[0]))
+    return sorted(found, key=lambda each: (each.right / each.images, -each.images))
