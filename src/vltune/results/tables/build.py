@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
 from itertools import product
 from pathlib import Path
 from textwrap import shorten
@@ -22,6 +21,7 @@ from vltune.records import external, store
 from vltune.records.files import is_folder, is_there
 from vltune.records.folders import Verified
 from vltune.results.tables import cautions, cells, marks, missing, notes, published
+from vltune.results.tables.definitions import columns_of, groups
 from vltune.results.tables.model import (
     ALIKE,
     MIXED,
@@ -54,16 +54,6 @@ __all__ = [
     "groups",
     "names",
 ]
-
-_HERE = Path(__file__).parent
-
-
-@cache
-def groups() -> dict[str, dict]:
-    """{name of a file: its definition}"""
-    from vltune.records import strict_yaml
-
-    return {file.stem: strict_yaml.load(file.read_text(encoding="utf-8")) for file in sorted(_HERE.glob("*.yaml"))}
 
 
 def names() -> list[str]:
@@ -101,7 +91,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     none."""
     group = _group(name)
     definition = group["tables"][name]
-    backbone, columns, at_least = definition.get("backbone", name), _columns(group), listed(name, methods)
+    backbone, columns, at_least = definition.get("backbone", name), columns_of(group), listed(name, methods)
     within = Path(root) / group.get("folder", "")
     told = _Told(within)
     columns, loaded, records = _declaring(columns, *_records(backbone, columns, at_least, Path(root), told), told)
@@ -128,7 +118,7 @@ def build(name: str, root: Path, methods: Methods = NONE) -> Table:
     ]
     rows, untested = marks.marked(columns, found, shaped(rows), within)
     rows = missing.explained(columns, at_least, found, rows, not_finished)
-    of_definition = [*group["notes"], *definition.get("notes", ())]
+    of_definition = [*group.get("notes", ()), *definition.get("notes", ())]
     written = notes.written(of_definition, _for_notes(rows, aside, columns), columns)
     return Table(
         name=name,
@@ -260,31 +250,9 @@ def _group(name: str) -> dict:
     return next(group for group in groups().values() if name in group.get("tables", ()))
 
 
-def _columns(group: dict) -> tuple[Column, ...]:
-    found = []
-    for column in group["columns"]:
-        found += _of_each(column, group["cases"]) if "{case}" in column.get("experiment", "") else [column]
-    return tuple(Column(**{"experiment": group["experiment"]} | column) for column in found)
-
-
-def _of_each(column: dict, cases: Mapping[str, str]) -> list[dict]:
-    """A column for each case, shown where there is room, and their mean.
-
-    column: its `experiment` has `{case}` in it.  cases: {what it stands for: as titles have it}."""
-    own = {name: said for name, said in column.items() if name not in ("short", "published")} | {"essential": False}
-    found = [
-        own
-        | {"key": f"{case}_{own['key']}", "title": f"{heading}, {own['title']}"}
-        | {"experiment": own["experiment"].format(case=case)}
-        for case, heading in cases.items()
-    ]
-    mean = {name: said for name, said in column.items() if name not in ("experiment", "value")}
-    return [*found, mean | {"title": f"mean, {own['title']}", "mean_of": tuple(each["key"] for each in found)}]
-
-
 def columns() -> list[Column]:
     """Of all tables."""
-    return [column for group in groups().values() if "tables" in group for column in _columns(group)]
+    return [column for group in groups().values() if "tables" in group for column in columns_of(group)]
 
 
 def showing(experiment: str, metric: str) -> list[Column]:
