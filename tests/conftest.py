@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
 
     def rank(item):
         parts = item.path.relative_to(Path(__file__).parent).parts
-        copies = hasattr(item.module, "processes")
+        copies = hasattr(item.module, "processes") or hasattr(item.module, "fork")
         return not copies, next((number for number, name in enumerate(LONG) if name in parts), len(LONG))
 
     items.sort(key=rank)
