@@ -99,3 +99,8 @@ def test_what_pictures_are_compared_with_must_be_there_as_they_must(folder, tmp_
         judging.wanted(file, records.read(file), "test")
     paint(file, beside)
     assert len(judging.wanted(file, records.read(file), "test")) == len({row["about"] for row in rows(SCORES)})
+
+
+def test_a_folder_of_records_is_told_to_be_none(tmp_path):
+    with pytest.raises(UserError, match="is a folder, no JSON: give a record in it"):
+        judging.judge(tmp_path, {})

@@ -13,9 +13,11 @@ from vltune import __version__
 from vltune.cli import app
 from vltune.data.shapes.vqav2 import write_raw
 from vltune.engine.artifacts import write_predictions
+from vltune.errors import UserError
 from vltune.experiment.outcome import missing_scores
 from vltune.metrics.vqa import normalise
 from vltune.records import record as records
+from vltune.results.submission import answers
 from vltune.tasks.vqa import VQA
 
 TEST, DEV = "v2_OpenEnded_mscoco_test2015_questions.json", "v2_OpenEnded_mscoco_test-dev2015_questions.json"
@@ -367,3 +369,8 @@ def test_a_run_says_which_split_has_no_published_answers(tmp_path):
     assert missing_scores(of_no_server | {"submission": "answers"}, file) == missing_scores(record, file)
     config["dataset"]["test"] = []
     assert missing_scores(record, file) == ""
+
+
+def test_a_folder_of_records_is_told_to_be_none(tmp_path):
+    with pytest.raises(UserError, match="is a folder, no JSON: give a record in it"):
+        answers(tmp_path, "test")

@@ -104,6 +104,7 @@ def broken(**changes):
         ),
         (lambda file: file.write_bytes(b"\x20" + bytes(7) + b"{nothing"), "not a whole safetensors file"),
         (lambda file: file.write_text("hello"), "no JSON"),
+        (lambda file: file.mkdir(), "is a folder, no JSON: give a record in it"),
         (lambda file: None, "cannot be read (No such file or directory)"),
     ],
 )

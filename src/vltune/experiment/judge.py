@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltune.assemble.factory import build
 from vltune.errors import UserError
-from vltune.records import predictions
+from vltune.records import files, predictions
 from vltune.records import record as records
 from vltune.records.predictions import PREDICTIONS
 from vltune.sharing.adapter import check_parts
@@ -27,7 +27,7 @@ def judge(file: Path, folders: Mapping[str, str]) -> Record:
     from vltune.engine import artifacts
     from vltune.evaluators.painted import judge as judged
 
-    record = records.read(file)
+    record = records.read(file, instead=files.NAMED)
     check_parts(record, file, "task", "engine")
     spec = record["config"]["task"]
     if "judges" not in spec:

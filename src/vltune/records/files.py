@@ -10,6 +10,9 @@ from vltune import signatures
 from vltune.atomic import read_whole
 from vltune.errors import UserError
 
+AWAY = "move it away"
+NAMED = "give a record in it"
+
 
 def is_there(path: Path) -> bool:
     """Whether anything has this name: also a link to nothing, and what may not be looked at."""
@@ -51,11 +54,13 @@ def check_folder(path: Path, fix: str) -> None:
     raise UserError(f"{path}: {reason}: {fix}")
 
 
-def content(file: Path, what: str) -> bytes:
-    """Of a file of JSON, say.  Raises UserError where it is none or cannot be read."""
+def content(file: Path, what: str, instead: str = AWAY) -> bytes:
+    """Of a file of JSON, say.  Raises UserError where it is none or cannot be read.
+
+    instead: what to do about a folder, or a pipe, in a file's place"""
     if (mode := _mode(file)) and not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise UserError(f"{file}: is {kind}, no {what}: move it away")
+        raise UserError(f"{file}: is {kind}, no {what}: {instead}")
     try:
         return read_whole(file)[0]
     except OSError as error:

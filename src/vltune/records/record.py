@@ -117,18 +117,20 @@ def write(record: Record, root: Path, kind: Kind = "records") -> Path:
     return save(path(root, record["identity"], kind), written + b"\n")
 
 
-def read(file: Path) -> Record:
-    """The validated record in `file`.  Raises UserError that names the file and the field."""
-    record = read_json(file)
+def read(file: Path, instead: str = files.AWAY) -> Record:
+    """The validated record in `file`.  Raises UserError that names the file and the field.
+
+    instead: what to do about a folder in its place"""
+    record = read_json(file, instead)
     _check(record, str(file))
     return record
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, instead: str = files.AWAY) -> Any:
     """The content of a JSON file that holds nothing but JSON: no NaN or infinity, no key twice, no half of a character.
 
     Raises UserError that names the file, and what it is instead."""
-    return _parsed(files.content(file, "JSON"), str(file))
+    return _parsed(files.content(file, "JSON", instead), str(file))
 
 
 def loads(text: str, source: str) -> Record:

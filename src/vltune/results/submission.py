@@ -12,7 +12,7 @@ from typing import Any
 from vltune import signatures, streamed
 from vltune.errors import UserError
 from vltune.metrics.vqa import NUMBERED
-from vltune.records import predictions
+from vltune.records import files, predictions
 from vltune.records.predictions import PREDICTIONS
 from vltune.records.record import read, save
 from vltune.records.verified import check
@@ -29,7 +29,7 @@ def answers(file: Path, split: str) -> dict[int, str]:
     of other scores than the record's, without this split or with a question twice."""
     from pyarrow import compute
 
-    record, beside = read(file), file.with_suffix(PREDICTIONS)
+    record, beside = read(file, instead=files.NAMED), file.with_suffix(PREDICTIONS)
     if record.get("submission") == NUMBERED:
         raise UserError(
             f"{file}: its data knows answers by number alone, which no server does: run it on what `vltune prepare` "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vltune import __version__
 from vltune.errors import UserError
 from vltune.records import record as records
-from vltune.records.files import content
+from vltune.records.files import NAMED, content
 from vltune.records.folders import TUNED
 from vltune.records.record import Record
 from vltune.signatures import HEAD
@@ -30,7 +30,7 @@ def record_of(file: Path) -> Record:
     from vltune.weights.forms import is_safetensors
 
     if not file.is_file():
-        return records.read(file)  # which says so
+        return records.read(file, instead=NAMED)  # which says that it is none
     with file.open("rb") as opened:
         head = opened.read(HEAD)
     return held(file) if is_safetensors(head) else records.read(file)
