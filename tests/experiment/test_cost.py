@@ -31,3 +31,18 @@ def test_costs_are_printed_and_recorded_part_by_part(backbone, task, parts, tmp_
     for part in parts:
         assert shown[f"parts.{part}.macs"] == f"{costs['parts'][part]['macs']:,}"
     assert costs["macs"] == sum(costs["parts"][part]["macs"] for part in parts) or not parts
+
+
+@pytest.mark.parametrize(
+    ("task", "number"),
+    [(["task=vqa", "backbone=vilt_mini"], "answers"), (["task=classification", "backbone=clip_mini"], "classes")],
+)
+def test_a_head_of_unknown_size_is_refused_not_counted_as_empty(task, number, tmp_path, capsys):
+    method = "linear_probe" if number == "classes" else "lora"
+    overrides = ["mode=cost", *task, f"method={method}", f"~dataset.{number}", f"results_dir={tmp_path}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        with pytest.raises(SystemExit):
+            experiment.run(compose("run", overrides), overrides)
+        assert f"error: dataset.{number}: is missing" in capsys.readouterr().err
+        experiment.run(compose("run", [*overrides, f"+dataset.{number}=5"]), overrides)
+    assert "task_params" in capsys.readouterr().out

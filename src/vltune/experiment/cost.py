@@ -8,6 +8,8 @@ from typing import Any
 
 from vltune.assemble.data import facts
 from vltune.assemble.model import build_model, protocol
+from vltune.configuration import find
+from vltune.errors import UserError
 from vltune.experiment.setup import new_record
 from vltune.records import record as records
 from vltune.runs import identity as identities
@@ -16,9 +18,16 @@ from vltune.settings.config import RunConfig
 
 
 def cost(config: RunConfig, overrides: list[str]) -> Path:
-    """Parameters and MACs of a method on a backbone and task; neither data nor weights are read."""
+    """Parameters and MACs of a method on a backbone and task; neither data nor weights are read.
+
+    UserError where the data set does not say how many rows the task's head has."""
     from vltune.costs import macs
 
+    for number in find(config.task["_target_"]).numbered_by(config.task):
+        if number not in config.plain["dataset"]:
+            raise UserError(
+                f"dataset.{number}: is missing; mode=cost reads no data that would tell: add +dataset.{number}=N"
+            )
     clock, root = Clock(), config.results_dir
     model = build_model(config.backbone, config.task, config.method, facts(config.dataset))
     measured = macs.parameters(model) | macs.macs(model, protocol(config.backbone, model))
