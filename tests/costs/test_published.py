@@ -6,12 +6,15 @@ from pathlib import Path
 import forked
 import pytest
 import tiny
+import torch
 from composed import composed
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
 from torch.nn.functional import logsigmoid
 
 from vltune.assemble.factory import build, build_method
 from vltune.assemble.model import build_shapes
-from vltune.costs.macs import as_published, count, every_token, example, macs, parameters
+from vltune.costs.macs import HANDLERS, as_published, count, every_token, example, macs, parameters
 from vltune.methods.adapter import Adapter
 from vltune.methods.apt import APT
 from vltune.methods.bitfit import BitFit
@@ -182,6 +185,23 @@ def test_an_operator_that_nobody_counts_is_an_error():
         count(model, example(12, (64, 80), tiny.VOCABULARY))
 
 
+@pytest.mark.parametrize(
+    ("equation", "shapes", "macs"),
+    [
+        ("uhr,rcd->uhcd", [(1, 10, 12), (12, 12, 768)], 10 * 12 * 12 * 768),
+        ("...ab,bc->...ac", [(2, 3, 5, 7), (7, 11)], 2 * 3 * 5 * 7 * 11),
+        ("...a,...ab->...b", [(3, 1, 7), (5, 7, 11)], 3 * 5 * 7 * 11),
+        ("ab,cb,cd->ad", [(5, 7), (11, 7), (11, 13)], 5 * 7 * 11 + 5 * 11 * 13),
+        ("abc, cd, bd -> ab", [(5, 7, 11), (11, 13), (7, 13)], 5 * 7 * 11 * 13 + 5 * 7 * 13),
+    ],
+)
+def test_an_einsum_is_counted_to_the_unit(equation, shapes, macs):
+    product = nn.Module()
+    product.forward = lambda *operands: torch.einsum(equation, *operands)
+    analysis = FlopCountAnalysis(product, tuple(torch.ones(shape) for shape in shapes)).set_op_handle(**HANDLERS)
+    assert analysis.total() == macs
+
+
 def test_what_a_new_head_does_to_each_number_costs_nothing_and_is_no_error():
     """As attention pooling with a mask, or a sigmoid loss's logits, has it."""
     model = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), ClassifierOnly())
@@ -192,18 +212,20 @@ def test_what_a_new_head_does_to_each_number_costs_nothing_and_is_no_error():
     assert count(model, shown) == before
 
 
-def test_fused_attention_is_counted():
-    """A block's attention and linear layers, by hand."""
+@pytest.mark.parametrize(("rows", "columns"), [(4, 5), (7, 11)])
+def test_fused_attention_and_einsum_are_counted(rows, columns):
+    """All of an example, by hand."""
     model = Model(tiny.vilt(), VQA(tiny.WIDTH, tiny.WIDTH, tiny.ANSWERS), ClassifierOnly())
     with every_token(model.backbone):
-        counted = count(model, example(12, (64, 80), tiny.VOCABULARY))
+        counted = count(model, example(12, (16 * rows, 16 * columns), tiny.VOCABULARY))
     assert counted.keys() == {"example"}
-    total = counted["example"]
-    blocks = LAYERS * (N * (4 * D * D + 2 * D * H + 2 * NORM) + 2 * N * N * D)
-    patches = 20 * (3 * 16 * 16) * D
+    total, n = counted["example"], 12 + 1 + rows * columns
+    blocks = LAYERS * (n * (4 * D * D + 2 * D * H + 2 * NORM) + 2 * n * n * D)
+    patches = rows * columns * (3 * 16 * 16) * D
     head = D * D + D * 2 * D + 5 * 2 * D + 2 * D * len(tiny.ANSWERS)
-    rest = total - blocks - patches - head - N * NORM - 12 * NORM
-    assert 0 <= rest < 0.02 * total  # interpolating position embeddings
+    side = model.backbone.image.position.shape[0]
+    positions = side * rows * side * D + side * rows * columns * D
+    assert total == blocks + patches + head + n * NORM + 12 * NORM + positions
 
 
 def test_mode_cost_needs_neither_data_nor_weights(tmp_path):

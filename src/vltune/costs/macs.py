@@ -1,8 +1,8 @@
 """Multiply-accumulates (MACs) of one example: measured by fvcore, and as the paper counted them.
 
 fvcore counts one flop a multiply-accumulate and 5 an element of an affine LayerNorm.  It has no handler for fused
-attention, which it would silently count as zero: it is given one, and any operator that is neither counted nor on the
-list of cheap ones is an error.
+attention, which it would silently count as zero, and reads an einsum's from a text of four digits: it is given one of
+each, and any operator that is neither counted nor on the list of cheap ones is an error.
 """
 
 from __future__ import annotations
@@ -38,6 +38,29 @@ def attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """softmax(q k^T) v: (..., N, d), (..., M, d), (..., M, e) -> N M (d + e) for every head of every example"""
     (*lead, n, d), (*_, m, e) = (inputs[i].type().sizes() for i in (0, 2))
     return Counter({"attention": prod(lead) * n * m * (d + e)})
+
+
+def einsum_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Operand after operand, the product of the sizes of all axes that it and what came before still have."""
+    terms, _, kept = inputs[0].toIValue().replace(" ", "").partition("->")
+    operands = [operand.type().sizes() for operand in inputs[1].node().inputs()]
+    of_ellipsis = "0123456789"  # axes that have no letter, the last one 9
+    names = [
+        term.replace("...", of_ellipsis[len(of_ellipsis) + len(term) - 3 - len(sizes) :])
+        for term, sizes in zip(terms.split(","), operands, strict=True)
+    ]
+    size_of: dict[str, int] = {}
+    for name, size in zip("".join(names), (size for sizes in operands for size in sizes), strict=True):
+        size_of[name] = max(size, size_of.get(name, 1))  # one of 1 is repeated
+    axes, macs = {*names[0]}, 0
+    for number, other in enumerate(names[1:], start=2):
+        axes |= {*other}
+        macs += prod(size_of[axis] for axis in axes)
+        axes &= {*kept.replace("...", of_ellipsis), *"".join(names[number:])}
+    return Counter({"einsum": macs})
+
+
+HANDLERS = {"aten::scaled_dot_product_attention": attention_macs, "aten::einsum": einsum_macs}
 
 
 class _Plain(nn.Module):
@@ -84,7 +107,7 @@ def traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
         from fvcore.nn import FlopCountAnalysis
 
     analysis = FlopCountAnalysis(module.eval(), inputs)
-    analysis.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
+    analysis.set_op_handle(**HANDLERS)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     total = analysis.total()
     unknown = set(analysis.unsupported_ops()) - CHEAP
